@@ -1,0 +1,382 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import shlex
+import time
+from difflib import get_close_matches
+from numbers import Real
+from typing import Dict, Optional, Sequence
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.hooks.hook import DATA_BATCH
+
+from mmpose.registry import HOOKS
+from ..monitors import (EventWriter, FailureGuard, GradientMonitor,
+                        LearningRateMonitor, MetricMonitor, ModelInfoMonitor,
+                        WeightMonitor)
+
+PRESETS = dict(
+    fast=dict(
+        grad_norm_interval=500,
+        weight_hist_interval=5,
+        train_image_interval=2000,
+        val_image_interval=20,
+        max_layers_to_log=10,
+        max_train_images=4),
+    balanced=dict(
+        grad_norm_interval=100,
+        weight_hist_interval=1,
+        train_image_interval=500,
+        val_image_interval=10,
+        max_layers_to_log=20,
+        max_train_images=4),
+    detailed=dict(
+        grad_norm_interval=50,
+        weight_hist_interval=1,
+        train_image_interval=200,
+        val_image_interval=5,
+        max_layers_to_log=30,
+        max_train_images=8),
+)
+
+
+@HOOKS.register_module()
+class EnhancedTensorBoardHook(Hook):
+    """Show in TensorBoard how a pose model trains.
+
+    Writes gradient norms, weight histograms, learning rates, validation
+    metrics and the size of the model into the event file that the run has
+    anyway. It changes nothing in the training, and no failure of its own
+    stops it: the first of a kind is a WARNING, a part that fails three times
+    in a row is switched off.
+
+    Add it to any config without touching the hooks that are there already:
+
+    .. code-block:: python
+
+        default_hooks = dict(
+            enhanced_tensorboard=dict(type='EnhancedTensorBoardHook'))
+
+    An interval counts as in :class:`mmengine.hooks.Hook`; the first iteration
+    and the first epoch are always logged; 0 means never.
+
+    Args:
+        log_grad_norm (bool): Write the gradient norms, see
+            :class:`GradientMonitor`. Defaults to True.
+        log_weight_hist (bool): Write histograms of the weights, see
+            :class:`WeightMonitor`. Defaults to True.
+        log_val_metrics (bool): Write the metrics of validations and tests,
+            see :class:`MetricMonitor`. Defaults to True.
+        log_train_images (bool): Write pictures of training samples. Accepted
+            but without effect: this version draws none. Defaults to True.
+        log_val_images (bool): Write pictures of validation samples. Accepted
+            but without effect: this version draws none. Defaults to True.
+        log_lr (bool): Write learning rate, momentum and weight decay, see
+            :class:`LearningRateMonitor`. Defaults to True.
+        log_model_stats (bool): Write the size of the model, see
+            :class:`ModelInfoMonitor`. Defaults to True.
+        grad_norm_interval (int, optional): Iterations between two readings
+            of gradients and learning rates. Defaults to None: by the preset,
+            100 without one.
+        weight_hist_interval (int, optional): Epochs between two histograms of
+            the weights; in iteration-based training iterations, as
+            ``val_interval`` is. Defaults to None: by the preset, 1 epoch
+            without one; in iteration-based training the same number of passes
+            over the training data.
+        train_image_interval (int, optional): Iterations between two pictures
+            of training samples. Defaults to None: by the preset, 500 without
+            one.
+        val_image_interval (int, optional): Every so many validation batches
+            a picture. Defaults to None: by the preset, 10 without one.
+        max_layers_to_log (int, optional): The largest number of layer groups
+            that the model is cut into for gradients and weights; together
+            they hold every parameter. -1: each parameter for itself. 0: no
+            groups, only the global gradient norm. Defaults to None: by the
+            preset, 20 without one.
+        max_train_images (int, optional): Training samples in the pictures.
+            Defaults to None: by the preset, 4 without one.
+        kpt_thr (float): The score from which on a keypoint is drawn. Defaults
+            to 0.3.
+        backend_args (dict, optional): How pictures are loaded, see
+            :func:`mmengine.fileio.get`. Defaults to None.
+        preset (str, optional): 'fast', 'balanced' or 'detailed', values for
+            the arguments that are left None. Defaults to None, which is
+            'balanced'.
+        max_val_images (int): Pictures of one validation at most. Defaults to
+            8.
+        strict (bool): Raise what goes wrong in the hook. Meant for tests.
+            Defaults to False.
+
+    Raises:
+        TypeError: An argument is unknown or of a wrong type.
+        ValueError: An argument is out of range or the preset is unknown.
+    """
+
+    # After every hook that may change what is read here.
+    priority = 'VERY_LOW'
+
+    def __init__(self,
+                 log_grad_norm: bool = True,
+                 log_weight_hist: bool = True,
+                 log_val_metrics: bool = True,
+                 log_train_images: bool = True,
+                 log_val_images: bool = True,
+                 log_lr: bool = True,
+                 log_model_stats: bool = True,
+                 grad_norm_interval: Optional[int] = None,
+                 weight_hist_interval: Optional[int] = None,
+                 train_image_interval: Optional[int] = None,
+                 val_image_interval: Optional[int] = None,
+                 max_layers_to_log: Optional[int] = None,
+                 max_train_images: Optional[int] = None,
+                 kpt_thr: float = 0.3,
+                 backend_args: Optional[dict] = None,
+                 preset: Optional[str] = None,
+                 max_val_images: int = 8,
+                 strict: bool = False,
+                 **unknown) -> None:
+        given = {k: v for k, v in locals().items() if k in _ALLOWED}
+        _check_names(unknown)
+        _check_values(given)
+        for name, value in PRESETS[preset or 'balanced'].items():
+            if given[name] is None:
+                given[name] = value
+        for name, value in given.items():
+            setattr(self, name, value)
+
+        self.monitors = []
+        if log_model_stats:
+            self.monitors.append(
+                ModelInfoMonitor(self.max_layers_to_log, strict=strict))
+        if log_lr:
+            self.monitors.append(
+                LearningRateMonitor(
+                    self.grad_norm_interval,
+                    self.max_layers_to_log,
+                    strict=strict))
+        if log_grad_norm:
+            self.monitors.append(
+                GradientMonitor(
+                    self.grad_norm_interval,
+                    self.max_layers_to_log,
+                    strict=strict))
+        if log_weight_hist:
+            self.monitors.append(
+                WeightMonitor(
+                    self.weight_hist_interval,
+                    self.max_layers_to_log,
+                    iter_interval=weight_hist_interval,
+                    strict=strict))
+        if log_val_metrics:
+            self.monitors.append(MetricMonitor(strict=strict))
+        self._guard = FailureGuard(type(self).__name__, strict)
+        self._writer: Optional[EventWriter] = None
+
+    def before_run(self, runner) -> None:
+        """Find the writer of the run and say which it is.
+
+        Args:
+            runner (Runner): The runner of the training, validation or testing
+                process.
+        """
+        self._writer = None
+        self._train_seconds = 0.
+        if not is_main_process():
+            return
+        with self._guard:
+            self._writer, added = EventWriter.of_run(runner)
+            runner.logger.info(
+                f'{type(self).__name__} writes to {self._writer.log_dir}' +
+                (', through a TensorboardVisBackend that it added to the '
+                 "visualizer: the config has none, so the run's losses would "
+                 'not have been there.' if added else '.'))
+        for monitor in self.monitors:
+            monitor.writer = self._writer
+
+    def before_train(self, runner) -> None:
+        """Let the monitors attach themselves to model and optimizers.
+
+        Args:
+            runner (Runner): The runner of the training process.
+        """
+        self._train_began = time.perf_counter()
+        self._notify('before_train', runner)
+
+    def before_train_iter(self,
+                          runner,
+                          batch_idx: int,
+                          data_batch: DATA_BATCH = None) -> None:
+        """Let the monitors read what the iteration starts with.
+
+        Args:
+            runner (Runner): The runner of the training process.
+            batch_idx (int): The index of the current batch in the train loop.
+            data_batch (dict or tuple or list, optional): Data from dataloader.
+        """
+        self._notify('before_train_iter', runner, batch_idx, data_batch)
+
+    def after_train_iter(self,
+                         runner,
+                         batch_idx: int,
+                         data_batch: DATA_BATCH = None,
+                         outputs: Optional[dict] = None) -> None:
+        """Let the monitors hand over what they read in the iteration.
+
+        Args:
+            runner (Runner): The runner of the training process.
+            batch_idx (int): The index of the current batch in the train loop.
+            data_batch (dict or tuple or list, optional): Data from dataloader.
+            outputs (dict, optional): Outputs from model.
+        """
+        self._notify('after_train_iter', runner, batch_idx, data_batch,
+                     outputs)
+
+    def after_train_epoch(self, runner) -> None:
+        """Let the monitors read the state after an epoch.
+
+        Args:
+            runner (Runner): The runner of the training process.
+        """
+        self._notify('after_train_epoch', runner)
+        self._flush()
+
+    def after_val_iter(self,
+                       runner,
+                       batch_idx: int,
+                       data_batch: DATA_BATCH = None,
+                       outputs: Optional[Sequence] = None) -> None:
+        """Let the monitors see a validation batch and its predictions.
+
+        Args:
+            runner (Runner): The runner of the validation process.
+            batch_idx (int): The index of the current batch in the val loop.
+            data_batch (dict or tuple or list, optional): Data from dataloader.
+            outputs (Sequence, optional): Outputs from model.
+        """
+        self._notify('after_val_iter', runner, batch_idx, data_batch, outputs)
+
+    def after_val_epoch(self,
+                        runner,
+                        metrics: Optional[Dict[str, float]] = None) -> None:
+        """Let the monitors write the metrics of a validation.
+
+        Args:
+            runner (Runner): The runner of the validation process.
+            metrics (dict[str, float], optional): What the evaluators
+                returned.
+        """
+        self._notify('after_val_epoch', runner, metrics)
+        self._flush()
+
+    def after_test_epoch(self,
+                         runner,
+                         metrics: Optional[Dict[str, float]] = None) -> None:
+        """Let the monitors write the metrics of a test.
+
+        Args:
+            runner (Runner): The runner of the testing process.
+            metrics (dict[str, float], optional): What the evaluators
+                returned.
+        """
+        self._notify('after_test_epoch', runner, metrics)
+        self._flush()
+
+    def after_train(self, runner) -> None:
+        """Let the monitors detach themselves.
+
+        Args:
+            runner (Runner): The runner of the training process.
+        """
+        self._train_seconds = time.perf_counter() - self._train_began
+        self._notify('after_train', runner)
+        self._flush()
+
+    def after_run(self, runner) -> None:
+        """Say in one line what was written and what it cost.
+
+        ``LoggerHook`` has closed the writer already: nothing is written here.
+
+        Args:
+            runner (Runner): The runner of the training, validation or testing
+                process.
+        """
+        if self._writer is None:
+            return
+        with self._guard:
+            runner.logger.info(self._report(runner.work_dir))
+
+    def _notify(self, event: str, *args) -> None:
+        if self._writer is not None:
+            for monitor in self.monitors:
+                monitor.notify(event, *args)
+
+    def _flush(self) -> None:
+        if self._writer is not None:
+            with self._guard:
+                self._writer.flush()
+
+    def _report(self, work_dir: str) -> str:
+        written = self._writer.written
+        guards = [self._guard] + [monitor.guard for monitor in self.monitors]
+        parts = [
+            f'{type(self).__name__} wrote {written["Scalar"]:,} scalars, '
+            f'{written["Histogram"]:,} histograms and '
+            f'{written["Image"]:,} images '
+            f'({self._writer.bytes_on_disk() / 1e6:.1f} MB on disk)'
+        ]
+        if self._train_seconds:
+            share = sum(g.seconds for g in guards) / self._train_seconds
+            parts.append(f'took {share:.2%} of the training time')
+        parts.append(f'{sum(g.failures for g in guards)} failures')
+        off = [g.name for g in guards if g.tripped]
+        if off:
+            parts.append(f'switched off: {", ".join(off)}')
+        return (', '.join(parts) +
+                f'. To view: tensorboard --logdir {shlex.quote(work_dir)}')
+
+
+_FLAGS = ('log_grad_norm', 'log_weight_hist', 'log_val_metrics',
+          'log_train_images', 'log_val_images', 'log_lr', 'log_model_stats',
+          'strict')
+_COUNTS = ('grad_norm_interval', 'weight_hist_interval',
+           'train_image_interval', 'val_image_interval', 'max_layers_to_log',
+           'max_train_images', 'max_val_images')
+_ALLOWED = (*_FLAGS, *_COUNTS, 'kpt_thr', 'backend_args', 'preset')
+
+
+def _check_names(unknown: dict) -> None:
+    for name in unknown:
+        close = get_close_matches(name, _ALLOWED, n=1)
+        hint = f' (did you mean {close[0]!r}?)' if close else ''
+        raise TypeError(
+            f'EnhancedTensorBoardHook has no argument {name!r}{hint}; it has '
+            f'{", ".join(sorted(_ALLOWED))}.')
+
+
+def _check_values(given: dict) -> None:
+
+    def check(name: str, types, allowed: str, in_range=lambda v: True) -> None:
+        value = given[name]
+        if value is None and None in types:
+            return
+        types = tuple(t for t in types if t is not None)
+        # A bool is an int for Python, but not as a number of iterations.
+        right = isinstance(value, types) and (bool in types
+                                              or not isinstance(value, bool))
+        if not right or not in_range(value):
+            raise (ValueError if right else TypeError)(
+                f'EnhancedTensorBoardHook: {name} must be {allowed}, but got '
+                f'{value!r} of type {type(value).__name__}.')
+
+    for name in _FLAGS:
+        check(name, (bool, ), 'True or False')
+    for name in _COUNTS:
+        low = -1 if name == 'max_layers_to_log' else 0
+        optional = (None, ) if name in PRESETS['balanced'] else ()
+        check(
+            name, (int, *optional), f'an integer of at least {low}'
+            f'{" or None" if optional else ""}', lambda v: v >= low)
+    check('kpt_thr', (Real, ), 'a number of at least 0', lambda v: v >= 0)
+    check('backend_args', (dict, None), 'a dict or None')
+    check('preset', (str, None),
+          f'one of {", ".join(map(repr, PRESETS))} or None',
+          lambda v: v in PRESETS)

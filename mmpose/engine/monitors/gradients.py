@@ -1,0 +1,189 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import functools
+from collections import defaultdict
+from contextlib import ExitStack
+from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .base import Monitor
+from .layer_groups import layer_groups, named_parameters
+from .record import Record, Scalar
+from .runner_parts import bare_model, optim_wrappers
+from .schedule import Every
+
+# Names of parameters, and the norms of their gradients on one device.
+NamedNorms = Tuple[List[str], Tensor]
+
+
+class GradientMonitor(Monitor):
+    """The size of the gradients that the optimizer is about to use.
+
+    ======================================== ==============================
+    ``train/gradient_norm/global``           L2 norm of all gradients
+    ``train/gradient_norm/layers/<group>``   L2 norm of a layer group's
+    ======================================== ==============================
+
+    Read where the optimizer steps: unscaled under AMP, summed up under
+    gradient accumulation, averaged under DDP, and before clipping. So the
+    global norm is the number that :func:`torch.nn.utils.clip_grad_norm_`
+    returns for ``norm_type=2``. A group without a single gradient has no
+    value. With several optimizers the norms are over all that stepped in the
+    iteration.
+
+    Args:
+        interval (int): Iterations between two readings. Where gradients are
+            accumulated, the next update after them counts.
+        max_groups (int): See :func:`layer_groups`.
+        strict (bool): See :class:`Monitor`. Defaults to False.
+    """
+
+    def __init__(self,
+                 interval: int,
+                 max_groups: int,
+                 strict: bool = False) -> None:
+        super().__init__(strict)
+        self._schedule = Every(interval)
+        self._max_groups = max_groups
+        self._wanted = False
+        # What was read in this iteration from each optimizer.
+        self._readings: Dict[str, List[NamedNorms]] = {}
+        self._detach = ExitStack()
+
+    def before_train(self, runner) -> None:
+        named = dict(named_parameters(bare_model(runner.model)))
+        self._names = {
+            id(parameter): name
+            for name, parameter in named.items()
+        }
+        self._group_of = {
+            name: group
+            for group, names in layer_groups(named, self._max_groups).items()
+            for name in names
+        }
+        for name, optim_wrapper in optim_wrappers(runner.optim_wrapper):
+            self._attach(name, optim_wrapper)
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
+        self._wanted |= self._schedule.is_due(runner.iter + 1)
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch,
+                         outputs: Optional[dict]) -> None:
+        if not self._readings:
+            return
+        readings = [
+            norms for read in self._readings.values() for norms in read
+        ]
+        names = [name for read, _ in readings for name in read]
+        tensors = [norms for _, norms in readings]
+        self._readings = {}
+        self._wanted = False
+        self.emit(
+            Record(
+                step=runner.iter + 1,
+                values=functools.partial(self._values, names),
+                tensors=tensors))
+
+    def after_train(self, runner) -> None:
+        self._detach.close()
+
+    def _attach(self, name: str, optim_wrapper) -> None:
+        """Read before every step of the wrapper's optimizer."""
+        optimizer = optim_wrapper.optimizer
+
+        def read_at_clipping(parameters, *_, **__):
+            self._read(name, parameters)
+
+        def read_at_step(*_, **__):
+            # A fused optimizer unscales inside its step, by what GradScaler
+            # has put here.
+            self._read(name, [
+                parameter for group in optimizer.param_groups
+                for parameter in group['params']
+            ], getattr(optimizer, 'grad_scale', None))
+
+        if getattr(optim_wrapper, 'clip_grad_kwargs', None):
+            # Before the step it would be too late: they would be clipped.
+            self._prepend(optim_wrapper, 'clip_func', read_at_clipping)
+        elif hasattr(optimizer, 'register_step_pre_hook'):
+            handle = optimizer.register_step_pre_hook(read_at_step)
+            self._detach.callback(handle.remove)
+        else:  # torch < 2.0
+            self._prepend(optimizer, 'step', read_at_step)
+
+    def _prepend(self, owner, name: str, read: Callable) -> None:
+        """Let ``read`` see the arguments of ``owner.name`` before it does."""
+        function = getattr(owner, name)
+
+        @functools.wraps(function)
+        def read_first(*args, **kwargs):
+            read(*args, **kwargs)
+            return function(*args, **kwargs)
+
+        setattr(owner, name, read_first)
+        self._detach.callback(setattr, owner, name, function)
+
+    def _read(self,
+              name: str,
+              parameters: Iterable[Tensor],
+              scale: Optional[Tensor] = None) -> None:
+        # An optimizer whose ``step`` calls that of its base class runs the
+        # step hooks of both.
+        if not self._wanted or name in self._readings or self.guard.tripped:
+            return
+        with self.guard:
+            norms = gradient_norms(
+                (self._names.get(id(parameter), ''), parameter.grad)
+                for parameter in parameters if parameter.grad is not None)
+            if scale is not None:
+                norms = [(names, norm / scale.to(norm.device))
+                         for names, norm in norms]
+            self._readings[name] = norms
+
+    def _values(self, names: List[str],
+                *norms: np.ndarray) -> Iterable[Scalar]:
+        squares = np.square(np.concatenate(norms), dtype=np.float64)
+        yield Scalar('train/gradient_norm/global', np.sqrt(squares.sum()))
+        sums: Dict[str, float] = defaultdict(float)
+        for name, square in zip(names, squares):
+            if name in self._group_of:
+                sums[self._group_of[name]] += square
+        for group, total in sums.items():
+            yield Scalar(f'train/gradient_norm/layers/{group}', total**0.5)
+
+
+@torch.no_grad()
+def gradient_norms(grads: Iterable[Tuple[str, Tensor]]
+                   ) -> List[Tuple[List[str], Tensor]]:
+    """L2 norm of each gradient, in one launch for each device and type.
+
+    Norms of half-precision gradients are accumulated and returned in float32,
+    so that they neither overflow nor lose digits.
+
+    Args:
+        grads (Iterable[tuple[str, Tensor]]): Names and gradients of any
+            shape, dense or sparse.
+
+    Returns:
+        list[tuple[list[str], Tensor]]: For each device and type the names of
+        its gradients and their norms, shape (N, ), on that device.
+    """
+    alike = defaultdict(list)
+    for name, grad in grads:
+        if grad.layout is not torch.strided:
+            # Duplicate indices of a sparse gradient stand for their sum.
+            grad = grad.coalesce().values()
+        alike[grad.device, grad.dtype].append((name, grad))
+    norms = []
+    for (_, dtype), named in alike.items():
+        names, tensors = zip(*named)
+        norms.append((list(names), torch.stack(_norms(tensors, dtype))))
+    return norms
+
+
+def _norms(tensors: Sequence[Tensor], dtype: torch.dtype) -> List[Tensor]:
+    if dtype in (torch.float32, torch.float64):
+        return torch._foreach_norm(tensors)
+    return [torch.linalg.vector_norm(t, dtype=torch.float32) for t in tensors]

@@ -1,0 +1,110 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+from typing import Dict, Iterator, List, Tuple
+
+from torch import Tensor
+
+from .base import Monitor
+from .record import Record, Scalar
+from .runner_parts import optim_wrappers
+from .schedule import Every
+
+
+class LearningRateMonitor(Monitor):
+    """What the optimizer works with in an iteration.
+
+    =================================== ===================================
+    ``train/learning_rate/lr``          Learning rate
+    ``train/momentum/momentum``         Momentum, or the first of Adam's betas
+    ``train/weight_decay/weight_decay`` Weight decay
+    =================================== ===================================
+
+    With several param groups the last part is ``group_<i>``; with several
+    optimizers the optimizer's name stands before it. A config with
+    ``paramwise_cfg`` makes a param group of every parameter: beyond
+    ``max_groups``, groups whose values have been equal from the start are
+    written once, under the lowest of their numbers.
+
+    Args:
+        interval (int): Iterations between two readings.
+        max_groups (int): The number of param groups up to which each has
+            curves of its own. -1: always.
+        strict (bool): See :class:`Monitor`. Defaults to False.
+    """
+
+    def __init__(self,
+                 interval: int,
+                 max_groups: int,
+                 strict: bool = False) -> None:
+        super().__init__(strict)
+        self._schedule = Every(interval)
+        self._max_groups = max_groups
+
+    def before_train(self, runner) -> None:
+        # For each optimizer and its number of groups: the number that each
+        # group is written under.
+        self._leaders: Dict[Tuple[str, int], List[int]] = {}
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
+        # Schedulers step before ``after_train_iter`` reaches this hook: what
+        # stands there then belongs to the next iteration.
+        step = runner.iter + 1
+        if not self._schedule.is_due(step):
+            return
+        settings = [
+            setting
+            for name, optim_wrapper in optim_wrappers(runner.optim_wrapper)
+            for setting in self._read(name, optim_wrapper.optimizer)
+        ]
+        # A capturable optimizer's learning rate is a tensor that it changes.
+        tensors = [
+            value.detach().clone() for _, value in settings
+            if isinstance(value, Tensor)
+        ]
+
+        def values(*arrays) -> Iterator[Scalar]:
+            arrays = iter(arrays)
+            for tag, value in settings:
+                if isinstance(value, Tensor):
+                    value = next(arrays)
+                yield Scalar(tag, float(value))
+
+        self.emit(Record(step, values, tensors))
+
+    def _read(self, name: str, optimizer) -> Iterator[Tuple[str, object]]:
+        groups = [_settings(group) for group in optimizer.param_groups]
+        if 0 <= self._max_groups < len(groups):
+            numbers = self._follow(name, groups)
+        else:
+            numbers = range(len(groups))
+        for i in numbers:
+            for quantity, value in groups[i].items():
+                short = 'lr' if quantity == 'learning_rate' else quantity
+                last = short if len(groups) == 1 else f'group_{i}'
+                parts = ['train', quantity, name, last]
+                yield '/'.join(part for part in parts if part), value
+
+    def _follow(self, name: str, groups: List[dict]) -> List[int]:
+        """The groups that others have the same values as, or nobody has."""
+        leaders = self._leaders.setdefault((name, len(groups)),
+                                           [0] * len(groups))
+        first: Dict[tuple, int] = {}
+        for i, group in enumerate(groups):
+            # A group that differs from its leader now never comes back.
+            key = (leaders[i], *map(_comparable, group.values()))
+            leaders[i] = first.setdefault(key, i)
+        return sorted(first.values())
+
+
+def _settings(group: dict) -> dict:
+    """The values of a param group, those that it has."""
+    settings = dict(
+        learning_rate=group['lr'],
+        momentum=group.get('momentum',
+                           group.get('betas', (None, ))[0]),
+        weight_decay=group.get('weight_decay'))
+    return {k: v for k, v in settings.items() if v is not None}
+
+
+def _comparable(value):
+    """Tensors are not compared: that would wait for the device."""
+    return id(value) if isinstance(value, Tensor) else value

@@ -1,0 +1,62 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+from typing import Callable, Iterable, NamedTuple, Sequence, Union
+
+import numpy as np
+from torch import Tensor
+
+
+class Scalar(NamedTuple):
+    """One number."""
+    tag: str
+    value: float
+
+
+class Text(NamedTuple):
+    """A text in Markdown."""
+    tag: str
+    text: str
+
+
+class Histogram(NamedTuple):
+    """How often values fell between edges.
+
+    Attributes:
+        tag (str): The name of the histogram.
+        edges (np.ndarray): The ``N + 1`` ascending edges of the buckets,
+            shape (N + 1, ). Bucket ``i`` holds ``edges[i] <= x <
+            edges[i + 1]``.
+        counts (np.ndarray): How many values are in each bucket, shape (N, ).
+        min (float): The smallest value.
+        max (float): The largest value.
+        sum (float): The sum of all values.
+        sum_squares (float): The sum of their squares.
+    """
+    tag: str
+    edges: np.ndarray
+    counts: np.ndarray
+    min: float
+    max: float
+    sum: float
+    sum_squares: float
+
+
+Value = Union[Scalar, Text, Histogram]
+
+
+class Record(NamedTuple):
+    """What one monitor has read at one step.
+
+    A record is made in the training thread, where nothing may wait for the
+    device, and written elsewhere. So it carries the tensors as they are, and
+    the function that makes values of them once they are on the host.
+
+    Attributes:
+        step (int): The global step.
+        values (Callable): Called with one :obj:`np.ndarray` for each of
+            ``tensors``, in their order; returns the values to write.
+        tensors (Sequence[Tensor]): Results on the device. Nobody may change
+            them in place any more. Defaults to ().
+    """
+    step: int
+    values: Callable[..., Iterable[Value]]
+    tensors: Sequence[Tensor] = ()

@@ -1,0 +1,66 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+from typing import Iterator, Tuple
+
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import BaseLoop, IterBasedTrainLoop
+from torch import nn
+
+
+def bare_model(model: nn.Module) -> nn.Module:
+    """The model inside its distributed wrapper, if it has one.
+
+    Args:
+        model (nn.Module): ``runner.model``.
+
+    Returns:
+        nn.Module: The model that the config describes.
+    """
+    while is_model_wrapper(model):
+        model = model.module
+    return model
+
+
+def optim_wrappers(optim_wrapper) -> Iterator[Tuple[str, OptimWrapper]]:
+    """The optimizer wrappers of a run, one by one.
+
+    Args:
+        optim_wrapper (OptimWrapper | OptimWrapperDict):
+            ``runner.optim_wrapper``.
+
+    Yields:
+        tuple[str, OptimWrapper]: The name it has in an
+        :obj:`OptimWrapperDict`, '' where there is just one; the wrapper.
+    """
+    if isinstance(optim_wrapper, OptimWrapperDict):
+        yield from optim_wrapper.items()
+    else:
+        yield '', optim_wrapper
+
+
+def is_iter_based(runner) -> bool:
+    """Whether the run trains by iterations rather than by epochs.
+
+    Args:
+        runner (Runner): The runner.
+
+    Returns:
+        bool: False for a run that does not train.
+    """
+    return isinstance(runner._train_loop, IterBasedTrainLoop)
+
+
+def evaluation_step(runner) -> int:
+    """The step at which :obj:`mmengine.hooks.LoggerHook` puts a validation.
+
+    Args:
+        runner (Runner): The runner.
+
+    Returns:
+        int: The finished epochs; in iteration-based training the finished
+        iterations; 0 in a run that does not train.
+    """
+    # ``runner.train_loop`` would build a loop that nobody asked for.
+    if not isinstance(runner._train_loop, BaseLoop):
+        return 0
+    return runner.iter if is_iter_based(runner) else runner.epoch

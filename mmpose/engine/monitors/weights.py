@@ -1,0 +1,158 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import functools
+from typing import Iterable, List, Optional, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .base import Monitor
+from .layer_groups import layer_groups, named_parameters
+from .record import Histogram, Record
+from .runner_parts import bare_model, is_iter_based
+from .schedule import Every
+
+# A float32 is sign, 8 bits of exponent and 23 of mantissa. Its upper bits,
+# down to the third of the mantissa, are the number of its bucket: 8 buckets
+# from each power of two to the next, 2048 of either sign.
+_SHIFT = 20
+_BUCKETS = 1 << 12
+_ZERO = _BUCKETS // 2
+_INFINITY = 0x7f800000
+# Bounds the temporary memory: 4 MB in float32.
+_CHUNK = 1 << 20
+
+
+class WeightMonitor(Monitor):
+    """The distribution of the weights.
+
+    ====================== ==========================================
+    ``weights/<group>``    Histogram of every weight of a layer group
+    ====================== ==========================================
+
+    Args:
+        interval (int): Epochs between two readings.
+        max_groups (int): See :func:`layer_groups`.
+        iter_interval (int, optional): Iterations between two readings where
+            training is iteration-based. Defaults to None: as many as make
+            ``interval`` passes over the training data.
+        strict (bool): See :class:`Monitor`. Defaults to False.
+    """
+
+    def __init__(self,
+                 interval: int,
+                 max_groups: int,
+                 iter_interval: Optional[int] = None,
+                 strict: bool = False) -> None:
+        super().__init__(strict)
+        self._epochs = Every(interval)
+        self._max_groups = max_groups
+        self._iters = iter_interval
+
+    def before_train(self, runner) -> None:
+        named = dict(named_parameters(bare_model(runner.model)))
+        self._members = {
+            group: [named[name] for name in names]
+            for group, names in layer_groups(named, self._max_groups).items()
+        }
+        if is_iter_based(runner):
+            interval = self._iters
+            if interval is None:
+                interval = self._epochs.interval * len(runner.train_dataloader)
+            self._due_iters = Every(interval)
+        else:
+            self._due_iters = Every(0)
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch,
+                         outputs) -> None:
+        if self._due_iters.is_due(runner.iter + 1):
+            self._read(runner.iter + 1)
+
+    def after_train_epoch(self, runner) -> None:
+        if not is_iter_based(runner) and self._epochs.is_due(runner.epoch + 1):
+            self._read(runner.iter)
+
+    def _read(self, step: int) -> None:
+        counts, moments = zip(*map(count_values, self._members.values()))
+        self.emit(
+            Record(
+                step=step,
+                values=functools.partial(_histograms, list(self._members)),
+                tensors=[torch.stack(counts),
+                         torch.stack(moments)]))
+
+
+@torch.no_grad()
+def count_values(tensors: Iterable[Tensor]) -> Tuple[Tensor, Tensor]:
+    """Count every element of some tensors into buckets, on their device.
+
+    The buckets are the same for all data, so that no minimum has to be known
+    beforehand and nothing waits. Numbers are taken as float32.
+
+    Args:
+        tensors (Iterable[Tensor]): Tensors of any shape on one device, with
+            at least one element in all.
+
+    Returns:
+        tuple[Tensor, Tensor]: The counts, int64 of shape (4096, ): bucket
+        ``i`` goes from element ``i`` of :func:`bucket_edges` up to but without
+        element ``i + 1``. And minimum, maximum, sum and sum of squares,
+        float32 of shape (4, ).
+    """
+    chunks = [
+        chunk for tensor in tensors if tensor.numel()
+        for chunk in tensor.reshape(-1).split(_CHUNK)
+    ]
+    counts = torch.zeros(_BUCKETS, dtype=torch.int64, device=chunks[0].device)
+    one = counts.new_ones(1)
+    moments = []
+    for chunk in chunks:
+        chunk = chunk.float()
+        bits = chunk.view(torch.int32)
+        sign = bits >> 31
+        # Two's complement of the magnitude where the number is negative: the
+        # order of the integers is that of the numbers.
+        bucket = (bits & 0x7fffffff).bitwise_xor_(sign).sub_(sign)
+        bucket = bucket.bitwise_right_shift_(_SHIFT).add_(_ZERO)
+        counts.index_add_(0, bucket, one.expand(len(bucket)))
+        low, high = torch.aminmax(chunk)
+        moments.append(
+            torch.stack([low, high,
+                         chunk.sum(),
+                         torch.dot(chunk, chunk)]))
+    low, high, total, squares = torch.stack(moments).unbind(1)
+    return counts, torch.stack(
+        [low.min(), high.max(),
+         total.sum(), squares.sum()])
+
+
+def bucket_edges() -> np.ndarray:
+    """The edges of :func:`count_values`' buckets.
+
+    Returns:
+        np.ndarray: 4097 ascending float32 numbers from -inf to inf.
+    """
+    number = np.arange(-_ZERO, _ZERO + 1)
+    magnitude = np.minimum(np.abs(number) << _SHIFT, _INFINITY)
+    return np.copysign(
+        magnitude.astype(np.int32).view(np.float32), number, dtype=np.float32)
+
+
+def _histograms(groups: List[str], all_counts: np.ndarray,
+                all_moments: np.ndarray) -> Iterable[Histogram]:
+    edges = bucket_edges()
+    finite = np.isfinite(edges[:-1])
+    for group, counts, moments in zip(groups, all_counts, all_moments):
+        # An infinite or undefined weight has no place on the axis.
+        counts = np.where(finite, counts, 0)
+        low, high, total, squares = moments.tolist()
+        if not np.isfinite(moments).all():
+            filled = np.flatnonzero(counts)
+            if not len(filled):
+                continue
+            low, high = edges[filled[0]], edges[filled[-1] + 1]
+            middles = (edges[filled] + edges[filled + 1]) / 2
+            total = np.dot(counts[filled], middles)
+            squares = np.dot(counts[filled], middles**2)
+        yield Histogram(f'weights/{group}', edges, counts, low, high, total,
+                        squares)

@@ -1,0 +1,868 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import copy
+import glob
+import random
+import sys
+from collections import defaultdict
+
+import numpy as np
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
+from torch import nn
+
+from mmpose.engine.hooks import EnhancedTensorBoardHook
+from mmpose.engine.monitors import Monitor
+from mmpose.engine.monitors.layer_groups import layer_groups, named_parameters
+from mmpose.engine.monitors.runner_parts import bare_model
+from mmpose.registry import HOOKS, METRICS, OPTIMIZERS
+
+EVERY_ITER = dict(grad_norm_interval=1)
+EVENTS = [
+    'before_train', 'before_train_iter', 'after_train_iter',
+    'after_train_epoch', 'after_val_iter', 'after_val_epoch', 'after_train'
+]
+
+
+def hook_of(runner) -> EnhancedTensorBoardHook:
+    hook, = [h for h in runner.hooks if isinstance(h, EnhancedTensorBoardHook)]
+    return hook
+
+
+def messages(runner, level):
+    """What was logged at a level, from the run's log file."""
+    path, = glob.glob(f'{runner.log_dir}/*.log')
+    with open(path) as file:
+        return [line for line in file if f'- {level} -' in line]
+
+
+def scalars(events, tag):
+    return {e.step: e.value for e in events.Scalars(tag)}
+
+
+# Promise P1: neutral
+
+
+def leaves(value, path=''):
+    """All that a nested value holds, by its path and comparable."""
+    if isinstance(value, BaseDataElement):
+        value = dict(value.all_items())
+    if isinstance(value, dict):
+        value = list(value.items())
+    if isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield from leaves(item, f'{path}.{i}')
+    elif isinstance(value, (torch.Tensor, np.ndarray)):
+        yield path, np.asarray(value).tobytes()
+    else:
+        yield path, value
+
+
+@HOOKS.register_module(force=True)
+class Witness(Hook):
+    """What every module, batch and output looks like after all hooks."""
+    priority = 'LOWEST'
+
+    def __init__(self):
+        self.seen = []
+
+    def see(self, runner, *values):
+        self.seen.append([m.training for m in runner.model.modules()])
+        self.seen.append(hash(tuple(leaves(values))))
+
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
+        self.see(runner, data_batch,
+                 {k: v.detach()
+                  for k, v in outputs.items()})
+
+    def after_val_iter(self, runner, batch_idx, data_batch, outputs):
+        self.see(runner, data_batch, outputs)
+
+
+def final_state(runner):
+    """All that a run leaves behind, in memory and seen on the way."""
+    witness, = [h for h in runner.hooks if isinstance(h, Witness)]
+    return dict(
+        leaves([
+            runner.model.state_dict(),
+            runner.optim_wrapper.state_dict(),
+            torch.get_rng_state(),
+            np.random.get_state(),
+            random.getstate(),
+            witness.seen,
+        ]))
+
+
+@pytest.mark.parametrize(
+    'optim_wrapper', [
+        dict(),
+        dict(clip_grad=dict(max_norm=0.1)),
+        dict(clip_grad=dict(type='value', clip_value=0.01)),
+        dict(accumulative_counts=3),
+        dict(optimizer=dict(type='AdamW', lr=1e-3)),
+    ],
+    ids=['plain', 'norm', 'value', 'accumulate', 'adamw'])
+def test_training_is_the_same_bit_for_bit(train, optim_wrapper):
+    """P1: weights, optimizer, buffers, generators, flags, data, outputs."""
+    optim_wrapper.setdefault('optimizer',
+                             dict(type='SGD', lr=0.01, momentum=0.9))
+    states = []
+    for hook in (None, EVERY_ITER):
+        runner = train(
+            hook,
+            train_cfg=dict(by_epoch=True, max_epochs=6, val_interval=2),
+            optim_wrapper=copy.deepcopy(optim_wrapper),
+            custom_hooks=[dict(type='Witness')])
+        assert runner.iter == 24
+        states.append(final_state(runner))
+    without, with_hook = states
+    assert without.keys() == with_hook.keys() and len(without) > 1000
+    assert not [k for k in without if without[k] != with_hook[k]]
+
+
+def test_the_optimizer_is_left_as_it_was(train):
+    """P1: nothing stays attached after the training."""
+    for clip_grad in (None, dict(max_norm=1.)):
+        runner = train(
+            EVERY_ITER,
+            optim_wrapper=dict(
+                optimizer=dict(type='SGD', lr=0.01), clip_grad=clip_grad))
+        wrapper = runner.optim_wrapper
+        assert not wrapper.optimizer._optimizer_step_pre_hooks
+        if clip_grad:
+            assert wrapper.clip_func is torch.nn.utils.clip_grad_norm_
+
+
+# Promise P2: harmless
+
+
+class Raising(Monitor):
+
+    def __init__(self, event):
+        super().__init__()
+        self.calls = 0
+
+        def handler(*args):
+            self.calls += 1
+            raise RuntimeError('broken on purpose')
+
+        setattr(self, event, handler)
+
+
+@pytest.mark.parametrize('event', EVENTS)
+def test_a_monitor_that_raises_costs_one_warning(runner_cfg, read_events,
+                                                 event):
+    """P2, and that the error handler itself works."""
+    runner = Runner(**runner_cfg(EVERY_ITER))
+    hook = hook_of(runner)
+    raising = Raising(event)
+    hook.monitors.insert(0, raising)
+    runner.train()
+    assert runner.iter == 12
+    assert 1 <= raising.calls <= 3
+    warnings = [m for m in messages(runner, 'WARNING') if 'Raising' in m]
+    assert len(warnings) == 1
+    assert 'RuntimeError: broken on purpose' in warnings[0]
+    # The others go on.
+    events = read_events(runner)
+    assert len(events.Scalars('train/gradient_norm/global')) == 12
+    assert any(f'{raising.calls} failures' in m
+               for m in messages(runner, 'INFO'))
+
+
+def test_a_failure_inside_the_optimizer_step_is_held_back(train, monkeypatch):
+    """P2: a reading is guarded also where no hook event is running."""
+    from mmpose.engine.monitors import gradients
+
+    def fail(grads):
+        raise RuntimeError('broken on purpose')
+
+    monkeypatch.setattr(gradients, 'gradient_norms', fail)
+    for clip_grad in (None, dict(max_norm=1.)):
+        runner = train(
+            dict(strict=False, **EVERY_ITER),
+            optim_wrapper=dict(
+                optimizer=dict(type='SGD', lr=0.01), clip_grad=clip_grad))
+        assert runner.iter == 12
+        assert sum('GradientMonitor failed' in m
+                   for m in messages(runner, 'WARNING')) == 1
+
+
+def test_a_writer_that_fails_does_not_stop_the_training(train, monkeypatch):
+    """P2: every monitor is refused by a full disk."""
+    from mmpose.engine.monitors import EventWriter
+
+    def fail(self, record):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(EventWriter, 'write', fail)
+    runner = train(dict(strict=False, **EVERY_ITER))
+    assert runner.iter == 12
+    assert 'switched off' in ''.join(messages(runner, 'INFO'))
+
+
+def test_strict_raises(runner_cfg):
+    runner = Runner(**runner_cfg(EVERY_ITER))
+    hook_of(runner).monitors.append(Raising('after_train_epoch'))
+    hook_of(runner).monitors[-1].guard.strict = True
+    with pytest.raises(RuntimeError, match='broken on purpose'):
+        runner.train()
+
+
+def test_without_tensorboard_one_warning_and_the_training_goes_on(
+        train, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'torch.utils.tensorboard', None)
+    runner = train(
+        dict(strict=False),
+        visualizer=dict(type='PoseLocalVisualizer', vis_backends=[]))
+    assert runner.iter == 12
+    warnings = [
+        m for m in messages(runner, 'WARNING')
+        if 'EnhancedTensorBoardHook' in m
+    ]
+    assert len(warnings) == 1
+    assert 'pip install tensorboard' in warnings[0]
+
+
+# Promise P4: one run
+
+
+def test_the_writer_is_named_and_shared(train, read_events):
+    """P4: one file with LoggerHook's scalars and the hook's."""
+    runner = train(EVERY_ITER)
+    tags = read_events(runner).Tags()['scalars']
+    assert 'loss' in tags and 'train/gradient_norm/global' in tags
+    assert f'writes to {runner.log_dir}' in ''.join(messages(runner, 'INFO'))
+
+
+def test_a_backend_by_another_name_is_found(train, read_events):
+    runner = train(
+        EVERY_ITER,
+        visualizer=dict(
+            type='PoseLocalVisualizer',
+            vis_backends=[dict(type='TensorboardVisBackend', name='mine')]))
+    assert list(runner.visualizer._vis_backends) == ['mine']
+    assert 'loss' in read_events(runner).Tags()['scalars']
+
+
+@pytest.mark.parametrize(
+    'backends', [[], [dict(type='LocalVisBackend')]], ids=['none', 'local'])
+def test_without_a_backend_one_is_added(train, read_events, backends):
+    """P4: and the losses are there too."""
+    runner = train(
+        EVERY_ITER,
+        visualizer=dict(type='PoseLocalVisualizer', vis_backends=backends))
+    tags = read_events(runner).Tags()['scalars']
+    assert 'loss' in tags and 'train/gradient_norm/global' in tags
+    assert 'it added' in ''.join(messages(runner, 'INFO'))
+
+
+def test_other_backends_get_nothing(train):
+    """Defect: pictures went to every backend as files."""
+
+    def files(hook):
+        runner = train(
+            hook,
+            visualizer=dict(
+                type='PoseLocalVisualizer',
+                vis_backends=[
+                    dict(type='LocalVisBackend'),
+                    dict(type='TensorboardVisBackend')
+                ]))
+        found = glob.glob(f'{runner.log_dir}/vis_data/**', recursive=True)
+        return sorted(f[len(runner.log_dir):].replace(runner.timestamp, '')
+                      for f in found if 'tfevents' not in f)
+
+    assert files(EVERY_ITER) == files(None)
+
+
+def test_two_runners_one_after_the_other(train, read_events):
+    first, second = train(EVERY_ITER), train(EVERY_ITER)
+    for runner in (first, second):
+        events = read_events(runner)
+        assert len(events.Scalars('train/gradient_norm/global')) == 12
+
+
+# Promise P5: one x axis
+
+
+def test_steps_of_epoch_based_training(train, read_events):
+    """P5."""
+    events = read_events(
+        train(
+            dict(grad_norm_interval=5, weight_hist_interval=2),
+            train_cfg=dict(by_epoch=True, max_epochs=4, val_interval=2)))
+    iters = [1, 5, 10, 15]
+    assert list(scalars(events, 'train/gradient_norm/global')) == iters
+    assert list(scalars(events, 'train/learning_rate/lr')) == iters
+    # After epochs 1, 2 and 4 of 4 iterations each.
+    assert [h.step for h in events.Histograms('weights/backbone/conv1')
+            ] == [4, 8, 16]
+    assert list(scalars(events, 'val/PCK')) == [2, 4]
+    assert scalars(events, 'val/PCK') == scalars(events, 'PCK')
+    assert scalars(events, 'loss').keys() >= set(iters)
+
+
+ITER_BASED = dict(
+    train_cfg=dict(by_epoch=False, max_iters=12, val_interval=6),
+    log_processor=dict(by_epoch=False),
+    default_hooks=dict(
+        logger=dict(type='LoggerHook', interval=1, log_metric_by_epoch=False),
+        checkpoint=None))
+
+
+@pytest.mark.parametrize('interval, steps', [
+    (5, [1, 5, 10]),
+    (None, [1, 4, 8, 12]),
+    (0, []),
+])
+def test_steps_of_iteration_based_training(train, read_events, interval,
+                                           steps):
+    """P5: weights by iterations, or by passes over the data if not set."""
+    events = read_events(
+        train(
+            dict(grad_norm_interval=5, weight_hist_interval=interval),
+            **copy.deepcopy(ITER_BASED)))
+    assert list(scalars(events, 'train/gradient_norm/global')) == [1, 5, 10]
+    assert scalars(events, 'val/PCK') == scalars(events, 'PCK')
+    assert list(scalars(events, 'val/PCK')) == [6, 12]
+    tags = events.Tags()['histograms']
+    assert bool(tags) == bool(steps)
+    for tag in tags:
+        assert [h.step for h in events.Histograms(tag)] == steps
+
+
+def test_a_resumed_run_logs_the_steps_of_an_unbroken_one(
+        train, read_events, tmp_path):
+    """P5."""
+    checkpoint = dict(
+        default_hooks=dict(
+            logger=dict(type='LoggerHook', interval=1),
+            checkpoint=dict(type='CheckpointHook', interval=1)))
+    first = train(
+        dict(grad_norm_interval=5),
+        train_cfg=dict(by_epoch=True, max_epochs=2, val_interval=1),
+        **checkpoint)
+    resumed = train(
+        dict(grad_norm_interval=5),
+        resume=True,
+        load_from=f'{first.work_dir}/epoch_2.pth',
+        train_cfg=dict(by_epoch=True, max_epochs=4, val_interval=1))
+    events = read_events(resumed)
+    assert list(scalars(events, 'train/gradient_norm/global')) == [10, 15]
+
+
+# Gradients
+
+
+@OPTIMIZERS.register_module(force=True)
+class SpyingSGD(torch.optim.SGD):
+    """Remembers the norms of the gradients that it steps with.
+
+    PyTorch runs the step hooks twice for it, here and in its base class.
+    """
+    steps = []
+
+    def step(self, closure=None):
+        grads = [
+            p.grad.to_dense().double().flatten() for group in self.param_groups
+            for p in group['params'] if p.grad is not None
+        ]
+        self.steps.append(torch.cat(grads).norm().item())
+        return super().step(closure)
+
+
+@pytest.fixture
+def spy():
+    SpyingSGD.steps = []
+    return dict(type='SpyingSGD', lr=0.01)
+
+
+def assert_norms(events, expected, num_groups=20):
+    """``expected`` are all norms by step; layers must add up to them."""
+    found = scalars(events, 'train/gradient_norm/global')
+    assert list(found) == list(expected)
+    np.testing.assert_allclose(
+        list(found.values()), list(expected.values()), rtol=1e-6)
+    layers = [
+        t for t in events.Tags()['scalars']
+        if t.startswith('train/gradient_norm/layers/')
+    ]
+    assert len(layers) == num_groups
+    squares = defaultdict(float)
+    for tag in layers:
+        for step, value in scalars(events, tag).items():
+            squares[step] += value**2
+    for step, value in found.items():
+        assert squares[step]**0.5 == pytest.approx(value, rel=1e-5)
+
+
+def test_norms_without_clipping(train, read_events, spy):
+    runner = train(EVERY_ITER, optim_wrapper=dict(optimizer=spy))
+    assert_norms(
+        read_events(runner), dict(enumerate(SpyingSGD.steps, start=1)))
+
+
+@pytest.mark.parametrize('max_norm', [1e-3, 1e3])
+def test_norms_are_those_that_clip_grad_norm_returns(train, read_events,
+                                                     monkeypatch, max_norm):
+    returned = []
+    clip_grad_norm = torch.nn.utils.clip_grad_norm_
+
+    def clip_and_remember(*args, **kwargs):
+        norm = clip_grad_norm(*args, **kwargs)
+        returned.append(norm.item())
+        return norm
+
+    monkeypatch.setattr(torch.nn.utils, 'clip_grad_norm_', clip_and_remember)
+    runner = train(
+        EVERY_ITER,
+        optim_wrapper=dict(
+            optimizer=dict(type='SGD', lr=0.01),
+            clip_grad=dict(max_norm=max_norm)))
+    assert len(returned) == 12
+    assert_norms(read_events(runner), dict(enumerate(returned, start=1)))
+
+
+def test_norms_before_clipping_by_value(train, read_events, spy):
+    runner = train(
+        EVERY_ITER,
+        optim_wrapper=dict(
+            optimizer=spy, clip_grad=dict(type='value', clip_value=1e-4)))
+    norms = scalars(read_events(runner), 'train/gradient_norm/global')
+    assert all(norm > 2 * clipped
+               for norm, clipped in zip(norms.values(), SpyingSGD.steps))
+
+
+@pytest.mark.parametrize('interval, at', [(1, [3, 6, 9, 12]),
+                                          (4, [3, 6, 9, 12]), (7, [3, 9])])
+def test_norms_only_at_real_updates(train, read_events, spy, interval, at):
+    """Under accumulation the first update after a due iteration counts."""
+    runner = train(
+        dict(grad_norm_interval=interval),
+        optim_wrapper=dict(optimizer=spy, accumulative_counts=3))
+    updates = dict(zip([3, 6, 9, 12], SpyingSGD.steps))
+    assert_norms(read_events(runner), {step: updates[step] for step in at})
+
+
+def test_norms_with_frozen_shared_and_unused_parameters(
+        runner_cfg, read_events, spy):
+    runner = Runner(
+        **runner_cfg(EVERY_ITER, optim_wrapper=dict(optimizer=spy)))
+    backbone = runner.model.backbone
+    backbone.conv1.weight.requires_grad = False
+    backbone.layer1[1].conv1.weight = backbone.layer1[0].conv1.weight
+    runner.model.unused = nn.Linear(3, 3)
+    runner.train()
+    events = read_events(runner)
+    # 20 groups, two of which have no gradient.
+    assert_norms(events, dict(enumerate(SpyingSGD.steps, start=1)), 18)
+    tags = events.Tags()['scalars']
+    assert 'train/gradient_norm/layers/backbone/conv1' not in tags
+    assert 'train/gradient_norm/layers/unused' not in tags
+
+
+def test_norms_with_several_param_groups(train, read_events, spy):
+    runner = train(
+        EVERY_ITER,
+        optim_wrapper=dict(
+            optimizer=spy,
+            paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=0.1)))))
+    assert len(runner.optim_wrapper.param_groups) > 1
+    assert_norms(
+        read_events(runner), dict(enumerate(SpyingSGD.steps, start=1)))
+
+
+def test_norms_on_torch_before_step_hooks(train, read_events, spy,
+                                          monkeypatch):
+    """What DESIGN calls for on torch < 2.0: ``optimizer.step`` is wrapped."""
+    monkeypatch.delattr(torch.optim.Optimizer, 'register_step_pre_hook')
+    runner = train(EVERY_ITER, optim_wrapper=dict(optimizer=spy))
+    assert_norms(
+        read_events(runner), dict(enumerate(SpyingSGD.steps, start=1)))
+
+
+def test_scaled_gradients_of_a_fused_optimizer_are_unscaled(
+        train, read_events, monkeypatch):
+    """GradScaler leaves unscaling to fused optimizers, in their step."""
+    optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01))
+    plain = train(EVERY_ITER, optim_wrapper=copy.deepcopy(optim_wrapper))
+    expected = scalars(read_events(plain), 'train/gradient_norm/global')
+
+    def scaled_backward(self, loss, **kwargs):
+        (loss * 1024).backward(**kwargs)
+        self._inner_count += 1
+
+    def unscaling_step(self, **kwargs):
+        self.optimizer.grad_scale = torch.tensor(1024.)
+        # After the hook's own, as the kernel's division is.
+        handle = self.optimizer.register_step_pre_hook(unscale)
+        self.optimizer.step(**kwargs)
+        handle.remove()
+        del self.optimizer.grad_scale
+
+    def unscale(optimizer, args, kwargs):
+        for parameter in optimizer.param_groups[0]['params']:
+            parameter.grad.div_(1024)
+
+    monkeypatch.setattr(OptimWrapper, 'backward', scaled_backward)
+    monkeypatch.setattr(OptimWrapper, 'step', unscaling_step)
+    fused = train(EVERY_ITER, optim_wrapper=optim_wrapper)
+    found = scalars(read_events(fused), 'train/gradient_norm/global')
+    np.testing.assert_allclose(
+        list(found.values()), list(expected.values()), rtol=1e-5)
+
+
+# Weights
+
+
+def test_histograms_hold_every_parameter(train, read_events):
+    """Defect: only the first 20 parameters of 170 were ever seen."""
+    runner = train(dict(weight_hist_interval=1))
+    events = read_events(runner)
+    named = dict(named_parameters(runner.model))
+    groups = layer_groups(named, 20)
+    assert events.Tags()['histograms'] == [f'weights/{g}' for g in groups]
+    for group, names in groups.items():
+        last = events.Histograms(f'weights/{group}')[-1].histogram_value
+        weights = torch.cat([named[n].detach().flatten() for n in names])
+        assert last.num == len(weights) == sum(last.bucket)
+        assert last.min == weights.min() and last.max == weights.max()
+        assert last.sum == pytest.approx(weights.sum().item(), abs=1e-3)
+
+
+def test_every_parameter_for_itself(train, read_events):
+    runner = train(dict(max_layers_to_log=-1))
+    tags = read_events(runner).Tags()['histograms']
+    assert tags == [
+        f'weights/{n.replace(".", "/")}'
+        for n, _ in runner.model.named_parameters()
+    ]
+
+
+# Learning rate
+
+
+def test_the_learning_rate_is_the_one_of_the_step(train, read_events):
+    """Schedulers step before the hook's ``after_train_iter``."""
+    runner = train(
+        EVERY_ITER,
+        param_scheduler=[
+            dict(
+                type='LinearLR',
+                start_factor=0.1,
+                begin=0,
+                end=10,
+                by_epoch=False)
+        ])
+    events = read_events(runner)
+    rates = scalars(events, 'train/learning_rate/lr')
+    assert rates == scalars(events, 'lr')
+    assert len(set(rates.values())) == 10
+    for tag, value in [('momentum', 0.9), ('weight_decay', 1e-4)]:
+        written = scalars(events, f'train/{tag}/{tag}')
+        assert written == {step: pytest.approx(value) for step in rates}
+
+
+def test_every_param_group_has_its_rate(train, read_events):
+    runner = train(
+        dict(max_layers_to_log=-1, **EVERY_ITER),
+        optim_wrapper=dict(
+            optimizer=dict(type='Adam', lr=0.01, betas=(0.8, 0.99)),
+            paramwise_cfg=dict(
+                custom_keys={'head.final_layer': dict(lr_mult=0.1)})))
+    events = read_events(runner)
+    for i, group in enumerate(runner.optim_wrapper.optimizer.param_groups):
+        rates = scalars(events, f'train/learning_rate/group_{i}')
+        assert rates[12] == pytest.approx(group['lr'])
+        betas = scalars(events, f'train/momentum/group_{i}')
+        assert betas[12] == pytest.approx(0.8)
+
+
+def test_many_param_groups_with_equal_values_are_written_once(
+        train, read_events):
+    """``paramwise_cfg`` makes a param group of every parameter."""
+    runner = train(
+        EVERY_ITER,
+        optim_wrapper=dict(
+            optimizer=dict(type='SGD', lr=0.01),
+            paramwise_cfg=dict(
+                custom_keys={'head.final_layer': dict(lr_mult=0.1)})))
+    groups = runner.optim_wrapper.optimizer.param_groups
+    assert len(groups) > 20
+    events = read_events(runner)
+    tags = [
+        t for t in events.Tags()['scalars']
+        if t.startswith('train/learning_rate/')
+    ]
+    first_of_head = [g['lr'] for g in groups].index(0.001)
+    assert tags == [
+        'train/learning_rate/group_0',
+        f'train/learning_rate/group_{first_of_head}'
+    ]
+
+
+# Metrics
+
+
+@METRICS.register_module(force=True)
+class AllKindsOfMetrics:
+    """Returns what evaluators return in the wild."""
+    dataset_meta = None
+
+    def process(self, data_batch, data_samples):
+        pass
+
+    def evaluate(self, size):
+        return {
+            'kinds/int': 3,
+            'kinds/numpy': np.float32(0.5),
+            'kinds/tensor': torch.tensor([0.25]),
+            'kinds/array': np.array([0.125]),
+            'kinds/list': [1, 2],
+            'kinds/nested': dict(a=1),
+            'kinds/text': 'good',
+        }
+
+
+def test_every_scalar_of_every_evaluator(train, read_events):
+    """Defect: ``after_val_epoch`` without ``metrics`` killed the run."""
+    runner = train(
+        dict(),
+        # MMEngine's own hooks do not survive nested metrics.
+        default_hooks=dict(
+            logger=dict(type='LoggerHook', interval=1), checkpoint=None),
+        val_evaluator=[
+            dict(type='PCKAccuracy', thr=0.5, prefix='a'),
+            dict(type='PCKAccuracy', thr=0.2, prefix='b'),
+            dict(type='AllKindsOfMetrics')
+        ])
+    events = read_events(runner)
+    written = {
+        t: scalars(events, t)[3]
+        for t in events.Tags()['scalars'] if t.startswith('val/')
+    }
+    assert written == {
+        'val/a/PCK': pytest.approx(scalars(events, 'a/PCK')[3]),
+        'val/b/PCK': pytest.approx(scalars(events, 'b/PCK')[3]),
+        'val/kinds/int': 3,
+        'val/kinds/numpy': 0.5,
+        'val/kinds/tensor': 0.25,
+        'val/kinds/array': 0.125,
+    }
+    log = messages(runner, 'INFO')
+    for name in ('list', 'nested', 'text'):
+        assert sum(f"'kinds/{name}'" in m for m in log) == 1
+
+
+def test_a_test_run_is_written_under_test(runner_cfg, read_events):
+    cfg = runner_cfg(dict())
+    for key in ('train_cfg', 'train_dataloader', 'optim_wrapper'):
+        cfg.pop(key)
+    runner = Runner(**cfg)
+    metrics = runner.test()
+    events = read_events(runner)
+    assert scalars(events, 'test/PCK') == {0: pytest.approx(metrics['PCK'])}
+    assert any('wrote 1 scalars' in m for m in messages(runner, 'INFO'))
+
+
+def test_a_validation_alone_is_written_under_val(runner_cfg, read_events):
+    runner = Runner(**runner_cfg(dict()))
+    metrics = runner.val()
+    assert isinstance(runner._train_loop, dict), 'the hook built a loop'
+    assert scalars(read_events(runner), 'val/PCK') == {
+        0: pytest.approx(metrics['PCK'])
+    }
+
+
+# Model
+
+
+def test_the_model_is_counted_once(runner_cfg, read_events):
+    runner = Runner(**runner_cfg(dict()))
+    runner.model.backbone.conv1.weight.requires_grad = False
+    runner.train()
+    parameters = list(runner.model.parameters())
+    total = sum(p.numel() for p in parameters)
+    frozen = runner.model.backbone.conv1.weight.numel()
+    events = read_events(runner)
+    assert scalars(events, 'model/total_parameters') == {0: total}
+    assert scalars(events, 'model/trainable_parameters') == {0: total - frozen}
+    size = sum(t.numel() * t.element_size()
+               for t in [*parameters, *runner.model.buffers()])
+    assert scalars(events, 'model/model_size_mb') == {
+        0: pytest.approx(size / 1e6)
+    }
+    table = events.Tensors('model/parameters/text_summary')[0]
+    table = table.tensor_proto.string_val[0].decode()
+    assert f'{total:,}' in table and 'backbone/layer4' in table
+
+
+def test_only_wrappers_are_unwrapped():
+    """Defect: ``hasattr(model, 'module')`` took any attribute of the name."""
+
+    class WithModule(nn.Module):
+
+        def __init__(self):
+            super().__init__()
+            self.module = nn.Linear(2, 2)
+
+    model = WithModule()
+    assert bare_model(model) is model
+    wrapped = MMDistributedDataParallel.__new__(MMDistributedDataParallel)
+    nn.Module.__init__(wrapped)
+    wrapped.module = model
+    assert bare_model(wrapped) is model
+
+
+# The hook itself
+
+
+def test_the_tags(train, read_events):
+    runner = train(EVERY_ITER)
+    tags = read_events(runner).Tags()
+    ours = {
+        t
+        for t in tags['scalars']
+        if t.split('/')[0] in ('train', 'val', 'model')
+    }
+    groups = layer_groups(dict(named_parameters(runner.model)), 20)
+    assert ours == {
+        'train/gradient_norm/global',
+        *(f'train/gradient_norm/layers/{group}' for group in groups),
+        'train/learning_rate/lr',
+        'train/momentum/momentum',
+        'train/weight_decay/weight_decay',
+        'val/PCK',
+        'model/total_parameters',
+        'model/trainable_parameters',
+        'model/model_size_mb',
+    }
+    assert set(tags['histograms']) == {f'weights/{g}' for g in groups}
+    assert 'model/parameters/text_summary' in tags['tensors']
+
+
+@pytest.mark.parametrize('flag, prefix', [
+    ('log_grad_norm', 'train/gradient_norm'),
+    ('log_lr', 'train/learning_rate'),
+    ('log_weight_hist', 'weights/'),
+    ('log_val_metrics', 'val/'),
+    ('log_model_stats', 'model/'),
+])
+def test_each_part_can_be_switched_off(train, read_events, flag, prefix):
+    tags = read_events(train({flag: False})).Tags()
+    everything = tags['scalars'] + tags['histograms'] + tags['tensors']
+    assert not [t for t in everything if t.startswith(prefix)]
+    assert 'loss' in everything
+
+
+def test_the_last_line_counts(train, read_events):
+    runner = train(EVERY_ITER)
+    events = read_events(runner)
+    ours = [
+        t for t in events.Tags()['scalars']
+        if t.split('/')[0] in ('train', 'val', 'model')
+    ]
+    num_scalars = sum(len(events.Scalars(t)) for t in ours)
+    num_histograms = sum(
+        len(events.Histograms(t)) for t in events.Tags()['histograms'])
+    line = [m for m in messages(runner, 'INFO') if ' wrote ' in m]
+    assert len(line) == 1
+    assert f'wrote {num_scalars} scalars, {num_histograms} histograms' \
+        in line[0]
+    assert '0 failures' in line[0] and '% of the training time' in line[0]
+    assert f'tensorboard --logdir {runner.work_dir}' in line[0]
+
+
+ORIGINAL_ARGUMENTS = dict(
+    log_grad_norm=True,
+    log_weight_hist=True,
+    log_val_metrics=True,
+    log_train_images=True,
+    log_val_images=True,
+    log_lr=True,
+    log_model_stats=True,
+    grad_norm_interval=100,
+    weight_hist_interval=1,
+    train_image_interval=500,
+    val_image_interval=10,
+    max_layers_to_log=20,
+    max_train_images=4,
+    kpt_thr=0.3,
+    backend_args=None)
+
+
+def test_a_config_of_the_original_hook_is_accepted(train):
+    assert len(ORIGINAL_ARGUMENTS) == 15
+    runner = train(dict(ORIGINAL_ARGUMENTS))
+    hook = hook_of(runner)
+    for name, value in ORIGINAL_ARGUMENTS.items():
+        assert getattr(hook, name) == value
+    assert hook.priority == 'VERY_LOW'
+
+
+def test_the_defaults_are_the_original_ones():
+    hook = EnhancedTensorBoardHook()
+    for name, value in ORIGINAL_ARGUMENTS.items():
+        assert getattr(hook, name) == value
+
+
+def test_an_explicit_argument_wins_over_the_preset():
+    hook = EnhancedTensorBoardHook(preset='fast', grad_norm_interval=100)
+    assert hook.grad_norm_interval == 100
+    assert hook.weight_hist_interval == 5
+    assert hook.max_layers_to_log == 10
+
+
+@pytest.mark.parametrize('arguments, error, words', [
+    (dict(log_lr=1), TypeError, ['log_lr', '1', 'True or False']),
+    (dict(grad_norm_interval=True), TypeError,
+     ['grad_norm_interval', 'True', 'integer']),
+    (dict(grad_norm_interval=1.5), TypeError, ['1.5', 'float']),
+    (dict(val_image_interval='10'), TypeError, ['val_image_interval', "'10'"]),
+    (dict(weight_hist_interval=-1), ValueError,
+     ['weight_hist_interval', '-1', 'at least 0']),
+    (dict(max_layers_to_log=-2), ValueError,
+     ['max_layers_to_log', '-2', 'at least -1']),
+    (dict(max_val_images=None), TypeError, ['max_val_images', 'None']),
+    (dict(kpt_thr='0.3'), TypeError, ['kpt_thr', "'0.3'"]),
+    (dict(kpt_thr=-0.1), ValueError, ['kpt_thr', '-0.1']),
+    (dict(backend_args='local'), TypeError, ['backend_args', 'dict']),
+    (dict(preset='quick'), ValueError,
+     ['preset', "'quick'", "'fast', 'balanced', 'detailed'"]),
+    (dict(preset=1), TypeError, ['preset', '1']),
+    (dict(grad_norm_intervall=5), TypeError,
+     ['grad_norm_intervall', "mean 'grad_norm_interval'", 'kpt_thr']),
+])
+def test_a_bad_argument_is_named_with_what_is_allowed(arguments, error, words):
+    with pytest.raises(error) as info:
+        HOOKS.build(dict(type='EnhancedTensorBoardHook', **arguments))
+    for word in words:
+        assert word in str(info.value)
+
+
+def test_other_processes_than_the_first_write_nothing(train, monkeypatch):
+    """P4: in distributed training rank 0 alone writes."""
+    from mmpose.engine.hooks import enhanced_tensorboard_hook as module
+    monkeypatch.setattr(module, 'is_main_process', lambda: False)
+    runner = train(
+        EVERY_ITER,
+        visualizer=dict(type='PoseLocalVisualizer', vis_backends=[]))
+    assert not glob.glob(f'{runner.work_dir}/**/*tfevents*', recursive=True)
+
+
+def test_failures_are_logged_by_mmengine(train, monkeypatch):
+    """Defect: errors went to DEBUG, so nobody noticed them."""
+    from mmpose.engine.monitors import weights
+
+    def fail(tensors):
+        raise RuntimeError('broken on purpose')
+
+    monkeypatch.setattr(weights, 'count_values', fail)
+    runner = train(dict(strict=False))
+    assert any('WeightMonitor failed' in m
+               for m in messages(runner, 'WARNING'))

@@ -1,0 +1,95 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import numpy as np
+import pytest
+import torch
+
+from mmpose.engine.monitors.weights import (_histograms, bucket_edges,
+                                            count_values)
+
+
+def spread(n=20000):
+    """Numbers of every size, and those on which edges lie."""
+    generator = torch.Generator().manual_seed(0)
+    exponents = torch.empty(n).uniform_(-30, 30, generator=generator)
+    signs = torch.randint(2, (n, ), generator=generator) * 2 - 1
+    on_edges = torch.tensor([0., -0., 1, -1, 1.125, -1.125, 2**-20, -(2**-20)])
+    return torch.cat([signs * 2**exponents, on_edges])
+
+
+def test_edges_ascend_from_minus_to_plus_infinity():
+    edges = bucket_edges()
+    assert len(edges) == 4097
+    finite = edges[np.isfinite(edges)]
+    assert (np.diff(finite) > 0).all()
+    assert finite[-1] > 3e38 and finite[0] == -finite[-1]
+
+
+@pytest.mark.parametrize('shapes', [[(20008, )], [(8, 1, 1), (200, 25, 4)]])
+def test_counts_are_those_of_numpy(shapes):
+    """Every element, and at an edge where NumPy puts it."""
+    values = spread()
+    tensors = []
+    for shape in shapes:
+        n = int(np.prod(shape))
+        tensors.append(values[:n].reshape(shape))
+        values = values[n:]
+    counts, moments = count_values(tensors)
+    edges = bucket_edges()
+    finite = np.unique(edges[np.isfinite(edges)])
+    everything = torch.cat([t.reshape(-1) for t in tensors]).numpy()
+    expected, _ = np.histogram(everything, finite)
+    first = np.flatnonzero(np.isfinite(edges))[0]
+    got = counts.numpy()[first:first + len(expected)]
+    np.testing.assert_array_equal(got, expected)
+    assert counts.sum() == len(everything)
+    np.testing.assert_allclose(
+        moments.numpy(), [
+            everything.min(),
+            everything.max(),
+            everything.sum(dtype=np.float64),
+            np.square(everything, dtype=np.float64).sum()
+        ],
+        rtol=1e-5)
+
+
+def test_chunks_make_no_difference(monkeypatch):
+    from mmpose.engine.monitors import weights
+    whole, _ = count_values([spread()])
+    monkeypatch.setattr(weights, '_CHUNK', 1000)
+    chunked, _ = count_values([spread()])
+    assert torch.equal(whole, chunked)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_half_precision_is_counted_exactly(dtype):
+    values = torch.linspace(-2, 2, 999).to(dtype)
+    half, _ = count_values([values])
+    single, _ = count_values([values.float()])
+    assert torch.equal(half, single)
+
+
+def test_the_tensors_are_not_touched():
+    """P1."""
+    parameter = torch.nn.Parameter(spread())
+    before = parameter.detach().clone()
+    state = torch.get_rng_state()
+    counts, _ = count_values([parameter])
+    assert torch.equal(parameter.detach(), before)
+    assert not counts.requires_grad
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_an_infinite_or_undefined_weight_has_no_bucket():
+    values = torch.tensor([1., 2., float('nan'), float('inf'), -float('inf')])
+    counts, moments = count_values([values])
+    histogram, = _histograms(['a'], counts[None].numpy(),
+                             moments[None].numpy())
+    assert histogram.counts.sum() == 2
+    assert histogram.min <= 1 and 2 <= histogram.max < 3
+    assert np.isfinite([histogram.sum, histogram.sum_squares]).all()
+
+
+def test_a_group_without_a_finite_weight_has_no_histogram():
+    counts, moments = count_values([torch.full((3, ), float('nan'))])
+    assert not list(
+        _histograms(['a'], counts[None].numpy(), moments[None].numpy()))
