@@ -1,0 +1,230 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import glob
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import HOOKS
+from tensorboard.backend.event_processing.event_accumulator import \
+    EventAccumulator
+
+from mmpose.engine.hooks import EnhancedTensorBoardHook
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = ROOT / 'tools/train.py'
+DEMO = 'configs/enhanced_tensorboard/td-hm_res18_1xb16-8e_synthetic-128x96.py'
+UPSTREAM = ('mmpose::body_2d_keypoint/topdown_heatmap/coco/'
+            'td-hm_res50_8xb64-210e_coco-256x192.py')
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+train = load(TRAIN)
+
+
+def run(*args, cwd=ROOT, script=TRAIN, **env):
+    return subprocess.run([sys.executable,
+                           str(script), *map(str, args)],
+                          cwd=str(cwd),
+                          env={
+                              **os.environ, 'OMP_NUM_THREADS': '1',
+                              **env
+                          },
+                          stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT,
+                          universal_newlines=True)
+
+
+def tags(work_dir):
+    path, = glob.glob(f'{work_dir}/*/vis_data/events.out.tfevents.*')
+    return EventAccumulator(path).Reload()
+
+
+@pytest.fixture(scope='module')
+def data_root(tmp_path_factory):
+    """Four training and two validation images of the demo's data set."""
+    root = tmp_path_factory.mktemp('data') / 'synthetic_coco'
+    generator = load(ROOT / 'tools/dataset_generators/synthetic_coco.py')
+    generator.generate_dataset(root, num_train=4, num_val=2)
+    return root
+
+
+def short(root):
+    """Options that make any top-down config on COCO a run of seconds."""
+    options = dict(
+        train_cfg=dict(max_epochs=1, val_interval=1),
+        val_evaluator=dict(
+            ann_file=f'{root}/annotations/person_keypoints_val.json'))
+    for split in ('train', 'val'):
+        options[f'{split}_dataloader'] = dict(
+            batch_size=2,
+            num_workers=0,
+            persistent_workers=False,
+            dataset=dict(
+                data_root=f'{root}/',
+                ann_file=f'annotations/person_keypoints_{split}.json',
+                data_prefix=dict(img=f'{split}/')))
+    options['val_dataloader']['dataset']['bbox_file'] = None
+    return options
+
+
+def flat(options, prefix=''):
+    for key, value in options.items():
+        if isinstance(value, dict):
+            yield from flat(value, f'{prefix}{key}.')
+        else:
+            yield f'{prefix}{key}={value}'
+
+
+# The command line
+
+
+@pytest.mark.parametrize('args, expected', [
+    (['c.py'], (None, ['c.py'])),
+    (['c.py', '--enhanced-tensorboard'], ('', ['c.py'])),
+    (['c.py', '--enhanced-tensorboard', 'fast'], ('fast', ['c.py'])),
+    (['c.py', '--enhanced-tensorboard=fast'], ('fast', ['c.py'])),
+    (['--enhanced-tensorboard', 'c.py'], ('', ['c.py'])),
+    (['--enhanced-tensorboard', 'fast', 'c.py', '--amp'],
+     ('fast', ['c.py', '--amp'])),
+    (['c.py', '--enhanced-tensorboard', '--cfg-options', 'a=1', 'b=2'],
+     ('', ['c.py', '--cfg-options', 'a=1', 'b=2'])),
+])
+def test_the_option_is_taken_out(args, expected):
+    assert train.split_args(args) == expected
+
+
+def test_an_unknown_preset_is_named_with_the_known_ones():
+    result = run('c.py', '--enhanced-tensorboard', 'quick')
+    assert result.returncode != 0
+    assert result.stdout.strip().count('\n') == 0
+    for word in ("'quick'", 'fast', 'balanced', 'detailed'):
+        assert word in result.stdout
+
+
+def test_help_is_that_of_both(tmp_path):
+    result = run('--help', cwd=tmp_path)
+    assert result.returncode == 0
+    for option in ('--enhanced-tensorboard', '--cfg-options', '--resume'):
+        assert option in result.stdout
+
+
+def test_without_mmpose_one_line_says_what_to_do(tmp_path):
+    """Also where a bare folder ``mmpose`` lies on the path."""
+    (tmp_path / 'mmpose').mkdir()
+    result = subprocess.run([sys.executable, '-S', '-E',
+                             str(TRAIN), 'c.py'],
+                            cwd=str(tmp_path),
+                            stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT,
+                            universal_newlines=True)
+    assert result.returncode != 0
+    assert 'MMPose is not installed' in result.stdout
+    assert result.stdout.strip().count('\n') == 0
+
+
+def test_without_the_patch_one_line_says_what_to_do(monkeypatch):
+    monkeypatch.delattr('mmpose.engine.hooks.EnhancedTensorBoardHook')
+    with pytest.raises(SystemExit, match='link_patch.py') as info:
+        train.add_hook_to_every_runner('')
+    assert '\n' not in str(info.value)
+
+
+# The config
+
+
+@pytest.mark.parametrize('hooks', [None, [], [dict(type='SyncBuffersHook')]])
+def test_the_hook_is_added_to_the_others(hooks):
+    cfg = Config(dict(custom_hooks=hooks) if hooks is not None else dict())
+    message = train.add_hook(cfg, 'fast')
+    assert cfg.custom_hooks[:-1] == (hooks or [])
+    added = HOOKS.build(cfg.custom_hooks[-1])
+    assert isinstance(added, EnhancedTensorBoardHook)
+    assert added.grad_norm_interval == 500
+    assert 'added' in message
+
+
+@pytest.mark.parametrize('kind', [
+    'EnhancedTensorBoardHook', 'mmpose.EnhancedTensorBoardHook',
+    EnhancedTensorBoardHook
+])
+@pytest.mark.parametrize('place', ['custom_hooks', 'default_hooks'])
+def test_a_config_that_has_the_hook_wins(kind, place):
+    hook = dict(type=kind, grad_norm_interval=7)
+    hooks = dict(mine=hook) if place == 'default_hooks' else [hook]
+    cfg = Config({place: hooks})
+    before = cfg.copy()
+    message = train.add_hook(cfg, 'fast')
+    assert cfg._cfg_dict == before._cfg_dict
+    assert 'already' in message
+
+
+def test_a_built_hook_is_recognised():
+    cfg = Config(dict())
+    cfg.custom_hooks = [EnhancedTensorBoardHook()]
+    assert 'already' in train.add_hook(cfg, '')
+
+
+# Real runs
+
+
+def test_the_demo_config_runs(data_root, tmp_path):
+    result = run(DEMO, '--work-dir', tmp_path / 'run', '--cfg-options',
+                 *flat(short(data_root)))
+    assert result.returncode == 0, result.stdout[-3000:]
+    events = tags(tmp_path / 'run')
+    norms = events.Scalars('train/gradient_norm/global')
+    assert norms and all(0 < e.value < float('inf') for e in norms)
+    assert 'val/coco/AP' in events.Tags()['scalars']
+    assert '0 failures' in result.stdout
+
+
+def test_the_flag_puts_the_hook_into_an_upstream_config(data_root, tmp_path):
+    """A config that knows nothing of the hook, and has no TensorBoard."""
+    config = tmp_path / 'upstream.py'
+    config.write_text(f"_base_ = ['{UPSTREAM}']\n")
+    options = short(data_root)
+    options['model'] = dict(
+        backbone=dict(depth=18, init_cfg=None), head=dict(in_channels=512))
+    result = run(
+        config,
+        '--enhanced-tensorboard',
+        'detailed',
+        '--work-dir',
+        tmp_path / 'run',
+        '--cfg-options',
+        *flat(options),
+        cwd=tmp_path)
+    assert result.returncode == 0, result.stdout[-3000:]
+    assert '--enhanced-tensorboard: added' in result.stdout
+    tags_written = tags(tmp_path / 'run').Tags()
+    assert 'train/gradient_norm/global' in tags_written['scalars']
+    assert 'loss' in tags_written['scalars']
+    # 30 groups, by the preset.
+    assert 20 < len(tags_written['histograms']) <= 30
+
+
+@pytest.mark.parametrize('preset', ['fast', 'balanced', 'detailed'])
+def test_a_preset_is_added_to_an_upstream_config(tmp_path, preset):
+    """The documented form: no hook that the config has is lost."""
+    config = tmp_path / 'mine.py'
+    config.write_text(f"""
+_base_ = ['{UPSTREAM}', 'mmpose::_base_/enhanced_tensorboard/{preset}.py']
+default_hooks = dict(enhanced_tensorboard=_base_.enhanced_tensorboard)
+""")
+    cfg = Config.fromfile(str(config))
+    built = HOOKS.build(cfg.default_hooks.enhanced_tensorboard)
+    assert isinstance(built, EnhancedTensorBoardHook)
+    assert built.preset == preset
+    assert [hook.type for hook in cfg.custom_hooks] == ['SyncBuffersHook']
+    assert cfg.default_hooks.checkpoint.save_best == 'coco/AP'
+    assert 'logger' in cfg.default_hooks
