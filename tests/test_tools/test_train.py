@@ -16,7 +16,7 @@ from mmpose.engine.hooks import EnhancedTensorBoardHook
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ROOT / 'tools/train.py'
-DEMO = 'configs/enhanced_tensorboard/td-hm_res18_1xb16-8e_synthetic-128x96.py'
+DEMO = 'configs/enhanced_tensorboard/td-hm_res18_1xb8-12e_synthetic-128x96.py'
 UPSTREAM = ('mmpose::body_2d_keypoint/topdown_heatmap/coco/'
             'td-hm_res50_8xb64-210e_coco-256x192.py')
 

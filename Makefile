@@ -1,0 +1,60 @@
+# From a bare clone to a trained model: make demo
+
+# The interpreter to make .venv with. Python 3.12 comes late in the search,
+# since mmcv has to be built from source for it.
+PYTHON ?=
+PYTHONS := .venv/bin/python python3.11 python3.10 python3.9 python3.8 \
+	python3.12 python3 python
+CONFIG := configs/enhanced_tensorboard/td-hm_res18_1xb8-12e_synthetic-128x96.py
+WORK_DIR := work_dirs/demo
+DATA := data/synthetic_coco
+
+# Another MMPose on it would be taken for the one in .venv.
+unexport PYTHONPATH PYTHONHOME
+
+CANDIDATES := $(if $(PYTHON),'$(PYTHON)',$(PYTHONS))
+SUITABLE := import sys; sys.exit(not (3, 8) <= sys.version_info[:2] <= (3, 12))
+COMPLETE := import venv, ensurepip; $(SUITABLE)
+
+.PHONY: help demo data test tensorboard setup clean
+
+help:
+	@echo 'make demo         set up, draw a data set, train on it'
+	@echo 'make tensorboard  show the runs in $(dir $(WORK_DIR)) on localhost'
+	@echo 'make test         set up, run the tests and the linters'
+	@echo 'make clean        remove .venv, $(DATA) and $(WORK_DIR)'
+	@echo
+	@echo 'The first three make .venv when it is not there or out of date.'
+	@echo 'PYTHON=python3.10 chooses the interpreter for it (3.8 to 3.12).'
+
+demo: data
+	.venv/bin/python tools/train.py $(CONFIG) --work-dir $(WORK_DIR)
+	@echo
+	@echo 'The run is in $(WORK_DIR). To see it in TensorBoard: make tensorboard'
+
+data: setup
+	.venv/bin/python tools/dataset_generators/synthetic_coco.py --out $(DATA)
+
+test: setup
+	.venv/bin/python -m pytest
+
+tensorboard: setup
+	.venv/bin/python -m tensorboard.main --logdir $(dir $(WORK_DIR))
+
+# Some names are there and do not run, such as pyenv's, and some Pythons come
+# without venv: the first that has everything is taken. If there is none, one
+# without venv is, so that setup_env.py can say what to install.
+setup:
+	@for check in '$(COMPLETE)' '$(SUITABLE)'; do \
+		for python in $(CANDIDATES); do \
+			if "$$python" -c "$$check" 2>/dev/null; then \
+				exec "$$python" tools/setup_env.py; \
+			fi; \
+		done; \
+	done; \
+	echo "setup: none of these is a Python 3.8 to 3.12:" $(CANDIDATES) \
+		"(choose one, as in make demo PYTHON=/path/to/python3.10)" >&2; \
+	exit 1
+
+clean:
+	rm -rf .venv $(DATA) $(WORK_DIR)

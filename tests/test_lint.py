@@ -1,0 +1,118 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""MMPose's linters, as its pre-commit settings call them."""
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LINTED = ('mmpose', 'configs', 'tools', 'tests', 'docs', 'README.md')
+COPYRIGHTED = ('mmpose', 'tests', 'tools')
+COPYRIGHT = '# Copyright (c) OpenMMLab. All rights reserved.\n'
+
+PYTHON = ('.py', )
+MARKDOWN = ('.md', )
+TEXT = PYTHON + MARKDOWN + ('.cfg', '.rst', '.sh', '.txt', '.yml')
+
+# Each linter: its command, the files it is for, and what it must object to.
+LINTERS = {
+    'flake8': ('flake8', PYTHON, 'import os\n'),
+    'isort': ('isort --check-only --diff', PYTHON, 'import re\nimport os\n'),
+    'yapf': ('yapf --diff', PYTHON, 'x = [ 1 ]\n'),
+    'docformatter': ('docformatter --wrap-descriptions 79', PYTHON,
+                     'def f():\n    """\n    One line\n    """\n'),
+    'codespell': ('codespell -L mot', TEXT, '# recie' + 've\n'),
+    'mdformat':
+    ('mdformat --check --number --table-width 200', MARKDOWN, '* a\n* b\n'),
+    'quotes': ('double-quote-string-fixer', PYTHON, 'x = "a"\n'),
+    'trailing whitespace': ('trailing-whitespace-fixer', TEXT, 'x = 1 \n'),
+    'end of file': ('end-of-file-fixer', TEXT, 'x = 1'),
+}
+
+
+@pytest.fixture(scope='module')
+def copies(tmp_path_factory):
+    """The files to check, copied: some linters write."""
+    folder = tmp_path_factory.mktemp('checkout')
+    shutil.copy(str(ROOT / 'setup.cfg'), str(folder))
+    for name in list_files():
+        place = folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(str(ROOT / name), str(place))
+    return folder
+
+
+def list_files():
+    """The files that git tracks or would track.
+
+    Returns:
+        list[str]: Their paths in the checkout.
+    """
+    listed = subprocess.run([
+        'git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard',
+        '--', *LINTED
+    ],
+                            cwd=str(ROOT),
+                            stdout=subprocess.PIPE,
+                            universal_newlines=True,
+                            check=True).stdout
+    names = sorted(set(listed.split('\0')) - {''})
+    return [name for name in names if (ROOT / name).is_file()]
+
+
+def lint(linter, folder, names):
+    """Run a linter.
+
+    Args:
+        linter (str): Its key in ``LINTERS``.
+        folder (Path): Where to run it.
+        names (list[str]): The files to check.
+
+    Returns:
+        str: What it objects to.
+    """
+    script, *options = LINTERS[linter][0].split()
+    result = subprocess.run([
+        sys.executable,
+        str(Path(sys.executable).parent / script), *options, *names
+    ],
+                            cwd=str(folder),
+                            stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT,
+                            universal_newlines=True)
+    # docformatter prints the changes it would make, and exits with 0.
+    if result.returncode or linter == 'docformatter':
+        return result.stdout or f'{script} failed with {result.returncode}'
+    return ''
+
+
+@pytest.mark.parametrize('linter', LINTERS)
+def test_lint(linter, copies):
+    names = [
+        name for name in list_files() if name.endswith(LINTERS[linter][1])
+    ]
+    if not names:
+        pytest.skip('there are no such files')
+    objections = lint(linter, copies, names)
+    assert not objections, objections
+
+
+@pytest.mark.parametrize('linter', LINTERS)
+def test_linter_objects(linter, tmp_path):
+    _, suffixes, text = LINTERS[linter]
+    shutil.copy(str(ROOT / 'setup.cfg'), str(tmp_path))
+    name = f'sample{suffixes[0]}'
+    (tmp_path / name).write_text(text)
+    objections = lint(linter, tmp_path, [name])
+    assert objections and 'No module' not in objections
+
+
+def test_copyright():
+    missing = [
+        name for name in list_files()
+        if name.endswith(PYTHON) and name.startswith(COPYRIGHTED)
+        and not (ROOT / name).read_text().startswith(COPYRIGHT)
+    ]
+    assert not missing, missing
