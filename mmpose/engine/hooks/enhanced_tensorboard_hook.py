@@ -3,16 +3,19 @@ import shlex
 import time
 from difflib import get_close_matches
 from numbers import Real
-from typing import Dict, Optional, Sequence
+from typing import Dict, Optional, Sequence, Union
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.hooks.hook import DATA_BATCH
 
 from mmpose.registry import HOOKS
-from ..monitors import (EventWriter, FailureGuard, GradientMonitor,
+from ..monitors import (DiskQuota, EventWriter, FailureGuard, GradientMonitor,
                         LearningRateMonitor, MetricMonitor, ModelInfoMonitor,
-                        WeightMonitor)
+                        OverheadBudget, TelemetryMonitor, WeightMonitor,
+                        build_schedule)
+
+Interval = Union[int, dict]
 
 PRESETS = dict(
     fast=dict(
@@ -57,7 +60,9 @@ class EnhancedTensorBoardHook(Hook):
             enhanced_tensorboard=dict(type='EnhancedTensorBoardHook'))
 
     An interval counts as in :class:`mmengine.hooks.Hook`; the first iteration
-    and the first epoch are always logged; 0 means never.
+    and the first epoch are always logged; 0 means never. Instead of a number
+    it may be ``dict(type='adaptive', start=10, end=500, ramp_iters=5000)``:
+    often in the beginning and rarely later, see :class:`Adaptive`.
 
     Args:
         log_grad_norm (bool): Write the gradient norms, see
@@ -74,19 +79,19 @@ class EnhancedTensorBoardHook(Hook):
             :class:`LearningRateMonitor`. Defaults to True.
         log_model_stats (bool): Write the size of the model, see
             :class:`ModelInfoMonitor`. Defaults to True.
-        grad_norm_interval (int, optional): Iterations between two readings
-            of gradients and learning rates. Defaults to None: by the preset,
-            100 without one.
-        weight_hist_interval (int, optional): Epochs between two histograms of
-            the weights; in iteration-based training iterations, as
-            ``val_interval`` is. Defaults to None: by the preset, 1 epoch
+        grad_norm_interval (int | dict, optional): Iterations between two
+            readings of gradients and learning rates. Defaults to None: by the
+            preset, 100 without one.
+        weight_hist_interval (int | dict, optional): Epochs between two
+            histograms of the weights; in iteration-based training iterations,
+            as ``val_interval`` is. Defaults to None: by the preset, 1 epoch
             without one; in iteration-based training the same number of passes
             over the training data.
-        train_image_interval (int, optional): Iterations between two pictures
-            of training samples. Defaults to None: by the preset, 500 without
-            one.
-        val_image_interval (int, optional): Every so many validation batches
-            a picture. Defaults to None: by the preset, 10 without one.
+        train_image_interval (int | dict, optional): Iterations between two
+            pictures of training samples. Defaults to None: by the preset, 500
+            without one.
+        val_image_interval (int | dict, optional): Every so many validation
+            batches a picture. Defaults to None: by the preset, 10 without one.
         max_layers_to_log (int, optional): The largest number of layer groups
             that the model is cut into for gradients and weights; together
             they hold every parameter. -1: each parameter for itself. 0: no
@@ -103,6 +108,19 @@ class EnhancedTensorBoardHook(Hook):
             'balanced'.
         max_val_images (int): Pictures of one validation at most. Defaults to
             8.
+        async_write (bool): Write in a thread of its own, so that the training
+            never waits for the disk. Defaults to True.
+        flush_secs (float): The longest time that something logged is not yet
+            on disk, in seconds. Defaults to 30.
+        disk_quota (dict, optional): Arguments of :class:`DiskQuota`, from
+            when on images, histograms, layer scalars and at last everything
+            are given up: ``max_bytes`` for the run's event files (None: no
+            limit) and ``min_free_bytes`` for the disk. Defaults to None,
+            which is ``dict(max_bytes=None, min_free_bytes=1073741824)``.
+        overhead_budget (float, optional): The share of the training's time
+            that the hook may take of its thread, 0.01 say. The intervals of
+            the costliest monitors are stretched to hold it, see
+            :class:`OverheadBudget`. Defaults to None: they are as given.
         strict (bool): Raise what goes wrong in the hook. Meant for tests.
             Defaults to False.
 
@@ -122,16 +140,20 @@ class EnhancedTensorBoardHook(Hook):
                  log_val_images: bool = True,
                  log_lr: bool = True,
                  log_model_stats: bool = True,
-                 grad_norm_interval: Optional[int] = None,
-                 weight_hist_interval: Optional[int] = None,
-                 train_image_interval: Optional[int] = None,
-                 val_image_interval: Optional[int] = None,
+                 grad_norm_interval: Optional[Interval] = None,
+                 weight_hist_interval: Optional[Interval] = None,
+                 train_image_interval: Optional[Interval] = None,
+                 val_image_interval: Optional[Interval] = None,
                  max_layers_to_log: Optional[int] = None,
                  max_train_images: Optional[int] = None,
                  kpt_thr: float = 0.3,
                  backend_args: Optional[dict] = None,
                  preset: Optional[str] = None,
                  max_val_images: int = 8,
+                 async_write: bool = True,
+                 flush_secs: float = 30,
+                 disk_quota: Optional[dict] = None,
+                 overhead_budget: Optional[float] = None,
                  strict: bool = False,
                  **unknown) -> None:
         given = {k: v for k, v in locals().items() if k in _ALLOWED}
@@ -143,31 +165,34 @@ class EnhancedTensorBoardHook(Hook):
         for name, value in given.items():
             setattr(self, name, value)
 
+        schedule = build_schedule(self.grad_norm_interval)
+        groups = self.max_layers_to_log
         self.monitors = []
         if log_model_stats:
-            self.monitors.append(
-                ModelInfoMonitor(self.max_layers_to_log, strict=strict))
+            self.monitors.append(ModelInfoMonitor(groups, strict=strict))
         if log_lr:
             self.monitors.append(
-                LearningRateMonitor(
-                    self.grad_norm_interval,
-                    self.max_layers_to_log,
-                    strict=strict))
+                LearningRateMonitor(schedule, groups, strict=strict))
         if log_grad_norm:
             self.monitors.append(
-                GradientMonitor(
-                    self.grad_norm_interval,
-                    self.max_layers_to_log,
-                    strict=strict))
+                GradientMonitor(schedule, groups, strict=strict))
         if log_weight_hist:
             self.monitors.append(
                 WeightMonitor(
-                    self.weight_hist_interval,
-                    self.max_layers_to_log,
-                    iter_interval=weight_hist_interval,
+                    build_schedule(self.weight_hist_interval),
+                    groups,
+                    by_passes=weight_hist_interval is None,
                     strict=strict))
         if log_val_metrics:
             self.monitors.append(MetricMonitor(strict=strict))
+        self.monitors.append(
+            TelemetryMonitor(schedule, self.monitors[:], strict=strict))
+        self._budget: Optional[OverheadBudget] = None
+        if overhead_budget is not None:
+            self._budget = OverheadBudget(
+                overhead_budget, [monitor.guard for monitor in self.monitors])
+            for monitor in self.monitors:
+                monitor.budget = self._budget
         self._guard = FailureGuard(type(self).__name__, strict)
         self._writer: Optional[EventWriter] = None
 
@@ -183,7 +208,11 @@ class EnhancedTensorBoardHook(Hook):
         if not is_main_process():
             return
         with self._guard:
-            self._writer, added = EventWriter.of_run(runner)
+            self._writer, added = EventWriter.of_run(
+                runner,
+                async_write=self.async_write,
+                flush_secs=self.flush_secs,
+                disk_quota=DiskQuota(**(self.disk_quota or {})))
             runner.logger.info(
                 f'{type(self).__name__} writes to {self._writer.log_dir}' +
                 (', through a TensorboardVisBackend that it added to the '
@@ -200,6 +229,8 @@ class EnhancedTensorBoardHook(Hook):
         """
         self._train_began = time.perf_counter()
         self._notify('before_train', runner)
+        if self._budget is not None:
+            self._budget.start()
 
     def before_train_iter(self,
                           runner,
@@ -229,6 +260,8 @@ class EnhancedTensorBoardHook(Hook):
         """
         self._notify('after_train_iter', runner, batch_idx, data_batch,
                      outputs)
+        if self._budget is not None:
+            self._budget.after_iter()
 
     def after_train_epoch(self, runner) -> None:
         """Let the monitors read the state after an epoch.
@@ -290,6 +323,15 @@ class EnhancedTensorBoardHook(Hook):
         self._notify('after_train', runner)
         self._flush()
 
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Bring to disk what was logged up to the checkpoint.
+
+        Args:
+            runner (Runner): The runner of the training process.
+            checkpoint (dict): The checkpoint; left as it is.
+        """
+        self._flush()
+
     def after_run(self, runner) -> None:
         """Say in one line what was written and what it cost.
 
@@ -312,7 +354,7 @@ class EnhancedTensorBoardHook(Hook):
     def _flush(self) -> None:
         if self._writer is not None:
             with self._guard:
-                self._writer.flush()
+                self._writer.flush(wait=False)
 
     def _report(self, work_dir: str) -> str:
         written = self._writer.written
@@ -336,11 +378,12 @@ class EnhancedTensorBoardHook(Hook):
 
 _FLAGS = ('log_grad_norm', 'log_weight_hist', 'log_val_metrics',
           'log_train_images', 'log_val_images', 'log_lr', 'log_model_stats',
-          'strict')
-_COUNTS = ('grad_norm_interval', 'weight_hist_interval',
-           'train_image_interval', 'val_image_interval', 'max_layers_to_log',
-           'max_train_images', 'max_val_images')
-_ALLOWED = (*_FLAGS, *_COUNTS, 'kpt_thr', 'backend_args', 'preset')
+          'async_write', 'strict')
+_INTERVALS = ('grad_norm_interval', 'weight_hist_interval',
+              'train_image_interval', 'val_image_interval')
+_COUNTS = ('max_layers_to_log', 'max_train_images', 'max_val_images')
+_ALLOWED = (*_FLAGS, *_INTERVALS, *_COUNTS, 'kpt_thr', 'backend_args',
+            'preset', 'flush_secs', 'disk_quota', 'overhead_budget')
 
 
 def _check_names(unknown: dict) -> None:
@@ -359,7 +402,7 @@ def _check_values(given: dict) -> None:
         if value is None and None in types:
             return
         types = tuple(t for t in types if t is not None)
-        # A bool is an int for Python, but not as a number of iterations.
+        # A bool is an int for Python, but not as a number of layers.
         right = isinstance(value, types) and (bool in types
                                               or not isinstance(value, bool))
         if not right or not in_range(value):
@@ -369,6 +412,13 @@ def _check_values(given: dict) -> None:
 
     for name in _FLAGS:
         check(name, (bool, ), 'True or False')
+    for name in _INTERVALS:
+        if given[name] is not None:
+            try:
+                build_schedule(given[name])
+            except (TypeError, ValueError) as error:
+                raise type(error)(
+                    f'EnhancedTensorBoardHook: {name} {error}.') from None
     for name in _COUNTS:
         low = -1 if name == 'max_layers_to_log' else 0
         optional = (None, ) if name in PRESETS['balanced'] else ()
@@ -380,3 +430,18 @@ def _check_values(given: dict) -> None:
     check('preset', (str, None),
           f'one of {", ".join(map(repr, PRESETS))} or None',
           lambda v: v in PRESETS)
+    check('flush_secs', (Real, ), 'a number above 0', lambda v: v > 0)
+    check('overhead_budget', (Real, None), 'a number between 0 and 1 or None',
+          lambda v: 0 < v < 1)
+    check(
+        'disk_quota', (dict, None), 'None or a dict of max_bytes (an integer '
+        'of at least 0 or None) and min_free_bytes (an integer of at least '
+        '0)', _is_disk_quota)
+
+
+def _is_disk_quota(quota: dict) -> bool:
+    numbers = {**dict(max_bytes=None, min_free_bytes=0), **quota}
+    return len(numbers) == 2 and all(
+        isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        or value is None and name == 'max_bytes'
+        for name, value in numbers.items())

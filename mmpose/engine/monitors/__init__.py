@@ -1,16 +1,21 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from .base import FailureGuard, Monitor
+from .base import Monitor
+from .disk_quota import DiskQuota
 from .event_writer import EventWriter
+from .failure_guard import FailureGuard
 from .gradients import GradientMonitor
 from .learning_rate import LearningRateMonitor
 from .metrics import MetricMonitor
 from .model_info import ModelInfoMonitor
+from .overhead_budget import OverheadBudget
 from .record import Histogram, Record, Scalar, Text
-from .schedule import Every
+from .schedule import Adaptive, Every, Schedule, build_schedule
+from .telemetry import TelemetryMonitor
 from .weights import WeightMonitor
 
 __all__ = [
-    'EventWriter', 'Every', 'FailureGuard', 'GradientMonitor', 'Histogram',
-    'LearningRateMonitor', 'MetricMonitor', 'ModelInfoMonitor', 'Monitor',
-    'Record', 'Scalar', 'Text', 'WeightMonitor'
+    'Adaptive', 'DiskQuota', 'EventWriter', 'Every', 'FailureGuard',
+    'GradientMonitor', 'Histogram', 'LearningRateMonitor', 'MetricMonitor',
+    'ModelInfoMonitor', 'Monitor', 'OverheadBudget', 'Record', 'Scalar',
+    'Schedule', 'TelemetryMonitor', 'Text', 'WeightMonitor', 'build_schedule'
 ]

@@ -1,89 +1,11 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-import logging
-import time
-import traceback
 from typing import Dict, Optional, Sequence
 
-from mmengine.logging import print_log
-
 from .event_writer import EventWriter
+from .failure_guard import FailureGuard
+from .overhead_budget import OverheadBudget
 from .record import Record
-
-
-class FailureGuard:
-    """Keeps what goes wrong inside a ``with`` block away from the training.
-
-    The first failure of a kind is one WARNING, repeats go to DEBUG, with the
-    traceback. After ``limit`` failures without a success in between the guard
-    is :attr:`tripped`: its owner is expected to stop working. Only
-    :class:`Exception` is held back; Ctrl-C passes.
-
-    Args:
-        name (str): Who is guarded, for the log.
-        strict (bool): Let every exception out. Defaults to False.
-        limit (int): The number of failures in a row that trip the guard.
-            Defaults to 3.
-
-    Attributes:
-        failures (int): How many failures were held back.
-        seconds (float): The time spent inside the block, in seconds.
-        tripped (bool): Whether the owner is switched off.
-    """
-
-    def __init__(self, name: str, strict: bool = False, limit: int = 3):
-        self.name = name
-        self.strict = strict
-        self.limit = limit
-        self.failures = 0
-        self.seconds = 0.
-        self.tripped = False
-        self._in_a_row = 0
-        self._kinds_seen = set()
-
-    def succeeded(self) -> None:
-        """To be called when the owner has done what it is there for."""
-        self._in_a_row = 0
-
-    def __enter__(self) -> 'FailureGuard':
-        self._entered = time.perf_counter()
-        return self
-
-    def __exit__(self, kind, error, trace) -> bool:
-        self.seconds += time.perf_counter() - self._entered
-        if (error is None or self.strict or not isinstance(error, Exception)):
-            return False
-        self._report(kind, error, trace)
-        return True
-
-    def _report(self, kind, error, trace) -> None:
-        self.failures += 1
-        self._in_a_row += 1
-        if kind in self._kinds_seen:
-            level = logging.DEBUG
-        else:
-            self._kinds_seen.add(kind)
-            level = logging.WARNING
-            place = traceback.extract_tb(trace)[-1]
-            print_log(
-                f'{self.name} failed with {kind.__name__}: {error} (at '
-                f'{place.filename}:{place.lineno}). The training goes on '
-                'without this reading. To see every repeat, set '
-                "log_level='DEBUG'; to stop at the error, set strict=True in "
-                'EnhancedTensorBoardHook.',
-                logger='current',
-                level=level)
-            level = logging.DEBUG
-        print_log(
-            ''.join(traceback.format_exception(kind, error, trace)),
-            logger='current',
-            level=level)
-        if self._in_a_row == self.limit:
-            self.tripped = True
-            print_log(
-                f'{self.name} is switched off for the rest of the run: it '
-                f'failed {self.limit} times in a row.',
-                logger='current',
-                level=logging.INFO)
+from .schedule import Schedule
 
 
 class Monitor:
@@ -95,6 +17,8 @@ class Monitor:
     :meth:`notify` is where a failure ends.
 
     Args:
+        schedule (Schedule, optional): At which steps to read. Defaults to
+            None: when events say so.
         strict (bool): Whether a failure is raised instead of reported.
             Defaults to False.
 
@@ -102,11 +26,17 @@ class Monitor:
         guard (FailureGuard): Counts the failures and the time of the monitor.
         writer (EventWriter, optional): Where records go; set when a run
             begins.
+        budget (OverheadBudget, optional): What may put off a reading that is
+            due.
     """
 
-    def __init__(self, strict: bool = False) -> None:
+    def __init__(self,
+                 schedule: Optional[Schedule] = None,
+                 strict: bool = False) -> None:
+        self.schedule = schedule
         self.guard = FailureGuard(type(self).__name__, strict)
         self.writer: Optional[EventWriter] = None
+        self.budget: Optional[OverheadBudget] = None
 
     def notify(self, event: str, *args, **kwargs) -> None:
         """Answer an event, unless the monitor is switched off.
@@ -118,14 +48,25 @@ class Monitor:
             with self.guard:
                 getattr(self, event)(*args, **kwargs)
 
+    def is_due(self, step: int) -> bool:
+        """Whether to read at this step; to be asked once a step.
+
+        Args:
+            step (int): The number of the step, from 1.
+
+        Returns:
+            bool: Whether the schedule says so and the budget allows it.
+        """
+        return self.schedule.is_due(step) and (self.budget is None or
+                                               self.budget.allows(self.guard))
+
     def emit(self, record: Record) -> None:
         """Hand a record to the writer.
 
         Args:
             record (Record): What was read.
         """
-        self.writer.write(record)
-        self.guard.succeeded()
+        self.writer.write(record, self.guard)
 
     def before_train(self, runner) -> None:
         """The model is built, wrapped and loaded; training begins."""

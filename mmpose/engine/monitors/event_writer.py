@@ -1,40 +1,115 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+import atexit
+import logging
+import os
 import os.path as osp
+import threading
+import time
 from collections import Counter
-from typing import Iterable, Tuple
+from contextlib import suppress
+from typing import Iterable, List, NamedTuple, Optional, Tuple
 
 import numpy as np
-from mmengine.utils import scandir
+import torch
+from mmengine.logging import print_log
 from mmengine.visualization import TensorboardVisBackend
+from torch import Tensor
 
+from .disk_quota import DiskQuota
+from .dropping_queue import (HISTOGRAM, IMAGE, KINDS, SCALAR, DroppingQueue,
+                             Item)
+from .event_file import EventFile
+from .failure_guard import FailureGuard
 from .record import Histogram, Record, Scalar, Text, Value
 
 
 class EventWriter:
-    """Writes records into the run's event file.
+    """Writes records, and all else that goes into the run's event file.
+
+    Takes the place of the ``EventFileWriter`` inside the ``SummaryWriter``
+    that the run has already. So everything that anybody writes through that,
+    MMEngine's own scalars included, passes here: it waits in a queue and is
+    written by one thread, which never raises into the training. No second
+    ``SummaryWriter`` is opened.
 
     Args:
-        summary_writer (torch.utils.tensorboard.SummaryWriter): The writer
-            that the run has already. No second one is ever opened beside it.
+        summary_writer (torch.utils.tensorboard.SummaryWriter): The run's.
+        async_write (bool): Write in a thread of its own; False writes the
+            same in the calling thread. Defaults to True.
+        flush_secs (float): The longest time that something written stays in
+            memory, in seconds. Defaults to 30.
+        drain_secs (float): The longest time that :meth:`close` waits for the
+            thread, in seconds. Defaults to 30.
+        disk_quota (DiskQuota, optional): What may be written as the disk
+            fills. Defaults to None, which is ``DiskQuota()``.
+        max_items (int): The largest number of records in the queue. Defaults
+            to 1000.
+        max_bytes (int): The largest size of the queue. Defaults to 256 MiB.
 
     Attributes:
         log_dir (str): The directory of the event file.
         written (Counter): How many values were written, by the name of their
             type: 'Scalar', 'Histogram', 'Text'.
+        dropped (Counter): How many records and events were dropped, by kind.
     """
 
-    def __init__(self, summary_writer) -> None:
-        self._summary_writer = summary_writer
+    def __init__(self,
+                 summary_writer,
+                 async_write: bool = True,
+                 flush_secs: float = 30,
+                 drain_secs: float = 30,
+                 disk_quota: Optional[DiskQuota] = None,
+                 max_items: int = 1000,
+                 max_bytes: int = 1 << 28) -> None:
         self.log_dir = summary_writer.log_dir
         self.written: Counter = Counter()
+        # At 0 the thread would never sleep.
+        self.flush_secs = max(flush_secs, 0.01)
+        self.drain_secs = drain_secs
+        self._async = async_write
+        self._quota = disk_quota or DiskQuota()
+        self._refused: Counter = Counter(dict.fromkeys(KINDS, 0))
+        self._dropped_reported: Counter = Counter()
+        self._dropped_warned = False
+        self._last_step = 0
+        self._flush_at = time.monotonic() + self.flush_secs
+        self._pid = os.getpid()
+        self._closed = False
+        self._ended = False
+        self._finished = threading.Event()
+        # What was waited for in vain.
+        self._unmet: Optional[threading.Event] = None
+        # Of a strict monitor, on its way to the training thread.
+        self._error: Optional[Exception] = None
+        # For what nobody foresaw; never trips.
+        self._guard = FailureGuard(type(self).__name__, limit=0)
+        self._lock = threading.RLock()
+        self._queue = DroppingQueue(max_items, max_bytes)
+        self._thread: Optional[threading.Thread] = None
+        self._deaths = 0
+
+        file_writer = summary_writer._get_file_writer()
+        replaced = file_writer.event_writer
+        self._file = EventFile(replaced._file_name)
+        try:
+            replaced.flush()
+            replaced.close()
+        except OSError as error:  # Maybe in the middle of an event.
+            self._file.give_up(error)
+        file_writer.event_writer = self
+        if async_write:
+            self._start()
+        # An exception or Ctrl-C ends the training without a last event.
+        atexit.register(self.close)
 
     @classmethod
-    def of_run(cls, runner) -> Tuple['EventWriter', bool]:
+    def of_run(cls, runner, **kwargs) -> Tuple['EventWriter', bool]:
         """The writer that shares the event file of ``LoggerHook``.
 
         Args:
             runner (Runner): The runner, whose visualizer gets a TensorBoard
                 backend if it has none.
+            **kwargs: See :class:`EventWriter`.
 
         Returns:
             tuple[EventWriter, bool]: The writer, and whether a backend was
@@ -46,11 +121,11 @@ class EventWriter:
         backends = runner.visualizer._vis_backends
         for backend in backends.values():
             if isinstance(backend, TensorboardVisBackend):
-                return cls(backend.experiment), False
+                return cls(backend.experiment, **kwargs), False
 
         backend = TensorboardVisBackend(osp.join(runner.log_dir, 'vis_data'))
         try:
-            writer = cls(backend.experiment)
+            writer = cls(backend.experiment, **kwargs)
         except ImportError as error:
             raise ImportError(
                 'tensorboard cannot be imported, so nothing is logged. '
@@ -61,31 +136,280 @@ class EventWriter:
             backend.add_config(runner.cfg)
         return writer, True
 
-    def write(self, record: Record) -> None:
+    @property
+    def dropped(self) -> Counter:
+        return self._queue.dropped + self._refused + self._file.pending.dropped
+
+    @property
+    def queue_depth(self) -> int:
+        """How many records and events wait for the thread."""
+        return len(self._queue)
+
+    def write(self, record: Record, guard: FailureGuard) -> None:
         """Write all values of a record as one event.
+
+        Does not wait: neither for the device nor for the disk.
 
         Args:
             record (Record): What was read.
+            guard (FailureGuard): Whom to tell if its values cannot be made.
         """
-        arrays = [tensor.detach().cpu().numpy() for tensor in record.tensors]
-        values = list(record.values(*arrays))
-        if not values:
+        if not self._is_open():
             return
-        # ``add_scalar`` and its kind write one event for each value; the
-        # file writer below them takes a whole summary.
-        self._summary_writer._get_file_writer().add_summary(
-            _summary(values), record.step)
-        self.written.update(type(value).__name__ for value in values)
+        tensors, ready = _start_copies(record.tensors)
+        size = sum(t.numel() * t.element_size() for t in tensors)
+        self._put(
+            Item(record.kind, size,
+                 _Reading(record, tensors, ready, guard, time.time())))
 
-    def flush(self) -> None:
-        """Bring to disk what was written so far."""
-        self._summary_writer.flush()
+    def flush(self, wait: bool = True) -> None:
+        """Bring to disk what was written so far.
+
+        Args:
+            wait (bool): Return only when that is done, or after
+                ``drain_secs``. Defaults to True.
+        """
+        if not self._is_open():
+            return
+        done = threading.Event()
+        self._put(Item(None, 0, done))
+        if wait:
+            self._wait(done)
+
+    def close(self) -> None:
+        """Bring everything to disk and stop; nothing is written any more.
+
+        Waits ``drain_secs`` at most.
+        """
+        if self._ended or os.getpid() != self._pid:
+            return
+        if not self._closed:
+            self._enqueue(Item(None, 0, self._finished))
+            self._closed = True
+        if not self._wait(self._finished):
+            print_log(
+                f'TensorBoard events: {len(self._queue)} were not written '
+                f'within {self.drain_secs:g} seconds and are lost.',
+                logger='current',
+                level=logging.WARNING)
+        # Not before: if Ctrl-C ends the waiting, it goes on at exit.
+        atexit.unregister(self.close)
+        self._ended = True
+        self._raise_error()
 
     def bytes_on_disk(self) -> int:
         """The size of the run's event files, in bytes."""
-        return sum(
-            osp.getsize(osp.join(self.log_dir, name))
-            for name in scandir(self.log_dir) if 'tfevents' in name)
+        return self._file.bytes_on_disk()
+
+    # What else ``EventFileWriter`` has, for the ``FileWriter`` around it, and
+    # for an ``EventWriter`` that takes the place of this one.
+
+    @property
+    def _file_name(self) -> str:
+        return self._file.path
+
+    def get_logdir(self) -> str:
+        """The directory of the event file."""
+        return str(self.log_dir)
+
+    def add_event(self, event) -> None:
+        """Write an event that somebody else has made.
+
+        Args:
+            event (tensorboard.compat.proto.event_pb2.Event): The event.
+        """
+        if self._is_open():
+            self._put(Item(_kind(event), event.ByteSize(), event))
+
+    # In the training thread
+
+    def _is_open(self) -> bool:
+        # A process forked off, a data loader's worker say, has no thread.
+        return not self._closed and os.getpid() == self._pid
+
+    def _put(self, item: Item) -> None:
+        self._enqueue(item)
+        self._raise_error()
+
+    def _enqueue(self, item: Item) -> None:
+        if self._async:
+            self._revive()
+            self._queue.put(item)
+        else:
+            with self._lock:
+                self._handle(item)
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _wait(self, done: threading.Event) -> bool:
+        """Wait for the thread, once and not again while it is stuck."""
+        stuck = self._unmet is not None and not self._unmet.is_set()
+        until = time.monotonic() + (0 if stuck else self.drain_secs)
+        while not done.wait(max(0, min(0.1, until - time.monotonic()))):
+            if time.monotonic() >= until:
+                self._unmet = done
+                return False
+            self._revive()
+        return True
+
+    def _revive(self) -> None:
+        if self._thread is not None and self._thread.is_alive():
+            return
+        self._deaths += 1
+        print_log(
+            'The thread that writes TensorBoard events has died; it is '
+            'started again.',
+            logger='current',
+            level=logging.WARNING if self._deaths == 1 else logging.DEBUG)
+        self._start()
+
+    def _start(self) -> None:
+        with self._guard:  # The system may have no thread left.
+            thread = threading.Thread(
+                target=self._work, name='EventWriter', daemon=True)
+            thread.start()
+            self._thread = thread
+
+    # In the thread that writes
+
+    def _work(self) -> None:
+        while not self._finished.is_set():
+            self._handle(
+                self._queue.get(max(0, self._flush_at - time.monotonic())))
+
+    def _handle(self, item: Optional[Item]) -> None:
+        with self._guard:
+            if item is not None and isinstance(item.content, threading.Event):
+                self._come_to(item.content)
+                return
+            if item is not None:
+                self._append(item)
+            if time.monotonic() >= self._flush_at:
+                self._flush()
+            elif not self._async:
+                self._file.flush()
+
+    def _come_to(self, mark: threading.Event) -> None:
+        """Flush, and close the file if it is the end, before setting it."""
+        try:
+            self._flush(last=mark is self._finished)
+            if mark is self._finished:
+                self._file.close()
+        finally:
+            mark.set()
+
+    def _append(self, item: Item) -> None:
+        with suppress(OSError):  # The directory is gone: the file will say so.
+            self._quota.check(self._file)
+        if not self._quota.allows(item.kind):
+            self._refused[item.kind] += 1
+            return
+        event = item.content
+        if isinstance(event, _Reading):
+            event = self._event(event)
+        if event is not None:
+            self._last_step = max(self._last_step, event.step)
+            self._file.append(event.SerializeToString(), item.kind)
+
+    def _event(self, reading: '_Reading'):
+        """TensorBoard's event of a record; None if it has no values."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        record, guard = reading.record, reading.guard
+        try:
+            for copied in reading.ready:
+                copied.synchronize()
+            values = list(record.values(*(t.numpy() for t in reading.tensors)))
+            summary = _summary(values)
+        except Exception as error:
+            if guard.strict:
+                self._error = error
+            else:
+                guard.report(error)
+            return None
+        guard.succeeded()
+        if not values:
+            return None
+        self.written.update(type(value).__name__ for value in values)
+        return Event(
+            wall_time=reading.wall_time, step=record.step, summary=summary)
+
+    def _flush(self, last: bool = False) -> None:
+        self._flush_at = time.monotonic() + self.flush_secs
+        self._report_dropped(last)
+        self._file.flush()
+
+    def _report_dropped(self, last: bool) -> None:
+        dropped = self.dropped
+        if dropped and not self._dropped_warned:
+            self._dropped_warned = True
+            print_log(
+                'TensorBoard events are being dropped, the least important '
+                f'first: {dict(dropped)} so far. The totals are under '
+                'telemetry/dropped/.',
+                logger='current',
+                level=logging.WARNING)
+        if dropped == self._dropped_reported:
+            return
+        # At the limit of the disk the totals wait for the end.
+        if not last and not self._quota.allows(SCALAR):
+            return
+        self._dropped_reported = dropped
+        record = Record(
+            self._last_step, lambda: [
+                Scalar(f'telemetry/dropped/{kind}', float(dropped[kind]))
+                for kind in KINDS
+            ])
+        event = self._event(
+            _Reading(record, [], [], FailureGuard('EventWriter'), time.time()))
+        self._file.append(event.SerializeToString(), SCALAR)
+
+
+class _Reading(NamedTuple):
+    """A record on its way to the host."""
+    record: Record
+    tensors: List[Tensor]
+    ready: List['torch.cuda.Event']
+    guard: FailureGuard
+    wall_time: float
+
+
+def _start_copies(tensors: Iterable[Tensor]
+                  ) -> Tuple[List[Tensor], List['torch.cuda.Event']]:
+    """Copy tensors to the host without waiting for the device.
+
+    Args:
+        tensors (Iterable[Tensor]): Tensors on any device.
+
+    Returns:
+        tuple[list[Tensor], list[torch.cuda.Event]]: Tensors on the host, and
+        the events after which they hold what they should.
+    """
+    copies, devices = [], set()
+    for tensor in tensors:
+        tensor = tensor.detach()
+        if tensor.is_cuda:
+            # Only into pinned memory does the copy run by itself.
+            pinned = torch.empty(
+                tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            devices.add(tensor.device)
+            tensor = pinned.copy_(tensor, non_blocking=True)
+        copies.append(tensor.cpu())
+    return copies, [
+        # Blocking: the thread that waits for it leaves the core to others.
+        torch.cuda.current_stream(device).record_event(
+            torch.cuda.Event(blocking=True)) for device in devices
+    ]
+
+
+def _kind(event) -> str:
+    """How important an event is that MMEngine or the user has made."""
+    fields = {value.WhichOneof('value') for value in event.summary.value}
+    if 'image' in fields:
+        return IMAGE
+    return HISTOGRAM if 'histo' in fields else SCALAR
 
 
 def _summary(values: Iterable[Value]):

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from .base import Monitor
+from .dropping_queue import LAYER_SCALAR
 from .layer_groups import layer_groups, named_parameters
 from .record import Record, Scalar
 from .runner_parts import bare_model, optim_wrappers
-from .schedule import Every
+from .schedule import Schedule
 
 # Names of parameters, and the norms of their gradients on one device.
 NamedNorms = Tuple[List[str], Tensor]
@@ -34,18 +35,17 @@ class GradientMonitor(Monitor):
     iteration.
 
     Args:
-        interval (int): Iterations between two readings. Where gradients are
-            accumulated, the next update after them counts.
+        schedule (Schedule): At which iterations to read. Where gradients are
+            accumulated, the next update after such an iteration counts.
         max_groups (int): See :func:`layer_groups`.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
     def __init__(self,
-                 interval: int,
+                 schedule: Schedule,
                  max_groups: int,
                  strict: bool = False) -> None:
-        super().__init__(strict)
-        self._schedule = Every(interval)
+        super().__init__(schedule, strict)
         self._max_groups = max_groups
         self._wanted = False
         # What was read in this iteration from each optimizer.
@@ -67,7 +67,7 @@ class GradientMonitor(Monitor):
             self._attach(name, optim_wrapper)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
-        self._wanted |= self._schedule.is_due(runner.iter + 1)
+        self._wanted |= self.is_due(runner.iter + 1)
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
@@ -80,11 +80,10 @@ class GradientMonitor(Monitor):
         tensors = [norms for _, norms in readings]
         self._readings = {}
         self._wanted = False
-        self.emit(
-            Record(
-                step=runner.iter + 1,
-                values=functools.partial(self._values, names),
-                tensors=tensors))
+        step = runner.iter + 1
+        self.emit(Record(step, _total, tensors))
+        layers = functools.partial(self._layers, names)
+        self.emit(Record(step, layers, tensors, LAYER_SCALAR))
 
     def after_train(self, runner) -> None:
         self._detach.close()
@@ -142,16 +141,22 @@ class GradientMonitor(Monitor):
                          for names, norm in norms]
             self._readings[name] = norms
 
-    def _values(self, names: List[str],
+    def _layers(self, names: List[str],
                 *norms: np.ndarray) -> Iterable[Scalar]:
-        squares = np.square(np.concatenate(norms), dtype=np.float64)
-        yield Scalar('train/gradient_norm/global', np.sqrt(squares.sum()))
-        sums: Dict[str, float] = defaultdict(float)
-        for name, square in zip(names, squares):
+        squares: Dict[str, float] = defaultdict(float)
+        for name, square in zip(names, _squares(norms)):
             if name in self._group_of:
-                sums[self._group_of[name]] += square
-        for group, total in sums.items():
-            yield Scalar(f'train/gradient_norm/layers/{group}', total**0.5)
+                squares[self._group_of[name]] += square
+        for group, square in squares.items():
+            yield Scalar(f'train/gradient_norm/layers/{group}', square**0.5)
+
+
+def _squares(norms: Iterable[np.ndarray]) -> np.ndarray:
+    return np.square(np.concatenate(norms), dtype=np.float64)
+
+
+def _total(*norms: np.ndarray) -> Iterable[Scalar]:
+    yield Scalar('train/gradient_norm/global', _squares(norms).sum()**0.5)
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from torch import Tensor
 from .base import Monitor
 from .record import Record, Scalar
 from .runner_parts import optim_wrappers
-from .schedule import Every
+from .schedule import Schedule
 
 
 class LearningRateMonitor(Monitor):
@@ -25,18 +25,17 @@ class LearningRateMonitor(Monitor):
     written once, under the lowest of their numbers.
 
     Args:
-        interval (int): Iterations between two readings.
+        schedule (Schedule): At which iterations to read.
         max_groups (int): The number of param groups up to which each has
             curves of its own. -1: always.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
     def __init__(self,
-                 interval: int,
+                 schedule: Schedule,
                  max_groups: int,
                  strict: bool = False) -> None:
-        super().__init__(strict)
-        self._schedule = Every(interval)
+        super().__init__(schedule, strict)
         self._max_groups = max_groups
 
     def before_train(self, runner) -> None:
@@ -48,7 +47,7 @@ class LearningRateMonitor(Monitor):
         # Schedulers step before ``after_train_iter`` reaches this hook: what
         # stands there then belongs to the next iteration.
         step = runner.iter + 1
-        if not self._schedule.is_due(step):
+        if not self.is_due(step):
             return
         settings = [
             setting

@@ -30,7 +30,7 @@ class MetricMonitor(Monitor):
     """
 
     def __init__(self, strict: bool = False) -> None:
-        super().__init__(strict)
+        super().__init__(strict=strict)
         self._skipped = set()
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:

@@ -25,7 +25,7 @@ class ModelInfoMonitor(Monitor):
     """
 
     def __init__(self, max_groups: int, strict: bool = False) -> None:
-        super().__init__(strict)
+        super().__init__(strict=strict)
         self._max_groups = max_groups
 
     def before_train(self, runner) -> None:

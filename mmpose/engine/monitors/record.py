@@ -4,6 +4,8 @@ from typing import Callable, Iterable, NamedTuple, Sequence, Union
 import numpy as np
 from torch import Tensor
 
+from .dropping_queue import SCALAR
+
 
 class Scalar(NamedTuple):
     """One number."""
@@ -56,7 +58,10 @@ class Record(NamedTuple):
             ``tensors``, in their order; returns the values to write.
         tensors (Sequence[Tensor]): Results on the device. Nobody may change
             them in place any more. Defaults to ().
+        kind (str): One of :data:`dropping_queue.KINDS`: how much it matters
+            where not everything can be written. Defaults to 'scalar'.
     """
     step: int
     values: Callable[..., Iterable[Value]]
     tensors: Sequence[Tensor] = ()
+    kind: str = SCALAR

@@ -1,16 +1,17 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
-from typing import Iterable, List, Optional, Tuple
+from typing import Iterable, List, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .base import Monitor
+from .dropping_queue import HISTOGRAM
 from .layer_groups import layer_groups, named_parameters
 from .record import Histogram, Record
 from .runner_parts import bare_model, is_iter_based
-from .schedule import Every
+from .schedule import Every, Schedule
 
 # A float32 is sign, 8 bits of exponent and 23 of mantissa. Its upper bits,
 # down to the third of the mantissa, are the number of its bucket: 8 buckets
@@ -31,23 +32,23 @@ class WeightMonitor(Monitor):
     ====================== ==========================================
 
     Args:
-        interval (int): Epochs between two readings.
+        schedule (Schedule): At which epochs to read; in iteration-based
+            training at which iterations.
         max_groups (int): See :func:`layer_groups`.
-        iter_interval (int, optional): Iterations between two readings where
-            training is iteration-based. Defaults to None: as many as make
-            ``interval`` passes over the training data.
+        by_passes (bool): In iteration-based training take the schedule to be
+            in passes over the training data, which is what an epoch is.
+            Defaults to False.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
     def __init__(self,
-                 interval: int,
+                 schedule: Schedule,
                  max_groups: int,
-                 iter_interval: Optional[int] = None,
+                 by_passes: bool = False,
                  strict: bool = False) -> None:
-        super().__init__(strict)
-        self._epochs = Every(interval)
+        super().__init__(schedule, strict)
         self._max_groups = max_groups
-        self._iters = iter_interval
+        self._by_passes = by_passes
 
     def before_train(self, runner) -> None:
         named = dict(named_parameters(bare_model(runner.model)))
@@ -55,21 +56,19 @@ class WeightMonitor(Monitor):
             group: [named[name] for name in names]
             for group, names in layer_groups(named, self._max_groups).items()
         }
-        if is_iter_based(runner):
-            interval = self._iters
-            if interval is None:
-                interval = self._epochs.interval * len(runner.train_dataloader)
-            self._due_iters = Every(interval)
-        else:
-            self._due_iters = Every(0)
+        if self._by_passes and is_iter_based(runner):
+            self.schedule = Every(self.schedule.interval *
+                                  len(runner.train_dataloader))
+            self._by_passes = False
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs) -> None:
-        if self._due_iters.is_due(runner.iter + 1):
-            self._read(runner.iter + 1)
+        step = runner.iter + 1
+        if is_iter_based(runner) and self.is_due(step):
+            self._read(step)
 
     def after_train_epoch(self, runner) -> None:
-        if not is_iter_based(runner) and self._epochs.is_due(runner.epoch + 1):
+        if not is_iter_based(runner) and self.is_due(runner.epoch + 1):
             self._read(runner.iter)
 
     def _read(self, step: int) -> None:
@@ -79,7 +78,8 @@ class WeightMonitor(Monitor):
                 step=step,
                 values=functools.partial(_histograms, list(self._members)),
                 tensors=[torch.stack(counts),
-                         torch.stack(moments)]))
+                         torch.stack(moments)],
+                kind=HISTOGRAM))
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@ import copy
 import glob
 import random
 import sys
+import time
 from collections import defaultdict
 
 import numpy as np
@@ -196,7 +197,7 @@ def test_a_writer_that_fails_does_not_stop_the_training(train, monkeypatch):
     """P2: every monitor is refused by a full disk."""
     from mmpose.engine.monitors import EventWriter
 
-    def fail(self, record):
+    def fail(self, record, guard):
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(EventWriter, 'write', fail)
@@ -719,6 +720,72 @@ def test_only_wrappers_are_unwrapped():
     assert bare_model(wrapped) is model
 
 
+# When to log, and what it costs
+
+
+def test_an_adaptive_interval_is_often_first_and_rarely_later(
+        train, read_events):
+    runner = train(
+        dict(
+            grad_norm_interval=dict(
+                type='adaptive', start=1, end=4, ramp_iters=8)))
+    events = read_events(runner)
+    steps = list(scalars(events, 'train/gradient_norm/global'))
+    assert steps == list(scalars(events, 'train/learning_rate/lr'))
+    gaps = np.diff(steps)
+    assert steps[0] == 1 and gaps[0] == 1 and gaps[-1] == 4
+    assert (np.diff(gaps) >= 0).all()
+
+
+@pytest.mark.parametrize('async_write', [True, False])
+def test_the_telemetry(train, read_events, async_write):
+    runner = train(dict(async_write=async_write, grad_norm_interval=3))
+    events = read_events(runner)
+    names = [
+        monitor.guard.name for monitor in hook_of(runner).monitors
+        if monitor.guard.name != 'TelemetryMonitor'
+    ]
+    total = scalars(events, 'telemetry/overhead_percent')
+    assert list(total) == [1, 3, 6, 9, 12]
+    parts = [
+        scalars(events, f'telemetry/time_percent/{name}') for name in names
+    ]
+    for step, percent in total.items():
+        assert 0 < percent < 100
+        assert sum(p[step] for p in parts) == pytest.approx(percent, rel=1e-4)
+    assert set(scalars(events,
+                       'telemetry/interval/GradientMonitor').values()) == {3}
+    assert scalars(events, 'telemetry/bytes_written')[12] > 0
+    assert 'telemetry/queue_depth' in events.Tags()['scalars']
+
+
+def test_an_overhead_budget_is_held_in_a_real_run(train, read_events,
+                                                  monkeypatch):
+    """What would cost five times the budget is read a fifth as often."""
+    from mmpose.engine.monitors import gradients
+    gradient_norms = gradients.gradient_norms
+
+    def slow(grads):
+        time.sleep(0.1)
+        return gradient_norms(grads)
+
+    def slow_batch(self, runner, batch_idx, data_batch=None):
+        time.sleep(0.05)
+
+    monkeypatch.setattr(gradients, 'gradient_norms', slow)
+    monkeypatch.setattr(Witness, 'before_train_iter', slow_batch)
+    runner = train(
+        dict(overhead_budget=0.2, grad_norm_interval=1),
+        train_cfg=dict(by_epoch=True, max_epochs=12, val_interval=100),
+        custom_hooks=[dict(type='Witness')])
+    events = read_events(runner)
+    steps = list(scalars(events, 'train/gradient_norm/global'))
+    assert steps[0] == 1
+    assert 3 <= len(steps) < 48 / 2
+    intervals = scalars(events, 'telemetry/interval/GradientMonitor')
+    assert max(intervals.values()) > 1
+
+
 # The hook itself
 
 
@@ -765,7 +832,7 @@ def test_the_last_line_counts(train, read_events):
     events = read_events(runner)
     ours = [
         t for t in events.Tags()['scalars']
-        if t.split('/')[0] in ('train', 'val', 'model')
+        if t.split('/')[0] in ('train', 'val', 'model', 'telemetry')
     ]
     num_scalars = sum(len(events.Scalars(t)) for t in ours)
     num_histograms = sum(
@@ -832,6 +899,17 @@ def test_an_explicit_argument_wins_over_the_preset():
     (dict(kpt_thr='0.3'), TypeError, ['kpt_thr', "'0.3'"]),
     (dict(kpt_thr=-0.1), ValueError, ['kpt_thr', '-0.1']),
     (dict(backend_args='local'), TypeError, ['backend_args', 'dict']),
+    (dict(grad_norm_interval=dict(type='adaptive', start=10)), ValueError,
+     ['grad_norm_interval', 'ramp_iters', "'start': 10"]),
+    (dict(weight_hist_interval=[1]), TypeError,
+     ['weight_hist_interval', '[1]', 'adaptive']),
+    (dict(flush_secs=0), ValueError, ['flush_secs', '0', 'above 0']),
+    (dict(overhead_budget=1.5), ValueError,
+     ['overhead_budget', '1.5', 'between 0 and 1']),
+    (dict(disk_quota=dict(max=3)), ValueError,
+     ['disk_quota', "'max': 3", 'max_bytes', 'min_free_bytes']),
+    (dict(disk_quota=dict(min_free_bytes=None)), ValueError,
+     ['disk_quota', 'min_free_bytes']),
     (dict(preset='quick'), ValueError,
      ['preset', "'quick'", "'fast', 'balanced', 'detailed'"]),
     (dict(preset=1), TypeError, ['preset', '1']),

@@ -1,9 +1,10 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 from types import SimpleNamespace
 
+import pytest
 from mmengine.hooks import Hook
 
-from mmpose.engine.monitors import Every
+from mmpose.engine.monitors import Adaptive, Every, build_schedule
 
 
 def due_steps(schedule, last=30):
@@ -26,3 +27,48 @@ def test_one_is_every_step():
 
 def test_zero_is_never():
     assert due_steps(Every(0)) == []
+
+
+@pytest.mark.parametrize('start, end, ramp_iters', [(10, 500, 5000),
+                                                    (1, 100, 1000), (5, 5, 1)])
+def test_adaptive_grows_geometrically_from_start_to_end(
+        start, end, ramp_iters):
+    last = ramp_iters + 10 * end
+    steps = due_steps(Adaptive(start, end, ramp_iters), last)
+    gaps = [b - a for a, b in zip(steps, steps[1:])]
+    assert steps[0] == 1 and gaps[0] == start and gaps[-1] == end
+    assert gaps == sorted(gaps), 'never denser again, never beyond end'
+    half = [g for s, g in zip(steps, gaps) if s >= ramp_iters / 2][0]
+    assert half == pytest.approx((start * end)**0.5, rel=0.25, abs=1)
+
+
+def test_adaptive_depends_on_the_step_alone():
+    """A resumed run is due at the steps of an unbroken one."""
+    unbroken = due_steps(Adaptive(2, 40, 300), 900)
+    resumed = Adaptive(2, 40, 300)
+    assert [s for s in range(450, 901)
+            if resumed.is_due(s)] == [s for s in unbroken if s >= 450]
+
+
+def test_a_config_makes_a_schedule():
+    assert build_schedule(7).interval == 7
+    adaptive = build_schedule(
+        dict(type='adaptive', start=10, end=500, ramp_iters=5000))
+    assert (adaptive.start, adaptive.end) == (10, 500)
+
+
+@pytest.mark.parametrize('interval, error', [
+    (-1, ValueError),
+    (True, TypeError),
+    ('10', TypeError),
+    (dict(type='adaptive', start=1, end=5), ValueError),
+    (dict(type='linear', start=1, end=5, ramp_iters=5), ValueError),
+    (dict(type='adaptive', start=1, end=5, ramp_iters=5, x=1), ValueError),
+    (dict(type='adaptive', start=9, end=5, ramp_iters=5), ValueError),
+    (dict(type='adaptive', start=0, end=5, ramp_iters=5), ValueError),
+    (dict(type='adaptive', start=1, end=5, ramp_iters=0), ValueError),
+    (dict(type='adaptive', start=1., end=5, ramp_iters=5), TypeError),
+])
+def test_a_bad_interval_is_refused(interval, error):
+    with pytest.raises(error):
+        build_schedule(interval)

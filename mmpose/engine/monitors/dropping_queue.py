@@ -1,0 +1,110 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import itertools
+import threading
+from collections import Counter, deque
+from typing import Any, NamedTuple, Optional
+
+# What is given up first where not everything can be kept.
+IMAGE, HISTOGRAM, LAYER_SCALAR, SCALAR = KINDS = ('image', 'histogram',
+                                                  'layer_scalar', 'scalar')
+
+
+class Item(NamedTuple):
+    """Something in the queue.
+
+    Attributes:
+        kind (str, optional): One of :data:`KINDS`; None is never dropped.
+        size (int): Roughly the memory it holds, in bytes.
+        content (Any): The thing itself.
+    """
+    kind: Optional[str]
+    size: int
+    content: Any
+
+
+class DroppingQueue:
+    """First in, first out, and never longer or heavier than its limits.
+
+    :meth:`put` does not wait. Where there is no room it drops the oldest item
+    of the least important kind: images, then histograms, then the scalars of
+    layers, then the other scalars. That may be the new item itself.
+
+    Args:
+        max_items (int): The largest number of items.
+        max_bytes (int): The largest sum of their sizes.
+
+    Attributes:
+        bytes (int): The sum of the sizes of what is in it.
+        dropped (Counter): How many items of each kind were dropped.
+    """
+
+    def __init__(self, max_items: int, max_bytes: int) -> None:
+        self.max_items = max_items
+        self.max_bytes = max_bytes
+        self.bytes = 0
+        # All kinds from the start: one thread counts while another one reads.
+        self.dropped: Counter = Counter(dict.fromkeys(KINDS, 0))
+        self._length = 0
+        self._numbers = itertools.count()
+        # One for each kind, so that dropping takes no search.
+        self._queues = {kind: deque() for kind in KINDS + (None, )}
+        # A signal handler may put while its thread is in here, and Ctrl-C
+        # must not leave it locked: that takes a reentrant lock, and ``with``
+        # of the lock itself instead of the condition's.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def put(self, item: Item) -> None:
+        """Add an item, at the cost of less important ones.
+
+        Args:
+            item (Item): The item.
+        """
+        with self._lock:
+            if item.kind and item.size > self.max_bytes:
+                # All others together would not make enough room.
+                self.dropped[item.kind] += 1
+                return
+            self._queues[item.kind].append((next(self._numbers), item))
+            self._length += 1
+            self.bytes += item.size
+            while (self._length > self.max_items
+                   or self.bytes > self.max_bytes):
+                if not self._drop_one():
+                    break
+            self._changed.notify()
+
+    def get(self, timeout: Optional[float] = None) -> Optional[Item]:
+        """Take the oldest item out; wait for one where there is none.
+
+        Args:
+            timeout (float, optional): How long to wait, in seconds. Defaults
+                to None: as long as it takes.
+
+        Returns:
+            Item | None: None if nothing came.
+        """
+        with self._lock:
+            self._changed.wait_for(lambda: self._length, timeout)
+            if not self._length:
+                return None
+            return self._take(
+                min(filter(None, self._queues.values()),
+                    key=lambda queue: queue[0][0]))
+
+    def _take(self, queue: deque) -> Item:
+        _, item = queue.popleft()
+        self._length -= 1
+        self.bytes -= item.size
+        return item
+
+    def _drop_one(self) -> bool:
+        for kind in KINDS:
+            if self._queues[kind]:
+                self._take(self._queues[kind])
+                self.dropped[kind] += 1
+                return True
+        return False

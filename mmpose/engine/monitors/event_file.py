@@ -1,0 +1,227 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import glob
+import itertools
+import logging
+import os
+import os.path as osp
+import socket
+import time
+from contextlib import suppress
+from typing import BinaryIO, Callable, List, Optional
+
+from mmengine.logging import print_log
+
+from .dropping_queue import DroppingQueue, Item
+
+# So much is worth a write of its own.
+_MAX_BATCH_BYTES = 1 << 20
+
+_numbers = itertools.count(1)
+
+
+def open_unbuffered(path: str) -> BinaryIO:
+    """Open a file to append to it, each write going to the system at once.
+
+    Args:
+        path (str): The file.
+
+    Returns:
+        BinaryIO: The open file, without a buffer that a forked process could
+        write a second time.
+    """
+    return open(path, 'ab', buffering=0)
+
+
+class EventFile:
+    """TensorBoard's event file of a run, on a disk that may fail.
+
+    Events are kept in memory until :meth:`flush`. When the disk refuses them
+    (it is full, read-only or broken, the directory was deleted), the file is
+    cut back to its last whole event, what is pending is kept within a limit,
+    and writing is tried again later, in a new file beside it: TensorBoard
+    reads all files of a directory as one run.
+
+    Args:
+        path (str): An event file that is complete and closed; it is
+            continued.
+        retry_secs (float): How long to leave a failing disk alone, in
+            seconds. Defaults to 5.
+        max_pending_bytes (int): The largest size of what waits for a failing
+            disk; beyond, the least important is dropped. Defaults to 16 MiB.
+        opener (Callable): Opens a file to append to. Defaults to
+            :func:`open_unbuffered`.
+
+    Attributes:
+        path (str): The file that is written.
+        log_dir (str): Its directory.
+        pending (DroppingQueue): What waits for a failing disk.
+        failing (bool): Whether the last attempt to write failed.
+        bytes_written (int): Bytes that reached the disk through this object.
+    """
+
+    def __init__(self,
+                 path: str,
+                 retry_secs: float = 5,
+                 max_pending_bytes: int = 1 << 24,
+                 opener: Callable[[str], BinaryIO] = open_unbuffered) -> None:
+        self.path = osp.abspath(path)
+        self.log_dir = osp.dirname(self.path)
+        self.failing = False
+        self.bytes_written = 0
+        self.pending = DroppingQueue(1 << 20, max_pending_bytes)
+        self._batch: List[Item] = []
+        self._batch_bytes = 0
+        self._opener = opener
+        self._retry_secs = retry_secs
+        self._retry_at = 0.
+        self._file: Optional[BinaryIO] = None
+        self._warned = set()
+
+    @property
+    def bytes_waiting(self) -> int:
+        """What is kept in memory, in bytes."""
+        return self._batch_bytes + self.pending.bytes
+
+    def append(self, event: bytes, kind: Optional[str]) -> None:
+        """Keep an event for the next flush.
+
+        Args:
+            event (bytes): A serialized Event protobuf.
+            kind (str, optional): One of :data:`KINDS`, how important it is.
+        """
+        data = _record(event)
+        item = Item(kind, len(data), data)
+        if self.failing:
+            self.pending.put(item)
+            return
+        self._batch.append(item)
+        self._batch_bytes += item.size
+        # A disk that works is not the place to drop anything.
+        if self._batch_bytes > _MAX_BATCH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Bring to disk what is kept, unless the disk is failing."""
+        if not self.bytes_waiting or time.monotonic() < self._retry_at:
+            return
+        items = [self.pending.get() for _ in range(len(self.pending))]
+        items += self._batch
+        self._batch, self._batch_bytes = [], 0
+        try:
+            self._write(items)
+        except BaseException as error:  # Ctrl-C as well
+            for item in items:
+                self.pending.put(item)
+            if not isinstance(error, OSError):
+                raise
+            self.give_up(error)
+        else:
+            if self.failing:
+                self.failing = False
+                print_log(
+                    f'TensorBoard events are written again, to {self.path}; '
+                    f'{sum(self.pending.dropped.values())} were dropped.',
+                    logger='current')
+
+    def give_up(self, error: OSError) -> None:
+        """Close the file, to go on in another one, and say why.
+
+        Args:
+            error (OSError): What happened. For each cause there is one
+                WARNING.
+        """
+        self.failing = True
+        self._retry_at = time.monotonic() + self._retry_secs
+        if self._file is not None:
+            with suppress(OSError):
+                if not osp.getsize(self.path):
+                    os.remove(self.path)
+            with suppress(OSError):
+                self._file.close()
+        self._file = None
+        seen = error.errno in self._warned
+        self._warned.add(error.errno)
+        print_log(
+            f'TensorBoard events cannot be written to {self.log_dir}: '
+            f'{error}. The training goes on; what is logged is kept in memory '
+            f'up to {self.pending.max_bytes / 2**20:g} MiB, and writing is '
+            'tried again from time to time, in a new file.',
+            logger='current',
+            level=logging.DEBUG if seen else logging.WARNING)
+
+    def close(self) -> None:
+        """Bring everything to disk if it takes it, and close the file."""
+        self._retry_at = 0.
+        self.flush()
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+        self._file = None
+        if len(self.pending):
+            print_log(
+                f'{len(self.pending)} TensorBoard events could not be written '
+                f'to {self.log_dir} and are lost.',
+                logger='current',
+                level=logging.WARNING)
+
+    def bytes_on_disk(self) -> int:
+        """The size of all event files in the directory.
+
+        Returns:
+            int: In bytes.
+        """
+        return sum(map(osp.getsize, glob.glob(self._pattern())))
+
+    def _pattern(self) -> str:
+        return osp.join(glob.escape(self.log_dir), '*tfevents*')
+
+    def _write(self, items: List[Item]) -> None:
+        """Write all or, as far as the disk lets us, nothing."""
+        if self._file is not None and not osp.exists(self.path):
+            raise FileNotFoundError(2, 'the event file was deleted', self.path)
+        if self._file is None:
+            self._open()
+        whole = self._file.tell()
+        data = b''.join(item.content for item in items)
+        if not whole:
+            data = _record(_version()) + data
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[self._file.write(left):]
+        except BaseException:
+            with suppress(OSError):
+                self._file.seek(whole)
+                self._file.truncate()
+            raise
+        self.bytes_written += len(data)
+
+    def _open(self) -> None:
+        if self.failing:
+            os.makedirs(self.log_dir, exist_ok=True)
+            # Sorted behind the files before it, as TensorBoard names them.
+            self.path = osp.join(
+                self.log_dir, f'events.out.tfevents.{int(time.time()):010d}.'
+                f'{socket.gethostname()}.{os.getpid()}.resumed'
+                f'{next(_numbers):04d}')
+        self._file = self._opener(self.path)
+
+
+def _version() -> bytes:
+    """The event that every event file begins with."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    return Event(
+        wall_time=time.time(),
+        file_version='brain.Event:2').SerializeToString()
+
+
+def _record(event: bytes) -> bytes:
+    """An event in the frame that it has in the file."""
+    from tensorboard.summary.writer.record_writer import RecordWriter
+    parts = []
+
+    class Sink:
+        write = parts.append
+
+    RecordWriter(Sink).write(event)
+    return parts[0]

@@ -1,0 +1,72 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import time
+from typing import Iterator, List, Optional
+
+from .base import Monitor
+from .record import Record, Scalar
+from .schedule import Schedule
+
+
+class TelemetryMonitor(Monitor):
+    """What the hook itself costs, since the last reading.
+
+    ===================================== ==================================
+    ``telemetry/overhead_percent``        Share of the training's time that
+                                          all monitors took of its thread
+    ``telemetry/time_percent/<monitor>``  The same of one monitor
+    ``telemetry/interval/<monitor>``      The interval in force: what was
+                                          asked for, stretched by the budget
+    ``telemetry/queue_depth``             Records that wait to be written
+    ``telemetry/bytes_written``           Size of the event file, in bytes
+    ===================================== ==================================
+
+    Dropped records are counted under ``telemetry/dropped/<kind>`` by the
+    writer.
+
+    Args:
+        schedule (Schedule): When to read.
+        monitors (list[Monitor]): The monitors to look at.
+        strict (bool): See :class:`Monitor`. Defaults to False.
+    """
+
+    def __init__(self,
+                 schedule: Schedule,
+                 monitors: List[Monitor],
+                 strict: bool = False) -> None:
+        super().__init__(schedule, strict)
+        self._monitors = monitors
+
+    def before_train(self, runner) -> None:
+        self._since = time.perf_counter()
+        self._spent = [monitor.guard.seconds for monitor in self._monitors]
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch,
+                         outputs: Optional[dict]) -> None:
+        if not self.schedule.is_due(runner.iter + 1):
+            return
+        now = time.perf_counter()
+        spent = [monitor.guard.seconds for monitor in self._monitors]
+        shares = [
+            100 * (after - before) / (now - self._since)
+            for after, before in zip(spent, self._spent)
+        ]
+        self._since, self._spent = now, spent
+        depth = self.writer.queue_depth
+        intervals = {
+            monitor.guard.name: monitor.schedule.interval_at(runner.iter + 1) *
+            (self.budget.stretch(monitor.guard) if self.budget else 1)
+            for monitor in self._monitors if monitor.schedule
+        }
+
+        def values() -> Iterator[Scalar]:
+            names = [m.guard.name for m in self._monitors]
+            yield Scalar('telemetry/overhead_percent', sum(shares))
+            yield Scalar('telemetry/queue_depth', depth)
+            yield Scalar('telemetry/bytes_written',
+                         self.writer.bytes_on_disk())
+            for name, share in zip(names, shares):
+                yield Scalar(f'telemetry/time_percent/{name}', share)
+            for name, interval in intervals.items():
+                yield Scalar(f'telemetry/interval/{name}', interval)
+
+        self.emit(Record(runner.iter + 1, values))
