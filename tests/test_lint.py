@@ -82,10 +82,10 @@ def lint(linter, folder, names):
                             stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT,
                             universal_newlines=True)
-    # docformatter prints the changes it would make, and exits with 0.
-    if result.returncode or linter == 'docformatter':
+    if result.returncode:
         return result.stdout or f'{script} failed with {result.returncode}'
-    return ''
+    # It prints the changes it would make, and exits with 0.
+    return result.stdout if linter == 'docformatter' else ''
 
 
 @pytest.mark.parametrize('linter', LINTERS)

@@ -3,7 +3,7 @@ import shlex
 import time
 from difflib import get_close_matches
 from numbers import Real
-from typing import Dict, Optional, Sequence, Union
+from typing import Dict, List, Optional, Sequence, Union
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
@@ -80,7 +80,8 @@ class EnhancedTensorBoardHook(Hook):
         log_model_stats (bool): Write the size of the model, see
             :class:`ModelInfoMonitor`. Defaults to True.
         grad_norm_interval (int | dict, optional): Iterations between two
-            readings of gradients and learning rates. Defaults to None: by the
+            readings of gradients, learning rates and the hook's own cost,
+            see :class:`TelemetryMonitor`. Defaults to None: by the
             preset, 100 without one.
         weight_hist_interval (int | dict, optional): Epochs between two
             histograms of the weights; in iteration-based training iterations,
@@ -185,8 +186,9 @@ class EnhancedTensorBoardHook(Hook):
                     strict=strict))
         if log_val_metrics:
             self.monitors.append(MetricMonitor(strict=strict))
-        self.monitors.append(
-            TelemetryMonitor(schedule, self.monitors[:], strict=strict))
+        if self.monitors:
+            self.monitors.append(
+                TelemetryMonitor(schedule, self.monitors[:], strict=strict))
         self._budget: Optional[OverheadBudget] = None
         if overhead_budget is not None:
             self._budget = OverheadBudget(
@@ -207,6 +209,14 @@ class EnhancedTensorBoardHook(Hook):
         self._train_seconds = 0.
         if not is_main_process():
             return
+        first = next(h for h in runner.hooks if isinstance(h, type(self)))
+        if first is not self:
+            runner.logger.warning(
+                f'{type(self).__name__} is there twice: this one writes '
+                'nothing. Take it out of custom_hooks or of default_hooks.')
+            return
+        for guard in self._guards():
+            guard.reset()
         with self._guard:
             self._writer, added = EventWriter.of_run(
                 runner,
@@ -351,6 +361,9 @@ class EnhancedTensorBoardHook(Hook):
             for monitor in self.monitors:
                 monitor.notify(event, *args)
 
+    def _guards(self) -> List[FailureGuard]:
+        return [self._guard, *(monitor.guard for monitor in self.monitors)]
+
     def _flush(self) -> None:
         if self._writer is not None:
             with self._guard:
@@ -358,7 +371,7 @@ class EnhancedTensorBoardHook(Hook):
 
     def _report(self, work_dir: str) -> str:
         written = self._writer.written
-        guards = [self._guard] + [monitor.guard for monitor in self.monitors]
+        guards = self._guards()
         parts = [
             f'{type(self).__name__} wrote {written["Scalar"]:,} scalars, '
             f'{written["Histogram"]:,} histograms and '
@@ -430,7 +443,8 @@ def _check_values(given: dict) -> None:
     check('preset', (str, None),
           f'one of {", ".join(map(repr, PRESETS))} or None',
           lambda v: v in PRESETS)
-    check('flush_secs', (Real, ), 'a number above 0', lambda v: v > 0)
+    check('flush_secs', (Real, ), 'a number above 0 and at most 86400',
+          lambda v: 0 < v <= 86400)
     check('overhead_budget', (Real, None), 'a number between 0 and 1 or None',
           lambda v: 0 < v < 1)
     check(
@@ -440,8 +454,9 @@ def _check_values(given: dict) -> None:
 
 
 def _is_disk_quota(quota: dict) -> bool:
-    numbers = {**dict(max_bytes=None, min_free_bytes=0), **quota}
-    return len(numbers) == 2 and all(
-        isinstance(value, int) and not isinstance(value, bool) and value >= 0
-        or value is None and name == 'max_bytes'
-        for name, value in numbers.items())
+    lowest = dict(max_bytes=1, min_free_bytes=0)
+    return all(
+        name in lowest and (
+            value is None and name == 'max_bytes' or isinstance(value, int)
+            and not isinstance(value, bool) and value >= lowest[name])
+        for name, value in quota.items())

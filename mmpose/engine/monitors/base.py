@@ -37,6 +37,7 @@ class Monitor:
         self.guard = FailureGuard(type(self).__name__, strict)
         self.writer: Optional[EventWriter] = None
         self.budget: Optional[OverheadBudget] = None
+        self._step = 1
 
     def notify(self, event: str, *args, **kwargs) -> None:
         """Answer an event, unless the monitor is switched off.
@@ -44,9 +45,15 @@ class Monitor:
         Args:
             event (str): The name of one of the handlers below.
         """
-        if not self.guard.tripped:
-            with self.guard:
-                getattr(self, event)(*args, **kwargs)
+        # What is attached is taken off even then.
+        if self.guard.tripped and event != 'after_train':
+            return
+        with self.guard:
+            getattr(self, event)(*args, **kwargs)
+            return
+        # It has failed: the guard held the error back.
+        if event == 'before_train':
+            self.guard.trip('it could not begin')
 
     def is_due(self, step: int) -> bool:
         """Whether to read at this step; to be asked once a step.
@@ -57,8 +64,18 @@ class Monitor:
         Returns:
             bool: Whether the schedule says so and the budget allows it.
         """
+        self._step = step
         return self.schedule.is_due(step) and (self.budget is None or
                                                self.budget.allows(self.guard))
+
+    def interval(self) -> int:
+        """The interval in force, in the unit of the monitor's schedule.
+
+        Returns:
+            int: What the schedule says, stretched by the budget.
+        """
+        stretch = self.budget.stretch(self.guard) if self.budget else 1
+        return self.schedule.interval_at(self._step) * stretch
 
     def emit(self, record: Record) -> None:
         """Hand a record to the writer.

@@ -66,7 +66,7 @@ class DiskQuota:
         strain = self.min_free_bytes / max(free, 1)
         if self.max_bytes:
             strain = max(strain, used / self.max_bytes)
-        # Back only with some distance, or it would go to and fro.
+        # Back only with some distance, or it would come and go.
         back = sum(strain >= share - 0.05 for share in _SHARES)
         given_up = max(
             sum(strain >= share for share in _SHARES),

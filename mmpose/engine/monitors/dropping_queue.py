@@ -71,10 +71,8 @@ class DroppingQueue:
             self._queues[item.kind].append((next(self._numbers), item))
             self._length += 1
             self.bytes += item.size
-            while (self._length > self.max_items
-                   or self.bytes > self.max_bytes):
-                if not self._drop_one():
-                    break
+            while self._is_too_long():
+                self._drop_one()
             self._changed.notify()
 
     def get(self, timeout: Optional[float] = None) -> Optional[Item]:
@@ -95,16 +93,18 @@ class DroppingQueue:
                 min(filter(None, self._queues.values()),
                     key=lambda queue: queue[0][0]))
 
+    def _is_too_long(self) -> bool:
+        # A mark to flush at takes no place.
+        return (self._length - len(self._queues[None]) > self.max_items
+                or self.bytes > self.max_bytes)
+
     def _take(self, queue: deque) -> Item:
         _, item = queue.popleft()
         self._length -= 1
         self.bytes -= item.size
         return item
 
-    def _drop_one(self) -> bool:
-        for kind in KINDS:
-            if self._queues[kind]:
-                self._take(self._queues[kind])
-                self.dropped[kind] += 1
-                return True
-        return False
+    def _drop_one(self) -> None:
+        kind = next(kind for kind in KINDS if self._queues[kind])
+        self._take(self._queues[kind])
+        self.dropped[kind] += 1

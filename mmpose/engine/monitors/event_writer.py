@@ -188,8 +188,9 @@ class EventWriter:
             self._closed = True
         if not self._wait(self._finished):
             print_log(
-                f'TensorBoard events: {len(self._queue)} were not written '
-                f'within {self.drain_secs:g} seconds and are lost.',
+                f'TensorBoard events could not all be written within '
+                f'{self.drain_secs:g} seconds: the last {len(self._queue)} '
+                'or so are lost.',
                 logger='current',
                 level=logging.WARNING)
         # Not before: if Ctrl-C ends the waiting, it goes on at exit.
@@ -257,6 +258,8 @@ class EventWriter:
 
     def _revive(self) -> None:
         if self._thread is not None and self._thread.is_alive():
+            return
+        if self._finished.is_set():  # Asked after: it may have just ended.
             return
         self._deaths += 1
         print_log(

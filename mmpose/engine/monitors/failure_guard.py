@@ -34,6 +34,10 @@ class FailureGuard:
         self.name = name
         self.strict = strict
         self.limit = limit
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, as a new run does."""
         self.failures = 0
         self.seconds = 0.
         self.tripped = False
@@ -86,9 +90,16 @@ class FailureGuard:
             logger='current',
             level=logging.DEBUG)
         if self._in_a_row == self.limit:
-            self.tripped = True
-            print_log(
-                f'{self.name} is switched off for the rest of the run: it '
-                f'failed {self.limit} times in a row.',
-                logger='current',
-                level=logging.INFO)
+            self.trip(f'it failed {self.limit} times in a row')
+
+    def trip(self, reason: str) -> None:
+        """Switch the owner off and say so.
+
+        Args:
+            reason (str): Why, for the log.
+        """
+        self.tripped = True
+        print_log(
+            f'{self.name} is switched off for the rest of the run: {reason}.',
+            logger='current',
+            level=logging.INFO)

@@ -47,12 +47,17 @@ class GradientMonitor(Monitor):
                  strict: bool = False) -> None:
         super().__init__(schedule, strict)
         self._max_groups = max_groups
-        self._wanted = False
-        # What was read in this iteration from each optimizer.
-        self._readings: Dict[str, List[NamedNorms]] = {}
         self._detach = ExitStack()
 
     def before_train(self, runner) -> None:
+        # A training that was interrupted has left these behind.
+        self._detach.close()
+        self._wanted = False
+        # What was read in this iteration from each optimizer: before clipping,
+        # and of those that then stepped.
+        self._before_clipping: Dict[str, List[NamedNorms]] = {}
+        self._readings: Dict[str, List[NamedNorms]] = {}
+
         named = dict(named_parameters(bare_model(runner.model)))
         self._names = {
             id(parameter): name
@@ -67,19 +72,21 @@ class GradientMonitor(Monitor):
             self._attach(name, optim_wrapper)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
-        self._wanted |= self.is_due(runner.iter + 1)
+        if not self._wanted:
+            self._wanted = self.is_due(runner.iter + 1)
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
-        if not self._readings:
-            return
         readings = [
             norms for read in self._readings.values() for norms in read
         ]
+        self._before_clipping = {}
+        self._readings = {}
+        if not readings:
+            return
+        self._wanted = False
         names = [name for read, _ in readings for name in read]
         tensors = [norms for _, norms in readings]
-        self._readings = {}
-        self._wanted = False
         step = runner.iter + 1
         self.emit(Record(step, _total, tensors))
         layers = functools.partial(self._layers, names)
@@ -89,28 +96,32 @@ class GradientMonitor(Monitor):
         self._detach.close()
 
     def _attach(self, name: str, optim_wrapper) -> None:
-        """Read before every step of the wrapper's optimizer."""
+        """Read before every step of the wrapper's optimizer.
+
+        ``step`` is wrapped and ``register_step_pre_hook`` not used:
+        ``torch.compile``, once called, silently takes those hooks away from
+        all optimizers.
+        """
         optimizer = optim_wrapper.optimizer
 
-        def read_at_clipping(parameters, *_, **__):
-            self._read(name, parameters)
+        def before_clipping(parameters, *_, **__):
+            # Where GradScaler then finds an overflow, no step follows.
+            self._read(self._before_clipping, name, parameters)
 
-        def read_at_step(*_, **__):
+        def before_step(*_, **__):
+            if name in self._before_clipping:
+                self._readings[name] = self._before_clipping.pop(name)
+                return
             # A fused optimizer unscales inside its step, by what GradScaler
             # has put here.
-            self._read(name, [
+            self._read(self._readings, name, [
                 parameter for group in optimizer.param_groups
                 for parameter in group['params']
             ], getattr(optimizer, 'grad_scale', None))
 
         if getattr(optim_wrapper, 'clip_grad_kwargs', None):
-            # Before the step it would be too late: they would be clipped.
-            self._prepend(optim_wrapper, 'clip_func', read_at_clipping)
-        elif hasattr(optimizer, 'register_step_pre_hook'):
-            handle = optimizer.register_step_pre_hook(read_at_step)
-            self._detach.callback(handle.remove)
-        else:  # torch < 2.0
-            self._prepend(optimizer, 'step', read_at_step)
+            self._prepend(optim_wrapper, 'clip_func', before_clipping)
+        self._prepend(optimizer, 'step', before_step)
 
     def _prepend(self, owner, name: str, read: Callable) -> None:
         """Let ``read`` see the arguments of ``owner.name`` before it does."""
@@ -121,15 +132,18 @@ class GradientMonitor(Monitor):
             read(*args, **kwargs)
             return function(*args, **kwargs)
 
+        if name in vars(owner):
+            self._detach.callback(setattr, owner, name, function)
+        else:
+            self._detach.callback(delattr, owner, name)
         setattr(owner, name, read_first)
-        self._detach.callback(setattr, owner, name, function)
 
     def _read(self,
+              readings: Dict[str, List[NamedNorms]],
               name: str,
               parameters: Iterable[Tensor],
               scale: Optional[Tensor] = None) -> None:
-        # An optimizer whose ``step`` calls that of its base class runs the
-        # step hooks of both.
+        # Of several steps in an iteration the first is read.
         if not self._wanted or name in self._readings or self.guard.tripped:
             return
         with self.guard:
@@ -139,7 +153,7 @@ class GradientMonitor(Monitor):
             if scale is not None:
                 norms = [(names, norm / scale.to(norm.device))
                          for names, norm in norms]
-            self._readings[name] = norms
+            readings[name] = norms
 
     def _layers(self, names: List[str],
                 *norms: np.ndarray) -> Iterable[Scalar]:

@@ -57,7 +57,7 @@ class MetricMonitor(Monitor):
             for tag, value in numbers.items() if not isinstance(value, Tensor)
         }
         tensors = {
-            tag: value
+            tag: value.float()  # NumPy knows no bfloat16.
             for tag, value in numbers.items() if isinstance(value, Tensor)
         }
         self.emit(

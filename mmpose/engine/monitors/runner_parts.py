@@ -51,7 +51,10 @@ def is_iter_based(runner) -> bool:
 
 
 def evaluation_step(runner) -> int:
-    """The step at which :obj:`mmengine.hooks.LoggerHook` puts a validation.
+    """The step of a validation or test.
+
+    :obj:`mmengine.hooks.LoggerHook` has the same where its
+    ``log_metric_by_epoch`` fits the loop.
 
     Args:
         runner (Runner): The runner.

@@ -14,8 +14,9 @@ class TelemetryMonitor(Monitor):
     ``telemetry/overhead_percent``        Share of the training's time that
                                           all monitors took of its thread
     ``telemetry/time_percent/<monitor>``  The same of one monitor
-    ``telemetry/interval/<monitor>``      The interval in force: what was
-                                          asked for, stretched by the budget
+    ``telemetry/interval/<monitor>``      The interval in force, stretched by
+                                          the budget: of the weights in
+                                          epochs, else in iterations
     ``telemetry/queue_depth``             Records that wait to be written
     ``telemetry/bytes_written``           Size of the event file, in bytes
     ===================================== ==================================
@@ -53,8 +54,7 @@ class TelemetryMonitor(Monitor):
         self._since, self._spent = now, spent
         depth = self.writer.queue_depth
         intervals = {
-            monitor.guard.name: monitor.schedule.interval_at(runner.iter + 1) *
-            (self.budget.stretch(monitor.guard) if self.budget else 1)
+            monitor.guard.name: monitor.interval()
             for monitor in self._monitors if monitor.schedule
         }
 

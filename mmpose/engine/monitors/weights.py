@@ -1,9 +1,11 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
+import logging
 from typing import Iterable, List, Tuple
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
 
 from .base import Monitor
@@ -55,11 +57,19 @@ class WeightMonitor(Monitor):
         self._members = {
             group: [named[name] for name in names]
             for group, names in layer_groups(named, self._max_groups).items()
+            if any(named[name].numel() for name in names)
         }
         if self._by_passes and is_iter_based(runner):
             self.schedule = Every(self.schedule.interval *
                                   len(runner.train_dataloader))
             self._by_passes = False
+        elif is_iter_based(runner) and self.schedule.interval_at(1) == 1:
+            print_log(
+                'weight_hist_interval counts iterations in iteration-based '
+                'training: the weights are counted at every single one. Leave '
+                'it out to count them once in a pass over the data.',
+                logger='current',
+                level=logging.WARNING)
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs) -> None:
@@ -72,6 +82,8 @@ class WeightMonitor(Monitor):
             self._read(runner.iter)
 
     def _read(self, step: int) -> None:
+        if not self._members:
+            return
         counts, moments = zip(*map(count_values, self._members.values()))
         self.emit(
             Record(

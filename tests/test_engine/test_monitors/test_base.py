@@ -33,7 +33,7 @@ class Failing(Monitor):
         self.errors = iter(errors)
         self.calls = 0
 
-    def before_train(self, runner):
+    def after_train_epoch(self, runner):
         self.calls += 1
         error = next(self.errors)
         if error:
@@ -50,7 +50,7 @@ class Sink:
 def run(monitor, times):
     monitor.writer = Sink()
     for _ in range(times):
-        monitor.notify('before_train', None)
+        monitor.notify('after_train_epoch', None)
 
 
 def test_the_first_of_a_kind_is_one_warning_repeats_are_debug(log):
