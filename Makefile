@@ -11,9 +11,6 @@ DATA := data/synthetic_coco
 
 # Another MMPose on it would be taken for the one in .venv.
 unexport PYTHONPATH PYTHONHOME
-# On cores that others use too, a thread that spins while it waits takes from
-# the one it waits for: three times as slow with one other process.
-export OMP_WAIT_POLICY ?= PASSIVE
 
 CANDIDATES := $(if $(PYTHON),'$(PYTHON)',$(PYTHONS))
 SUITABLE := import sys; sys.exit(not (3, 8) <= sys.version_info[:2] <= (3, 12))

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from typing import Iterable, List, NamedTuple, Optional, Tuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from .dropping_queue import (HISTOGRAM, IMAGE, KINDS, SCALAR, DroppingQueue,
 from .event_file import EventFile
 from .failure_guard import FailureGuard
 from .record import Histogram, Record, Scalar, Text, Value
+
+# For each SummaryWriter the last one that took its file over.
+_last_writers: WeakKeyDictionary = WeakKeyDictionary()
 
 
 class EventWriter:
@@ -88,15 +92,7 @@ class EventWriter:
         self._thread: Optional[threading.Thread] = None
         self._deaths = 0
 
-        file_writer = summary_writer._get_file_writer()
-        replaced = file_writer.event_writer
-        self._file = EventFile(replaced._file_name)
-        try:
-            replaced.flush()
-            replaced.close()
-        except OSError as error:  # Maybe in the middle of an event.
-            self._file.give_up(error)
-        file_writer.event_writer = self
+        self._take_over(summary_writer)
         if async_write:
             self._start()
         # An exception or Ctrl-C ends the training without a last event.
@@ -223,6 +219,28 @@ class EventWriter:
             self._put(Item(_kind(event), event.ByteSize(), event))
 
     # In the training thread
+
+    def _take_over(self, summary_writer) -> None:
+        """Go on with the file of the ``EventFileWriter``, in its place."""
+        last = _last_writers.get(summary_writer)
+        if summary_writer.file_writer is None and last is not None:
+            # ``LoggerHook`` has closed it after an earlier run of the same
+            # Runner. To ask for a new one would begin a second file.
+            from torch.utils.tensorboard.writer import FileWriter
+            file_writer = FileWriter.__new__(FileWriter)
+            file_writer.event_writer = last
+            summary_writer.file_writer = file_writer
+            summary_writer.all_writers = {self.log_dir: file_writer}
+        file_writer = summary_writer._get_file_writer()
+        replaced = file_writer.event_writer
+        self._file = EventFile(replaced._file_name)
+        try:
+            replaced.flush()
+            replaced.close()
+        except OSError as error:  # Maybe in the middle of an event.
+            self._file.give_up(error)
+        file_writer.event_writer = self
+        _last_writers[summary_writer] = self
 
     def _is_open(self) -> bool:
         # A process forked off, a data loader's worker say, has no thread.
