@@ -13,7 +13,7 @@ from mmpose.registry import HOOKS
 from ..monitors import (DiskQuota, EventWriter, FailureGuard, GradientMonitor,
                         LearningRateMonitor, MetricMonitor, ModelInfoMonitor,
                         OverheadBudget, TelemetryMonitor, WeightMonitor,
-                        build_schedule)
+                        build_schedule, interrupted_log_dir)
 
 Interval = Union[int, dict]
 
@@ -234,10 +234,13 @@ class EnhancedTensorBoardHook(Hook):
     def before_train(self, runner) -> None:
         """Let the monitors attach themselves to model and optimizers.
 
+        A resumed training goes on in the event files of the run that ended.
+
         Args:
             runner (Runner): The runner of the training process.
         """
         self._train_began = time.perf_counter()
+        self._continue_run(runner)
         self._notify('before_train', runner)
         if self._budget is not None:
             self._budget.start()
@@ -360,6 +363,18 @@ class EnhancedTensorBoardHook(Hook):
         if self._writer is not None:
             for monitor in self.monitors:
                 monitor.notify(event, *args)
+
+    def _continue_run(self, runner) -> None:
+        """Let a resumed training go on with its old curves."""
+        if self._writer is None:
+            return
+        with self._guard:
+            log_dir = interrupted_log_dir(runner, self._writer.log_dir)
+            if log_dir is not None:
+                self._writer.continue_run(log_dir, runner.iter + 1)
+                runner.logger.info(
+                    f'{type(self).__name__} goes on with the curves in '
+                    f'{log_dir} from iteration {runner.iter + 1}.')
 
     def _guards(self) -> List[FailureGuard]:
         return [self._guard, *(monitor.guard for monitor in self.monitors)]

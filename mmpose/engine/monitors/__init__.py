@@ -9,6 +9,7 @@ from .metrics import MetricMonitor
 from .model_info import ModelInfoMonitor
 from .overhead_budget import OverheadBudget
 from .record import Histogram, Record, Scalar, Text
+from .runner_parts import interrupted_log_dir
 from .schedule import Adaptive, Every, Schedule, build_schedule
 from .telemetry import TelemetryMonitor
 from .weights import WeightMonitor
@@ -17,5 +18,6 @@ __all__ = [
     'Adaptive', 'DiskQuota', 'EventWriter', 'Every', 'FailureGuard',
     'GradientMonitor', 'Histogram', 'LearningRateMonitor', 'MetricMonitor',
     'ModelInfoMonitor', 'Monitor', 'OverheadBudget', 'Record', 'Scalar',
-    'Schedule', 'TelemetryMonitor', 'Text', 'WeightMonitor', 'build_schedule'
+    'Schedule', 'TelemetryMonitor', 'Text', 'WeightMonitor', 'build_schedule',
+    'interrupted_log_dir'
 ]

@@ -164,6 +164,18 @@ class EventFile:
                 logger='current',
                 level=logging.WARNING)
 
+    def move_to(self, log_dir: str) -> None:
+        """Go on in another directory, with the file and all that is in it.
+
+        Args:
+            log_dir (str): A directory on the same disk, of event files that
+                this one is to continue.
+        """
+        self.close()
+        path = osp.join(osp.abspath(log_dir), osp.basename(self.path))
+        os.replace(self.path, path)
+        self.path, self.log_dir = path, osp.dirname(path)
+
     def bytes_on_disk(self) -> int:
         """The size of all event files in the directory.
 

@@ -65,7 +65,6 @@ class EventWriter:
                  disk_quota: Optional[DiskQuota] = None,
                  max_items: int = 1000,
                  max_bytes: int = 1 << 28) -> None:
-        self.log_dir = summary_writer.log_dir
         self.written: Counter = Counter()
         # At 0 the thread would never sleep.
         self.flush_secs = max(flush_secs, 0.01)
@@ -158,6 +157,26 @@ class EventWriter:
             Item(record.kind, size,
                  _Reading(record, tensors, ready, guard, time.time())))
 
+    def continue_run(self, log_dir: str, step: int) -> None:
+        """Go on with the curves of a run that ended before its time.
+
+        The event file moves to that run's directory, and what that run has
+        written from ``step`` on is taken back, as by ``SummaryWriter``'s
+        ``purge_step``.
+
+        Args:
+            log_dir (str): The directory of that run's event files.
+            step (int): The first step that is written anew.
+        """
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        self.log_dir = log_dir
+        self._put(Item(None, 0, _Move(log_dir)))
+        self.add_event(
+            Event(
+                wall_time=time.time(),
+                step=step,
+                session_log=SessionLog(status=SessionLog.START)))
+
     def flush(self, wait: bool = True) -> None:
         """Bring to disk what was written so far.
 
@@ -230,10 +249,11 @@ class EventWriter:
             file_writer = FileWriter.__new__(FileWriter)
             file_writer.event_writer = last
             summary_writer.file_writer = file_writer
-            summary_writer.all_writers = {self.log_dir: file_writer}
+            summary_writer.all_writers = {summary_writer.log_dir: file_writer}
         file_writer = summary_writer._get_file_writer()
         replaced = file_writer.event_writer
         self._file = EventFile(replaced._file_name)
+        self.log_dir = self._file.log_dir
         try:
             replaced.flush()
             replaced.close()
@@ -305,6 +325,9 @@ class EventWriter:
         with self._guard:
             if item is not None and isinstance(item.content, threading.Event):
                 self._come_to(item.content)
+                return
+            if item is not None and isinstance(item.content, _Move):
+                self._file.move_to(item.content.log_dir)
                 return
             if item is not None:
                 self._append(item)
@@ -386,6 +409,11 @@ class EventWriter:
         event = self._event(
             _Reading(record, [], [], FailureGuard('EventWriter'), time.time()))
         self._file.append(event.SerializeToString(), SCALAR)
+
+
+class _Move(NamedTuple):
+    """The directory that the event file is to move to."""
+    log_dir: str
 
 
 class _Reading(NamedTuple):

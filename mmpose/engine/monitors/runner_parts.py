@@ -1,5 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import Iterator, Tuple
+import glob
+import os.path as osp
+from typing import Iterator, Optional, Tuple
 
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -67,3 +69,26 @@ def evaluation_step(runner) -> int:
     if not isinstance(runner._train_loop, BaseLoop):
         return 0
     return runner.iter if is_iter_based(runner) else runner.epoch
+
+
+def interrupted_log_dir(runner, log_dir: str) -> Optional[str]:
+    """Where the run has logged that this one resumes.
+
+    Args:
+        runner (Runner): The runner, after it has loaded the checkpoint.
+        log_dir (str): Where this run's event file is.
+
+    Returns:
+        str | None: In the same work directory, the directory that event files
+        were written to last; None if nothing was resumed or found.
+    """
+    if not runner._resume or runner.iter == 0:
+        return None
+    pattern = osp.join(
+        glob.escape(runner.work_dir), '*',
+        glob.escape(osp.relpath(log_dir, runner.log_dir)), '*tfevents*')
+    others = [
+        path for path in glob.glob(pattern)
+        if not osp.samefile(osp.dirname(path), log_dir)
+    ]
+    return osp.dirname(max(others, key=osp.getmtime)) if others else None

@@ -15,6 +15,8 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
+from tensorboard.backend.event_processing.event_accumulator import \
+    EventAccumulator
 from torch import nn
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook
@@ -331,6 +333,20 @@ def test_steps_of_epoch_based_training(train, read_events):
     assert scalars(events, 'loss').keys() >= set(iters)
 
 
+@HOOKS.register_module(force=True)
+class Interrupt(Hook):
+    """Ends the training once, after the optimizer has stepped."""
+    priority = 'VERY_HIGH'
+
+    def __init__(self, at=6):
+        self.at = at
+
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
+        if runner.iter + 1 == self.at:
+            self.at = None
+            raise KeyboardInterrupt
+
+
 ITER_BASED = dict(
     train_cfg=dict(by_epoch=False, max_iters=12, val_interval=6),
     log_processor=dict(by_epoch=False),
@@ -378,6 +394,39 @@ def test_a_resumed_run_logs_the_steps_of_an_unbroken_one(
         train_cfg=dict(by_epoch=True, max_epochs=4, val_interval=1))
     events = read_events(resumed)
     assert list(scalars(events, 'train/gradient_norm/global')) == [10, 15]
+
+
+def test_a_resumed_run_goes_on_with_the_curves_of_the_dead_one(runner_cfg):
+    """No fork and no overlap: what the dead run had too much is purged."""
+
+    def start(**kwargs):
+        return Runner(**runner_cfg(
+            dict(grad_norm_interval=1),
+            train_cfg=dict(by_epoch=True, max_epochs=4, val_interval=1),
+            default_hooks=dict(
+                logger=dict(type='LoggerHook', interval=1),
+                checkpoint=dict(type='CheckpointHook', interval=1)),
+            **kwargs))
+
+    dead = start(custom_hooks=[dict(type='Interrupt', at=10)])
+    with pytest.raises(KeyboardInterrupt):
+        dead.train()
+    hook_of(dead)._writer.close()
+    time.sleep(1)  # A Runner's directory is named by the second.
+
+    resumed = start(work_dir=dead.work_dir, resume=True)
+    assert resumed.log_dir != dead.log_dir
+    resumed.train()
+    assert 'goes on with the curves' in ''.join(messages(resumed, 'INFO'))
+    assert not glob.glob(f'{resumed.log_dir}/vis_data/*tfevents*')
+    log_dir = f'{dead.log_dir}/vis_data'
+    assert len(glob.glob(f'{log_dir}/*tfevents*')) == 2
+    events = EventAccumulator(log_dir).Reload()
+    for tag in ('train/gradient_norm/global', 'loss'):
+        assert [e.step for e in events.Scalars(tag)] == list(range(1, 17))
+    assert list(scalars(events, 'val/PCK')) == [1, 2, 3, 4]
+    walltimes = [e.wall_time for e in events.Scalars('loss')]
+    assert walltimes == sorted(walltimes)
 
 
 # Gradients
@@ -583,17 +632,6 @@ def test_an_overflow_between_clipping_and_step_is_no_reading(
     norms = scalars(read_events(runner), 'train/gradient_norm/global')
     assert list(norms) == [1, 6, 10]
     assert np.isfinite(list(norms.values())).all()
-
-
-@HOOKS.register_module(force=True)
-class Interrupt(Hook):
-    """Ends the training once, after the optimizer has stepped."""
-    priority = 'VERY_HIGH'
-
-    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
-        if runner.iter == 5 and not hasattr(self, 'done'):
-            self.done = True
-            raise KeyboardInterrupt
 
 
 def test_an_interrupted_iteration_leaves_no_reading_behind(
