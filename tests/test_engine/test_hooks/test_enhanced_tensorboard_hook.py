@@ -634,12 +634,22 @@ def test_an_overflow_between_clipping_and_step_is_no_reading(
     assert np.isfinite(list(norms.values())).all()
 
 
-def test_an_interrupted_iteration_leaves_no_reading_behind(
-        runner_cfg, read_events, spy):
+def test_an_interrupted_iteration_leaves_nothing_behind(
+        runner_cfg, read_events, spy, monkeypatch):
     """In a notebook, training goes on in the same process."""
+    from mmpose.engine.monitors import gradients
+    gradient_norms = gradients.gradient_norms
+    calls = []
+
+    def count(grads):
+        calls.append(grads)
+        return gradient_norms(grads)
+
+    monkeypatch.setattr(gradients, 'gradient_norms', count)
     runner = Runner(**runner_cfg(
         EVERY_ITER,
-        optim_wrapper=dict(optimizer=spy),
+        # So loose that nothing is clipped.
+        optim_wrapper=dict(optimizer=spy, clip_grad=dict(max_norm=1e6)),
         custom_hooks=[dict(type='Interrupt')]))
     with pytest.raises(KeyboardInterrupt):
         runner.train()
@@ -647,8 +657,24 @@ def test_an_interrupted_iteration_leaves_no_reading_behind(
     runner.train()
     events = read_events(runner)
     norms = scalars(events, 'train/gradient_norm/global')
-    assert norms[runner.iter] == pytest.approx(SpyingSGD.steps[-1], rel=1e-6)
     assert norms[6] == pytest.approx(SpyingSGD.steps[before], rel=1e-6)
+    assert norms[runner.iter] == pytest.approx(SpyingSGD.steps[-1], rel=1e-6)
+    assert len(calls) == len(SpyingSGD.steps), 'once for each update'
+
+
+def test_of_several_steps_in_an_iteration_the_first_is_read(
+        train, read_events, spy, monkeypatch):
+
+    def step_twice(self, **kwargs):
+        self.optimizer.step(**kwargs)
+        for parameter in self.optimizer.param_groups[0]['params']:
+            parameter.grad.mul_(2)
+        self.optimizer.step(**kwargs)
+
+    monkeypatch.setattr(OptimWrapper, 'step', step_twice)
+    runner = train(EVERY_ITER, optim_wrapper=dict(optimizer=spy))
+    assert_norms(
+        read_events(runner), dict(enumerate(SpyingSGD.steps[::2], start=1)))
 
 
 @OPTIMIZERS.register_module(force=True)
