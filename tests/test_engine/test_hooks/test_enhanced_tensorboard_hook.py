@@ -18,9 +18,11 @@ from mmengine.structures import BaseDataElement
 from tensorboard.backend.event_processing.event_accumulator import \
     EventAccumulator
 from torch import nn
+from torch.utils.tensorboard.writer import FileWriter
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook
-from mmpose.engine.monitors import GradientMonitor, Monitor, WeightMonitor
+from mmpose.engine.monitors import (EventWriter, GradientMonitor, Monitor,
+                                    OverheadBudget, WeightMonitor)
 from mmpose.engine.monitors.layer_groups import layer_groups, named_parameters
 from mmpose.engine.monitors.runner_parts import bare_model
 from mmpose.models import TopdownPoseEstimator
@@ -1196,8 +1198,42 @@ def test_the_budget_books_one_reading_for_an_update(train):
         optim_wrapper=dict(
             optimizer=dict(type='SGD', lr=0.01), accumulative_counts=3))
     hook = hook_of(runner)
-    account = hook._budget._accounts[monitor_of(hook, GradientMonitor).guard]
+    monitor = monitor_of(hook, GradientMonitor)
+    account = monitor.budget._accounts[monitor.guard]
     assert account.read == 4
+
+
+@pytest.mark.parametrize('method', ['start', 'after_iter', 'allows'])
+def test_a_budget_that_fails_does_not_stop_the_training(
+        train, read_events, monkeypatch, method):
+    """P2."""
+
+    def fail(self, *args):
+        raise RuntimeError('broken on purpose')
+
+    monkeypatch.setattr(OverheadBudget, method, fail)
+    runner = train(dict(strict=False, overhead_budget=0.5, **EVERY_ITER))
+    assert runner.iter == 12
+    assert any('broken on purpose' in m for m in messages(runner, 'WARNING'))
+    assert 'loss' in read_events(runner).Tags()['scalars']
+
+
+def test_a_flush_that_fails_switches_nothing_off(train, read_events,
+                                                 monkeypatch):
+    """P2: one warning, and no false word."""
+
+    def fail(self, wait=True):
+        raise RuntimeError('broken on purpose')
+
+    monkeypatch.setattr(EventWriter, 'flush', fail)
+    # What closes the SummaryWriter flushes it as well.
+    monkeypatch.setattr(FileWriter, 'flush', lambda self: None)
+    runner = train(dict(strict=False, **EVERY_ITER))
+    assert sum('broken on purpose' in m
+               for m in messages(runner, 'WARNING')) == 1
+    assert 'switched off' not in ''.join(messages(runner, 'INFO'))
+    norms = read_events(runner).Scalars('train/gradient_norm/global')
+    assert len(norms) == 12
 
 
 def test_ema_is_neutral_too(train):
