@@ -17,6 +17,8 @@ from .schedule import Schedule
 
 # Names of parameters, and the norms of their gradients on one device.
 NamedNorms = Tuple[List[str], Tensor]
+# Elements of a gradient that are worth a parallel dot product.
+_LARGE = 1 << 16
 
 
 class GradientMonitor(Monitor):
@@ -147,9 +149,10 @@ class GradientMonitor(Monitor):
         if not self._wanted or name in self._readings or self.guard.tripped:
             return
         with self.guard:
-            norms = gradient_norms(
-                (self._names.get(id(parameter), ''), parameter.grad)
-                for parameter in parameters if parameter.grad is not None)
+            norms = gradient_norms([(self._names.get(id(parameter), ''), grad)
+                                    for parameter in parameters
+                                    for grad in (parameter.grad, )
+                                    if grad is not None])
             if scale is not None:
                 norms = [(names, norm / scale.to(norm.device))
                          for names, norm in norms]
@@ -176,33 +179,52 @@ def _total(*norms: np.ndarray) -> Iterable[Scalar]:
 @torch.no_grad()
 def gradient_norms(grads: Iterable[Tuple[str, Tensor]]
                    ) -> List[Tuple[List[str], Tensor]]:
-    """L2 norm of each gradient, in one launch for each device and type.
+    """L2 norm of each gradient, on a GPU in one launch for each type.
 
     Norms of half-precision gradients are accumulated and returned in float32,
-    so that they neither overflow nor lose digits.
+    so that they neither overflow nor lose digits. On the CPU, where a norm
+    keeps one core busy, a large gradient's is the root of its dot product with
+    itself, which takes all cores.
 
     Args:
         grads (Iterable[tuple[str, Tensor]]): Names and gradients of any
             shape, dense or sparse.
 
     Returns:
-        list[tuple[list[str], Tensor]]: For each device and type the names of
-        its gradients and their norms, shape (N, ), on that device.
+        list[tuple[list[str], Tensor]]: For each device, type and way to
+        compute it the names of the gradients and their norms, shape (N, ), on
+        that device.
     """
     alike = defaultdict(list)
     for name, grad in grads:
         if grad.layout is not torch.strided:
             # Duplicate indices of a sparse gradient stand for their sum.
             grad = grad.coalesce().values()
-        alike[grad.device, grad.dtype].append((name, grad))
+        large = (
+            grad.is_cpu and grad.numel() >= _LARGE and grad.is_contiguous())
+        alike[large, grad.dtype, grad.device].append((name, grad))
     norms = []
-    for (_, dtype), named in alike.items():
+    for (large, dtype, _), named in alike.items():
         names, tensors = zip(*named)
-        norms.append((list(names), torch.stack(_norms(tensors, dtype))))
+        if dtype not in (torch.float32, torch.float64):
+            compute = _norms_in_float32
+        elif large:
+            compute = _norms_by_dot
+        else:
+            compute = _norms_at_once
+        norms.append((list(names), compute(tensors)))
     return norms
 
 
-def _norms(tensors: Sequence[Tensor], dtype: torch.dtype) -> List[Tensor]:
-    if dtype in (torch.float32, torch.float64):
-        return torch._foreach_norm(tensors)
-    return [torch.linalg.vector_norm(t, dtype=torch.float32) for t in tensors]
+def _norms_in_float32(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.stack(
+        [torch.linalg.vector_norm(t, dtype=torch.float32) for t in tensors])
+
+
+def _norms_by_dot(tensors: Sequence[Tensor]) -> Tensor:
+    flat = [t.view(-1) for t in tensors]
+    return torch.stack([torch.dot(t, t) for t in flat]).sqrt_()
+
+
+def _norms_at_once(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.stack(torch._foreach_norm(tensors))
