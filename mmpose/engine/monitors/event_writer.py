@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import Iterable, List, NamedTuple, Optional, Tuple
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 from mmengine.logging import print_log
 from mmengine.visualization import TensorboardVisBackend
@@ -21,7 +20,8 @@ from .dropping_queue import (HISTOGRAM, IMAGE, KINDS, SCALAR, DroppingQueue,
                              Item)
 from .event_file import EventFile
 from .failure_guard import FailureGuard
-from .record import Histogram, Record, Scalar, Text, Value
+from .record import Image, Record, Scalar
+from .summaries import to_summary
 
 # For each SummaryWriter the last one that took its file over.
 _last_writers: WeakKeyDictionary = WeakKeyDictionary()
@@ -53,7 +53,7 @@ class EventWriter:
     Attributes:
         log_dir (str): The directory of the event file.
         written (Counter): How many values were written, by the name of their
-            type: 'Scalar', 'Histogram', 'Text'.
+            type: 'Scalar', 'Histogram', 'Text'; of an 'Image' its pictures.
         dropped (Counter): How many records and events were dropped, by kind.
     """
 
@@ -366,7 +366,7 @@ class EventWriter:
             for copied in reading.ready:
                 copied.synchronize()
             values = list(record.values(*(t.numpy() for t in reading.tensors)))
-            summary = _summary(values)
+            summary = to_summary(values)
         except Exception as error:
             if guard.strict:
                 self._error = error
@@ -376,7 +376,9 @@ class EventWriter:
         guard.succeeded()
         if not values:
             return None
-        self.written.update(type(value).__name__ for value in values)
+        for value in values:
+            self.written[type(value).__name__] += (
+                len(value.pictures) if isinstance(value, Image) else 1)
         return Event(
             wall_time=reading.wall_time, step=record.step, summary=summary)
 
@@ -459,46 +461,3 @@ def _kind(event) -> str:
     if 'image' in fields:
         return IMAGE
     return HISTOGRAM if 'histo' in fields else SCALAR
-
-
-def _summary(values: Iterable[Value]):
-    """TensorBoard's protobuf of many values."""
-    # Here, because MMPose must import without tensorboard.
-    from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
-    from torch.utils.tensorboard.summary import text
-
-    summary = Summary()
-    for value in values:
-        if isinstance(value, Scalar):
-            summary.value.add(tag=value.tag, simple_value=value.value)
-        elif isinstance(value, Text):
-            summary.value.extend(text(value.tag, value.text).value)
-        elif isinstance(value, Histogram):
-            limits, counts = _without_empty_runs(value.edges, value.counts)
-            summary.value.add(
-                tag=value.tag,
-                histo=HistogramProto(
-                    min=value.min,
-                    max=value.max,
-                    num=int(value.counts.sum()),
-                    sum=value.sum,
-                    sum_squares=value.sum_squares,
-                    bucket_limit=limits,
-                    bucket=counts))
-    return summary
-
-
-def _without_empty_runs(edges: np.ndarray, counts: np.ndarray):
-    """A run of empty buckets as one: a few hundred buckets instead of all.
-
-    TensorBoard knows a bucket by its upper limit and takes the limit before as
-    its lower edge, so the last bucket of an empty run stays.
-    """
-    filled = counts > 0
-    used = np.flatnonzero(filled)
-    if not len(used):
-        return edges[1:2], counts[:1]
-    keep = filled.copy()
-    keep[:-1] |= filled[1:]
-    keep[:used[0]] = False
-    return edges[1:][keep], counts[keep]

@@ -1,5 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import Callable, Iterable, NamedTuple, Sequence, Union
+from typing import Callable, Dict, Iterable, NamedTuple, Sequence, Union
 
 import numpy as np
 from torch import Tensor
@@ -42,7 +42,46 @@ class Histogram(NamedTuple):
     sum_squares: float
 
 
-Value = Union[Scalar, Text, Histogram]
+class Image(NamedTuple):
+    """Pictures that TensorBoard shows side by side, each with its own slider.
+
+    Attributes:
+        tag (str): Their common name.
+        pictures (Sequence[np.ndarray]): RGB pictures of any sizes, uint8 of
+            shape (H, W, 3).
+    """
+    tag: str
+    pictures: Sequence[np.ndarray]
+
+
+class Mesh(NamedTuple):
+    """A surface in 3D.
+
+    Attributes:
+        tag (str): The name of the mesh.
+        vertices (np.ndarray): Float, shape (V, 3).
+        colors (np.ndarray): Each vertex' RGB, uint8 of shape (V, 3).
+        faces (np.ndarray): Each triangle's vertices, int of shape (F, 3).
+    """
+    tag: str
+    vertices: np.ndarray
+    colors: np.ndarray
+    faces: np.ndarray
+
+
+class ScalarLayout(NamedTuple):
+    """Which scalars share a chart on the Custom Scalars page.
+
+    A run has one layout: the last one that was written holds.
+
+    Attributes:
+        categories (dict): For each category its charts, for each chart
+            ``['Multiline', [regular expressions of tags]]``.
+    """
+    categories: Dict[str, dict]
+
+
+Value = Union[Scalar, Text, Histogram, Image, Mesh, ScalarLayout]
 
 
 class Record(NamedTuple):

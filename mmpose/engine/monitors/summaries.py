@@ -1,0 +1,112 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+from typing import Iterable
+
+import cv2
+import numpy as np
+import torch
+
+from .record import Histogram, Image, Mesh, Scalar, ScalarLayout, Text, Value
+
+# What TensorBoard's mesh page shows a skeleton with.
+_SCENE = dict(
+    camera=dict(cls='PerspectiveCamera', fov=60),
+    lights=[
+        dict(cls='AmbientLight', color='#ffffff', intensity=0.75),
+        dict(
+            cls='DirectionalLight',
+            color='#ffffff',
+            intensity=0.5,
+            position=[0, -1, 2])
+    ])
+
+
+def to_summary(values: Iterable[Value]):
+    """TensorBoard's protobuf of many values.
+
+    Args:
+        values (Iterable[Value]): What :mod:`record` describes.
+
+    Returns:
+        tensorboard.compat.proto.summary_pb2.Summary: All values, in order.
+
+    Raises:
+        TypeError: A value is of another type.
+    """
+    # Here, because MMPose must import without tensorboard.
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from torch.utils.tensorboard.summary import custom_scalars, mesh, text
+
+    summary = Summary()
+    for value in values:
+        if isinstance(value, Scalar):
+            summary.value.add(tag=value.tag, simple_value=value.value)
+        elif isinstance(value, Text):
+            summary.value.extend(text(value.tag, value.text).value)
+        elif isinstance(value, Histogram):
+            summary.value.add(tag=value.tag, histo=_histogram(value))
+        elif isinstance(value, Image):
+            if value.pictures:
+                summary.value.add(tag=value.tag, **_pictures(value.pictures))
+        elif isinstance(value, Mesh):
+            summary.value.extend(
+                mesh(value.tag, _batch(value.vertices), _batch(value.colors),
+                     _batch(value.faces), _SCENE).value)
+        elif isinstance(value, ScalarLayout):
+            summary.value.extend(custom_scalars(value.categories).value)
+        else:
+            raise TypeError(
+                f'TensorBoard has no place for a {type(value).__name__}')
+    return summary
+
+
+def _batch(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))[None]
+
+
+def _pictures(pictures) -> dict:
+    """Several pictures under one tag, which ``SummaryWriter`` cannot."""
+    from tensorboard.compat.proto.tensor_pb2 import TensorProto
+    from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+    from tensorboard.plugins.image import metadata
+
+    height, width = pictures[0].shape[:2]
+    strings = [b'%d' % width, b'%d' % height, *map(_png, pictures)]
+    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=len(strings))])
+    return dict(
+        metadata=metadata.create_summary_metadata(
+            display_name=None, description=None),
+        tensor=TensorProto(
+            dtype='DT_STRING', string_val=strings, tensor_shape=shape))
+
+
+def _png(picture: np.ndarray) -> bytes:
+    return cv2.imencode('.png', picture[..., ::-1])[1].tobytes()
+
+
+def _histogram(value: Histogram):
+    from tensorboard.compat.proto.summary_pb2 import HistogramProto
+    limits, counts = _without_empty_runs(value.edges, value.counts)
+    return HistogramProto(
+        min=value.min,
+        max=value.max,
+        num=int(value.counts.sum()),
+        sum=value.sum,
+        sum_squares=value.sum_squares,
+        bucket_limit=limits,
+        bucket=counts)
+
+
+def _without_empty_runs(edges: np.ndarray, counts: np.ndarray):
+    """A run of empty buckets as one: a few hundred buckets instead of all.
+
+    TensorBoard knows a bucket by its upper limit and takes the limit before as
+    its lower edge, so the last bucket of an empty run stays.
+    """
+    filled = counts > 0
+    used = np.flatnonzero(filled)
+    if not len(used):
+        return edges[1:2], counts[:1]
+    keep = filled.copy()
+    keep[:-1] |= filled[1:]
+    keep[:used[0]] = False
+    return edges[1:][keep], counts[keep]
