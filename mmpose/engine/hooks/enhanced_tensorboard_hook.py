@@ -12,7 +12,8 @@ from mmengine.hooks.hook import DATA_BATCH
 from mmpose.registry import HOOKS
 from ..monitors import (DiskQuota, EventWriter, FailureGuard, GradientMonitor,
                         LearningRateMonitor, MetricMonitor, ModelInfoMonitor,
-                        OverheadBudget, TelemetryMonitor, WeightMonitor,
+                        Monitor, OverheadBudget, TelemetryMonitor,
+                        TrainImageMonitor, ValImageMonitor, WeightMonitor,
                         build_schedule, interrupted_log_dir)
 
 Interval = Union[int, dict]
@@ -71,10 +72,10 @@ class EnhancedTensorBoardHook(Hook):
             :class:`WeightMonitor`. Defaults to True.
         log_val_metrics (bool): Write the metrics of validations and tests,
             see :class:`MetricMonitor`. Defaults to True.
-        log_train_images (bool): Write pictures of training samples. Accepted
-            but without effect: this version draws none. Defaults to True.
-        log_val_images (bool): Write pictures of validation samples. Accepted
-            but without effect: this version draws none. Defaults to True.
+        log_train_images (bool): Write pictures of training samples, see
+            :class:`TrainImageMonitor`. Defaults to True.
+        log_val_images (bool): Write pictures of validation samples, see
+            :class:`ValImageMonitor`. Defaults to True.
         log_lr (bool): Write learning rate, momentum and weight decay, see
             :class:`LearningRateMonitor`. Defaults to True.
         log_model_stats (bool): Write the size of the model, see
@@ -91,8 +92,9 @@ class EnhancedTensorBoardHook(Hook):
         train_image_interval (int | dict, optional): Iterations between two
             pictures of training samples. Defaults to None: by the preset, 500
             without one.
-        val_image_interval (int | dict, optional): Every so many validation
-            batches a picture. Defaults to None: by the preset, 10 without one.
+        val_image_interval (int | dict, optional): Of every so many validation
+            batches there may be pictures. Defaults to None: by the preset, 10
+            without one.
         max_layers_to_log (int, optional): The largest number of layer groups
             that the model is cut into for gradients and weights; together
             they hold every parameter. -1: each parameter for itself. 0: no
@@ -102,8 +104,9 @@ class EnhancedTensorBoardHook(Hook):
             Defaults to None: by the preset, 4 without one.
         kpt_thr (float): The score from which on a keypoint is drawn. Defaults
             to 0.3.
-        backend_args (dict, optional): How pictures are loaded, see
-            :func:`mmengine.fileio.get`. Defaults to None.
+        backend_args (dict, optional): How images of validation samples are
+            loaded, see :func:`mmengine.fileio.get`. Defaults to None: as the
+            data set says.
         preset (str, optional): 'fast', 'balanced' or 'detailed', values for
             the arguments that are left None. Defaults to None, which is
             'balanced'.
@@ -184,6 +187,21 @@ class EnhancedTensorBoardHook(Hook):
                     groups,
                     by_passes=weight_hist_interval is None,
                     strict=strict))
+        if log_train_images and self.train_image_interval:
+            self.monitors.append(
+                TrainImageMonitor(
+                    build_schedule(self.train_image_interval),
+                    self.max_train_images,
+                    kpt_thr,
+                    strict=strict))
+        if log_val_images and self.val_image_interval:
+            self.monitors.append(
+                ValImageMonitor(
+                    build_schedule(self.val_image_interval),
+                    max_val_images,
+                    kpt_thr,
+                    backend_args,
+                    strict=strict))
         if log_val_metrics:
             self.monitors.append(MetricMonitor(strict=strict))
         if self.monitors:
@@ -197,6 +215,7 @@ class EnhancedTensorBoardHook(Hook):
         # Never trips: there is nothing that it could switch off.
         self._guard = FailureGuard(type(self).__name__, strict, limit=0)
         self._writer: Optional[EventWriter] = None
+        self._listening: List[Monitor] = []
 
     def before_run(self, runner) -> None:
         """Find the writer of the run and say which it is.
@@ -205,10 +224,8 @@ class EnhancedTensorBoardHook(Hook):
             runner (Runner): The runner of the training, validation or testing
                 process.
         """
-        self._writer = None
+        self._writer, self._listening = None, []
         self._train_seconds = 0.
-        if not is_main_process():
-            return
         first = next(h for h in runner.hooks if isinstance(h, type(self)))
         if first is not self:
             runner.logger.warning(
@@ -217,6 +234,15 @@ class EnhancedTensorBoardHook(Hook):
             return
         for guard in self._guards():
             guard.reset()
+        if is_main_process():
+            self._find_writer(runner)
+        for monitor in self.monitors:
+            monitor.writer = self._writer
+            # Even where nothing is written the others wait for what it reads.
+            if self._writer is not None or monitor.on_every_rank:
+                self._listening.append(monitor)
+
+    def _find_writer(self, runner) -> None:
         with self._guard:
             self._writer, added = EventWriter.of_run(
                 runner,
@@ -228,8 +254,6 @@ class EnhancedTensorBoardHook(Hook):
                 (', through a TensorboardVisBackend that it added to the '
                  "visualizer: the config has none, so the run's losses would "
                  'not have been there.' if added else '.'))
-        for monitor in self.monitors:
-            monitor.writer = self._writer
 
     def before_train(self, runner) -> None:
         """Let the monitors attach themselves to model and optimizers.
@@ -306,6 +330,9 @@ class EnhancedTensorBoardHook(Hook):
             metrics (dict[str, float], optional): What the evaluators
                 returned.
         """
+        for monitor in self._listening:
+            if monitor.on_every_rank:
+                monitor.exchange()
         self._notify('after_val_epoch', runner, metrics)
         self._flush()
 
@@ -356,9 +383,8 @@ class EnhancedTensorBoardHook(Hook):
             runner.logger.info(self._report(runner.work_dir))
 
     def _notify(self, event: str, *args) -> None:
-        if self._writer is not None:
-            for monitor in self.monitors:
-                monitor.notify(event, *args)
+        for monitor in self._listening:
+            monitor.notify(event, *args)
 
     def _continue_run(self, runner) -> None:
         """Let a resumed training go on with its old curves."""

@@ -8,7 +8,8 @@ from .learning_rate import LearningRateMonitor
 from .metrics import MetricMonitor
 from .model_info import ModelInfoMonitor
 from .overhead_budget import OverheadBudget
-from .record import Histogram, Record, Scalar, Text
+from .poses import TrainImageMonitor, ValImageMonitor
+from .record import Histogram, Image, Record, Scalar, Text
 from .runner_parts import interrupted_log_dir
 from .schedule import Adaptive, Every, Schedule, build_schedule
 from .telemetry import TelemetryMonitor
@@ -16,8 +17,8 @@ from .weights import WeightMonitor
 
 __all__ = [
     'Adaptive', 'DiskQuota', 'EventWriter', 'Every', 'FailureGuard',
-    'GradientMonitor', 'Histogram', 'LearningRateMonitor', 'MetricMonitor',
-    'ModelInfoMonitor', 'Monitor', 'OverheadBudget', 'Record', 'Scalar',
-    'Schedule', 'TelemetryMonitor', 'Text', 'WeightMonitor', 'build_schedule',
-    'interrupted_log_dir'
+    'GradientMonitor', 'Histogram', 'Image', 'LearningRateMonitor',
+    'MetricMonitor', 'ModelInfoMonitor', 'Monitor', 'OverheadBudget', 'Record',
+    'Scalar', 'Schedule', 'TelemetryMonitor', 'Text', 'TrainImageMonitor',
+    'ValImageMonitor', 'WeightMonitor', 'build_schedule', 'interrupted_log_dir'
 ]

@@ -1,6 +1,8 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 from typing import Dict, Optional, Sequence
 
+from mmengine.dist import all_gather_object
+
 from .event_writer import EventWriter
 from .failure_guard import FailureGuard
 from .overhead_budget import OverheadBudget
@@ -23,12 +25,18 @@ class Monitor:
             Defaults to False.
 
     Attributes:
+        on_every_rank (bool): Whether the monitor sees the validation on all
+            ranks. Others see only what the main process does.
+        shards (list): What all ranks have read in a validation, in their
+            order; filled before :meth:`after_val_epoch`.
         guard (FailureGuard): Counts the failures and the time of the monitor.
         writer (EventWriter, optional): Where records go; set when a run
-            begins.
+            begins, and None where nothing is written.
         budget (OverheadBudget, optional): What may put off a reading that is
             due.
     """
+
+    on_every_rank = False
 
     def __init__(self,
                  schedule: Optional[Schedule] = None,
@@ -37,6 +45,7 @@ class Monitor:
         self.guard = FailureGuard(type(self).__name__, strict)
         self.writer: Optional[EventWriter] = None
         self.budget: Optional[OverheadBudget] = None
+        self.shards: list = []
         self._step = 1
 
     def notify(self, event: str, *args, **kwargs) -> None:
@@ -83,7 +92,32 @@ class Monitor:
         Args:
             record (Record): What was read.
         """
-        self.writer.write(record, self.guard)
+        if self.writer is not None:
+            self.writer.write(record, self.guard)
+
+    def exchange(self) -> None:
+        """Bring together what all ranks have read in a validation.
+
+        To be called on every rank, whatever has failed there: the others wait
+        for it.
+        """
+        self.shards, shard = [], None
+        if not self.guard.tripped:
+            with self.guard:
+                shard = self.shard()
+        shards = all_gather_object(shard)
+        if self.guard.tripped:
+            return
+        with self.guard:
+            missing = [i for i, shard in enumerate(shards) if shard is None]
+            if missing:
+                raise RuntimeError(
+                    f'nothing was read on rank {missing} of {len(shards)}, so '
+                    'there is nothing to show of this validation')
+            self.shards = shards
+
+    def shard(self):
+        """What this rank has read in a validation, picklable and not None."""
 
     def before_train(self, runner) -> None:
         """The model is built, wrapped and loaded; training begins."""

@@ -3,6 +3,7 @@ import glob
 import os.path as osp
 from typing import Iterator, Optional, Tuple
 
+import torch
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
@@ -38,6 +39,53 @@ def optim_wrappers(optim_wrapper) -> Iterator[Tuple[str, OptimWrapper]]:
         yield from optim_wrapper.items()
     else:
         yield '', optim_wrapper
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether each rank holds a part of the model only, as under FSDP.
+
+    Args:
+        model (nn.Module): ``runner.model``.
+
+    Returns:
+        bool: If so, the model runs on all ranks together only.
+    """
+    if not torch.distributed.is_available():
+        return False
+    from torch.distributed.fsdp import FullyShardedDataParallel
+    return any(
+        isinstance(module, FullyShardedDataParallel)
+        for module in model.modules())
+
+
+def data_set(loader):
+    """The data set behind a data loader.
+
+    Args:
+        loader (DataLoader): ``runner.train_dataloader``, say.
+
+    Returns:
+        Dataset: Without wrappers that have no ``metainfo``.
+    """
+    dataset = loader.dataset
+    while not hasattr(dataset, 'metainfo') and hasattr(dataset, 'dataset'):
+        dataset = dataset.dataset
+    return dataset
+
+
+def val_annotations(runner):
+    """The annotations that a validation is evaluated on.
+
+    Args:
+        runner (Runner): The runner, in a validation.
+
+    Returns:
+        COCO | None: Those that a metric has loaded; None if none has.
+    """
+    for metric in runner.val_evaluator.metrics:
+        if getattr(metric, 'coco', None) is not None:
+            return metric.coco
+    return None
 
 
 def is_iter_based(runner) -> bool:

@@ -80,7 +80,9 @@ def _pictures(pictures) -> dict:
 
 
 def _png(picture: np.ndarray) -> bytes:
-    return cv2.imencode('.png', picture[..., ::-1])[1].tobytes()
+    # A third smaller than the default and as fast.
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 3]
+    return cv2.imencode('.png', picture[..., ::-1], options)[1].tobytes()
 
 
 def _histogram(value: Histogram):

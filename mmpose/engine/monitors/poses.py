@@ -1,0 +1,334 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import copy
+import functools
+import logging
+import math
+from contextlib import contextmanager
+from typing import (Dict, Iterable, Iterator, List, NamedTuple, Optional,
+                    Sequence, Tuple)
+
+import numpy as np
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from mmpose.models.pose_estimators import BottomupPoseEstimator, PoseLifter
+from mmpose.structures import PoseDataSample
+from .base import Monitor
+from .dropping_queue import IMAGE
+from .input_pixels import input_pixels
+from .pose_pictures import PANEL_HEIGHT, PosePainter, compose, heat, view
+from .pose_samples import PoseSample, PoseSampleReader, predictions
+from .pose_targets import decode_target, find_codec
+from .record import Image, Record
+from .runner_parts import (bare_model, data_set, evaluation_step, is_sharded,
+                           val_annotations)
+from .sample_pictures import (HeatmapPlace, SamplePictures, heatmap_of,
+                              heatmap_place)
+from .schedule import Schedule
+from .undisturbed import undisturbed
+
+
+class TrainImageMonitor(Monitor):
+    """What the model makes of a few training samples, always the same ones.
+
+    ================= =======================================================
+    ``train/images``  A picture for each sample: the input with the target
+                      that the loss is computed from, beside it what the model
+                      predicts, and the heatmap where there is one
+    ================= =======================================================
+
+    The samples are the first ones of the first batch, as the model received
+    them, augmented. The target is decoded from the labels by the model's own
+    codec. The prediction is by the model's own ``predict``, in evaluation
+    mode; see :func:`undisturbed`.
+
+    Args:
+        schedule (Schedule): At which iterations.
+        max_images (int): The number of samples.
+        kpt_thr (float): The score from which on a keypoint is drawn.
+        strict (bool): See :class:`Monitor`. Defaults to False.
+    """
+
+    def __init__(self,
+                 schedule: Schedule,
+                 max_images: int,
+                 kpt_thr: float,
+                 strict: bool = False) -> None:
+        super().__init__(schedule, strict)
+        self._max_images = max_images
+        self._kpt_thr = kpt_thr
+
+    def before_train(self, runner) -> None:
+        self._probe: Optional[_Probe] = None
+        # A lifter has no images.
+        self._off = isinstance(bare_model(runner.model), PoseLifter)
+        if is_sharded(runner.model):
+            self._off = True
+            print_log(
+                f'{type(self).__name__}: a sharded model predicts on all '
+                'ranks together only, so there are no training images.',
+                logger='current',
+                level=logging.INFO)
+        metainfo = getattr(data_set(runner.train_dataloader), 'metainfo', {})
+        self._painter = PosePainter(metainfo, self._kpt_thr)
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
+        if self._off or self._probe is not None:
+            return
+        self._off = True  # If it fails, it would again.
+        probe = _Probe(
+            bare_model(runner.model), data_batch, self._max_images,
+            _loads_rgb(runner))
+        with self.guard:
+            probe.decode_targets(data_batch['data_samples'])
+        self._probe, self._off = probe, False
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch,
+                         outputs: Optional[dict]) -> None:
+        step = runner.iter + 1
+        if self._off or not self.is_due(step):
+            return
+        predicted = self._probe.predict(bare_model(runner.model))
+        people = [(keypoints, scores) for keypoints, scores, *_ in predicted]
+        places = [place for *_, place in predicted]
+        heatmaps = [heatmap for _, _, heatmap, _ in predicted]
+        if None in places:
+            heatmaps = []
+        draw = functools.partial(self._draw, self._probe, step, people, places)
+        self.emit(Record(step, draw, heatmaps, IMAGE))
+
+    def _draw(self, probe: '_Probe', step: int, people: List[tuple],
+              places: List[HeatmapPlace],
+              *heatmaps: np.ndarray) -> Iterable[Image]:
+        pictures = []
+        for i, (keypoints, scores) in enumerate(people):
+            picture = probe.pixels[i].picture()
+            height, width = picture.shape[:2]
+            part = view(picture, (0, 0, width, height),
+                        min(round(PANEL_HEIGHT * width / height), 512))
+            panels = [('prediction',
+                       self._painter.people(part, keypoints, scores))]
+            caption = f'step {step:,}'
+            if probe.targets[i] is not None:
+                target, visible = probe.targets[i]
+                panels.insert(0, ('target',
+                                  self._painter.people(part, target, visible)))
+                error = _mean_error(target, visible, keypoints)
+                if np.isfinite(error):
+                    caption += f'   error {error:.1f} px'
+            if heatmaps:
+                panels.append((f'heatmap, max {heatmaps[i].max():.2g}',
+                               heat(part, heatmaps[i], *places[i])))
+            pictures.append(compose(panels, caption))
+        yield Image('train/images', pictures)
+
+
+class ValImageMonitor(Monitor):
+    """What the model predicts for some of the validation samples.
+
+    =============== =========================================================
+    ``val/images``  A picture for each sample: the annotated people beside the
+                    predicted ones, and the heatmap where the model returns
+                    it; cut out around the person, for bottom-up models the
+                    whole image
+    =============== =========================================================
+
+    The same samples in every validation, spread over its batches.
+
+    Args:
+        schedule (Schedule): Of which batches samples are taken.
+        max_images (int): The largest number of samples of a validation.
+        kpt_thr (float): The score from which on a keypoint is drawn.
+        backend_args (dict, optional): How images are loaded, see
+            :func:`mmengine.fileio.get`. Defaults to None: as the data set
+            loads them.
+        strict (bool): See :class:`Monitor`. Defaults to False.
+    """
+
+    def __init__(self,
+                 schedule: Schedule,
+                 max_images: int,
+                 kpt_thr: float,
+                 backend_args: Optional[dict] = None,
+                 strict: bool = False) -> None:
+        super().__init__(strict=strict)
+        self._batches = schedule
+        self._max_images = max_images
+        self._kpt_thr = kpt_thr
+        self._backend_args = backend_args
+        self._samples: List[_ValSample] = []
+        self._heatmaps: List[Tensor] = []
+
+    def after_val_iter(self, runner, batch_idx: int, data_batch,
+                       outputs: Optional[Sequence]) -> None:
+        if batch_idx == 0:
+            self._begin(runner)
+        for result in (outputs or ())[:self._takes.get(batch_idx, 0)]:
+            heatmap, place = heatmap_of(result), None
+            if heatmap is not None:
+                place = heatmap_place(heatmap, self._codec, result)
+                self._heatmaps.append(heatmap)
+            self._samples.append(_ValSample(self._reader.read(result), place))
+
+    def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
+        samples, self._samples = self._samples, []
+        heatmaps, self._heatmaps = self._heatmaps, []
+        if samples:
+            draw = functools.partial(self._draw, self._pictures, samples)
+            self.emit(Record(evaluation_step(runner), draw, heatmaps, IMAGE))
+
+    def _begin(self, runner) -> None:
+        self._samples, self._heatmaps = [], []
+        self._takes: Dict[int, int] = {}
+        model = bare_model(runner.model)
+        if isinstance(model, PoseLifter):
+            return
+        due = [
+            i for i in range(len(runner.val_dataloader))
+            if self._batches.is_due(i + 1)
+        ]
+        self._takes = _spread(due, self._max_images)
+        self._codec = find_codec(model)
+        dataset = data_set(runner.val_dataloader)
+        self._reader = PoseSampleReader(dataset, val_annotations(runner))
+        self._pictures = SamplePictures(
+            PosePainter(getattr(dataset, 'metainfo', {}), self._kpt_thr),
+            whole=isinstance(model, BottomupPoseEstimator),
+            backend_args=self._backend_args
+            or getattr(dataset, 'backend_args', None))
+
+    @staticmethod
+    def _draw(pictures: SamplePictures, samples: List['_ValSample'],
+              *heatmaps: np.ndarray) -> Iterable[Image]:
+        left = list(heatmaps)
+        drawn = []
+        for sample, place in samples:
+            heatmap = left.pop(0) if place is not None else None
+            error = _mean_error(sample.truth, sample.visible, sample.predicted)
+            caption = f'error {error:.1f} px' if np.isfinite(error) else ''
+            drawn.append(pictures.draw(sample, caption, heatmap, place))
+        yield Image('val/images', [d for d in drawn if d is not None])
+
+
+class _ValSample(NamedTuple):
+    """A predicted sample, and where its heatmap lies if it has one."""
+    sample: PoseSample
+    place: Optional[HeatmapPlace]
+
+
+class _Probe:
+    """The first samples of a batch, to be predicted again and again.
+
+    Args:
+        model (nn.Module): The model without a wrapper.
+        data_batch (dict): A batch as the data loader gives it; shares no
+            memory with the probe.
+        count (int): The number of samples.
+        is_rgb (bool): Whether the images are RGB, not BGR.
+
+    Attributes:
+        pixels (list[InputPixels]): The inputs.
+        targets (list): For each sample :func:`decode_target`'s.
+    """
+
+    def __init__(self, model: nn.Module, data_batch: dict, count: int,
+                 is_rgb: bool) -> None:
+        self.pixels = input_pixels(data_batch['inputs'][:count],
+                                   model.data_preprocessor, is_rgb)
+        self.targets: List[Optional[Tuple[np.ndarray, np.ndarray]]] = []
+        self._samples = [
+            _in_input(sample, pixels.pixels.shape)
+            for sample, pixels in zip(data_batch['data_samples'], self.pixels)
+        ]
+        self.targets = [None] * len(self._samples)
+        self._codec = find_codec(model)
+
+    def decode_targets(self, samples: Sequence[PoseDataSample]) -> None:
+        """Make keypoints of the labels, which are not kept."""
+        self.targets = [
+            decode_target(self._codec, sample)
+            for sample, _ in zip(samples, self._samples)
+        ]
+
+    def predict(self, model: nn.Module) -> List[tuple]:
+        """Let the model predict; nothing of it is changed.
+
+        Returns:
+            list[tuple]: For each sample the keypoints in the input's pixels,
+            shape (M, K, 2), their scores, shape (M, K), and the heatmap of
+            shape (h, w) and its :obj:`HeatmapPlace`, None if there is none.
+        """
+        samples = copy.deepcopy(self._samples)
+        data = dict(
+            inputs=[pixels.as_input() for pixels in self.pixels],
+            data_samples=samples)
+        with undisturbed(model), _heatmaps_returned(model):
+            results = model.predict(**model.data_preprocessor(data, False))
+        predicted = []
+        for sample, result in zip(self._samples, results):
+            heatmap = heatmap_of(result)
+            place = heatmap_place(heatmap, self._codec,
+                                  sample) if heatmap is not None else None
+            predicted.append(
+                (*predictions(result.pred_instances), heatmap, place))
+        return predicted
+
+
+@contextmanager
+def _heatmaps_returned(model: nn.Module) -> Iterator[None]:
+    """Have the model return its heatmaps beside the keypoints."""
+    test_cfg = model.test_cfg
+    model.test_cfg = copy.copy(test_cfg or {})
+    model.test_cfg['output_heatmaps'] = True
+    try:
+        yield
+    finally:
+        model.test_cfg = test_cfg
+
+
+def _in_input(sample: PoseDataSample, shape: Sequence[int]) -> PoseDataSample:
+    """A copy without labels, whose prediction is in the input's pixels.
+
+    Models turn their predictions back into the image by where the input was
+    cut out. Here the input is the image.
+    """
+    metainfo = {
+        name: copy.deepcopy(value)
+        for name, value in sample.metainfo.items() if name != 'raw_ann_info'
+    }
+    size = np.array(shape[:0:-1])
+    metainfo.update(
+        input_size=tuple(size), input_center=size / 2, input_scale=size)
+    bare = PoseDataSample(metainfo=metainfo)
+    bare.gt_instances = copy.deepcopy(sample.gt_instances)
+    return bare
+
+
+def _loads_rgb(runner) -> bool:
+    """Whether the data preprocessor says that it is given RGB."""
+    model = runner.cfg.get('model', {})
+    preprocessor = model.get('data_preprocessor') or {}
+    return bool(preprocessor.get('rgb_to_bgr', False))
+
+
+def _spread(batches: List[int], count: int) -> Dict[int, int]:
+    """How many samples to take of which batch: ``count`` in all, if it can."""
+    if len(batches) > count:
+        step = len(batches) / count if count else 1
+        return {batches[int(i * step)]: 1 for i in range(count)}
+    each = math.ceil(count / max(len(batches), 1))
+    return {
+        batch: min(each, count - i * each)
+        for i, batch in enumerate(batches)
+    }
+
+
+def _mean_error(truth: np.ndarray, visible: np.ndarray,
+                predicted: np.ndarray) -> float:
+    """Mean distance to the nearest predicted person's keypoints, in pixels."""
+    distances = np.linalg.norm(truth[:, None] - predicted[None], axis=-1)
+    counts = visible.sum(-1)
+    if not distances.size or not counts.any():
+        return math.nan
+    sums = np.where(visible[:, None], distances, 0).sum(-1)
+    return sums.min(1).sum() / counts.sum()
