@@ -11,10 +11,10 @@ from mmengine.hooks.hook import DATA_BATCH
 
 from mmpose.registry import HOOKS
 from ..monitors import (DiskQuota, EventWriter, FailureGuard, GradientMonitor,
-                        LearningRateMonitor, MetricMonitor, ModelInfoMonitor,
-                        Monitor, OverheadBudget, TelemetryMonitor,
-                        TrainImageMonitor, ValImageMonitor, WeightMonitor,
-                        build_schedule, interrupted_log_dir)
+                        KeypointMonitor, LearningRateMonitor, MetricMonitor,
+                        ModelInfoMonitor, Monitor, OverheadBudget,
+                        TelemetryMonitor, TrainImageMonitor, ValImageMonitor,
+                        WeightMonitor, build_schedule, interrupted_log_dir)
 
 Interval = Union[int, dict]
 
@@ -112,6 +112,10 @@ class EnhancedTensorBoardHook(Hook):
             'balanced'.
         max_val_images (int): Pictures of one validation at most. Defaults to
             8.
+        log_keypoints (bool): Write how accurate each keypoint is, see
+            :class:`KeypointMonitor`. Defaults to True.
+        hard_samples (int): How many of the people who are predicted worst are
+            shown of each validation. Defaults to 4.
         async_write (bool): Write in a thread of its own, so that the training
             never waits for the disk. Defaults to True.
         flush_secs (float): The longest time that something logged is not yet
@@ -154,6 +158,8 @@ class EnhancedTensorBoardHook(Hook):
                  backend_args: Optional[dict] = None,
                  preset: Optional[str] = None,
                  max_val_images: int = 8,
+                 log_keypoints: bool = True,
+                 hard_samples: int = 4,
                  async_write: bool = True,
                  flush_secs: float = 30,
                  disk_quota: Optional[dict] = None,
@@ -199,6 +205,14 @@ class EnhancedTensorBoardHook(Hook):
                 ValImageMonitor(
                     build_schedule(self.val_image_interval),
                     max_val_images,
+                    kpt_thr,
+                    backend_args,
+                    strict=strict))
+        if log_keypoints or hard_samples:
+            self.monitors.append(
+                KeypointMonitor(
+                    log_keypoints,
+                    hard_samples,
                     kpt_thr,
                     backend_args,
                     strict=strict))
@@ -428,10 +442,11 @@ class EnhancedTensorBoardHook(Hook):
 
 _FLAGS = ('log_grad_norm', 'log_weight_hist', 'log_val_metrics',
           'log_train_images', 'log_val_images', 'log_lr', 'log_model_stats',
-          'async_write', 'strict')
+          'log_keypoints', 'async_write', 'strict')
 _INTERVALS = ('grad_norm_interval', 'weight_hist_interval',
               'train_image_interval', 'val_image_interval')
-_COUNTS = ('max_layers_to_log', 'max_train_images', 'max_val_images')
+_COUNTS = ('max_layers_to_log', 'max_train_images', 'max_val_images',
+           'hard_samples')
 _ALLOWED = (*_FLAGS, *_INTERVALS, *_COUNTS, 'kpt_thr', 'backend_args',
             'preset', 'flush_secs', 'disk_quota', 'overhead_budget')
 

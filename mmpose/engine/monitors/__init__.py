@@ -4,6 +4,7 @@ from .disk_quota import DiskQuota
 from .event_writer import EventWriter
 from .failure_guard import FailureGuard
 from .gradients import GradientMonitor
+from .keypoints import KeypointMonitor
 from .learning_rate import LearningRateMonitor
 from .metrics import MetricMonitor
 from .model_info import ModelInfoMonitor
@@ -17,8 +18,9 @@ from .weights import WeightMonitor
 
 __all__ = [
     'Adaptive', 'DiskQuota', 'EventWriter', 'Every', 'FailureGuard',
-    'GradientMonitor', 'Histogram', 'Image', 'LearningRateMonitor',
-    'MetricMonitor', 'ModelInfoMonitor', 'Monitor', 'OverheadBudget', 'Record',
-    'Scalar', 'Schedule', 'TelemetryMonitor', 'Text', 'TrainImageMonitor',
-    'ValImageMonitor', 'WeightMonitor', 'build_schedule', 'interrupted_log_dir'
+    'GradientMonitor', 'Histogram', 'Image', 'KeypointMonitor',
+    'LearningRateMonitor', 'MetricMonitor', 'ModelInfoMonitor', 'Monitor',
+    'OverheadBudget', 'Record', 'Scalar', 'Schedule', 'TelemetryMonitor',
+    'Text', 'TrainImageMonitor', 'ValImageMonitor', 'WeightMonitor',
+    'build_schedule', 'interrupted_log_dir'
 ]

@@ -158,6 +158,7 @@ class ValImageMonitor(Monitor):
         self._backend_args = backend_args
         self._samples: List[_ValSample] = []
         self._heatmaps: List[Tensor] = []
+        self._dataset = None
 
     def after_val_iter(self, runner, batch_idx: int, data_batch,
                        outputs: Optional[Sequence]) -> None:
@@ -179,8 +180,12 @@ class ValImageMonitor(Monitor):
 
     def _begin(self, runner) -> None:
         self._samples, self._heatmaps = [], []
-        self._takes: Dict[int, int] = {}
+        dataset = data_set(runner.val_dataloader)
+        if dataset is self._dataset:
+            return
+        self._dataset = dataset
         model = bare_model(runner.model)
+        self._takes: Dict[int, int] = {}
         if isinstance(model, PoseLifter):
             return
         due = [
@@ -189,7 +194,6 @@ class ValImageMonitor(Monitor):
         ]
         self._takes = _spread(due, self._max_images)
         self._codec = find_codec(model)
-        dataset = data_set(runner.val_dataloader)
         self._reader = PoseSampleReader(dataset, val_annotations(runner))
         self._pictures = SamplePictures(
             PosePainter(getattr(dataset, 'metainfo', {}), self._kpt_thr),

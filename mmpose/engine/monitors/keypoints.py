@@ -1,0 +1,260 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import functools
+import heapq
+import re
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Union
+
+import numpy as np
+from mmengine.dataset import DefaultSampler
+
+from mmpose.models.pose_estimators import BottomupPoseEstimator, PoseLifter
+from .base import Monitor
+from .dropping_queue import IMAGE, LAYER_SCALAR
+from .keypoint_figure import draw_keypoint_figure
+from .keypoint_parts import keypoint_parts
+from .keypoint_tally import KeypointTally, usable_sigmas
+from .pose_pictures import PosePainter
+from .pose_samples import PoseSample, PoseSampleReader, match
+from .record import Image, Record, Scalar, ScalarLayout
+from .runner_parts import (bare_model, data_set, evaluation_step,
+                           is_iter_based, val_annotations)
+from .sample_pictures import SamplePictures
+
+# With more keypoints the scalars are by body part.
+_MAX_SCALARS = 30
+
+
+class KeypointMonitor(Monitor):
+    """How well each keypoint is predicted, and where it goes worst.
+
+    ===================================== ==================================
+    ``keypoints/PCK@0.05/<keypoint>``,    See :meth:`KeypointTally.measures`.
+    ``keypoints/PCK@0.2/<keypoint>``,     Over all visible keypoints of the
+    ``keypoints/normalized_error/``,      validation. With more than 30
+    ``keypoints/OKS/<keypoint>``          keypoints the mean by body part
+    ``keypoints/accuracy``                A figure of PCK@0.2: the keypoints
+                                          on a typical pose, and as bars
+    ``val/hard_samples``                  The people who are predicted worst,
+                                          annotated beside predicted
+    ===================================== ==================================
+
+    Over all ranks: each sums up what it has seen, and the sums are added.
+    Samples that a sampler gives to a second rank to make the shares equal
+    count once.
+
+    Args:
+        log_accuracy (bool): Write the scalars and the figure.
+        hard_samples (int): How many people to show.
+        kpt_thr (float): The score from which on a keypoint is drawn.
+        backend_args (dict, optional): See :class:`ValImageMonitor`. Defaults
+            to None.
+        strict (bool): See :class:`Monitor`. Defaults to False.
+    """
+
+    on_every_rank = True
+
+    def __init__(self,
+                 log_accuracy: bool,
+                 hard_samples: int,
+                 kpt_thr: float,
+                 backend_args: Optional[dict] = None,
+                 strict: bool = False) -> None:
+        super().__init__(strict=strict)
+        self._log_accuracy = log_accuracy
+        self._hard_samples = hard_samples
+        self._kpt_thr = kpt_thr
+        self._backend_args = backend_args
+        self._dataset = None
+        self._forget()
+
+    def after_val_iter(self, runner, batch_idx: int, data_batch,
+                       outputs: Optional[Sequence]) -> None:
+        if batch_idx == 0:
+            self._forget()
+            self._begin(runner)
+        if self._off or not outputs:
+            return
+        # Until it has been read to its end.
+        self._whole = False
+        samples = [self._reader.read(result) for result in outputs]
+        samples = samples[:max(0, self._own_samples - self._seen)]
+        self._seen += len(samples)
+        if samples:
+            self._add(samples)
+        self._whole = True
+
+    def shard(self) -> '_Shard':
+        shard, whole = _Shard(self._tally, self._hardest), self._whole
+        self._forget()
+        if not whole:
+            raise RuntimeError('a validation batch could not be read')
+        return shard
+
+    def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
+        tallies = [
+            shard.tally for shard in self.shards if shard.tally is not None
+        ]
+        hardest = _hardest(
+            self._hard_samples,
+            [hard for shard in self.shards for hard in shard.hardest])
+        self.shards = []
+        if self.writer is None or not tallies:
+            return
+        tally = functools.reduce(KeypointTally.__add__, tallies)
+        step = evaluation_step(runner)
+        if self._log_accuracy and tally.counts.any():
+            values = functools.partial(self._accuracy, tally)
+            self.emit(Record(step, values, kind=LAYER_SCALAR))
+            unit = 'iteration' if is_iter_based(runner) else 'epoch'
+            figure = functools.partial(self._figure, tally, f'{unit} {step:,}')
+            self.emit(Record(step, figure, kind=IMAGE))
+        if hardest:
+            values = functools.partial(self._draw, self._pictures, hardest)
+            self.emit(Record(step, values, kind=IMAGE))
+
+    def _forget(self) -> None:
+        self._tally: Optional[KeypointTally] = None
+        self._hardest: List[_HardSample] = []
+        self._seen = 0
+        self._whole = True
+
+    def _begin(self, runner) -> None:
+        loader = runner.val_dataloader
+        self._own_samples = _own_samples(loader)
+        dataset = data_set(loader)
+        if dataset is self._dataset:
+            return
+        self._dataset = dataset
+        model = bare_model(runner.model)
+        self._off = isinstance(model, PoseLifter)
+        self._meta = getattr(dataset, 'metainfo', {})
+        self._reader = PoseSampleReader(dataset, val_annotations(runner))
+        self._pictures = SamplePictures(
+            PosePainter(self._meta, self._kpt_thr),
+            whole=isinstance(model, BottomupPoseEstimator),
+            backend_args=self._backend_args
+            or getattr(dataset, 'backend_args', None))
+
+    def _add(self, samples: List[PoseSample]) -> None:
+        if self._tally is None:
+            num_keypoints = samples[0].predicted.shape[1]
+            self._sigmas = usable_sigmas(
+                self._meta.get('sigmas'), num_keypoints)
+            self._tally = KeypointTally(num_keypoints, self._sigmas)
+        matches = [match(sample, self._sigmas) for sample in samples]
+        predicted = np.concatenate([predicted for predicted, _ in matches])
+        found = np.concatenate([found for _, found in matches])
+        scores = self._tally.add(
+            truth=np.concatenate([s.truth for s in samples]),
+            visible=np.concatenate([s.visible for s in samples]),
+            predicted=predicted,
+            boxes=np.concatenate([s.boxes for s in samples]),
+            areas=np.concatenate([s.areas for s in samples]),
+            found=found)
+        people = [(sample, person) for sample in samples
+                  for person in range(len(sample.truth))]
+        # The worst of the batch, then of all: no more are kept.
+        order = np.argsort(scores, kind='stable')[:self._hard_samples]
+        self._hardest = _hardest(
+            self._hard_samples, self._hardest + [
+                _HardSample(
+                    float(scores[i]), *people[i],
+                    predicted[i] if found[i] else None)
+                for i in order if np.isfinite(scores[i])
+            ])
+
+    def _accuracy(self, tally: KeypointTally
+                  ) -> Iterable[Union[Scalar, ScalarLayout]]:
+        names = self._names(len(tally.counts))
+        groups = {name: [i] for i, name in enumerate(names)}
+        if len(names) > _MAX_SCALARS:
+            groups = keypoint_parts(names, self._meta.get('dataset_name'))
+        measures = tally.measures()
+        for measure, values in measures.items():
+            for name, indices in groups.items():
+                known = values[indices][np.isfinite(values[indices])]
+                if len(known):
+                    yield Scalar(f'keypoints/{measure}/{name}', known.mean())
+        yield ScalarLayout({
+            'Keypoints': {
+                measure: ['Multiline', [f'^keypoints/{re.escape(measure)}/']]
+                for measure in measures
+            }
+        })
+
+    def _figure(self, tally: KeypointTally, when: str) -> Iterable[Image]:
+        pose, drawn = tally.canonical_pose() or (None, None)
+        names = self._names(len(tally.counts))
+        figure = draw_keypoint_figure(names,
+                                      tally.measures()['PCK@0.2'],
+                                      tally.counts, pose, drawn,
+                                      self._meta.get('skeleton_links',
+                                                     []), f'PCK@0.2, {when}')
+        yield Image('keypoints/accuracy', [figure])
+
+    def _draw(self, pictures: SamplePictures,
+              hardest: List['_HardSample']) -> Iterable[Image]:
+        drawn = []
+        for hard in hardest:
+            if self._sigmas is None:
+                caption = f'error {-hard.score:.2f} of the diagonal'
+            else:
+                caption = f'OKS {hard.score:.2f}'
+            caption += ', ' + self._worst(hard)
+            drawn.append(pictures.draw(hard.sample, caption))
+        yield Image('val/hard_samples', [d for d in drawn if d is not None])
+
+    def _worst(self, hard: '_HardSample') -> str:
+        """What is worst about it."""
+        if hard.predicted is None:
+            return 'not found'
+        sample, person = hard.sample, hard.person
+        errors = np.linalg.norm(sample.truth[person] - hard.predicted, axis=-1)
+        errors = np.where(sample.visible[person], errors, -1)
+        return f'worst {self._names(len(errors))[np.argmax(errors)]}'
+
+    def _names(self, num_keypoints: int) -> List[str]:
+        names = self._meta.get('keypoint_id2name', {})
+        if len(names) != num_keypoints:
+            return [f'keypoint_{i}' for i in range(num_keypoints)]
+        return [str(names[i]) for i in range(num_keypoints)]
+
+
+class _HardSample(NamedTuple):
+    """A person who was predicted badly.
+
+    Attributes:
+        score (float): What :meth:`KeypointTally.add` says of it.
+        sample (PoseSample): All people of the image.
+        person (int): Which of them.
+        predicted (np.ndarray, optional): Its prediction, shape (K, 2); None
+            if it was not found.
+    """
+    score: float
+    sample: PoseSample
+    person: int
+    predicted: Optional[np.ndarray]
+
+
+class _Shard(NamedTuple):
+    """What a rank has seen of a validation."""
+    tally: Optional[KeypointTally]
+    hardest: List[_HardSample]
+
+
+def _hardest(count: int, samples: List[_HardSample]) -> List[_HardSample]:
+    return heapq.nsmallest(
+        count,
+        samples,
+        key=lambda hard: (hard.score, str(hard.sample.img_path), hard.person))
+
+
+def _own_samples(loader) -> float:
+    """How many samples of this rank no other has.
+
+    A sampler that makes the shares equal repeats samples at the end.
+    """
+    sampler = loader.sampler
+    if not isinstance(sampler, DefaultSampler):
+        return float('inf')
+    return len(range(sampler.rank, len(loader.dataset), sampler.world_size))
