@@ -1,0 +1,295 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import copy
+from typing import Dict, Optional, Sequence, Tuple
+
+import numpy as np
+
+PCK_THRESHOLDS = (0.05, 0.2)
+# So many ground truths are remembered to choose the figure's pose from.
+_MAX_CANDIDATES = 64
+
+
+class KeypointTally:
+    """How well each keypoint was predicted, summed over a validation.
+
+    What it keeps are sums and counts, so the tallies of several processes
+    merge into the one that a single process would have got. Its size does not
+    depend on the number of samples.
+
+    An instance whose box is not finite or whose longer side is not positive
+    has no scale to measure an error on, and is left out of everything. One
+    whose area is not finite or not positive is left out of the object keypoint
+    similarity alone. A ground truth that is not finite counts as not visible.
+    A visible keypoint whose instance was not found, or whose prediction is not
+    finite, is a miss with a similarity of 0; it has no error.
+
+    Args:
+        num_keypoints (int): The number of keypoints K.
+        sigmas (Sequence[float], optional): The keypoints' standard deviations
+            of annotation, shape (K, ). Where :func:`usable_sigmas` refuses
+            them there is no object keypoint similarity. Defaults to None.
+
+    Attributes:
+        counts (np.ndarray): How often each keypoint was visible, int64 of
+            shape (K, ).
+    """
+
+    def __init__(self,
+                 num_keypoints: int,
+                 sigmas: Optional[Sequence[float]] = None) -> None:
+        self._sigmas = usable_sigmas(sigmas, num_keypoints)
+        self.counts = np.zeros(num_keypoints, np.int64)
+        self._hits = np.zeros((len(PCK_THRESHOLDS), num_keypoints), np.int64)
+        self._errors = np.zeros(num_keypoints)
+        self._error_counts = np.zeros(num_keypoints, np.int64)
+        self._similarities = np.zeros(num_keypoints)
+        self._similarity_counts = np.zeros(num_keypoints, np.int64)
+        self._candidates = _Candidates(num_keypoints)
+
+    def add(self, truth: np.ndarray, visible: np.ndarray,
+            predicted: np.ndarray, boxes: np.ndarray, areas: np.ndarray,
+            found: np.ndarray) -> np.ndarray:
+        """Add a batch of N instances.
+
+        Args:
+            truth (np.ndarray): Ground truth in pixels, shape (N, K, 2).
+            visible (np.ndarray): Which keypoints are annotated, bool of
+                shape (N, K).
+            predicted (np.ndarray): Predictions in pixels, shape (N, K, 2).
+            boxes (np.ndarray): Ground truth boxes as left, top, right and
+                bottom in pixels, shape (N, 4).
+            areas (np.ndarray): The instances' areas in square pixels, shape
+                (N, ).
+            found (np.ndarray): Whether there is a prediction for the
+                instance, bool of shape (N, ).
+
+        Returns:
+            np.ndarray: How well each instance was predicted, shape (N, ); NaN
+            where nothing could be measured. With sigmas the object keypoint
+            similarity, from 0 to 1. Without, minus the mean error as a
+            fraction of the box's diagonal, from -1 to 0: an error counts as
+            one diagonal at most, a miss as one.
+        """
+        truth = np.asarray(truth, np.float64)
+        boxes = np.asarray(boxes, np.float64)
+        boxes = np.where(np.isfinite(boxes).all(axis=1)[:, None], boxes, 0)
+        sides = boxes[:, 2:] - boxes[:, :2]
+        size = sides.max(axis=1)
+        measurable = size > 0
+        size = np.where(measurable, size, 1)
+        counted = measurable[:, None] & visible.astype(bool) & _finite(truth)
+        # Where there is nothing to measure, any finite number will do.
+        truth = np.where(counted[..., None], truth, 0)
+        located = counted & found.astype(bool)[:, None] & _finite(predicted)
+        offset = np.where(located[..., None], predicted - truth, 0)
+        distance = np.hypot(offset[..., 0], offset[..., 1])
+
+        error = distance / size[:, None]
+        self.counts += counted.sum(axis=0)
+        for hits, threshold in zip(self._hits, PCK_THRESHOLDS):
+            hits += (located & (error < threshold)).sum(axis=0)
+        self._errors += error.sum(axis=0)
+        self._error_counts += located.sum(axis=0)
+        self._candidates.add(
+            (truth - boxes[:, None, :2]) / size[:, None, None], counted)
+
+        if self._sigmas is None:
+            diagonal = np.where(measurable, np.hypot(*sides.T), 1)
+            lost = np.minimum(distance / diagonal[:, None], 1)
+            return -_mean(
+                np.where(located, lost, counted).sum(axis=1),
+                counted.sum(axis=1))
+        has_area = np.isfinite(areas) & (areas > 0)
+        compared = counted & has_area[:, None]
+        similarity = np.where(
+            located & compared,
+            keypoint_similarity(distance, np.where(has_area, areas, 1),
+                                self._sigmas), 0)
+        self._similarities += similarity.sum(axis=0)
+        self._similarity_counts += compared.sum(axis=0)
+        return _mean(similarity.sum(axis=1), compared.sum(axis=1))
+
+    def merge(self, other: 'KeypointTally') -> None:
+        """Add what another process has summed over its share.
+
+        Args:
+            other (KeypointTally): One with as many keypoints and the same
+                sigmas.
+        """
+        self.counts += other.counts
+        self._hits += other._hits
+        self._errors += other._errors
+        self._error_counts += other._error_counts
+        self._similarities += other._similarities
+        self._similarity_counts += other._similarity_counts
+        self._candidates.merge(other._candidates)
+
+    def __add__(self, other: 'KeypointTally') -> 'KeypointTally':
+        total = copy.deepcopy(self)
+        total.merge(other)
+        return total
+
+    def measures(self) -> Dict[str, np.ndarray]:
+        """What the sums come to for each keypoint.
+
+        ==================== ==============================================
+        ``PCK@0.05``,        Percentage of correct keypoints, from 0 to 1:
+        ``PCK@0.2``          how many are less than 0.05 or 0.2 of the
+                             box's longer side away, as in
+                             :class:`mmpose.evaluation.PCKAccuracy`
+        ``normalized_error`` Mean distance as a fraction of the box's
+                             longer side, over what was found
+        ``OKS``              Mean of :func:`keypoint_similarity`, where
+                             there are sigmas
+        ==================== ==============================================
+
+        Returns:
+            dict[str, np.ndarray]: Each of shape (K, ), NaN where there is
+            nothing to take a mean of.
+        """
+        measures = {
+            f'PCK@{threshold}': _mean(hits, self.counts)
+            for threshold, hits in zip(PCK_THRESHOLDS, self._hits)
+        }
+        measures['normalized_error'] = _mean(self._errors, self._error_counts)
+        if self._sigmas is not None:
+            measures['OKS'] = _mean(self._similarities,
+                                    self._similarity_counts)
+        return measures
+
+    def canonical_pose(self) -> Optional[Tuple[np.ndarray, np.ndarray]]:
+        """A typical pose from the ground truth, to draw the keypoints on.
+
+        Of those with the most visible keypoints it is the medoid: the one
+        that is closest to the others.
+
+        Returns:
+            tuple[np.ndarray, np.ndarray], optional: The pose, shape (K, 2),
+            from the upper left corner of its box and in units of its longer
+            side; and which keypoints it has, bool of shape (K, ), the others
+            are 0. None where no keypoint was visible.
+        """
+        return self._candidates.medoid()
+
+
+def usable_sigmas(sigmas: Optional[Sequence[float]],
+                  num_keypoints: int) -> Optional[np.ndarray]:
+    """The sigmas of a data set, if they can be used.
+
+    Args:
+        sigmas (Sequence[float], optional): What the data set says.
+        num_keypoints (int): The number of keypoints K.
+
+    Returns:
+        np.ndarray, optional: K finite numbers above 0, or None.
+    """
+    if sigmas is None:
+        return None
+    sigmas = np.array(sigmas, np.float64)
+    if sigmas.shape != (num_keypoints, ):
+        return None
+    return sigmas if (np.isfinite(sigmas) & (sigmas > 0)).all() else None
+
+
+def keypoint_similarity(distance: np.ndarray, areas: np.ndarray,
+                        sigmas: np.ndarray) -> np.ndarray:
+    r"""What each keypoint adds to the object keypoint similarity (OKS).
+
+    .. math:: \exp\left(-\frac{d^2}{2 s^2 k^2}\right)
+
+    where :math:`s^2` is the object's area and :math:`k` twice the sigma. See
+    https://cocodataset.org/#keypoints-eval.
+
+    Args:
+        distance (np.ndarray): From the ground truth in pixels, shape (N, K).
+        areas (np.ndarray): The objects' areas in square pixels, above 0,
+            shape (N, ).
+        sigmas (np.ndarray): Above 0, shape (K, ).
+
+    Returns:
+        np.ndarray: From 0 to 1, shape (N, K).
+    """
+    return np.exp(-distance**2 / (2 * areas[:, None] * (2 * sigmas)**2))
+
+
+def _finite(points: np.ndarray) -> np.ndarray:
+    # Much faster than all(axis=2) over so short an axis.
+    return np.isfinite(points[..., 0]) & np.isfinite(points[..., 1])
+
+
+def _mean(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """``sums / counts``, NaN where the count is 0."""
+    return np.divide(
+        sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
+
+
+class _Candidates:
+    """The poses with the most visible keypoints, whatever order they come in.
+
+    Where several have as many, a number that is made of the coordinates
+    decides: as good as drawn by lot, and the same in every process.
+
+    Args:
+        num_keypoints (int): The number of keypoints K.
+    """
+
+    def __init__(self, num_keypoints: int) -> None:
+        # Sorted by rank, the best first.
+        self._poses = np.zeros((0, num_keypoints, 2), np.float32)
+        self._drawn = np.zeros((0, num_keypoints), bool)
+        self._lots = np.zeros(0, np.uint64)
+
+    def add(self, poses: np.ndarray, drawn: np.ndarray) -> None:
+        """Take poses in, shape (N, K, 2), and what of them is visible."""
+        full = len(self._drawn) == _MAX_CANDIDATES
+        least = self._drawn[-1].sum() if full else 1
+        enough = drawn.sum(axis=1) >= least
+        drawn = drawn[enough]
+        poses = np.where(drawn[..., None], poses[enough], 0)
+        poses = poses.astype(np.float32)
+        self._keep_best(poses, drawn, _lots(poses))
+
+    def merge(self, other: '_Candidates') -> None:
+        """Take in what another process has kept."""
+        self._keep_best(other._poses, other._drawn, other._lots)
+
+    def medoid(self) -> Optional[Tuple[np.ndarray, np.ndarray]]:
+        """See :meth:`KeypointTally.canonical_pose`."""
+        if not len(self._poses):
+            return None
+        visible = self._drawn.sum(axis=1)
+        best = np.flatnonzero(visible == visible[0])
+        # To all candidates: those with the most keypoints may be very few.
+        common = self._drawn[best, None] & self._drawn
+        distance = np.linalg.norm(
+            self._poses[best, None] - self._poses, axis=-1)
+        # Two without a keypoint in common are as far apart as a box is long.
+        shared = common.sum(axis=2)
+        apart = np.divide(
+            (distance * common).sum(axis=2),
+            shared,
+            out=np.ones(shared.shape),
+            where=shared > 0)
+        choice = best[apart.sum(axis=1).argmin()]
+        return self._poses[choice], self._drawn[choice]
+
+    def _keep_best(self, poses: np.ndarray, drawn: np.ndarray,
+                   lots: np.ndarray) -> None:
+        drawn = np.concatenate([self._drawn, drawn])
+        lots = np.concatenate([self._lots, lots])
+        kept = np.lexsort((lots, -drawn.sum(axis=1)))[:_MAX_CANDIDATES]
+        self._poses = np.concatenate([self._poses, poses])[kept]
+        self._drawn = drawn[kept]
+        self._lots = lots[kept]
+
+
+def _lots(poses: np.ndarray) -> np.ndarray:
+    """A number for each float32 pose, without any order in it.
+
+    Multiplicative hashing: Knuth, The Art of Computer Programming, volume 3,
+    section 6.4. The factor is 2^64 over the golden ratio.
+    """
+    golden = np.uint64(0x9E3779B97F4A7C15)
+    bits = poses.view(np.uint32).astype(np.uint64)
+    odd = np.arange(1, 4 * poses.shape[1], 2, dtype=np.uint64)
+    return (bits * odd.reshape(-1, 2)).sum(axis=(1, 2)) * golden
