@@ -20,8 +20,11 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from torch.utils.tensorboard import SummaryWriter
 
-from mmpose.engine.monitors import EventWriter, Every, GradientMonitor
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
+from mmpose.engine.monitors import (EventWriter, Every, GradientMonitor,
+                                    TrainImageMonitor)
 from mmpose.registry import MODELS
+from mmpose.testing import get_packed_inputs
 from mmpose.utils import register_all_modules
 
 CONFIGS = {
@@ -51,6 +54,8 @@ def main() -> None:
 
     register_all_modules()
     samples = {name: measure(name, args.repeat) for name in args.models}
+    for name, sample in samples.items():
+        sample.update(measure_panel(name, args.repeat))
     if args.json:
         args.json.write_text(json.dumps(samples, indent=2))
     print(f'\n{platform.machine()}, {torch.get_num_threads()} threads, '
@@ -63,6 +68,12 @@ def main() -> None:
         floor = statistics.median(sample['floor'])
         print(f'| {name} | {sample["tensors"]} | {sample["bytes"] / 1e6:.0f} '
               f'| {reading:.1f} | {floor:.1f} | {reading / floor:.2f} |')
+    print('\nA picture of four training samples, 256x192:\n')
+    print('| model | in the training thread | beside the prediction of |')
+    print('| :-- | --: | --: |')
+    for name, sample in samples.items():
+        print(f'| {name} | {statistics.median(sample["panel"]):.1f} '
+              f'| {statistics.median(sample["prediction"]):.0f} |')
 
 
 def measure(name: str, repeat: int) -> dict:
@@ -108,6 +119,66 @@ def measure(name: str, repeat: int) -> dict:
         bytes=sum(g.numel() * g.element_size() for g in grads),
         **{kind: values[1:]
            for kind, values in times.items()})
+
+
+def measure_panel(name: str, repeat: int) -> dict:
+    """Time a picture of four training samples beside the model's prediction.
+
+    Args:
+        name (str): A key of ``CONFIGS``, for 256x192 pixels.
+        repeat (int): The number of pictures.
+
+    Returns:
+        dict: ``panel``, the times of all repeats in milliseconds without what
+        the model's own preprocessing and prediction take; ``prediction``,
+        theirs.
+    """
+    model = build(name).train()
+    batch = get_packed_inputs(
+        4, img_shape=(256, 192), input_size=(192, 256), heatmap_size=(48, 64))
+    runner = SimpleNamespace(
+        model=model,
+        iter=0,
+        cfg={},
+        train_dataloader=SimpleNamespace(
+            dataset=SimpleNamespace(
+                metainfo=parse_pose_metainfo(
+                    dict(from_file='configs/_base_/datasets/coco.py')))))
+    own = []
+    for owner, function in ((model, 'predict'), (model.data_preprocessor,
+                                                 'forward')):
+        timed(owner, function, own)
+    monitor = TrainImageMonitor(Every(1), 4, kpt_thr=0.3, strict=True)
+    times = dict(panel=[], prediction=[])
+    with tempfile.TemporaryDirectory() as folder:
+        monitor.writer = EventWriter(SummaryWriter(folder))
+        monitor.before_train(runner)
+        monitor.before_train_iter(runner, 0, batch)
+        for runner.iter in range(repeat + 1):
+            del own[:]
+            whole = clock(
+                lambda: monitor.after_train_iter(runner, 0, batch, None))
+            times['panel'].append(whole - sum(own))
+            times['prediction'].append(sum(own))
+            monitor.writer.flush()
+        monitor.writer.close()
+    pictures = monitor.writer.written['Image']
+    assert pictures == 4 * (repeat + 1), f'{pictures} pictures were written'
+    return {kind: values[1:] for kind, values in times.items()}
+
+
+def timed(owner, name: str, times: list) -> None:
+    """Have ``times`` filled with what calls of ``owner.name`` take."""
+    function = getattr(owner, name)
+
+    def call(*args, **kwargs):
+        began = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            times.append((time.perf_counter() - began) * 1e3)
+
+    setattr(owner, name, call)
 
 
 def build(name: str) -> torch.nn.Module:

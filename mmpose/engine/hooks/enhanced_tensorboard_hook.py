@@ -3,18 +3,18 @@ import shlex
 import time
 from difflib import get_close_matches
 from numbers import Real
+from types import SimpleNamespace
 from typing import Dict, List, Optional, Sequence, Union
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.hooks.hook import DATA_BATCH
 
+from mmpose.models.pose_estimators import PoseLifter
 from mmpose.registry import HOOKS
-from ..monitors import (DiskQuota, EventWriter, FailureGuard, GradientMonitor,
-                        KeypointMonitor, LearningRateMonitor, MetricMonitor,
-                        ModelInfoMonitor, Monitor, OverheadBudget,
-                        TelemetryMonitor, TrainImageMonitor, ValImageMonitor,
-                        WeightMonitor, build_schedule, interrupted_log_dir)
+from ..monitors import (DiskQuota, EventWriter, FailureGuard, Monitor,
+                        NonfiniteStop, Record, bare_model, build_monitors,
+                        build_schedule, interrupted_log_dir, scalar_layout)
 
 Interval = Union[int, dict]
 
@@ -25,22 +25,27 @@ PRESETS = dict(
         train_image_interval=2000,
         val_image_interval=20,
         max_layers_to_log=10,
-        max_train_images=4),
+        max_train_images=4,
+        log_graph=False),
     balanced=dict(
         grad_norm_interval=100,
         weight_hist_interval=1,
         train_image_interval=500,
         val_image_interval=10,
         max_layers_to_log=20,
-        max_train_images=4),
+        max_train_images=4,
+        log_graph=False),
     detailed=dict(
         grad_norm_interval=50,
         weight_hist_interval=1,
         train_image_interval=200,
         val_image_interval=5,
         max_layers_to_log=30,
-        max_train_images=8),
+        max_train_images=8,
+        log_graph=True),
 )
+
+ON_NONFINITE = ('warn', 'stop', 'ignore')
 
 
 @HOOKS.register_module()
@@ -78,8 +83,9 @@ class EnhancedTensorBoardHook(Hook):
             :class:`ValImageMonitor`. Defaults to True.
         log_lr (bool): Write learning rate, momentum and weight decay, see
             :class:`LearningRateMonitor`. Defaults to True.
-        log_model_stats (bool): Write the size of the model, see
-            :class:`ModelInfoMonitor`. Defaults to True.
+        log_model_stats (bool): Write the size of the model and its FLOPs, see
+            :class:`ModelInfoMonitor` and :class:`ComplexityMonitor`. Defaults
+            to True.
         grad_norm_interval (int | dict, optional): Iterations between two
             readings of gradients, learning rates and the hook's own cost,
             see :class:`TelemetryMonitor`. Defaults to None: by the
@@ -116,6 +122,23 @@ class EnhancedTensorBoardHook(Hook):
             :class:`KeypointMonitor`. Defaults to True.
         hard_samples (int): How many of the people who are predicted worst are
             shown of each validation. Defaults to 4.
+        log_system (bool): Write speed and memory, see :class:`SystemMonitor`.
+            Defaults to True.
+        log_health (bool): Say what is going wrong in the training, see
+            :class:`HealthMonitor`. Defaults to True.
+        on_nonfinite (str): What to do where a loss, gradient or weight is NaN
+            or infinite. 'warn': say so, as of everything that is wrong;
+            'ignore': do not even say so; 'stop': end the training as well,
+            see :class:`NonfiniteStop`. Defaults to 'warn'.
+        log_graph (bool, optional): Write the graph of the model, see
+            :class:`GraphMonitor`. Defaults to None: by the preset, True with
+            'detailed' and False with the others.
+        log_run_info (bool): Write the hyperparameters and the environment of
+            the run, see :class:`HParamsMonitor` and
+            :class:`EnvironmentMonitor`. Defaults to True.
+        hparams (list[str], optional): Keys of the config that are
+            hyperparameters besides the usual ones, such as
+            'model.head.loss.type'. Defaults to None.
         async_write (bool): Write in a thread of its own, so that the training
             never waits for the disk. Defaults to True.
         flush_secs (float): The longest time that something logged is not yet
@@ -160,6 +183,12 @@ class EnhancedTensorBoardHook(Hook):
                  max_val_images: int = 8,
                  log_keypoints: bool = True,
                  hard_samples: int = 4,
+                 log_system: bool = True,
+                 log_health: bool = True,
+                 on_nonfinite: str = 'warn',
+                 log_graph: Optional[bool] = None,
+                 log_run_info: bool = True,
+                 hparams: Optional[List[str]] = None,
                  async_write: bool = True,
                  flush_secs: float = 30,
                  disk_quota: Optional[dict] = None,
@@ -175,61 +204,14 @@ class EnhancedTensorBoardHook(Hook):
         for name, value in given.items():
             setattr(self, name, value)
 
-        schedule = build_schedule(self.grad_norm_interval)
-        groups = self.max_layers_to_log
-        self.monitors = []
-        if log_model_stats:
-            self.monitors.append(ModelInfoMonitor(groups, strict=strict))
-        if log_lr:
-            self.monitors.append(
-                LearningRateMonitor(schedule, groups, strict=strict))
-        if log_grad_norm:
-            self.monitors.append(
-                GradientMonitor(schedule, groups, strict=strict))
-        if log_weight_hist:
-            self.monitors.append(
-                WeightMonitor(
-                    build_schedule(self.weight_hist_interval),
-                    groups,
-                    by_passes=weight_hist_interval is None,
-                    strict=strict))
-        if log_train_images and self.train_image_interval:
-            self.monitors.append(
-                TrainImageMonitor(
-                    build_schedule(self.train_image_interval),
-                    self.max_train_images,
-                    kpt_thr,
-                    strict=strict))
-        if log_val_images and self.val_image_interval:
-            self.monitors.append(
-                ValImageMonitor(
-                    build_schedule(self.val_image_interval),
-                    max_val_images,
-                    kpt_thr,
-                    backend_args,
-                    strict=strict))
-        if log_keypoints or hard_samples:
-            self.monitors.append(
-                KeypointMonitor(
-                    log_keypoints,
-                    hard_samples,
-                    kpt_thr,
-                    backend_args,
-                    strict=strict))
-        if log_val_metrics:
-            self.monitors.append(MetricMonitor(strict=strict))
-        if self.monitors:
-            self.monitors.append(
-                TelemetryMonitor(schedule, self.monitors[:], strict=strict))
-        if overhead_budget is not None:
-            budget = OverheadBudget(
-                overhead_budget, [monitor.guard for monitor in self.monitors])
-            for monitor in self.monitors:
-                monitor.budget = budget
+        self.monitors = build_monitors(
+            SimpleNamespace(**given),
+            hist_by_passes=weight_hist_interval is None)
         # Never trips: there is nothing that it could switch off.
         self._guard = FailureGuard(type(self).__name__, strict, limit=0)
         self._writer: Optional[EventWriter] = None
         self._listening: List[Monitor] = []
+        self._nonfinite_stop: Optional[NonfiniteStop] = None
 
     def before_run(self, runner) -> None:
         """Find the writer of the run and say which it is.
@@ -239,6 +221,7 @@ class EnhancedTensorBoardHook(Hook):
                 process.
         """
         self._writer, self._listening = None, []
+        self._nonfinite_stop = None
         self._train_seconds = 0.
         first = next(h for h in runner.hooks if isinstance(h, type(self)))
         if first is not self:
@@ -255,6 +238,9 @@ class EnhancedTensorBoardHook(Hook):
             # Even where nothing is written the others wait for what it reads.
             if self._writer is not None or monitor.on_every_rank:
                 self._listening.append(monitor)
+        if self.on_nonfinite == 'stop':
+            self._nonfinite_stop = NonfiniteStop(
+                build_schedule(self.grad_norm_interval))
 
     def _find_writer(self, runner) -> None:
         with self._guard:
@@ -279,7 +265,10 @@ class EnhancedTensorBoardHook(Hook):
         """
         self._train_began = time.perf_counter()
         self._continue_run(runner)
+        self._write_layout(runner)
         self._notify('before_train', runner)
+        if self._nonfinite_stop is not None:
+            self._nonfinite_stop.before_train(runner, self._writer)
 
     def before_train_iter(self,
                           runner,
@@ -291,7 +280,12 @@ class EnhancedTensorBoardHook(Hook):
             runner (Runner): The runner of the training process.
             batch_idx (int): The index of the current batch in the train loop.
             data_batch (dict or tuple or list, optional): Data from dataloader.
+
+        Raises:
+            NonfiniteTrainingError: The training is to stop there.
         """
+        if self._nonfinite_stop is not None:
+            self._nonfinite_stop.before_train_iter(runner)
         self._notify('before_train_iter', runner, batch_idx, data_batch)
 
     def after_train_iter(self,
@@ -380,6 +374,8 @@ class EnhancedTensorBoardHook(Hook):
             runner (Runner): The runner of the training process.
             checkpoint (dict): The checkpoint; left as it is.
         """
+        if self._nonfinite_stop is not None:
+            self._nonfinite_stop.before_save_checkpoint(runner)
         self._flush()
 
     def after_run(self, runner) -> None:
@@ -412,6 +408,18 @@ class EnhancedTensorBoardHook(Hook):
                     f'{type(self).__name__} goes on with the curves in '
                     f'{log_dir} from iteration {runner.iter + 1}.')
 
+    def _write_layout(self, runner) -> None:
+        """Say which scalars belong together."""
+        if self._writer is None or not self.monitors:
+            return
+        with self._guard:
+            layout = scalar_layout(
+                {name: getattr(self, name)
+                 for name in _FLAGS},
+                lifting=isinstance(bare_model(runner.model), PoseLifter))
+            self._writer.write(
+                Record(runner.iter, lambda: [layout]), self._guard)
+
     def _guards(self) -> List[FailureGuard]:
         return [self._guard, *(monitor.guard for monitor in self.monitors)]
 
@@ -442,13 +450,15 @@ class EnhancedTensorBoardHook(Hook):
 
 _FLAGS = ('log_grad_norm', 'log_weight_hist', 'log_val_metrics',
           'log_train_images', 'log_val_images', 'log_lr', 'log_model_stats',
-          'log_keypoints', 'async_write', 'strict')
+          'log_keypoints', 'log_system', 'log_health', 'log_graph',
+          'log_run_info', 'async_write', 'strict')
 _INTERVALS = ('grad_norm_interval', 'weight_hist_interval',
               'train_image_interval', 'val_image_interval')
 _COUNTS = ('max_layers_to_log', 'max_train_images', 'max_val_images',
            'hard_samples')
 _ALLOWED = (*_FLAGS, *_INTERVALS, *_COUNTS, 'kpt_thr', 'backend_args',
-            'preset', 'flush_secs', 'disk_quota', 'overhead_budget')
+            'preset', 'on_nonfinite', 'flush_secs', 'disk_quota',
+            'overhead_budget', 'hparams')
 
 
 def _check_names(unknown: dict) -> None:
@@ -476,7 +486,10 @@ def _check_values(given: dict) -> None:
                 f'{value!r} of type {type(value).__name__}.')
 
     for name in _FLAGS:
-        check(name, (bool, ), 'True or False')
+        if name in PRESETS['balanced']:
+            check(name, (bool, None), 'True, False or None')
+        else:
+            check(name, (bool, ), 'True or False')
     for name in _INTERVALS:
         if given[name] is not None:
             try:
@@ -495,6 +508,17 @@ def _check_values(given: dict) -> None:
     check('preset', (str, None),
           f'one of {", ".join(map(repr, PRESETS))} or None',
           lambda v: v in PRESETS)
+    check('on_nonfinite', (str, ),
+          f'one of {", ".join(map(repr, ON_NONFINITE))}',
+          lambda v: v in ON_NONFINITE)
+    if given['on_nonfinite'] == 'stop' and (not given['log_health'] or
+                                            given['grad_norm_interval'] == 0):
+        raise ValueError(
+            "EnhancedTensorBoardHook: on_nonfinite='stop' needs "
+            'log_health=True and a grad_norm_interval other than 0: without '
+            'them nothing would be found.')
+    check('hparams', (list, tuple, None), 'a list of config keys or None',
+          lambda v: all(isinstance(key, str) for key in v))
     check('flush_secs', (Real, ), 'a number above 0 and at most 86400',
           lambda v: 0 < v <= 86400)
     check('overhead_budget', (Real, None), 'a number between 0 and 1 or None',

@@ -28,7 +28,8 @@ class Monitor:
         on_every_rank (bool): Whether the monitor sees the validation on all
             ranks. Others see only what the main process does.
         shards (list): What all ranks have read in a validation, in their
-            order; filled before :meth:`after_val_epoch`.
+            order; filled before :meth:`after_val_epoch` where there is a
+            writer, and empty if it failed on any rank.
         guard (FailureGuard): Counts the failures and the time of the monitor.
         writer (EventWriter, optional): Where records go; set when a run
             begins, and None where nothing is written.
@@ -106,7 +107,10 @@ class Monitor:
             with self.guard:
                 shard = self.shard()
         shards = all_gather_object(shard)
-        if self.guard.tripped:
+        if shard is None:  # Why was said already.
+            return
+        if self.writer is None:
+            self.guard.succeeded()  # Nobody else will say so.
             return
         with self.guard:
             missing = [i for i, shard in enumerate(shards) if shard is None]
@@ -117,7 +121,11 @@ class Monitor:
             self.shards = shards
 
     def shard(self):
-        """What this rank has read in a validation, picklable and not None."""
+        """What this rank has read in a validation, picklable.
+
+        Returns:
+            Any: Not None, unless something has failed and was reported.
+        """
 
     def before_train(self, runner) -> None:
         """The model is built, wrapped and loaded; training begins."""

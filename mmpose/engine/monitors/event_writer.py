@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
-from typing import Iterable, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -23,6 +23,8 @@ from .failure_guard import FailureGuard
 from .record import Image, Record, Scalar
 from .summaries import to_summary
 
+# Sees the step and the scalars of an event.
+Observer = Callable[[int, Dict[str, float]], Optional[Record]]
 # For each SummaryWriter the last one that took its file over.
 _last_writers: WeakKeyDictionary = WeakKeyDictionary()
 
@@ -52,6 +54,8 @@ class EventWriter:
 
     Attributes:
         log_dir (str): The directory of the event file.
+        continues (bool): Whether an earlier run has written there, which this
+            one goes on with.
         written (Counter): How many values were written, by the name of their
             type: 'Scalar', 'Histogram', 'Text'; of an 'Image' its pictures.
         dropped (Counter): How many records and events were dropped, by kind.
@@ -66,6 +70,7 @@ class EventWriter:
                  max_items: int = 1000,
                  max_bytes: int = 1 << 28) -> None:
         self.written: Counter = Counter()
+        self.continues = False
         # At 0 the thread would never sleep.
         self.flush_secs = max(flush_secs, 0.01)
         self.drain_secs = drain_secs
@@ -90,6 +95,7 @@ class EventWriter:
         self._queue = DroppingQueue(max_items, max_bytes)
         self._thread: Optional[threading.Thread] = None
         self._deaths = 0
+        self._observers: List[Tuple[Observer, FailureGuard]] = []
 
         self._take_over(summary_writer)
         if async_write:
@@ -157,6 +163,17 @@ class EventWriter:
             Item(record.kind, size,
                  _Reading(record, tensors, ready, guard, time.time())))
 
+    def observe(self, observer: Observer, guard: FailureGuard) -> None:
+        """Let somebody see all scalars that are written, by whomever.
+
+        Args:
+            observer (Callable): Called in the thread that writes, with the
+                step and the scalars of each event by their tags. May return a
+                record without tensors, which is written then.
+            guard (FailureGuard): Whom to tell if it fails.
+        """
+        self._observers.append((observer, guard))
+
     def continue_run(self, log_dir: str, step: int) -> None:
         """Go on with the curves of a run that ended before its time.
 
@@ -170,6 +187,7 @@ class EventWriter:
         """
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         self.log_dir = log_dir
+        self.continues = True
         self._put(Item(None, 0, _Move(log_dir)))
         self.add_event(
             Event(
@@ -357,6 +375,34 @@ class EventWriter:
         if event is not None:
             self._last_step = max(self._last_step, event.step)
             self._file.append(event.SerializeToString(), item.kind)
+            self._show(event)
+
+    def _show(self, event) -> None:
+        """Show the scalars of an event to the observers."""
+        scalars = {
+            value.tag: value.simple_value
+            for value in event.summary.value if value.HasField('simple_value')
+        }
+        for observer, guard in self._observers if scalars else ():
+            if guard.tripped:
+                continue
+            try:
+                record = observer(event.step, scalars)
+            except Exception as error:
+                self._fail(guard, error)
+                continue
+            guard.succeeded()
+            if record is not None:
+                self._append(
+                    Item(record.kind, 0,
+                         _Reading(record, [], [], guard, event.wall_time)))
+
+    def _fail(self, guard: FailureGuard, error: Exception) -> None:
+        # Not ``with guard``: its time is the training thread's.
+        if guard.strict:
+            self._error = error
+        else:
+            guard.report(error)
 
     def _event(self, reading: '_Reading'):
         """TensorBoard's event of a record; None if it has no values."""
@@ -368,10 +414,7 @@ class EventWriter:
             values = list(record.values(*(t.numpy() for t in reading.tensors)))
             summary = to_summary(values)
         except Exception as error:
-            if guard.strict:
-                self._error = error
-            else:
-                guard.report(error)
+            self._fail(guard, error)
             return None
         guard.succeeded()
         if not values:

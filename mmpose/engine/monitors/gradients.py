@@ -1,40 +1,41 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
-from collections import defaultdict
 from contextlib import ExitStack
-from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Optional
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from .base import Monitor
-from .dropping_queue import LAYER_SCALAR
+from .dropping_queue import LAYER_SCALAR, SCALAR
 from .layer_groups import layer_groups, named_parameters
+from .norms import NamedNorms, named_norms
 from .record import Record, Scalar
 from .runner_parts import bare_model, optim_wrappers
 from .schedule import Schedule
-
-# Names of parameters, and the norms of their gradients on one device.
-NamedNorms = Tuple[List[str], Tensor]
-# Elements of a gradient that are worth a parallel dot product.
-_LARGE = 1 << 16
+from .step_wrapping import call_around
 
 
 class GradientMonitor(Monitor):
     """The size of the gradients that the optimizer is about to use.
 
-    ======================================== ==============================
-    ``train/gradient_norm/global``           L2 norm of all gradients
-    ``train/gradient_norm/layers/<group>``   L2 norm of a layer group's
-    ======================================== ==============================
+    ========================================== ============================
+    ``train/gradient_norm/global``             L2 norm of all gradients
+    ``train/gradient_norm/layers/<group>``     L2 norm of a layer group's
+    ``health/nonfinite_gradient/<parameter>``  Share of the parameters whose
+                                               gradient is NaN or infinite;
+                                               there only if one's is. The
+                                               parameter is the one of them
+                                               that backpropagation comes to
+                                               first: the last of the model
+    ========================================== ============================
 
     Read where the optimizer steps: unscaled under AMP, summed up under
     gradient accumulation, averaged under DDP, and before clipping. So the
     global norm is the number that :func:`torch.nn.utils.clip_grad_norm_`
     returns for ``norm_type=2``. A group without a single gradient has no
     value. With several optimizers the norms are over all that stepped in the
-    iteration.
+    iteration. An update that AMP leaves out for an overflow is not read.
 
     Args:
         schedule (Schedule): At which iterations to read. Where gradients are
@@ -59,17 +60,17 @@ class GradientMonitor(Monitor):
         # and of those that then stepped.
         self._before_clipping: Dict[str, List[NamedNorms]] = {}
         self._readings: Dict[str, List[NamedNorms]] = {}
+        # Where a fused optimizer will find out inside its step whether AMP
+        # leaves it out.
+        self._overflows: List[Tensor] = []
 
         named = dict(named_parameters(bare_model(runner.model)))
         self._names = {
             id(parameter): name
             for name, parameter in named.items()
         }
-        self._group_of = {
-            name: group
-            for group, names in layer_groups(named, self._max_groups).items()
-            for name in names
-        }
+        self._order = {name: i for i, name in enumerate(named)}
+        self._groups = layer_groups(named, self._max_groups)
         for name, optim_wrapper in optim_wrappers(runner.optim_wrapper):
             self._attach(name, optim_wrapper)
 
@@ -82,28 +83,28 @@ class GradientMonitor(Monitor):
         readings = [
             norms for read in self._readings.values() for norms in read
         ]
+        overflows = self._overflows
         self._before_clipping = {}
         self._readings = {}
+        self._overflows = []
         if not readings:
             return
         self._wanted = False
         names = [name for read, _ in readings for name in read]
-        tensors = [norms for _, norms in readings]
-        step = runner.iter + 1
-        self.emit(Record(step, _total, tensors))
-        layers = functools.partial(self._layers, names)
-        self.emit(Record(step, layers, tensors, LAYER_SCALAR))
+        tensors = [*overflows, *(norms for _, norms in readings)]
+        for values, kind in (self._total, SCALAR), (self._layers,
+                                                    LAYER_SCALAR):
+            self.emit(
+                Record(
+                    runner.iter + 1,
+                    functools.partial(_unless_left_out, values, names,
+                                      len(overflows)), tensors, kind))
 
     def after_train(self, runner) -> None:
         self._detach.close()
 
     def _attach(self, name: str, optim_wrapper) -> None:
-        """Read before every step of the wrapper's optimizer.
-
-        ``step`` is wrapped and ``register_step_pre_hook`` not used:
-        ``torch.compile``, once called, silently takes those hooks away from
-        all optimizers.
-        """
+        """Read before every step of the wrapper's optimizer."""
         optimizer = optim_wrapper.optimizer
 
         def before_clipping(parameters, *_, **__):
@@ -111,6 +112,9 @@ class GradientMonitor(Monitor):
             self._read(self._before_clipping, name, parameters)
 
         def before_step(*_, **__):
+            overflow = getattr(optimizer, 'found_inf', None)
+            if self._wanted and overflow is not None:
+                self._overflows.append(overflow)
             if name in self._before_clipping:
                 self._readings[name] = self._before_clipping.pop(name)
                 return
@@ -122,23 +126,11 @@ class GradientMonitor(Monitor):
             ], getattr(optimizer, 'grad_scale', None))
 
         if getattr(optim_wrapper, 'clip_grad_kwargs', None):
-            self._prepend(optim_wrapper, 'clip_func', before_clipping)
-        self._prepend(optimizer, 'step', before_step)
-
-    def _prepend(self, owner, name: str, read: Callable) -> None:
-        """Let ``read`` see the arguments of ``owner.name`` before it does."""
-        function = getattr(owner, name)
-
-        @functools.wraps(function)
-        def read_first(*args, **kwargs):
-            read(*args, **kwargs)
-            return function(*args, **kwargs)
-
-        if name in vars(owner):
-            self._detach.callback(setattr, owner, name, function)
-        else:
-            self._detach.callback(delattr, owner, name)
-        setattr(owner, name, read_first)
+            self._detach.callback(
+                call_around(optim_wrapper, 'clip_func', self.guard,
+                            before_clipping))
+        self._detach.callback(
+            call_around(optimizer, 'step', self.guard, before_step))
 
     def _read(self,
               readings: Dict[str, List[NamedNorms]],
@@ -146,85 +138,45 @@ class GradientMonitor(Monitor):
               parameters: Iterable[Tensor],
               scale: Optional[Tensor] = None) -> None:
         # Of several steps in an iteration the first is read.
-        if not self._wanted or name in self._readings or self.guard.tripped:
+        if not self._wanted or name in self._readings:
             return
-        with self.guard:
-            norms = gradient_norms([(self._names.get(id(parameter), ''), grad)
-                                    for parameter in parameters
-                                    for grad in (parameter.grad, )
-                                    if grad is not None])
-            if scale is not None:
-                norms = [(names, norm / scale.to(norm.device))
-                         for names, norm in norms]
-            readings[name] = norms
+        norms = named_norms([(self._names.get(id(parameter), ''), grad)
+                             for parameter in parameters
+                             for grad in (parameter.grad, )
+                             if grad is not None])
+        if scale is not None:
+            norms = [(names, norm / scale.to(norm.device))
+                     for names, norm in norms]
+        readings[name] = norms
+
+    def _total(self, names: List[str],
+               squares: np.ndarray) -> Iterator[Scalar]:
+        yield Scalar('train/gradient_norm/global', squares.sum()**0.5)
+        nonfinite = [
+            name for name, square in zip(names, squares)
+            if not np.isfinite(square)
+        ]
+        if nonfinite:
+            last = max(nonfinite, key=lambda name: self._order.get(name, -1))
+            yield Scalar(f'health/nonfinite_gradient/{last or "unnamed"}',
+                         len(nonfinite) / len(names))
 
     def _layers(self, names: List[str],
-                *norms: np.ndarray) -> Iterable[Scalar]:
-        squares: Dict[str, float] = defaultdict(float)
-        for name, square in zip(names, _squares(norms)):
-            if name in self._group_of:
-                squares[self._group_of[name]] += square
-        for group, square in squares.items():
-            yield Scalar(f'train/gradient_norm/layers/{group}', square**0.5)
+                squares: np.ndarray) -> Iterator[Scalar]:
+        square_of = dict(zip(names, squares))
+        for group, members in self._groups.items():
+            of_group = [square_of[n] for n in members if n in square_of]
+            if of_group:
+                yield Scalar(f'train/gradient_norm/layers/{group}',
+                             sum(of_group)**0.5)
 
 
-def _squares(norms: Iterable[np.ndarray]) -> np.ndarray:
-    return np.square(np.concatenate(norms), dtype=np.float64)
-
-
-def _total(*norms: np.ndarray) -> Iterable[Scalar]:
-    yield Scalar('train/gradient_norm/global', _squares(norms).sum()**0.5)
-
-
-@torch.no_grad()
-def gradient_norms(grads: Iterable[Tuple[str, Tensor]]
-                   ) -> List[Tuple[List[str], Tensor]]:
-    """L2 norm of each gradient, on a GPU in one launch for each type.
-
-    Norms of half-precision gradients are accumulated and returned in float32,
-    so that they neither overflow nor lose digits. On the CPU, where a norm
-    keeps one core busy, a large gradient's is the root of its dot product with
-    itself, which takes all cores.
-
-    Args:
-        grads (Iterable[tuple[str, Tensor]]): Names and gradients of any
-            shape, dense or sparse.
-
-    Returns:
-        list[tuple[list[str], Tensor]]: For each device, type and way to
-        compute it the names of the gradients and their norms, shape (N, ), on
-        that device.
-    """
-    alike = defaultdict(list)
-    for name, grad in grads:
-        if grad.layout is not torch.strided:
-            # Duplicate indices of a sparse gradient stand for their sum.
-            grad = grad.coalesce().values()
-        large = (
-            grad.is_cpu and grad.numel() >= _LARGE and grad.is_contiguous())
-        alike[large, grad.dtype, grad.device].append((name, grad))
-    norms = []
-    for (large, dtype, _), named in alike.items():
-        names, tensors = zip(*named)
-        if dtype not in (torch.float32, torch.float64):
-            compute = _norms_in_float32
-        elif large:
-            compute = _norms_by_dot
-        else:
-            compute = _norms_at_once
-        norms.append((list(names), compute(tensors)))
-    return norms
-
-
-def _norms_in_float32(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.stack(
-        [torch.linalg.vector_norm(t, dtype=torch.float32) for t in tensors])
-
-
-def _norms_by_dot(tensors: Sequence[Tensor]) -> Tensor:
-    flat = [t.view(-1) for t in tensors]
-    return torch.stack([torch.dot(t, t) for t in flat]).sqrt_()
-
-
-def _norms_at_once(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.stack(torch._foreach_norm(tensors))
+def _unless_left_out(values: Callable[[List[str], np.ndarray],
+                                      Iterable[Scalar]], names: List[str],
+                     num_overflows: int,
+                     *arrays: np.ndarray) -> Iterable[Scalar]:
+    """The values, of the squares of the norms; none of an overflow."""
+    overflows, norms = arrays[:num_overflows], arrays[num_overflows:]
+    if any(overflow.any() for overflow in overflows):
+        return []
+    return values(names, np.square(np.concatenate(norms), dtype=np.float64))

@@ -23,9 +23,12 @@ class InputPixels(NamedTuple):
     shift: Optional[Tensor] = None
 
     def as_input(self) -> Tensor:
-        """The input again, shape (C, H, W); a float one to half a 255th."""
+        """The input again, shape (C, H, W); a float one to half a 255th.
+
+        A copy: a data preprocessor may work in place.
+        """
         if self.scale is None:
-            return self.pixels
+            return self.pixels.clone()
         return self.pixels / self.scale - self.shift
 
     def picture(self) -> np.ndarray:

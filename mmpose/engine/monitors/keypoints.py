@@ -1,8 +1,8 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import heapq
-import re
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Union
+import sys
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 from mmengine.dataset import DefaultSampler
@@ -13,12 +13,11 @@ from .dropping_queue import IMAGE, LAYER_SCALAR
 from .keypoint_figure import draw_keypoint_figure
 from .keypoint_parts import keypoint_parts
 from .keypoint_tally import KeypointTally, usable_sigmas
-from .pose_pictures import PosePainter
 from .pose_samples import PoseSample, PoseSampleReader, match
-from .record import Image, Record, Scalar, ScalarLayout
+from .record import Image, Record, Scalar
 from .runner_parts import (bare_model, data_set, evaluation_step,
                            is_iter_based, val_annotations)
-from .sample_pictures import SamplePictures
+from .sample_pictures import ImageLoader, SamplePictures
 
 # With more keypoints the scalars are by body part.
 _MAX_SCALARS = 30
@@ -46,8 +45,7 @@ class KeypointMonitor(Monitor):
         log_accuracy (bool): Write the scalars and the figure.
         hard_samples (int): How many people to show.
         kpt_thr (float): The score from which on a keypoint is drawn.
-        backend_args (dict, optional): See :class:`ValImageMonitor`. Defaults
-            to None.
+        images (ImageLoader): Loads the images of samples.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
@@ -57,13 +55,13 @@ class KeypointMonitor(Monitor):
                  log_accuracy: bool,
                  hard_samples: int,
                  kpt_thr: float,
-                 backend_args: Optional[dict] = None,
+                 images: ImageLoader,
                  strict: bool = False) -> None:
         super().__init__(strict=strict)
         self._log_accuracy = log_accuracy
         self._hard_samples = hard_samples
         self._kpt_thr = kpt_thr
-        self._backend_args = backend_args
+        self._images = images
         self._dataset = None
         self._forget()
 
@@ -71,24 +69,21 @@ class KeypointMonitor(Monitor):
                        outputs: Optional[Sequence]) -> None:
         if batch_idx == 0:
             self._forget()
-            self._begin(runner)
-        if self._off or not outputs:
+        if not self._whole:
             return
-        # Until it has been read to its end.
+        # Until the batch has been read to its end.
         self._whole = False
-        samples = [self._reader.read(result) for result in outputs]
-        samples = samples[:max(0, self._own_samples - self._seen)]
-        self._seen += len(samples)
-        if samples:
-            self._add(samples)
+        if batch_idx == 0:
+            self._begin(runner)
+        own = _own_samples(runner.val_dataloader) - self._seen
+        if not self._off and outputs and own > 0:
+            self._read(outputs[:own])
         self._whole = True
 
-    def shard(self) -> '_Shard':
+    def shard(self) -> Optional['_Shard']:
         shard, whole = _Shard(self._tally, self._hardest), self._whole
         self._forget()
-        if not whole:
-            raise RuntimeError('a validation batch could not be read')
-        return shard
+        return shard if whole else None
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
         tallies = [
@@ -102,6 +97,7 @@ class KeypointMonitor(Monitor):
             return
         tally = functools.reduce(KeypointTally.__add__, tallies)
         step = evaluation_step(runner)
+        self._begin(runner)  # This rank may have had no samples.
         if self._log_accuracy and tally.counts.any():
             values = functools.partial(self._accuracy, tally)
             self.emit(Record(step, values, kind=LAYER_SCALAR))
@@ -109,7 +105,8 @@ class KeypointMonitor(Monitor):
             figure = functools.partial(self._figure, tally, f'{unit} {step:,}')
             self.emit(Record(step, figure, kind=IMAGE))
         if hardest:
-            values = functools.partial(self._draw, self._pictures, hardest)
+            measure = 'OKS' if 'OKS' in tally.measures() else 'error'
+            values = functools.partial(self._draw, hardest, measure)
             self.emit(Record(step, values, kind=IMAGE))
 
     def _forget(self) -> None:
@@ -119,23 +116,23 @@ class KeypointMonitor(Monitor):
         self._whole = True
 
     def _begin(self, runner) -> None:
-        loader = runner.val_dataloader
-        self._own_samples = _own_samples(loader)
-        dataset = data_set(loader)
+        dataset = data_set(runner.val_dataloader)
         if dataset is self._dataset:
             return
-        self._dataset = dataset
         model = bare_model(runner.model)
         self._off = isinstance(model, PoseLifter)
         self._meta = getattr(dataset, 'metainfo', {})
         self._reader = PoseSampleReader(dataset, val_annotations(runner))
         self._pictures = SamplePictures(
-            PosePainter(self._meta, self._kpt_thr),
-            whole=isinstance(model, BottomupPoseEstimator),
-            backend_args=self._backend_args
-            or getattr(dataset, 'backend_args', None))
+            dataset,
+            self._images,
+            self._kpt_thr,
+            whole=isinstance(model, BottomupPoseEstimator))
+        self._dataset = dataset
 
-    def _add(self, samples: List[PoseSample]) -> None:
+    def _read(self, outputs: Sequence) -> None:
+        samples = [self._reader.read(result) for result in outputs]
+        self._seen += len(samples)
         if self._tally is None:
             num_keypoints = samples[0].predicted.shape[1]
             self._sigmas = usable_sigmas(
@@ -153,34 +150,24 @@ class KeypointMonitor(Monitor):
             found=found)
         people = [(sample, person) for sample in samples
                   for person in range(len(sample.truth))]
-        # The worst of the batch, then of all: no more are kept.
-        order = np.argsort(scores, kind='stable')[:self._hard_samples]
         self._hardest = _hardest(
             self._hard_samples, self._hardest + [
                 _HardSample(
                     float(scores[i]), *people[i],
-                    predicted[i] if found[i] else None)
-                for i in order if np.isfinite(scores[i])
+                    predicted[i].copy() if found[i] else None)
+                for i in _lowest(scores, self._hard_samples)
             ])
 
-    def _accuracy(self, tally: KeypointTally
-                  ) -> Iterable[Union[Scalar, ScalarLayout]]:
+    def _accuracy(self, tally: KeypointTally) -> Iterable[Scalar]:
         names = self._names(len(tally.counts))
         groups = {name: [i] for i, name in enumerate(names)}
         if len(names) > _MAX_SCALARS:
             groups = keypoint_parts(names, self._meta.get('dataset_name'))
-        measures = tally.measures()
-        for measure, values in measures.items():
+        for measure, values in tally.measures().items():
             for name, indices in groups.items():
                 known = values[indices][np.isfinite(values[indices])]
                 if len(known):
                     yield Scalar(f'keypoints/{measure}/{name}', known.mean())
-        yield ScalarLayout({
-            'Keypoints': {
-                measure: ['Multiline', [f'^keypoints/{re.escape(measure)}/']]
-                for measure in measures
-            }
-        })
 
     def _figure(self, tally: KeypointTally, when: str) -> Iterable[Image]:
         pose, drawn = tally.canonical_pose() or (None, None)
@@ -192,16 +179,16 @@ class KeypointMonitor(Monitor):
                                                      []), f'PCK@0.2, {when}')
         yield Image('keypoints/accuracy', [figure])
 
-    def _draw(self, pictures: SamplePictures,
-              hardest: List['_HardSample']) -> Iterable[Image]:
+    def _draw(self, hardest: List['_HardSample'],
+              measure: str) -> Iterable[Image]:
         drawn = []
         for hard in hardest:
-            if self._sigmas is None:
-                caption = f'error {-hard.score:.2f} of the diagonal'
-            else:
-                caption = f'OKS {hard.score:.2f}'
+            caption = f'{measure} {abs(hard.score):.2f}'
+            if measure == 'error':
+                caption += ' of the diagonal'
             caption += ', ' + self._worst(hard)
-            drawn.append(pictures.draw(hard.sample, caption))
+            drawn.append(
+                self._pictures.draw(hard.sample, caption, person=hard.person))
         yield Image('val/hard_samples', [d for d in drawn if d is not None])
 
     def _worst(self, hard: '_HardSample') -> str:
@@ -243,18 +230,29 @@ class _Shard(NamedTuple):
 
 
 def _hardest(count: int, samples: List[_HardSample]) -> List[_HardSample]:
+    """The worst ones, the same whatever order they come in."""
     return heapq.nsmallest(
         count,
         samples,
-        key=lambda hard: (hard.score, str(hard.sample.img_path), hard.person))
+        key=lambda hard: (hard.score, str(hard.sample.img_path), hard.sample.
+                          boxes[hard.person].tolist()))
 
 
-def _own_samples(loader) -> float:
+def _lowest(scores: np.ndarray, count: int) -> np.ndarray:
+    """The indices of the ``count`` lowest, and of all that tie with those."""
+    known = np.flatnonzero(np.isfinite(scores))
+    if not count or len(known) <= count:
+        return known[:count]
+    limit = np.partition(scores[known], count - 1)[count - 1]
+    return known[scores[known] <= limit]
+
+
+def _own_samples(loader) -> int:
     """How many samples of this rank no other has.
 
     A sampler that makes the shares equal repeats samples at the end.
     """
     sampler = loader.sampler
     if not isinstance(sampler, DefaultSampler):
-        return float('inf')
+        return sys.maxsize
     return len(range(sampler.rank, len(loader.dataset), sampler.world_size))

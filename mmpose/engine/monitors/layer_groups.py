@@ -1,4 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+import os
+from collections import Counter
 from typing import Dict, Iterable, Iterator, List, Tuple
 
 from torch import Tensor, nn
@@ -22,8 +24,19 @@ def named_parameters(model: nn.Module) -> Iterator[Tuple[str, nn.Parameter]]:
         the parameter. A shared parameter has the name of its first place.
     """
     for name, parameter in model.named_parameters():
-        parts = [part for part in name.split('.') if part not in _WRAPPERS]
-        yield '.'.join(parts), parameter
+        yield bare_name(name), parameter
+
+
+def bare_name(name: str) -> str:
+    """The name of a parameter or module, without what wrappers put into it.
+
+    Args:
+        name (str): Dotted, as PyTorch gives it.
+
+    Returns:
+        str: The name it has in the model as it was built.
+    """
+    return '.'.join(part for part in name.split('.') if part not in _WRAPPERS)
 
 
 def layer_groups(parameters: Dict[str, Tensor],
@@ -82,3 +95,39 @@ def _open(path: Path, names: Iterable[str]) -> Dict[Path, List[str]]:
         modules = tuple(name.split('.')[:-1])
         parts.setdefault(modules[:len(path) + 1], []).append(name)
     return parts
+
+
+def covering_modules(names: Iterable[str],
+                     among: Iterable[str],
+                     max_modules: int = 3) -> Dict[str, int]:
+    """The largest modules of which some parameters are everything there is.
+
+    So that thirty parameters of one branch become one name.
+
+    Args:
+        names (Iterable[str]): The dotted names of the parameters.
+        among (Iterable[str]): The names of all that count, these included.
+        max_modules (int): If there were more, all become the one module that
+            has them in it, among others. Defaults to 3.
+
+    Returns:
+        dict[str, int]: For each module how many of the parameters are in it.
+        Its name is the module path with '/' for '.', of a parameter alone
+        that of the parameter, of everything 'model'.
+    """
+    names = [tuple(name.split('.')) for name in names]
+    total = Counter(
+        path for name in among for path in _ancestry(tuple(name.split('.'))))
+    found = Counter(path for name in names for path in _ancestry(name))
+    modules = [
+        next(path for path in _ancestry(name) if found[path] == total[path])
+        for name in names
+    ]
+    if len(set(modules)) > max_modules:
+        modules = [tuple(os.path.commonprefix(modules))] * len(modules)
+    return dict(Counter('/'.join(path) or 'model' for path in modules))
+
+
+def _ancestry(path: Path) -> Iterator[Path]:
+    """All that a path is in, from the root down to itself."""
+    return (path[:i] for i in range(len(path) + 1))

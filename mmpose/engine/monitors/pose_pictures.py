@@ -20,6 +20,8 @@ _TEXT, _STRIP, _GAP = 28, 42, 8
 _OVERSAMPLING = 2
 _PAPER, _INK = (32, 33, 36), (232, 234, 237)
 _OUTSIDE = (64, 64, 64)
+# Untrained, a model may find thousands; more than these nobody can see.
+_MAX_PEOPLE = 30
 
 
 class View(NamedTuple):
@@ -111,16 +113,21 @@ class PosePainter:
             keypoints (np.ndarray): Their keypoints in the image's pixels,
                 shape (N, K, 2).
             scores (np.ndarray): The score of each keypoint, or which to draw,
-                shape (N, K).
+                shape (N, K). Of many people only the surest are drawn.
 
         Returns:
             np.ndarray: The drawn panel: RGB, uint8 of shape (H, W, 3).
         """
-        points = part.project(np.asarray(keypoints, float))
+        scores = np.asarray(scores)
+        surest = np.argsort(-scores.mean(-1), kind='stable')[:_MAX_PEOPLE]
+        points = part.project(np.asarray(keypoints, float)[surest])
+        scores = scores[surest]
         height, width = part.picture.shape[:2]
         # What is far outside may be too large to draw.
         inside = ((points > -1) & (points < (width, height))).all(-1)
-        scores = np.where(inside, np.asarray(scores, float), -1)
+        if scores.dtype == bool:  # Whatever the threshold is.
+            scores = np.where(scores, np.inf, -1)
+        scores = np.where(inside, scores, -1)
         sample = PoseDataSample(
             pred_instances=InstanceData(
                 keypoints=np.where(inside[..., None], points, 0),
@@ -145,8 +152,8 @@ class PosePainter:
         few = num_keypoints <= 30
         visualizer = PoseLocalVisualizer(
             name='EnhancedTensorBoardHook',
-            radius=9 if few else 4,
-            line_width=5 if few else 2)
+            radius=12 if few else 6,
+            line_width=8 if few else 2)
         visualizer.set_dataset_meta(
             dict(
                 skeleton_links=links,
@@ -173,18 +180,18 @@ def heat(part: View, heatmap: np.ndarray, stride: np.ndarray,
         np.ndarray: The drawn panel: RGB, uint8 of shape (H, W, 3). The
         brightest is the largest value.
     """
-    height, width = part.picture.shape[:2]
-    start = part.project(offset)
-    step = np.asarray(stride, float) * part.scale
+    panel = _shrink(part.picture)
+    height, width = panel.shape[:2]
+    start = (part.project(offset) + 0.5) / _OVERSAMPLING - 0.5
+    step = np.asarray(stride, float) * part.scale / _OVERSAMPLING
     matrix = np.array([[step[0], 0, start[0]], [0, step[1], start[1]]], float)
     heatmap = np.nan_to_num(heatmap.astype(np.float32))
     heatmap = (heatmap / max(heatmap.max(), 1e-9)).clip(0, 1)
-    strength = cv2.warpAffine(heatmap, matrix, (width, height))
-    colors = cv2.applyColorMap((strength * 255).astype(np.uint8),
+    weight = cv2.warpAffine(heatmap, matrix, (width, height))[..., None]
+    colors = cv2.applyColorMap((weight * 255).astype(np.uint8),
                                cv2.COLORMAP_INFERNO)[..., ::-1]
-    gray = part.picture.mean(-1, keepdims=True) * 0.6
-    weight = strength[..., None]
-    return _shrink((gray * (1 - weight) + colors * weight).astype(np.uint8))
+    gray = cv2.cvtColor(panel, cv2.COLOR_RGB2GRAY)[..., None] * np.float32(0.6)
+    return (gray * (1 - weight) + colors * weight).astype(np.uint8)
 
 
 def compose(panels: Sequence[Tuple[str, np.ndarray]],

@@ -1,6 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from collections import defaultdict
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -47,13 +46,9 @@ class PoseSampleReader:
     """
 
     def __init__(self, dataset, annotations=None) -> None:
+        self._dataset = dataset
         self._detected = getattr(dataset, 'bbox_file', None) is not None
-        self._annotations: Dict[object, list] = defaultdict(list)
-        if self._detected and annotations is not None:
-            for annotation in annotations.anns.values():
-                if annotation.get('num_keypoints', 1):
-                    self._annotations[annotation['image_id']].append(
-                        annotation)
+        self._coco = annotations
 
     def read(self, sample) -> PoseSample:
         """Copy the people of a sample.
@@ -75,20 +70,33 @@ class PoseSampleReader:
             sample.get('img_path'), *truth, predicted=predicted, scores=scores)
 
     def _truth_of_box(self, sample, num_keypoints: int):
-        box = np.asarray(sample.gt_instances.bboxes, float).reshape(-1, 4)[0]
-        best, best_overlap = None, 0.5
-        for annotation in self._annotations.get(sample.get('img_id'), ()):
-            x, y, w, h = annotation['bbox']
-            overlap = _iou(box, np.array([x, y, x + w, y + h]))
-            if overlap >= best_overlap:
-                best, best_overlap = annotation, overlap
-        if best is None:
+        image = sample.get('img_id')
+        people = [] if self._coco is None else [
+            person for person in self._coco.imgToAnns.get(image, ())
+            if 'keypoints' in person and not person.get('iscrowd')
+        ]
+        if not people:
             return _nobody(num_keypoints)
-        x, y, w, h = best['bbox']
-        keypoints = np.array(best['keypoints'], np.float32).reshape(1, -1, 3)
-        return (keypoints[..., :2], keypoints[..., 2] > 0,
-                np.array([[x, y, x + w, y + h]], np.float32),
-                np.array([best.get('area', w * h * _AREA_OF_BOX)]))
+        box = np.asarray(sample.gt_instances.bboxes, float).reshape(-1, 4)[0]
+        overlaps = _overlaps(box, np.array([p['bbox'] for p in people], float))
+        if overlaps.max() < 0.5:
+            return _nobody(num_keypoints)
+        # Where a data set keeps its keypoints, it knows itself.
+        info = self._dataset.parse_data_info(
+            dict(
+                raw_ann_info=_Uncopied(people[overlaps.argmax()]),
+                raw_img_info=dict(self._coco.imgs[image], img_path='')))
+        if not info:
+            return _nobody(num_keypoints)
+        return _people(info['keypoints'], info['keypoints_visible'],
+                       info['bbox'], [info])
+
+
+class _Uncopied(dict):
+    """An annotation whose deep copy, which takes long, nobody needs."""
+
+    def __deepcopy__(self, memo: dict) -> '_Uncopied':
+        return self
 
 
 def match(sample: PoseSample,
@@ -114,23 +122,22 @@ def match(sample: PoseSample,
         return predicted, np.ones(1, bool)
     matched = np.zeros_like(truth)
     found = np.zeros(len(truth), bool)
-    if len(truth) and len(predicted):
-        surest = np.argsort(
-            -sample.scores.mean(1), kind='stable')[:_MAX_PREDICTIONS]
-        predicted = predicted[surest]
-        if sigmas is None:
-            sigmas = np.full(truth.shape[1], 0.05)
-        squares = np.square(truth[:, None] - predicted[None]).sum(-1)
-        widths = 2 * sample.areas[:, None, None] * np.square(2 * sigmas)
-        visible = sample.visible[:, None]
-        similarity = (np.exp(-squares / np.maximum(widths, 1e-9)) *
-                      visible).sum(-1) / np.maximum(visible.sum(-1), 1)
-        similarity = np.nan_to_num(similarity)
-        for person, index in zip(
-                *linear_sum_assignment(similarity, maximize=True)):
-            if similarity[person, index] >= 0.1:
-                matched[person] = predicted[index]
-                found[person] = True
+    surest = np.argsort(
+        -sample.scores.mean(1), kind='stable')[:_MAX_PREDICTIONS]
+    predicted = predicted[surest]
+    if sigmas is None:
+        sigmas = np.full(truth.shape[1], 0.05)
+    squares = np.square(truth[:, None] - predicted[None]).sum(-1)
+    widths = 2 * sample.areas[:, None, None] * np.square(2 * sigmas)
+    visible = sample.visible[:, None]
+    near = np.exp(-squares / np.maximum(widths, 1e-9))
+    similarity = np.where(visible, np.nan_to_num(near),
+                          0).sum(-1) / np.maximum(visible.sum(-1), 1)
+    for person, index in zip(
+            *linear_sum_assignment(similarity, maximize=True)):
+        if similarity[person, index] >= 0.1:
+            matched[person] = predicted[index]
+            found[person] = True
     return matched, found
 
 
@@ -158,21 +165,33 @@ def _annotated(sample, num_keypoints: int):
     instances = sample.gt_instances
     if 'keypoints' not in instances or not len(instances.keypoints):
         return _nobody(num_keypoints)
-    keypoints = np.array(_to_numpy(instances.keypoints)[..., :2], np.float32)
-    if 'keypoints_visible' in instances:
-        visible = _to_numpy(instances.keypoints_visible)
-        if visible.ndim == 3:  # With the weight of each beside it.
-            visible = visible[..., 0]
-        visible = visible > 0
-    else:
-        visible = np.ones(keypoints.shape[:2], bool)
-    if 'bboxes' in instances:
-        boxes = np.array(_to_numpy(instances.bboxes), np.float32)
-    else:
-        boxes = np.stack(
-            [_bounds(*person) for person in zip(keypoints, visible)])
-    boxes = boxes.reshape(-1, 4)
-    return keypoints, visible, boxes, _areas(sample, boxes)
+    infos = sample.get('raw_ann_info')
+    return _people(
+        _to_numpy(instances.keypoints),
+        _to_numpy(instances.get('keypoints_visible')),
+        _to_numpy(instances.get('bboxes')),
+        infos if isinstance(infos, (list, tuple)) else [infos])
+
+
+def _people(keypoints: np.ndarray, visible: Optional[np.ndarray],
+            boxes: Optional[np.ndarray], infos: Sequence[Optional[dict]]):
+    """The truth of a :obj:`PoseSample`, copied."""
+    keypoints = np.array(keypoints[..., :2], np.float32)
+    if visible is None:
+        visible = np.ones(keypoints.shape[:2])
+    elif visible.ndim == 3:  # With the weight of each beside it.
+        visible = visible[..., 0]
+    visible = visible > 0
+    if boxes is None:
+        boxes = [_bounds(*person) for person in zip(keypoints, visible)]
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    areas = _AREA_OF_BOX * (boxes[:, 2:] - boxes[:, :2]).clip(0).prod(1)
+    if len(infos) == len(boxes):
+        for i, info in enumerate(infos):
+            area = (info or {}).get('area')
+            if area is not None and area > 0:
+                areas[i] = area
+    return keypoints, visible, boxes, areas.astype(float)
 
 
 def _nobody(num_keypoints: int):
@@ -182,28 +201,22 @@ def _nobody(num_keypoints: int):
                                                 np.float32), np.zeros(0))
 
 
-def _areas(sample, boxes: np.ndarray) -> np.ndarray:
-    infos = sample.get('raw_ann_info')
-    infos = infos if isinstance(infos, (list, tuple)) else [infos]
-    areas = _AREA_OF_BOX * (boxes[:, 2:] - boxes[:, :2]).clip(0).prod(1)
-    if len(infos) == len(boxes):
-        for i, info in enumerate(infos):
-            areas[i] = (info or {}).get('area', areas[i])
-    return areas.astype(float)
-
-
 def _bounds(keypoints: np.ndarray, visible: np.ndarray) -> np.ndarray:
     points = keypoints[visible] if visible.any() else keypoints
     return np.concatenate([points.min(0), points.max(0)])
 
 
-def _iou(one: np.ndarray, other: np.ndarray) -> float:
-    common = (np.minimum(one[2:], other[2:]) -
-              np.maximum(one[:2], other[:2])).clip(0).prod()
-    union = (one[2:] - one[:2]).prod() + (other[2:] - other[:2]).prod()
-    return common / max(union - common, 1e-9)
+def _overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersections over unions of a box with others, (x, y, w, h)."""
+    sizes = others[:, 2:]
+    ends = others[:, :2] + sizes
+    common = (np.minimum(box[2:], ends) -
+              np.maximum(box[:2], others[:, :2])).clip(0).prod(1)
+    union = (box[2:] - box[:2]).prod() + sizes.prod(1) - common
+    return common / np.maximum(union, 1e-9)
 
 
-def _to_numpy(value) -> np.ndarray:
-    return np.asarray(
-        value.detach().cpu() if hasattr(value, 'detach') else value)
+def _to_numpy(value) -> Optional[np.ndarray]:
+    if hasattr(value, 'detach'):
+        value = value.detach().cpu()
+    return None if value is None else np.asarray(value)

@@ -1,6 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import inspect
-from contextlib import suppress
 from typing import Dict, Optional, Tuple
 
 import numpy as np
@@ -28,7 +27,7 @@ def decode_target(codec, sample) -> Optional[Tuple[np.ndarray, np.ndarray]]:
     """The keypoints that a training sample's target stands for.
 
     What the loss is computed from is decoded as a prediction would be. Where
-    the codec cannot do that, the encoded positions are taken as they are.
+    it holds the keypoints as they are, those are returned.
 
     Args:
         codec (BaseKeypointCodec, optional): The model's.
@@ -40,62 +39,94 @@ def decode_target(codec, sample) -> Optional[Tuple[np.ndarray, np.ndarray]]:
         (N, K). None if no keypoint can be made out.
     """
     labels = _labels(sample)
-    weights = labels.get('keypoint_weights', labels.get('keypoints_visible'))
-    keypoints = None if codec is None else _decode(codec, labels)
-    if keypoints is None and 'keypoint_indices' in labels:
-        indices, weights = np.moveaxis(labels['keypoint_indices'], -1, 0)
-        width = codec.heatmap_size[0]
-        keypoints = np.stack([indices % width, indices // width], axis=-1)
-        keypoints = keypoints * codec.scale_factor
-    if keypoints is None:
-        keypoints = labels.get('keypoints',
-                               labels.get('transformed_keypoints'))
-    if keypoints is None:
+    with np.errstate(all='ignore'):  # Of a keypoint without a label.
+        decoded = None if codec is None else _decode(codec, labels)
+    if decoded is None and 'keypoints' in labels:
+        decoded = labels['keypoints'], labels.get('keypoints_visible')
+    if decoded is None:
         return None
+    keypoints, weights = decoded
     keypoints = np.array(keypoints[..., :2], np.float32)
     if weights is None or weights.size != keypoints[..., 0].size:
         weights = np.ones(keypoints.shape[:2])
-    return keypoints, weights.reshape(keypoints.shape[:2]) > 0
+    finite = np.isfinite(keypoints).all(-1)
+    counted = (weights.reshape(finite.shape) > 0) & finite
+    return np.where(finite[..., None], keypoints, 0), counted
 
 
-def _decode(codec, labels: Dict[str, np.ndarray]) -> Optional[np.ndarray]:
-    """What the codec makes of the labels; None if it takes others."""
+def _decode(
+    codec, labels: Dict[str, np.ndarray]
+) -> Optional[Tuple[np.ndarray, Optional[np.ndarray]]]:
+    """What the codec makes of the labels, and their weights.
+
+    None if it cannot tell people's keypoints apart.
+    """
+    weights = labels.get('keypoint_weights')
     takes = inspect.signature(codec.decode).parameters
+    if 'keypoint_indices' in labels:
+        return _at_indices(codec, labels)
     if {'simcc_x', 'simcc_y'} <= set(takes):
         return codec.decode(labels['keypoint_x_labels'],
-                            labels['keypoint_y_labels'])[0]
+                            labels['keypoint_y_labels'])[0], weights
     if 'displacements' in takes:
-        keypoints, _ = codec.decode(
-            torch.from_numpy(labels['heatmaps']),
-            torch.from_numpy(labels['displacements']))
-        return keypoints.numpy()
+        return _displaced(codec, labels)
     if 'instance_heatmaps' in takes:
         people = len(labels['instance_coords'])
         heatmaps = labels['instance_heatmaps']
         if not people:
-            return np.zeros((0, len(labels['heatmaps']) - 1, 2))
-        return codec.decode(
+            return np.zeros((0, len(labels['heatmaps']) - 1, 2)), None
+        keypoints, _ = codec.decode(
             heatmaps.reshape(people, -1, *heatmaps.shape[1:]),
-            np.ones((people, 1)))[0]
+            np.ones((people, 1)))
+        # As the head does with what it has decoded.
+        return keypoints + codec.scale_factor / 2, weights
     if 'root_depth' in takes:
         heatmaps = labels['heatmaps']
-        return codec.decode(
+        keypoints, *_ = codec.decode(
             heatmaps.reshape(-1, codec.depth_size, *heatmaps.shape[1:]),
-            labels['root_depth'], labels['type'])[0]
+            labels['root_depth'], labels['type'])
+        return keypoints, weights
     if 'encoded' in takes:
-        encoded = labels.get('keypoint_labels', labels.get('heatmaps'))
-        # Of people whose keypoints are not told apart nothing is decoded.
-        with suppress(NotImplementedError):
-            return codec.decode(encoded)[0]
+        name = 'heatmaps'
+        if name not in labels or 'keypoint_labels' in getattr(
+                codec, 'label_mapping_table', {}):
+            name = 'keypoint_labels'
+        try:
+            return codec.decode(labels[name])[0], weights
+        except NotImplementedError:
+            return None
     return None
+
+
+def _at_indices(codec, labels: Dict[str, np.ndarray]):
+    """Keypoints whose places in the heatmap are labels."""
+    indices, visible = np.moveaxis(labels['keypoint_indices'], -1, 0)
+    # Not the codec's own size: it may decode enlarged heatmaps.
+    height, width = labels['heatmaps'].shape[-2:]
+    size, heatmap_size = np.array(codec.input_size), np.array([width, height])
+    if getattr(codec, 'use_udp', False):
+        size, heatmap_size = size - 1, heatmap_size - 1
+    places = np.stack([indices % width, indices // width], axis=-1)
+    return places * (size / heatmap_size), visible
+
+
+def _displaced(codec, labels: Dict[str, np.ndarray]):
+    """Keypoints by what lies between them and the centres of people."""
+    heatmaps = torch.from_numpy(labels['heatmaps'])
+
+    def decode(displacements: np.ndarray) -> np.ndarray:
+        keypoints, _ = codec.decode(heatmaps, torch.from_numpy(displacements))
+        return keypoints.numpy()
+
+    # What has no weight has no displacement either.
+    centres = decode(np.zeros_like(labels['displacements']))
+    weights = decode(labels['displacement_weights']) - centres
+    return decode(labels['displacements']), weights.max(-1)
 
 
 def _labels(sample) -> Dict[str, np.ndarray]:
     """All that the loss may be computed from."""
     labels = {}
-    if 'transformed_keypoints' in sample.gt_instances:
-        labels['transformed_keypoints'] = np.array(
-            sample.gt_instances.transformed_keypoints)
     for source in ('gt_instance_labels', 'gt_fields'):
         data = sample.get(source, {})
         if hasattr(data, 'levels'):  # Of several the finest.

@@ -8,6 +8,7 @@ from typing import (Dict, Iterable, Iterator, List, NamedTuple, Optional,
                     Sequence, Tuple)
 
 import numpy as np
+import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
@@ -22,8 +23,8 @@ from .pose_targets import decode_target, find_codec
 from .record import Image, Record
 from .runner_parts import (bare_model, data_set, evaluation_step, is_sharded,
                            val_annotations)
-from .sample_pictures import (HeatmapPlace, SamplePictures, heatmap_of,
-                              heatmap_place)
+from .sample_pictures import (HeatmapPlace, ImageLoader, SamplePictures,
+                              heatmap_of, heatmap_place)
 from .schedule import Schedule
 from .undisturbed import undisturbed
 
@@ -61,7 +62,8 @@ class TrainImageMonitor(Monitor):
     def before_train(self, runner) -> None:
         self._probe: Optional[_Probe] = None
         # A lifter has no images.
-        self._off = isinstance(bare_model(runner.model), PoseLifter)
+        self._off = not self._max_images or isinstance(
+            bare_model(runner.model), PoseLifter)
         if is_sharded(runner.model):
             self._off = True
             print_log(
@@ -69,8 +71,8 @@ class TrainImageMonitor(Monitor):
                 'ranks together only, so there are no training images.',
                 logger='current',
                 level=logging.INFO)
-        metainfo = getattr(data_set(runner.train_dataloader), 'metainfo', {})
-        self._painter = PosePainter(metainfo, self._kpt_thr)
+        self._meta = getattr(data_set(runner.train_dataloader), 'metainfo', {})
+        self._painter = PosePainter(self._meta, self._kpt_thr)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
         if self._off or self._probe is not None:
@@ -78,7 +80,7 @@ class TrainImageMonitor(Monitor):
         self._off = True  # If it fails, it would again.
         probe = _Probe(
             bare_model(runner.model), data_batch, self._max_images,
-            _loads_rgb(runner))
+            _loads_rgb(runner), self._meta)
         with self.guard:
             probe.decode_targets(data_batch['data_samples'])
         self._probe, self._off = probe, False
@@ -91,15 +93,16 @@ class TrainImageMonitor(Monitor):
         predicted = self._probe.predict(bare_model(runner.model))
         people = [(keypoints, scores) for keypoints, scores, *_ in predicted]
         places = [place for *_, place in predicted]
-        heatmaps = [heatmap for _, _, heatmap, _ in predicted]
-        if None in places:
-            heatmaps = []
+        heatmaps = [
+            heatmap for _, _, heatmap, _ in predicted if heatmap is not None
+        ]
         draw = functools.partial(self._draw, self._probe, step, people, places)
         self.emit(Record(step, draw, heatmaps, IMAGE))
 
     def _draw(self, probe: '_Probe', step: int, people: List[tuple],
-              places: List[HeatmapPlace],
+              places: List[Optional[HeatmapPlace]],
               *heatmaps: np.ndarray) -> Iterable[Image]:
+        left = list(heatmaps)
         pictures = []
         for i, (keypoints, scores) in enumerate(people):
             picture = probe.pixels[i].picture()
@@ -116,9 +119,10 @@ class TrainImageMonitor(Monitor):
                 error = _mean_error(target, visible, keypoints)
                 if np.isfinite(error):
                     caption += f'   error {error:.1f} px'
-            if heatmaps:
-                panels.append((f'heatmap, max {heatmaps[i].max():.2g}',
-                               heat(part, heatmaps[i], *places[i])))
+            if places[i] is not None:
+                heatmap = left.pop(0)
+                panels.append((f'heatmap, max {heatmap.max():.2g}',
+                               heat(part, heatmap, *places[i])))
             pictures.append(compose(panels, caption))
         yield Image('train/images', pictures)
 
@@ -139,9 +143,7 @@ class ValImageMonitor(Monitor):
         schedule (Schedule): Of which batches samples are taken.
         max_images (int): The largest number of samples of a validation.
         kpt_thr (float): The score from which on a keypoint is drawn.
-        backend_args (dict, optional): How images are loaded, see
-            :func:`mmengine.fileio.get`. Defaults to None: as the data set
-            loads them.
+        images (ImageLoader): Loads the images of samples.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
@@ -149,15 +151,16 @@ class ValImageMonitor(Monitor):
                  schedule: Schedule,
                  max_images: int,
                  kpt_thr: float,
-                 backend_args: Optional[dict] = None,
+                 images: ImageLoader,
                  strict: bool = False) -> None:
         super().__init__(strict=strict)
         self._batches = schedule
         self._max_images = max_images
         self._kpt_thr = kpt_thr
-        self._backend_args = backend_args
+        self._images = images
         self._samples: List[_ValSample] = []
         self._heatmaps: List[Tensor] = []
+        self._takes: Dict[int, int] = {}
         self._dataset = None
 
     def after_val_iter(self, runner, batch_idx: int, data_batch,
@@ -165,11 +168,12 @@ class ValImageMonitor(Monitor):
         if batch_idx == 0:
             self._begin(runner)
         for result in (outputs or ())[:self._takes.get(batch_idx, 0)]:
-            heatmap, place = heatmap_of(result), None
+            sample = self._reader.read(result)
+            heatmap, place = heatmap_of(result, self._codec), None
             if heatmap is not None:
                 place = heatmap_place(heatmap, self._codec, result)
                 self._heatmaps.append(heatmap)
-            self._samples.append(_ValSample(self._reader.read(result), place))
+            self._samples.append(_ValSample(sample, place))
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
         samples, self._samples = self._samples, []
@@ -183,23 +187,23 @@ class ValImageMonitor(Monitor):
         dataset = data_set(runner.val_dataloader)
         if dataset is self._dataset:
             return
-        self._dataset = dataset
+        self._takes = {}
         model = bare_model(runner.model)
-        self._takes: Dict[int, int] = {}
         if isinstance(model, PoseLifter):
             return
+        self._codec = find_codec(model)
+        self._reader = PoseSampleReader(dataset, val_annotations(runner))
+        self._pictures = SamplePictures(
+            dataset,
+            self._images,
+            self._kpt_thr,
+            whole=isinstance(model, BottomupPoseEstimator))
         due = [
             i for i in range(len(runner.val_dataloader))
             if self._batches.is_due(i + 1)
         ]
         self._takes = _spread(due, self._max_images)
-        self._codec = find_codec(model)
-        self._reader = PoseSampleReader(dataset, val_annotations(runner))
-        self._pictures = SamplePictures(
-            PosePainter(getattr(dataset, 'metainfo', {}), self._kpt_thr),
-            whole=isinstance(model, BottomupPoseEstimator),
-            backend_args=self._backend_args
-            or getattr(dataset, 'backend_args', None))
+        self._dataset = dataset
 
     @staticmethod
     def _draw(pictures: SamplePictures, samples: List['_ValSample'],
@@ -229,6 +233,7 @@ class _Probe:
             memory with the probe.
         count (int): The number of samples.
         is_rgb (bool): Whether the images are RGB, not BGR.
+        meta (dict): The data set's ``metainfo``.
 
     Attributes:
         pixels (list[InputPixels]): The inputs.
@@ -236,16 +241,22 @@ class _Probe:
     """
 
     def __init__(self, model: nn.Module, data_batch: dict, count: int,
-                 is_rgb: bool) -> None:
-        self.pixels = input_pixels(data_batch['inputs'][:count],
-                                   model.data_preprocessor, is_rgb)
-        self.targets: List[Optional[Tuple[np.ndarray, np.ndarray]]] = []
+                 is_rgb: bool, meta: dict) -> None:
+        inputs = data_batch['inputs'][:count]
+        self.pixels = input_pixels(inputs, model.data_preprocessor, is_rgb)
         self._samples = [
-            _in_input(sample, pixels.pixels.shape)
+            _in_input(sample, pixels.pixels.shape[1:], meta)
             for sample, pixels in zip(data_batch['data_samples'], self.pixels)
         ]
-        self.targets = [None] * len(self._samples)
+        self.targets: List[Optional[Tuple[np.ndarray, np.ndarray]]] = [
+            None for _ in self._samples
+        ]
         self._codec = find_codec(model)
+        self._is_stacked = isinstance(inputs, Tensor)
+        # Most bottom-up heads predict one image at a time.
+        self._batch_size = len(self._samples)
+        if isinstance(model, BottomupPoseEstimator):
+            self._batch_size = 1
 
     def decode_targets(self, samples: Sequence[PoseDataSample]) -> None:
         """Make keypoints of the labels, which are not kept."""
@@ -262,15 +273,19 @@ class _Probe:
             shape (M, K, 2), their scores, shape (M, K), and the heatmap of
             shape (h, w) and its :obj:`HeatmapPlace`, None if there is none.
         """
-        samples = copy.deepcopy(self._samples)
-        data = dict(
-            inputs=[pixels.as_input() for pixels in self.pixels],
-            data_samples=samples)
-        with undisturbed(model), _heatmaps_returned(model):
-            results = model.predict(**model.data_preprocessor(data, False))
+        results = []
+        with undisturbed(model), _everything_returned(model):
+            for i in range(0, len(self._samples), self._batch_size):
+                batch = slice(i, i + self._batch_size)
+                inputs = [pixels.as_input() for pixels in self.pixels[batch]]
+                data = dict(
+                    inputs=torch.stack(inputs) if self._is_stacked else inputs,
+                    data_samples=copy.deepcopy(self._samples[batch]))
+                data = model.data_preprocessor(data, False)
+                results += model.predict(**data)
         predicted = []
         for sample, result in zip(self._samples, results):
-            heatmap = heatmap_of(result)
+            heatmap = heatmap_of(result, self._codec)
             place = heatmap_place(heatmap, self._codec,
                                   sample) if heatmap is not None else None
             predicted.append(
@@ -279,30 +294,43 @@ class _Probe:
 
 
 @contextmanager
-def _heatmaps_returned(model: nn.Module) -> Iterator[None]:
-    """Have the model return its heatmaps beside the keypoints."""
+def _everything_returned(model: nn.Module) -> Iterator[None]:
+    """Have the model return its heatmaps, and all keypoints it is trained on.
+
+    Trained on several data sets, it may be tested on the keypoints of one.
+    """
     test_cfg = model.test_cfg
     model.test_cfg = copy.copy(test_cfg or {})
     model.test_cfg['output_heatmaps'] = True
+    model.test_cfg.pop('output_keypoint_indices', None)
     try:
         yield
     finally:
         model.test_cfg = test_cfg
 
 
-def _in_input(sample: PoseDataSample, shape: Sequence[int]) -> PoseDataSample:
+def _in_input(sample: PoseDataSample, shape: Tuple[int, int],
+              meta: dict) -> PoseDataSample:
     """A copy without labels, whose prediction is in the input's pixels.
 
     Models turn their predictions back into the image by where the input was
     cut out. Here the input is the image.
     """
+    # A pipeline for training need not hand on what only a prediction needs.
     metainfo = {
-        name: copy.deepcopy(value)
-        for name, value in sample.metainfo.items() if name != 'raw_ann_info'
+        name: meta[name]
+        for name in ('flip_indices', 'skeleton_links') if name in meta
     }
-    size = np.array(shape[:0:-1])
+    metainfo.update(sample.metainfo)
+    metainfo.pop('raw_ann_info', None)
+    metainfo = copy.deepcopy(metainfo)
+    size = np.array(shape[::-1])
     metainfo.update(
-        input_size=tuple(size), input_center=size / 2, input_scale=size)
+        img_shape=tuple(shape),
+        ori_shape=tuple(shape),
+        input_size=tuple(size),
+        input_center=size / 2,
+        input_scale=size)
     bare = PoseDataSample(metainfo=metainfo)
     bare.gt_instances = copy.deepcopy(sample.gt_instances)
     return bare
@@ -310,27 +338,32 @@ def _in_input(sample: PoseDataSample, shape: Sequence[int]) -> PoseDataSample:
 
 def _loads_rgb(runner) -> bool:
     """Whether the data preprocessor says that it is given RGB."""
-    model = runner.cfg.get('model', {})
-    preprocessor = model.get('data_preprocessor') or {}
-    return bool(preprocessor.get('rgb_to_bgr', False))
+    cfg = runner.cfg
+    model = cfg.get('model') or {}
+    preprocessor = model.get('data_preprocessor') or cfg.get(
+        'data_preprocessor') or {}
+    return bool(preprocessor.get('rgb_to_bgr'))
 
 
 def _spread(batches: List[int], count: int) -> Dict[int, int]:
     """How many samples to take of which batch: ``count`` in all, if it can."""
-    if len(batches) > count:
-        step = len(batches) / count if count else 1
-        return {batches[int(i * step)]: 1 for i in range(count)}
-    each = math.ceil(count / max(len(batches), 1))
+    ends = [
+        math.ceil(i * count / max(len(batches), 1))
+        for i in range(len(batches) + 1)
+    ]
     return {
-        batch: min(each, count - i * each)
-        for i, batch in enumerate(batches)
+        batch: end - begin
+        for batch, begin, end in zip(batches, ends, ends[1:])
     }
 
 
 def _mean_error(truth: np.ndarray, visible: np.ndarray,
                 predicted: np.ndarray) -> float:
     """Mean distance to the nearest predicted person's keypoints, in pixels."""
-    distances = np.linalg.norm(truth[:, None] - predicted[None], axis=-1)
+    # Untrained, a model may predict what overflows, or is no number.
+    distances = np.nan_to_num(
+        np.linalg.norm(truth[:, None] - predicted.astype(float), axis=-1),
+        nan=np.inf)
     counts = visible.sum(-1)
     if not distances.size or not counts.any():
         return math.nan

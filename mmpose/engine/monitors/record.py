@@ -81,7 +81,24 @@ class ScalarLayout(NamedTuple):
     categories: Dict[str, dict]
 
 
-Value = Union[Scalar, Text, Histogram, Image, Mesh, ScalarLayout]
+class HParams(NamedTuple):
+    """A part of what the HParams page needs to show the run as a row.
+
+    Attributes:
+        part (str): 'session_start_info', the row; 'experiment', the columns;
+            or 'session_end_info', that the run has come to its end.
+        hparams (dict[str, float | str]): The hyperparameters.
+        metrics (Sequence[str]): The tags of the scalars to compare by.
+        shown (Sequence[str]): The hyperparameters that are columns from the
+            beginning; TensorBoard takes five.
+    """
+    part: str
+    hparams: Dict[str, Union[float, str]]
+    metrics: Sequence[str]
+    shown: Sequence[str]
+
+
+Value = Union[Scalar, Text, Histogram, Image, Mesh, ScalarLayout, HParams]
 
 
 class Record(NamedTuple):

@@ -28,30 +28,72 @@ class HeatmapPlace(NamedTuple):
     offset: np.ndarray
 
 
-class SamplePictures:
-    """Loads the images of samples and draws the annotated and predicted.
+class ImageLoader:
+    """Loads images, and says once if it cannot.
 
     Args:
-        painter (PosePainter): Draws people.
-        whole (bool): Show the whole image, not just the annotated people.
         backend_args (dict, optional): How images are loaded, see
-            :func:`mmengine.fileio.get`. Defaults to None.
+            :func:`mmengine.fileio.get`. Defaults to None: as the data set
+            loads them.
     """
 
-    def __init__(self,
-                 painter: PosePainter,
-                 whole: bool,
-                 backend_args: Optional[dict] = None) -> None:
-        self._painter = painter
-        self._whole = whole
+    def __init__(self, backend_args: Optional[dict] = None) -> None:
         self._backend_args = backend_args
         self._named_one = False
+
+    def load(self, path: Optional[str], dataset) -> Optional[np.ndarray]:
+        """Load an image.
+
+        Args:
+            path (str, optional): Its file.
+            dataset (Dataset): The data set that it is of.
+
+        Returns:
+            np.ndarray | None: RGB, uint8 of shape (H, W, 3); None if it cannot
+            be read.
+        """
+        backend_args = self._backend_args or _backend_args(dataset)
+        try:
+            image = mmcv.imfrombytes(get(path, backend_args=backend_args))
+            if image is not None:
+                return mmcv.bgr2rgb(image)
+            reason = 'it is no image'
+        except Exception as error:
+            reason = f'{type(error).__name__}: {error}'
+        if not self._named_one:
+            self._named_one = True
+            print_log(
+                f'EnhancedTensorBoardHook leaves out the picture of {path!r}: '
+                f'{reason}. Of other images that cannot be read nothing more '
+                'is said.',
+                logger='current',
+                level=logging.WARNING)
+        return None
+
+
+class SamplePictures:
+    """Draws the annotated and the predicted people of samples.
+
+    Args:
+        dataset (Dataset): The data set that the samples are of.
+        images (ImageLoader): Loads their images.
+        kpt_thr (float): The score from which on a keypoint is drawn.
+        whole (bool): Show the whole image where no person is asked for.
+    """
+
+    def __init__(self, dataset, images: ImageLoader, kpt_thr: float,
+                 whole: bool) -> None:
+        self._dataset = dataset
+        self._images = images
+        self._painter = PosePainter(getattr(dataset, 'metainfo', {}), kpt_thr)
+        self._whole = whole
 
     def draw(self,
              sample: PoseSample,
              caption: str,
              heatmap: Optional[np.ndarray] = None,
-             place: Optional[HeatmapPlace] = None) -> Optional[np.ndarray]:
+             place: Optional[HeatmapPlace] = None,
+             person: Optional[int] = None) -> Optional[np.ndarray]:
         """Draw the annotated people beside the predicted ones.
 
         Args:
@@ -60,19 +102,21 @@ class SamplePictures:
             heatmap (np.ndarray, optional): Its heatmap, shape (h, w).
                 Defaults to None: a panel less.
             place (HeatmapPlace, optional): Where that lies. Defaults to None.
+            person (int, optional): Cut out this annotated person. Defaults to
+                None: all of them.
 
         Returns:
             np.ndarray | None: RGB, uint8 of shape (H, W, 3); None if the image
-            cannot be read, which is said once.
+            cannot be read.
         """
-        image = self._load(sample.img_path)
+        image = self._images.load(sample.img_path, self._dataset)
         if image is None:
             return None
-        height, width = image.shape[:2]
-        if self._whole:
-            part = view(image, (0, 0, width, height), PANEL_HEIGHT * 4 // 3)
+        size = np.array(image.shape[1::-1])
+        if self._whole and person is None:
+            part = view(image, (0, 0, *size), PANEL_HEIGHT * 4 // 3)
         else:
-            part = view(image, _box(sample, (0, 0, width, height)),
+            part = view(image, _box(sample, size, person),
                         PANEL_HEIGHT * 3 // 4)
         panels = [('annotated',
                    self._painter.people(part, sample.truth, sample.visible)),
@@ -85,38 +129,26 @@ class SamplePictures:
         name = osp.basename(sample.img_path)
         return compose(panels, f'{caption}   {name}')
 
-    def _load(self, path: Optional[str]) -> Optional[np.ndarray]:
-        try:
-            data = get(path, backend_args=self._backend_args)
-            image = mmcv.imfrombytes(data, channel_order='rgb')
-            reason = 'it is no image'
-        except Exception as error:
-            image, reason = None, error
-        if image is None and not self._named_one:
-            self._named_one = True
-            print_log(
-                f'EnhancedTensorBoardHook leaves out the picture of {path!r}: '
-                f'{reason}. Of other images that cannot be read nothing more '
-                'is said.',
-                logger='current',
-                level=logging.WARNING)
-        return image
 
-
-def heatmap_of(result) -> Optional[Tensor]:
+def heatmap_of(result, codec=None) -> Optional[Tensor]:
     """The largest value over all keypoints of what a model returned.
 
     Args:
         result (PoseDataSample): What the model returned for an image.
+        codec (BaseKeypointCodec, optional): The model's. Defaults to None.
 
     Returns:
         Tensor | None: Shape (h, w), on the model's device; None if it
         returned no heatmap.
     """
     heatmaps = result.get('pred_fields', {}).get('heatmaps')
-    if heatmaps is None or heatmaps.ndim < 3:
+    # Of nobody, where each person has heatmaps of their own.
+    if heatmaps is None or heatmaps.ndim < 3 or not heatmaps.numel():
         return None
-    return heatmaps.flatten(0, -3).amax(0)
+    heatmaps = heatmaps.flatten(0, -3)
+    if getattr(codec, 'heatmap_type', None) == 'combined':
+        heatmaps = heatmaps[::3]  # After each its offsets, along x and y.
+    return heatmaps.amax(0)
 
 
 def heatmap_place(heatmap: Tensor, codec, sample) -> HeatmapPlace:
@@ -141,16 +173,32 @@ def heatmap_place(heatmap: Tensor, codec, sample) -> HeatmapPlace:
     return HeatmapPlace(stride * scale, offset)
 
 
-def _box(sample: PoseSample, default: tuple) -> np.ndarray:
+def _backend_args(dataset) -> Optional[dict]:
+    """How a data set, or one that it is combined of, loads its images."""
+    for part in (dataset, *getattr(dataset, 'datasets', ())):
+        pipeline = getattr(part, 'pipeline', None)
+        for transform in getattr(pipeline, 'transforms', ()):
+            if getattr(transform, 'backend_args', None):
+                return transform.backend_args
+    return None
+
+
+def _box(sample: PoseSample, size: np.ndarray,
+         person: Optional[int]) -> np.ndarray:
     """The annotated people, or the predicted ones, and a margin."""
+    people = slice(None) if person is None else [person]
     if len(sample.boxes):
-        corners = [sample.boxes.reshape(-1, 2), sample.truth[sample.visible]]
+        corners = [
+            sample.boxes[people].reshape(-1, 2),
+            sample.truth[people][sample.visible[people]]
+        ]
     else:
         corners = [sample.predicted.reshape(-1, 2)]
     corners = np.concatenate(corners)
     corners = corners[np.isfinite(corners).all(-1)]
     if not len(corners):
-        return np.array(default)
-    low, high = corners.min(0), corners.max(0)
+        return np.array([0, 0, *size])
+    # An untrained model may predict anything.
+    low, high = np.clip([corners.min(0), corners.max(0)], -size, 2 * size)
     margin = _MARGIN * max(*(high - low), 1)
     return np.concatenate([low - margin, high + margin])

@@ -5,7 +5,8 @@ import cv2
 import numpy as np
 import torch
 
-from .record import Histogram, Image, Mesh, Scalar, ScalarLayout, Text, Value
+from .record import (Histogram, HParams, Image, Mesh, Scalar, ScalarLayout,
+                     Text, Value)
 
 # What TensorBoard's mesh page shows a skeleton with.
 _SCENE = dict(
@@ -53,10 +54,33 @@ def to_summary(values: Iterable[Value]):
                      _batch(value.faces), _SCENE).value)
         elif isinstance(value, ScalarLayout):
             summary.value.extend(custom_scalars(value.categories).value)
+        elif isinstance(value, HParams):
+            summary.value.extend(_hparams(value))
         else:
             raise TypeError(
                 f'TensorBoard has no place for a {type(value).__name__}')
     return summary
+
+
+def _hparams(value: HParams) -> list:
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+    from torch.utils.tensorboard.summary import hparams
+
+    parts = hparams(value.hparams, dict.fromkeys(value.metrics))
+    summary, = [
+        v for part in parts for v in part.value
+        if v.tag == f'_hparams_/{value.part}'
+    ]
+    plugin_data = summary.metadata.plugin_data
+    content = HParamsPluginData.FromString(plugin_data.content)
+    for info in content.experiment.hparam_infos:
+        # By this and then by name TensorBoard sorts the columns; the first
+        # ones it shows. Older versions show all.
+        if hasattr(info, 'differs'):
+            info.differs = info.name in value.shown
+    if value.part == 'experiment':
+        plugin_data.content = content.SerializeToString()
+    return [summary]
 
 
 def _batch(array: np.ndarray) -> torch.Tensor:

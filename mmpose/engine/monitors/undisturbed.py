@@ -1,6 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import random
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Iterator
 
 import numpy as np
@@ -23,18 +23,35 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         model (nn.Module): The model. ``model.eval()`` is not called, since a
             module may override ``train()``, to freeze a stage say.
     """
-    with ExitStack() as restore:
-        for module in model.modules():
-            restore.callback(setattr, module, 'training', module.training)
-        for buffer in model.buffers():
-            restore.callback(buffer.copy_, buffer.clone())
-        restore.callback(random.setstate, random.getstate())
-        restore.callback(np.random.set_state, np.random.get_state())
-        devices = {p.device for p in model.parameters() if p.is_cuda}
-        # Entered last, left first: restoring a buffer needs no gradient.
-        restore.enter_context(
-            torch.random.fork_rng([device.index for device in devices]))
-        restore.enter_context(torch.no_grad())
-        for module in model.modules():
-            module.training = False
-        yield
+    modules = list(model.modules())
+    flags = [module.training for module in modules]
+    buffers = [(module, name, buffer) for module in modules
+               for name, buffer in module._buffers.items()]
+    generators = random.getstate(), np.random.get_state()
+    with torch.no_grad():
+        values = [None if b is None else b.clone() for *_, b in buffers]
+    try:
+        with torch.random.fork_rng(_cuda_devices(modules)), torch.no_grad():
+            for module in modules:
+                module.training = False
+            yield
+    finally:
+        for module, flag in zip(modules, flags):
+            module.training = flag
+        with torch.no_grad():
+            for (module, name, buffer), value in zip(buffers, values):
+                # It may have been replaced, or changed in place.
+                module._buffers[name] = buffer
+                if buffer is not None:
+                    buffer.copy_(value)
+        random.setstate(generators[0])
+        np.random.set_state(generators[1])
+
+
+def _cuda_devices(modules) -> set:
+    return {
+        tensor.device.index
+        for module in modules
+        for tensor in (*module._parameters.values(), *module._buffers.values())
+        if tensor is not None and tensor.is_cuda
+    }

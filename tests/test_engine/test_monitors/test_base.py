@@ -101,3 +101,76 @@ def test_time_is_counted_also_of_a_failure():
     with guard:
         raise KeyError
     assert guard.seconds > 0
+
+
+class Sharing(Monitor):
+    """Reads its own name, or fails."""
+
+    def __init__(self, broken=False, **kwargs):
+        super().__init__(**kwargs)
+        self.broken = broken
+        self.writer = Sink()
+
+    def shard(self):
+        if self.broken:
+            raise KeyError('a')
+        return 'mine'
+
+
+@pytest.fixture
+def gathered(monkeypatch):
+    """Stands for three ranks: what was sent, and what the others send."""
+    sent, others = [], ['second', 'third']
+
+    def gather(shard):
+        sent.append(shard)
+        return [shard, *others]
+
+    monkeypatch.setattr('mmpose.engine.monitors.base.all_gather_object',
+                        gather)
+    return sent, others
+
+
+def test_ranks_bring_together_what_they_have_read(gathered):
+    monitor = Sharing(strict=True)
+    monitor.exchange()
+    assert monitor.shards == ['mine', 'second', 'third']
+    # Elsewhere it would be in vain.
+    monitor.writer = None
+    monitor.exchange()
+    assert monitor.shards == [] and len(gathered[0]) == 2
+
+
+def test_without_one_rank_there_is_nothing_to_show(gathered, log):
+    """P2."""
+    gathered[1][1] = None
+    monitor = Sharing()
+    for _ in range(3):
+        monitor.exchange()
+        assert monitor.shards == []
+    warning, = messages(log, logging.WARNING)
+    assert 'Sharing' in warning and 'rank [2] of 3' in warning
+    assert monitor.guard.tripped
+
+
+def test_the_others_never_wait_in_vain(gathered, log):
+    """P2: what fails here is said once, and not again as what it lacks."""
+    monitor = Sharing(broken=True)
+    monitor.exchange()
+    assert monitor.guard.failures == 1 and monitor.shards == []
+    for _ in range(3):
+        monitor.exchange()
+    assert monitor.guard.tripped and monitor.guard.failures == 3
+    # Switched off, it goes on to send that it has nothing.
+    assert gathered[0] == [None] * 4
+    assert len(messages(log, logging.WARNING)) == 1
+
+
+def test_where_nothing_is_written_a_reading_is_a_success(gathered, log):
+    """Else three failures in the whole run would switch it off."""
+    monitor = Sharing()
+    monitor.writer = None
+    for broken in [True, True, False] * 3:
+        monitor.broken = broken
+        monitor.exchange()
+    assert monitor.guard.failures == 6 and not monitor.guard.tripped

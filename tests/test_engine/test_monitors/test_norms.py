@@ -3,12 +3,12 @@ import pytest
 import torch
 from torch import nn
 
-from mmpose.engine.monitors.gradients import gradient_norms
+from mmpose.engine.monitors.norms import named_norms
 
 
 def norms_of(grads):
     found = {}
-    for names, norms in gradient_norms(grads.items()):
+    for names, norms in named_norms(grads.items()):
         found.update(zip(names, norms.tolist()))
     return found
 
@@ -49,5 +49,5 @@ def test_one_launch_for_all_gradients_of_a_type(monkeypatch):
     monkeypatch.setattr(
         torch, '_foreach_norm',
         lambda tensors: calls.append(len(tensors)) or foreach_norm(tensors))
-    gradient_norms((str(i), torch.ones(2)) for i in range(100))
+    named_norms((str(i), torch.ones(2)) for i in range(100))
     assert calls == [100]

@@ -1,0 +1,184 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import functools
+from contextlib import ExitStack
+from typing import Dict, Iterable, Iterator, Optional
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .base import Monitor
+from .norms import joined, named_norms
+from .record import Record, Scalar
+from .runner_parts import optim_wrappers
+from .schedule import Schedule
+from .step_wrapping import call_around
+
+
+class ClippingMonitor(Monitor):
+    """What gradient clipping does to the updates.
+
+    ========================================= =============================
+    ``health/clipping/norm_before``           Norm of all gradients before
+                                              clipping
+    ``health/clipping/norm_after``            The same after clipping
+    ``health/clipping/share``                 Share of the updates since the
+                                              last reading that were clipped
+    ``health/clipping/threshold``             ``max_norm`` or ``clip_value``
+    ``health/clipping/learning_rate_factor``  By what clipping multiplies the
+                                              length of the step, and so in
+                                              effect the learning rate; of
+                                              SGD only: the length of Adam's
+                                              step does not depend on that of
+                                              the gradient
+    ========================================= =============================
+
+    With several optimizers the optimizer's name stands before the last part.
+    Norms are those of the last update, and of the type that is clipped by;
+    of clipping by value, L2. Clipping by norm tells its norm anyway, so every
+    update is counted. Of clipping by value only the updates that are read
+    count: an update is clipped if its norm is.
+
+    Args:
+        schedule (Schedule): At which iterations to read. Where gradients are
+            accumulated, the next update after such an iteration counts.
+        strict (bool): See :class:`Monitor`. Defaults to False.
+    """
+
+    def __init__(self, schedule: Schedule, strict: bool = False) -> None:
+        super().__init__(schedule, strict)
+        self._detach = ExitStack()
+
+    def before_train(self, runner) -> None:
+        # A training that was interrupted has left these behind.
+        self._detach.close()
+        self._wanted = False
+        # Whether there was an update in this iteration.
+        self._updated = False
+        # By optimizer.
+        self._clipped: Dict[str, _Clipped] = {}
+        for name, optim_wrapper in optim_wrappers(runner.optim_wrapper):
+            settings = getattr(optim_wrapper, 'clip_grad_kwargs', None) or {}
+            if 'max_norm' in settings:
+                self._attach_to_norm(name, optim_wrapper)
+            elif 'clip_value' in settings:
+                self._attach_to_value(name, optim_wrapper)
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
+        if not self._wanted:
+            self._wanted = self.is_due(runner.iter + 1)
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch,
+                         outputs: Optional[dict]) -> None:
+        updated, self._updated = self._updated, False
+        if not self._wanted or not updated:
+            return
+        self._wanted = False
+        for name, clipped in self._clipped.items():
+            tag = '/'.join(filter(None, ('health', 'clipping', name)))
+            self.emit(
+                Record(
+                    runner.iter + 1, functools.partial(clipped.values, tag),
+                    [clipped.number, clipped.norm_before, clipped.norm_after]))
+        self._clipped = {}
+
+    def after_train(self, runner) -> None:
+        self._detach.close()
+
+    def _attach_to_norm(self, name: str, optim_wrapper) -> None:
+
+        def after(norm, *_, **__):
+            norm = torch.as_tensor(norm).detach()
+            max_norm = optim_wrapper.clip_grad_kwargs['max_norm']
+            # As clip_grad_norm_ does it.
+            factor = (max_norm / (norm + 1e-6)).clamp(max=1)
+            self._add(name, optim_wrapper, max_norm, norm, norm * factor)
+
+        self._detach.callback(
+            call_around(optim_wrapper, 'clip_func', self.guard, after=after))
+
+    def _attach_to_value(self, name: str, optim_wrapper) -> None:
+        norms_before = []
+
+        def before(parameters, *_, **__):
+            norms_before.clear()
+            if self._wanted:
+                norms_before.append(_total_norm(parameters))
+
+        def after(_, parameters, *__, **___):
+            if norms_before:
+                self._add(name, optim_wrapper,
+                          optim_wrapper.clip_grad_kwargs['clip_value'],
+                          norms_before.pop(), _total_norm(parameters))
+
+        self._detach.callback(
+            call_around(optim_wrapper, 'clip_func', self.guard, before, after))
+
+    def _add(self, name: str, optim_wrapper, threshold: float, before: Tensor,
+             after: Tensor) -> None:
+        self._updated = True
+        clipped = self._clipped.setdefault(
+            name,
+            _Clipped(isinstance(optim_wrapper.optimizer, torch.optim.SGD)))
+        clipped.add(threshold, before, after)
+
+
+class _Clipped:
+    """What was clipped since the last reading.
+
+    Args:
+        scales_step (bool): Whether a gradient of half the length makes a step
+            of half the length.
+
+    Attributes:
+        number (Tensor): How many updates.
+        norm_before (Tensor): Norm of all gradients of the last update.
+        norm_after (Tensor): The same after clipping.
+    """
+
+    def __init__(self, scales_step: bool) -> None:
+        self._scales_step = scales_step
+        self._num_updates = 0
+        self.number = 0
+
+    def add(self, threshold: float, before: Tensor, after: Tensor) -> None:
+        """Count an update, on the device.
+
+        Args:
+            threshold (float): By what it was clipped.
+            before (Tensor): Norm of all gradients, of shape ().
+            after (Tensor): The same after clipping.
+        """
+        self._threshold = threshold
+        self._num_updates += 1
+        # Of a norm that is not finite that is not so.
+        self.number = self.number + (after < before)
+        self.norm_before = before
+        self.norm_after = after
+
+    def values(self, tag: str, number: np.ndarray, before: np.ndarray,
+               after: np.ndarray) -> Iterator[Scalar]:
+        """The values, once the attributes are on the host.
+
+        Args:
+            tag (str): What the names begin with.
+            number (np.ndarray): Of shape (), as the others.
+            before (np.ndarray): Norm before clipping.
+            after (np.ndarray): Norm after clipping.
+
+        Yields:
+            Scalar: One after another.
+        """
+        yield Scalar(f'{tag}/norm_before', float(before))
+        yield Scalar(f'{tag}/norm_after', float(after))
+        yield Scalar(f'{tag}/share', int(number) / self._num_updates)
+        yield Scalar(f'{tag}/threshold', self._threshold)
+        if self._scales_step and np.isfinite(before) and before:
+            yield Scalar(f'{tag}/learning_rate_factor', float(after / before))
+
+
+def _total_norm(parameters: Iterable[Tensor]) -> Tensor:
+    """L2 norm of all gradients."""
+    _, norms = joined(
+        named_norms(('', parameter.grad) for parameter in parameters))
+    return torch.linalg.vector_norm(norms)

@@ -1,0 +1,187 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import getpass
+import os
+import platform
+import re
+import subprocess
+import sys
+import threading
+
+import cv2
+import mmcv
+import mmengine
+import pytest
+import tensorboard
+import torch
+
+import mmpose
+from mmpose.engine.monitors import environment
+from mmpose.engine.monitors.environment import describe_command, without_user
+
+# What takes long and is not looked at here is left out.
+HOOK = dict(
+    log_train_images=False,
+    log_val_images=False,
+    log_keypoints=False,
+    hard_samples=0,
+    log_model_stats=False)
+ONE_EPOCH = dict(train_cfg=dict(by_epoch=True, max_epochs=1))
+TAG = 'run/environment/text_summary'
+
+
+def rows_of(events):
+    """The table, by the names of the rows."""
+    event, = events.Tensors(TAG)
+    assert event.step == 0
+    text = event.tensor_proto.string_val[0].decode()
+    rows = [
+        re.fullmatch(r'\| (.*?) \| (.*) \|', line).groups()
+        for line in text.splitlines()[2:]
+    ]
+    assert len(dict(rows)) == len(rows)
+    return dict(rows)
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository with one commit, where the test runs; and the commit."""
+    folder = tmp_path / 'repository'
+    folder.mkdir()
+    (folder / 'train.py').write_text('')
+    monkeypatch.chdir(folder)
+    git = ['git', '-c', 'user.name=a', '-c', 'user.email=a@b']
+    for command in (['init', '-q'], ['add', '.'], ['commit', '-qm', 'one']):
+        subprocess.run([*git, *command], check=True)
+    return folder, subprocess.check_output(['git', 'rev-parse',
+                                            'HEAD']).decode().strip()
+
+
+def test_what_a_training_runs_in(train, read_events, repository, monkeypatch):
+    folder, commit = repository
+    monkeypatch.setattr(sys, 'argv', [
+        'tools/train.py',
+        os.path.expanduser('~/configs/mine.py'), '--api-token', 'abc', 'a|b'
+    ])
+    asked_in = []
+    git_commit = environment._git_commit
+
+    def ask():
+        asked_in.append(threading.current_thread().name)
+        return git_commit()
+
+    monkeypatch.setattr(environment, '_git_commit', ask)
+    rows = rows_of(read_events(train(HOOK, **ONE_EPOCH)))
+    expected = {
+        'python': platform.python_version(),
+        'mmpose': mmpose.__version__,
+        'mmengine': mmengine.__version__,
+        'mmcv': mmcv.__version__,
+        'torch': torch.__version__,
+        'tensorboard': tensorboard.__version__,
+        'opencv': cv2.__version__,
+        'processes': '1',
+        'seed': '0',
+        'deterministic': 'no',
+        'git commit': commit,
+        'working directory': without_user(str(folder)),
+        'command':
+        "`tools/train.py ~/configs/mine.py --api-token *** 'a\\|b'`",
+    }
+    assert {name: rows[name] for name in expected} == expected
+    assert {'numpy', 'device', 'processor', 'system'} <= set(rows)
+    assert os.path.expanduser('~') not in ' '.join(rows.values())
+    # The training does not wait for git.
+    assert asked_in == ['EventWriter']
+
+
+def test_seed_and_determinism(train, read_events):
+    try:
+        rows = rows_of(
+            read_events(
+                train(
+                    HOOK,
+                    randomness=dict(seed=7, deterministic=True),
+                    **ONE_EPOCH)))
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.deterministic = False
+    assert (rows['seed'], rows['deterministic']) == ('7', 'yes')
+
+
+def test_what_is_not_committed(repository, monkeypatch):
+    folder, commit = repository
+    (folder / 'new.py').write_text('')  # Nobody has asked git to know it.
+    # Git would take note of the new time.
+    os.utime(folder / 'train.py', (1, 1))
+    index = (folder / '.git' / 'index').read_bytes()
+    assert environment._git_commit() == commit
+    assert (folder / '.git' / 'index').read_bytes() == index
+    (folder / 'train.py').write_text('changed')
+    assert environment._git_commit() == f'{commit}, with changes'
+
+
+@pytest.mark.parametrize('without', ['repository', 'git'])
+def test_without_git(tmp_path, monkeypatch, without):
+    monkeypatch.chdir(tmp_path)
+    if without == 'git':
+        monkeypatch.setenv('PATH', '')
+    else:
+        monkeypatch.setenv('GIT_CEILING_DIRECTORIES', str(tmp_path.parent))
+    assert environment._git_commit() == 'unknown'
+
+
+def test_git_is_not_waited_for_long(repository, tmp_path, monkeypatch):
+    fake = tmp_path / 'bin' / 'git'
+    fake.parent.mkdir()
+    fake.write_text('#!/bin/sh\nexec sleep 60\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv('PATH', str(fake.parent), prepend=os.pathsep)
+    monkeypatch.setattr(environment, '_GIT_SECS', 0.2)
+    assert environment._git_commit() == 'unknown'
+
+
+@pytest.mark.parametrize('arguments, shown', [
+    (['train.py', 'a b.py', '--amp'], "train.py 'a b.py' --amp"),
+    (['--token', 'abc', 'x'], '--token *** x'),
+    (['--wandb-api-key', 'abc'], '--wandb-api-key ***'),
+    (['--password', '--amp'], '--password --amp'),
+    (['--MY_SECRET=abc'], '--MY_SECRET=***'),
+    (['vis.init_kwargs.api_key=abc'], 'vis.init_kwargs.api_key=***'),
+    (["backend_args=dict(access_key_id='a', secret_access_key='b')"
+      ], 'backend_args=dict(access_key_id=***'),
+    (['{"auth_token": "abc"}'], '{"auth_token":***'),
+    (['s3://me:abc@host/data'], 's3://***@host/data'),
+    (['ghp_0123456789abcdef'], '***'),
+    (['load_from=hf_0123456789abcdef0123'], 'load_from=***'),
+    (['optim_wrapper.optimizer.lr=0.1'], 'optim_wrapper.optimizer.lr=0.1'),
+    (['model.keypoint_head.passes=3'], 'model.keypoint_head.passes=3'),
+])
+def test_secrets_are_taken_out(arguments, shown):
+    assert describe_command(arguments) == shown
+
+
+def test_the_user_is_taken_out(monkeypatch):
+    monkeypatch.setenv('HOME', '/home/jane')
+    monkeypatch.setattr(getpass, 'getuser', lambda: 'jane')
+    assert without_user('/home/jane/x --a=/home/jane /data/jane/y jane@host '
+                        '/home/janet janes.py') == (
+                            '~/x --a=~ /data/~/y ~@host /home/janet janes.py')
+
+
+@pytest.mark.parametrize('home', ['/', ''])
+def test_a_user_without_name_or_home(monkeypatch, home):
+    """In a container, and then nothing else may be changed."""
+
+    def fail():
+        raise KeyError('getpwuid(): uid not found: 1234')
+
+    monkeypatch.setattr(getpass, 'getuser', fail)
+    monkeypatch.setattr(os.path, 'expanduser', lambda path: home)
+    assert without_user('/data/x') == '/data/x'
+
+
+def test_it_can_be_switched_off(train, read_events):
+    tags = read_events(train(dict(HOOK, log_run_info=False),
+                             **ONE_EPOCH)).Tags()
+    assert TAG not in tags['tensors']
+    assert not [t for t in tags['tensors'] if t.startswith('_hparams_')]

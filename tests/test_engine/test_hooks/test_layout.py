@@ -1,0 +1,110 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import re
+
+import pytest
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+
+from mmpose.engine.monitors import scalar_layout
+from mmpose.models import TopdownPoseEstimator
+
+TAG = 'custom_scalars__config__'
+FLAGS = ('log_val_metrics', 'log_lr', 'log_grad_norm', 'log_health',
+         'log_system', 'log_keypoints')
+
+
+def layout_of(events):
+    """The tags of each chart of each category, as TensorBoard reads them."""
+    event, = events.Tensors(TAG)
+    layout = Layout.FromString(event.tensor_proto.string_val[0])
+    return {
+        category.title:
+        {chart.title: list(chart.multiline.tag)
+         for chart in category.chart}
+        for category in layout.category
+    }
+
+
+def test_every_chart_of_a_training_has_a_curve(train, read_events):
+    """Once in the beginning, with all that the run will write."""
+    events = read_events(
+        train(
+            dict(
+                grad_norm_interval=1,
+                log_train_images=False,
+                log_val_images=False,
+                hard_samples=0),
+            train_cfg=dict(by_epoch=True, max_epochs=1)))
+    layout = layout_of(events)
+    assert list(layout) == ['Overview', 'Keypoints']
+    assert list(layout['Overview']) == [
+        'loss', 'validation metrics', 'learning rate', 'gradient norm',
+        'update-to-weight ratio', 'samples per second'
+    ]
+    assert list(layout['Keypoints']) == [
+        'PCK@0.05', 'PCK@0.2', 'normalized_error', 'OKS'
+    ]
+    shown = {
+        title: {
+            tag
+            # As TensorBoard matches them.
+            for tag in events.Tags()['scalars'] if re.match(pattern, tag)
+        }
+        for charts in layout.values() for title, (pattern, ) in charts.items()
+    }
+    assert shown['loss'] == {'loss', 'loss_kpt'}
+    assert shown['validation metrics'] == {'val/PCK'}
+    assert shown['learning rate'] == {'train/learning_rate/lr'}
+    assert shown['gradient norm'] == {'train/gradient_norm/global'}
+    assert shown['samples per second'] == {'system/samples_per_second'}
+    assert 'keypoints/PCK@0.05/keypoint_0' in shown['PCK@0.05']
+    assert len(shown['PCK@0.05']) == len(shown['PCK@0.2']) == 17
+    assert len(shown['normalized_error']) == 17
+    ratios = shown['update-to-weight ratio']
+    assert ratios == {
+        tag
+        for tag in events.Tags()['scalars']
+        if tag.startswith('health/update_ratio')
+    }
+
+
+@pytest.mark.parametrize('off', FLAGS)
+def test_what_is_not_written_has_no_chart(off):
+    flags = dict.fromkeys(FLAGS, True)
+    everything = scalar_layout(flags, lifting=False).categories
+    less = scalar_layout({**flags, off: False}, lifting=False).categories
+    if off == 'log_keypoints':
+        assert set(everything) - set(less) == {'Keypoints'}
+    else:
+        assert set(less) == set(everything)
+        assert len(less['Overview']) == len(everything['Overview']) - 1
+
+
+def test_a_model_that_lifts_has_other_measures():
+    flags = dict.fromkeys(FLAGS, True)
+    layout = scalar_layout(flags, lifting=True).categories
+    assert layout['Keypoints'] == {
+        'MPJPE': ['Multiline', ['^keypoints/MPJPE/']]
+    }
+
+
+def test_the_hook_asks_whether_the_model_lifts(train, read_events,
+                                               monkeypatch):
+    from mmpose.engine.hooks import enhanced_tensorboard_hook
+    monkeypatch.setattr(enhanced_tensorboard_hook, 'PoseLifter',
+                        TopdownPoseEstimator)
+    events = read_events(
+        train(
+            dict(log_train_images=False, log_val_images=False),
+            train_cfg=dict(by_epoch=True, max_epochs=1)))
+    assert list(layout_of(events)['Keypoints']) == ['MPJPE']
+
+
+def test_nothing_is_written_by_a_hook_that_watches_nothing(train, read_events):
+    off = [name for name in FLAGS if name != 'log_keypoints']
+    off += [
+        'log_keypoints', 'log_weight_hist', 'log_train_images',
+        'log_val_images', 'log_model_stats', 'log_run_info'
+    ]
+    events = read_events(
+        train(dict(dict.fromkeys(off, False), hard_samples=0)))
+    assert TAG not in events.Tags()['tensors']

@@ -1,0 +1,320 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""Trainings that are ill on purpose, and what the hook says of them."""
+import copy
+import glob
+import time
+
+import pytest
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmpose.engine.hooks import EnhancedTensorBoardHook
+from mmpose.engine.monitors import NonfiniteTrainingError, UpdateMonitor
+from mmpose.registry import DATASETS, HOOKS, METRICS
+
+# What the training as a whole is judged by, and nothing that takes time.
+WATCH = dict(
+    grad_norm_interval=10,
+    log_grad_norm=False,
+    log_weight_hist=False,
+    log_train_images=False,
+    log_val_images=False,
+    log_keypoints=False,
+    hard_samples=0,
+    log_model_stats=False)
+
+
+def iterations(count):
+    """Four in an epoch, without a validation."""
+    return dict(by_epoch=True, max_epochs=count // 4, val_interval=count)
+
+
+HEALTHY_LR = 0.05
+CLIP = dict(max_norm=1.)
+
+
+def sgd(lr=HEALTHY_LR):
+    return dict(
+        optimizer=dict(type='SGD', lr=lr), clip_grad=copy.deepcopy(CLIP))
+
+
+def adamw(lr=1e-3):
+    return dict(optimizer=dict(type='AdamW', lr=lr))
+
+
+@HOOKS.register_module(force=True)
+class Poison(Hook):
+    """Multiplies the heatmaps that the model is to learn, in one batch."""
+
+    def __init__(self, step, factor):
+        self.step = step
+        self.factor = factor
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 == self.step:
+            for sample in data_batch['data_samples']:
+                sample.gt_fields.heatmaps *= self.factor
+
+
+@METRICS.register_module(force=True)
+class ScriptedMetric(BaseMetric):
+    """A metric that takes the course it is told."""
+
+    def __init__(self, course):
+        super().__init__()
+        self.course = list(course)
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        return dict(AP=self.course.pop(0))
+
+
+def history(events):
+    """When each finding began (1) and ended (0)."""
+    prefix = 'health/finding/'
+    return {
+        tag[len(prefix):]: [(e.step, e.value) for e in events.Scalars(tag)]
+        for tag in events.Tags()['scalars'] if tag.startswith(prefix)
+    }
+
+
+def reports(events):
+    return [
+        e.tensor_proto.string_val[0].decode()
+        for e in events.Tensors('health/report/text_summary')
+    ]
+
+
+def logged(runner):
+    path, = glob.glob(f'{runner.log_dir}/*.log')
+    with open(path) as file:
+        return [line for line in file if 'Training health' in line]
+
+
+@pytest.mark.parametrize(
+    'optim_wrapper', [sgd(), adamw()], ids=['sgd', 'adamw'])
+def test_a_healthy_training_has_no_findings(train, read_events, optim_wrapper):
+    runner = train(
+        WATCH,
+        train_cfg=dict(by_epoch=True, max_epochs=30, val_interval=4),
+        optim_wrapper=copy.deepcopy(optim_wrapper),
+        param_scheduler=[
+            dict(
+                type='LinearLR',
+                start_factor=0.001,
+                begin=0,
+                end=30,
+                by_epoch=False),
+            dict(type='MultiStepLR', milestones=[20, 27], gamma=0.1)
+        ])
+    events = read_events(runner)
+    assert history(events) == {}
+    assert len(events.Scalars('health/loss/spike_score')) == 2
+    report, = reports(events)
+    assert 'Nothing is wrong' in report and not logged(runner)
+
+
+@pytest.mark.parametrize('name, until, words', [
+    ('update_ratio', 50,
+     'The updates of the model are too large for its weights'),
+    ('learning_rate_too_high', 120, 'the learning rate of 50 is too high'),
+])
+def test_a_learning_rate_that_is_a_thousand_times_too_high(
+        runner_cfg, read_events, name, until, words):
+    runner = Runner(**runner_cfg(
+        WATCH, train_cfg=iterations(120), optim_wrapper=sgd(1000 *
+                                                            HEALTHY_LR)))
+    if name == 'learning_rate_too_high':
+        # That the loss does not come back follows from such updates and is
+        # known later: it is a finding where they are not read.
+        hook, = [
+            h for h in runner.hooks if isinstance(h, EnhancedTensorBoardHook)
+        ]
+        hook.monitors = [
+            m for m in hook.monitors if not isinstance(m, UpdateMonitor)
+        ]
+    runner.train()
+    events = read_events(runner)
+    found = history(events)
+    assert list(found) == [name]
+    (step, begins), = found[name]
+    assert begins == 1 and step <= until
+    line, = logged(runner)
+    assert words in line
+    assert '(since step' in reports(events)[-1]
+
+
+@pytest.mark.parametrize('interval', [1, 10, 100])
+def test_a_loss_that_becomes_nan_at_a_known_step(train, read_events, interval):
+    runner = train(
+        dict(WATCH, grad_norm_interval=interval),
+        train_cfg=iterations(100 if interval == 100 else 52),
+        optim_wrapper=adamw(),
+        custom_hooks=[dict(type='Poison', step=37, factor=float('nan'))])
+    events = read_events(runner)
+    read_at = 37 if interval == 1 else -(-37 // interval) * interval
+    assert history(events) == {'nonfinite_loss': [(read_at, 1)]}
+    line, = logged(runner)
+    assert 'WARNING' in line
+    assert 'became NaN or infinite at step 37: loss_kpt.' in line
+    first = events.Scalars('health/nonfinite_loss/loss_kpt')[0]
+    assert (first.step, first.value) == (read_at, 37)
+
+
+def test_a_batch_that_makes_the_loss_jump(train, read_events):
+    runner = train(
+        WATCH,
+        train_cfg=iterations(140),
+        optim_wrapper=adamw(),
+        custom_hooks=[dict(type='Poison', step=77, factor=30)])
+    events = read_events(runner)
+    # Fifty iterations later, and for one reading.
+    assert history(events) == {'loss_spike': [(130, 1), (140, 0)]}
+    begins, ends = logged(runner)
+    assert 'The loss jumped at step 77.' in begins and 'no more' in ends
+
+
+def test_a_data_loader_that_sleeps(train, read_events):
+
+    @DATASETS.register_module(force=True)
+    class SleepyPoseDataset(DATASETS.get('TinyPoseDataset')):
+
+        def __getitem__(self, index):
+            time.sleep(0.01)
+            return super().__getitem__(index)
+
+    loader = dict(
+        batch_size=4,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=True),
+        dataset=dict(type='SleepyPoseDataset'))
+    runner = train(
+        WATCH,
+        train_cfg=iterations(72),
+        train_dataloader=loader,
+        optim_wrapper=adamw())
+    events = read_events(runner)
+    found = history(events)
+    assert list(found) == ['data_loader'] and len(found['data_loader']) == 1
+    assert found['data_loader'][0][0] >= 60
+    line, = logged(runner)
+    assert 'The data loader is the bottleneck' in line
+    assert 'num_workers of train_dataloader, which is 0' in line
+
+
+def test_a_schedule_that_comes_to_zero_too_soon(train, read_events):
+    """Its end was meant in epochs and is taken for iterations."""
+    runner = train(
+        WATCH,
+        train_cfg=iterations(60),
+        optim_wrapper=adamw(),
+        param_scheduler=dict(
+            type='LinearLR',
+            start_factor=1.,
+            end_factor=0.,
+            begin=0,
+            end=40,
+            by_epoch=False))
+    events = read_events(runner)
+    assert history(events) == {'learning_rate_zero': [(40, 1)]}
+    line, = logged(runner)
+    assert 'The learning rate is 0' in line
+
+
+@pytest.mark.parametrize('name, course', [
+    ('plateau', [.1, .5, .5, .5, .5, .49, .5, .5, .5, .5, .5, .5]),
+    ('overfitting', [.1, .5, .48, .46, .44, .42, .40, .38, .36, .34, .32, .30
+                     ]),
+])
+def test_validations_that_do_not_get_better(train, read_events, name, course):
+    runner = train(
+        WATCH,
+        train_cfg=dict(by_epoch=True, max_epochs=12, val_interval=1),
+        optim_wrapper=sgd(),
+        val_evaluator=dict(type='ScriptedMetric', course=course))
+    events = read_events(runner)
+    found = history(events)
+    # After the fifth without a better one, which is four iterations each.
+    assert found == {name: [(7 * 4, 1)]}
+    line, = logged(runner)
+    assert 'AP' in line and 'since step 8' in line
+
+
+# on_nonfinite
+
+
+def ill(hook, **kwargs):
+    """Arguments of a training whose loss is NaN at step 37."""
+    return dict(
+        hook=dict(WATCH, **hook),
+        train_cfg=iterations(60),
+        optim_wrapper=adamw(),
+        custom_hooks=[dict(type='Poison', step=37, factor=float('nan'))],
+        **kwargs)
+
+
+def test_nonfinite_losses_may_be_ignored(train, read_events):
+    runner = train(**ill(dict(on_nonfinite='ignore')))
+    assert runner.iter == 60
+    assert history(read_events(runner)) == {} and not logged(runner)
+
+
+@pytest.fixture
+def stopped(runner_cfg):
+    """A function that trains until the hook ends it.
+
+    Returns the Runner and the exception.
+    """
+
+    def run(**kwargs):
+        runner = Runner(**runner_cfg(**kwargs))
+        with pytest.raises(NonfiniteTrainingError) as info:
+            runner.train()
+        return runner, str(info.value)
+
+    return run
+
+
+@pytest.mark.parametrize('strict', [True, False])
+@pytest.mark.parametrize('async_write', [True, False], ids=['async', 'sync'])
+def test_a_nonfinite_loss_may_end_the_training(stopped, read_events, strict,
+                                               async_write):
+    runner, message = stopped(**ill(
+        dict(on_nonfinite='stop', strict=strict, async_write=async_write)))
+    # It is read at 40, and known before long.
+    assert runner.iter == 40 or async_write and 40 < runner.iter < 50
+    assert message.startswith(
+        'the loss loss_kpt was NaN or infinite at step 37.')
+    assert "on_nonfinite='stop'" in message
+    assert 'No checkpoint was saved.' in message
+    # P7: everything up to there is on disk.
+    events = read_events(runner)
+    assert history(events) == {'nonfinite_loss': [(40, 1)]}
+    assert events.Scalars('train/learning_rate/lr')[-1].step == 40
+
+
+@pytest.mark.parametrize('interval, words', [
+    (3, ['The last checkpoint is ', 'epoch_9.pth.']),
+    (5, ['epoch_10.pth, was saved after that: take an older one.']),
+])
+def test_the_last_checkpoint_is_named(stopped, interval, words):
+    runner, message = stopped(**ill(
+        dict(on_nonfinite='stop', async_write=False),
+        default_hooks=dict(
+            logger=dict(type='LoggerHook', interval=1),
+            checkpoint=dict(type='CheckpointHook', interval=interval))))
+    assert runner.iter == 40
+    for word in words:
+        assert word in message
+    assert runner.work_dir in message
+
+
+def test_a_healthy_training_is_not_ended(train):
+    runner = train(
+        dict(WATCH, on_nonfinite='stop'),
+        train_cfg=iterations(60),
+        optim_wrapper=adamw())
+    assert runner.iter == 60

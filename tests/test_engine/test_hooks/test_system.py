@@ -1,0 +1,133 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import os
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MessageHub
+
+from mmpose.engine.monitors import Every, SystemMonitor, system
+
+HOOK = dict(grad_norm_interval=3)
+STEPS = [1, 3, 6, 9, 12]
+SPEED = ['iterations_per_second', 'samples_per_second', 'data_time_percent']
+USAGE = ['cpu_percent', 'resident_memory_mib']
+
+
+def readings(events):
+    """The values of each step, by quantity."""
+    return {
+        tag[len('system/'):]: {e.step: e.value
+                               for e in events.Scalars(tag)}
+        for tag in events.Tags()['scalars'] if tag.startswith('system/')
+    }
+
+
+@pytest.mark.skipif(system.psutil is None, reason='needs psutil')
+def test_the_values_are_those_of_the_iterations_since_the_last_reading(
+        train, read_events):
+    runner = train(HOOK)
+    read = readings(read_events(runner))
+    expected = SPEED + USAGE
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        expected += [q for q in read if q.startswith('gpu_memory')]
+    assert sorted(read) == sorted(expected)
+
+    hub = runner.message_hub
+    times = hub.get_scalar('train/time').data[0]
+    waits = hub.get_scalar('train/data_time').data[0]
+    assert len(times) == 12
+    for last, step in zip([0, *STEPS], STEPS):
+        seconds = np.mean(times[last:step])
+        waited = np.mean(waits[last:step])
+        assert [read[quantity][step] for quantity in SPEED] == pytest.approx(
+            [1 / seconds, 4 / seconds, 100 * waited / seconds], rel=1e-5)
+    for quantity in SPEED + USAGE:
+        assert list(read[quantity]) == STEPS
+    cores = os.cpu_count()
+    for step in STEPS:
+        assert 0 <= read['cpu_percent'][step] <= 120 * cores
+        # Python with PyTorch, in MiB.
+        assert 100 < read['resident_memory_mib'][step] < 50000
+    assert max(read['cpu_percent'].values()) > 0
+
+
+def test_without_psutil_the_rest_is_written(train, read_events, monkeypatch):
+    monkeypatch.setattr(system, 'psutil', None)
+    read = readings(read_events(train(HOOK)))
+    assert set(SPEED) <= set(read) and not set(USAGE) & set(read)
+
+
+def test_without_a_timer_the_rest_is_written(train, read_events):
+    """A config may do without IterTimerHook."""
+    runner = train(
+        HOOK,
+        default_hooks=dict(
+            timer=None,
+            checkpoint=None,
+            logger=dict(type='LoggerHook', interval=1)))
+    read = readings(read_events(runner))
+    assert not set(SPEED) & set(read)
+    if system.psutil is not None:
+        assert set(USAGE) <= set(read)
+
+
+def test_it_is_left_out_where_it_is_not_wanted(train, read_events):
+    runner = train(dict(log_system=False, **HOOK))
+    assert not readings(read_events(runner))
+
+
+class Written:
+
+    def write(self, record, guard):
+        self.values = {v.tag: v.value for v in record.values()}
+
+
+def speed(data_batch):
+    """What is written of 0.5 seconds an iteration, 0.1 of it waiting."""
+    monitor = SystemMonitor(Every(1), strict=True)
+    monitor.writer = Written()
+    hub = MessageHub(f'test_system_{time.time()}')
+    runner = SimpleNamespace(iter=0, message_hub=hub)
+    monitor.notify('before_train', runner)
+    hub.update_scalar('train/time', 0.5)
+    hub.update_scalar('train/data_time', 0.1)
+    monitor.notify('after_train_iter', runner, 0, data_batch, None)
+    return monitor.writer.values
+
+
+@pytest.mark.parametrize(
+    'inputs', [
+        torch.zeros(5, 3, 8, 8),
+        [torch.zeros(3, 8, 8)] * 5,
+    ],
+    ids=['tensor', 'list'])
+def test_samples_per_second(inputs, monkeypatch):
+    values = speed(dict(inputs=inputs))
+    assert values['system/samples_per_second'] == pytest.approx(10)
+    assert values['system/data_time_percent'] == pytest.approx(20)
+    monkeypatch.setattr(system, 'get_world_size', lambda: 4)
+    values = speed(dict(inputs=inputs))
+    assert values['system/samples_per_second'] == pytest.approx(40)
+    assert values['system/iterations_per_second'] == pytest.approx(2)
+
+
+@pytest.mark.parametrize('data_batch', [None, [1, 2], dict(images=3)])
+def test_a_batch_whose_size_is_unknown(data_batch):
+    values = speed(data_batch)
+    assert 'system/samples_per_second' not in values
+    assert values['system/iterations_per_second'] == pytest.approx(2)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_memory_of_the_gpu():
+    tensor = torch.zeros(1 << 26, device='cuda')
+    values = speed(None)
+    assert 256 <= values['system/gpu_memory_allocated_mib']
+    assert values['system/gpu_memory_allocated_mib'] <= values[
+        'system/gpu_memory_reserved_mib']
+    assert values['system/gpu_memory_allocated_mib'] <= values[
+        'system/gpu_memory_peak_mib']
+    del tensor

@@ -1,0 +1,236 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import logging
+import threading
+from types import SimpleNamespace
+
+import pytest
+from mmengine.logging import MMLogger
+from torch.utils.tensorboard import SummaryWriter
+
+from mmpose.engine.monitors import (Detector, EventWriter, FailureGuard,
+                                    Finding, HealthMonitor, Record, Scalar)
+
+both_ways = pytest.mark.parametrize(
+    'async_write', [True, False], ids=['async', 'sync'])
+
+
+def finding(what):
+    return Finding('cold', what, '3 degrees.', 'Close the window.')
+
+
+class ColdDetector(Detector):
+    """Finds what it is told by the scalar 'degrees', a multiple of 10."""
+
+    def __init__(self):
+        self.seen = []
+        self.trainings = []
+
+    def before_train(self, runner):
+        self.trainings.append(runner.iter)
+
+    def see(self, step, scalars):
+        self.seen.append((step, scalars))
+        if 'degrees' not in scalars:
+            return None
+        degrees = scalars['degrees']
+        if degrees < -100:
+            raise RuntimeError('broken on purpose')
+        return [] if degrees > 0 else [finding(f'It is {degrees:.0f}.')]
+
+
+@pytest.fixture
+def logged():
+    """The level and text of what is logged."""
+    lines = []
+    handler = logging.Handler(logging.DEBUG)
+    handler.emit = lambda r: lines.append((r.levelname, r.getMessage()))
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)
+
+
+@pytest.fixture
+def health(tmp_path):
+    """A function that lets a health monitor see scalars.
+
+    Takes pairs of a step and scalars; returns the detector and the monitor.
+    """
+
+    def run(events, async_write=True, strict=False, start=0, detectors=()):
+        detector = ColdDetector()
+        monitor = HealthMonitor([detector, *detectors], strict=strict)
+        summary_writer = SummaryWriter(str(tmp_path))
+        writer = EventWriter(summary_writer, async_write=async_write)
+        monitor.writer = writer
+        monitor.notify('before_train', SimpleNamespace(iter=start))
+        others = FailureGuard('Other', strict=True)
+        for step, scalars in events:
+            values = [Scalar(tag, value) for tag, value in scalars.items()]
+            writer.write(Record(step, lambda values=values: values), others)
+            if strict:
+                writer.flush()
+        summary_writer.close()
+        return detector, monitor
+
+    return run
+
+
+def written(events):
+    """Step and value of each tag of 'health/'."""
+    values = {}
+    for event in events:
+        for value in event.summary.value:
+            if value.tag.startswith('health/'):
+                shown = value.simple_value if value.HasField(
+                    'simple_value') else value.tensor.string_val[0].decode()
+                values.setdefault(value.tag, []).append((event.step, shown))
+    return values
+
+
+COURSE = [(1, dict(degrees=9)), (2, dict(degrees=0)), (3, dict(loss=1)),
+          (4, dict(degrees=0)), (5, dict(degrees=-10)), (6, dict(degrees=9)),
+          (7, dict(degrees=9))]
+
+
+@both_ways
+def test_a_finding_is_told_when_it_begins_changes_and_ends(
+        health, tmp_path, read_events, logged, async_write):
+    health(COURSE, async_write)
+    values = written(read_events(tmp_path))
+    assert values['health/findings'] == [(1, 0), (2, 1), (5, 1), (6, 0)]
+    assert values['health/finding/cold'] == [(2, 1), (6, 0)]
+    steps, texts = zip(*values['health/report/text_summary'])
+    assert steps == (1, 2, 5, 6)
+    assert 'Nothing is wrong' in texts[0] and 'Nothing is wrong' in texts[3]
+    assert 'It is 0.' in texts[1] and 'It is -10.' in texts[2]
+    lines = [(level, text) for level, text in logged if 'health' in text]
+    assert [level for level, _ in lines] == ['WARNING', 'WARNING', 'INFO']
+    assert lines[0][1] == ('Training health, step 2: It is 0. 3 degrees. '
+                           'Close the window.')
+    assert 'step 5: It is -10.' in lines[1][1]
+    assert lines[2][1].endswith('step 6: no more: It is -10.')
+
+
+@both_ways
+def test_a_healthy_training_is_said_to_be_so_once(health, tmp_path,
+                                                  read_events, logged,
+                                                  async_write):
+    health([(step, dict(degrees=9)) for step in range(1, 50)], async_write)
+    values = written(read_events(tmp_path))
+    assert values.pop('health/findings') == [(1, 0)]
+    assert len(values.pop('health/report/text_summary')) == 1
+    assert not values
+    assert not [text for _, text in logged if 'health' in text]
+
+
+def test_what_others_write_of_health_is_seen_and_its_own_is_not(health):
+    detector, _ = health([(1, {'degrees': -10}), (2, {'health/loss/x': 3})])
+    assert detector.seen == [(1, {'degrees': -10}), (2, {'health/loss/x': 3})]
+
+
+def test_a_validation_belongs_to_the_last_training_step(health):
+    """Where training is by epochs it is written at the epoch."""
+    detector, _ = health([(41, dict(loss=1)), (3, dict(degrees=-10))])
+    assert [step for step, _ in detector.seen] == [41, 41]
+
+
+def test_a_resumed_training_begins_where_it_was(health):
+    detector, _ = health([(3, dict(degrees=-10))], start=40)
+    assert detector.trainings == [40]
+    assert [step for step, _ in detector.seen] == [41]
+
+
+@both_ways
+def test_a_detector_that_fails_is_held_back(health, tmp_path, read_events,
+                                            warnings_logged, async_write):
+    """P2: and what others find at that moment is not half told."""
+    # Not three in a row: in between there was just nothing to say.
+    events = list(
+        enumerate((dict(degrees=d) for d in (9, -999, 9, -999, 9, -999, -10)),
+                  start=1))
+    _, monitor = health(events, async_write)
+    assert monitor.guard.failures == 3 and not monitor.guard.tripped
+    assert [
+        t for t in warnings_logged
+        if 'failed' in t and 'HealthMonitor' in t and 'RuntimeError' in t
+    ]
+    values = written(read_events(tmp_path))
+    assert values['health/finding/cold'] == [(7, 1)]
+
+
+@both_ways
+def test_a_detector_that_always_fails_is_switched_off(health, async_write):
+    """P2."""
+    events = [(step, dict(degrees=-999)) for step in range(1, 9)]
+    detector, monitor = health(events, async_write)
+    assert monitor.guard.tripped and len(detector.seen) == 3
+
+
+@both_ways
+def test_strict_raises_in_the_training_thread(health, async_write):
+    with pytest.raises(RuntimeError, match='broken on purpose'):
+        health([(1, dict(degrees=-999)), (2, dict(degrees=9))],
+               async_write,
+               strict=True)
+
+
+def test_a_failure_leaves_nothing_half_told(health, tmp_path, read_events):
+    """What the first finds is told when the second can say something too."""
+
+    class Second(ColdDetector):
+        failed = False
+
+        def see(self, step, scalars):
+            if not Second.failed:
+                Second.failed = True
+                raise RuntimeError('broken on purpose')
+
+    health([(1, dict(degrees=-10)), (2, dict(degrees=-10))],
+           detectors=[Second()])
+    values = written(read_events(tmp_path))
+    assert values['health/finding/cold'] == [(2, 1)]
+
+
+# EventWriter.observe
+
+
+@both_ways
+def test_an_observer_sees_the_scalars_of_everybody(tmp_path, read_events,
+                                                   async_write):
+    seen = []
+
+    def observe(step, scalars):
+        seen.append((step, scalars, threading.current_thread().name))
+        if 'ours' in scalars:
+            return Record(step, lambda: [Scalar('answer', scalars['ours'])])
+
+    summary_writer = SummaryWriter(str(tmp_path))
+    writer = EventWriter(summary_writer, async_write=async_write)
+    guard = FailureGuard('Observer')
+    writer.observe(observe, guard)
+    writer.write(
+        Record(3,
+               lambda: [Scalar('ours', 1), Scalar('too', 2)]), guard)
+    summary_writer.add_scalar('theirs', 4, global_step=5)
+    summary_writer.add_text('text', 'no number', global_step=6)
+    summary_writer.close()
+    assert [s[:2] for s in seen] == [(3, dict(ours=1, too=2)),
+                                     (3, dict(answer=1)), (5, dict(theirs=4))]
+    main = threading.main_thread().name
+    assert {s[2] for s in seen} == {'EventWriter' if async_write else main}
+    scalars = [(event.step, value.tag) for event in read_events(tmp_path)
+               for value in event.summary.value
+               if value.HasField('simple_value')]
+    assert scalars == [(3, 'ours'), (3, 'too'), (3, 'answer'), (5, 'theirs')]
+
+
+def test_what_an_observer_takes_is_not_the_training_thread_s_time(tmp_path):
+    """P3: the overhead counts what the training waits for."""
+    summary_writer = SummaryWriter(str(tmp_path))
+    writer = EventWriter(summary_writer)
+    guard = FailureGuard('Observer')
+    writer.observe(lambda step, scalars: None, guard)
+    writer.write(Record(3, lambda: [Scalar('ours', 1)]), guard)
+    summary_writer.close()
+    assert guard.seconds == 0
