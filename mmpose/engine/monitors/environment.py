@@ -114,7 +114,9 @@ def _values(run: Dict[str, str], arguments: Sequence[str]) -> Iterator[Text]:
     }
     lines = ['| | |', '| :-- | :-- |']
     for name, value in rows.items():
-        value = without_user(value).replace('|', '\\|')
+        value = without_user(value)
+        if name != 'command':  # In code it stands for itself.
+            value = value.replace('|', '\\|')
         lines.append(f'| {name} | {value} |')
     yield Text('run/environment', '\n'.join(lines))
 

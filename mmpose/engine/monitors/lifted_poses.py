@@ -123,7 +123,7 @@ def _light_copy(sample: PoseDataSample) -> PoseDataSample:
     """A copy with what predicting and drawing take."""
     light = PoseDataSample(
         metainfo={
-            name: copy.deepcopy(value)
+            name: value
             for name, value in sample.metainfo.items()
             if not name.endswith(('img_path', 'img_paths'))
         })

@@ -117,7 +117,7 @@ class LiftingMonitor(Monitor):
                        outputs: Optional[Sequence]) -> None:
         if batch_idx == 0:
             self._begin(runner)
-        if self._takes is None or not outputs:
+        if self._takes is None:
             return
         sums, self._sums = self._sums, None
         if sums is not None:  # Else a batch before could not be read.
@@ -140,7 +140,7 @@ class LiftingMonitor(Monitor):
         poses, self._poses = self._poses, []
         step = evaluation_step(runner)
         dataset = data_set(runner.val_dataloader)
-        if self._log_joint_errors and np.any(sums):
+        if np.any(sums):
             names = _joint_names(dataset, sums.shape[1])
             values = functools.partial(_mean_errors, names, *sums)
             self.emit(Record(step, values, kind=LAYER_SCALAR))

@@ -104,7 +104,7 @@ class UpdateMonitor(Monitor):
             self._hand_over(runner.iter + 1, done)
 
     def after_train(self, runner) -> None:
-        pass
+        self._detach.close()
 
     def _attach(self, name: str, optimizer) -> None:
 

@@ -10,9 +10,11 @@ import threading
 import cv2
 import mmcv
 import mmengine
+import numpy as np
 import pytest
 import tensorboard
 import torch
+from tensorboard.plugins.text.text_plugin import text_array_to_html
 
 import mmpose
 from mmpose.engine.monitors import environment
@@ -84,14 +86,22 @@ def test_what_a_training_runs_in(train, read_events, repository, monkeypatch):
         'deterministic': 'no',
         'git commit': commit,
         'working directory': without_user(str(folder)),
-        'command':
-        "`tools/train.py ~/configs/mine.py --api-token *** 'a\\|b'`",
+        'command': "`tools/train.py ~/configs/mine.py --api-token *** 'a|b'`",
     }
     assert {name: rows[name] for name in expected} == expected
     assert {'numpy', 'device', 'processor', 'system'} <= set(rows)
     assert os.path.expanduser('~') not in ' '.join(rows.values())
     # The training does not wait for git.
     assert asked_in == ['EventWriter']
+
+
+def test_tensorboard_shows_the_table():
+    run = dict(device='a|b')
+    text, = environment._values(run, ['c|d'])
+    html = text_array_to_html(np.array(text.text.encode(), dtype=object), True)
+    rows = re.findall(r'<tr>\s*<td>(.*?)</td>\s*<td>(.*?)</td>\s*</tr>', html)
+    assert dict(rows)['device'] == 'a|b'
+    assert dict(rows)['command'] == "<code>'c|d'</code>"
 
 
 def test_seed_and_determinism(train, read_events):

@@ -14,6 +14,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, pseudo_collate
+from mmengine.model import BaseDataPreprocessor
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from tensorboard.backend.event_processing.event_accumulator import \
@@ -23,7 +24,8 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 from mmpose.codecs import MotionBERTLabel
 from mmpose.engine.monitors import Every, LiftingMonitor, lifting
-from mmpose.engine.monitors.lifted_poses import LiftingProbe, joint_errors
+from mmpose.engine.monitors.lifted_poses import (LiftingProbe, joint_errors,
+                                                 middle_pose)
 from mmpose.evaluation.metrics import MPJPE
 from mmpose.models import PoseLifter
 from mmpose.structures import PoseDataSample
@@ -303,13 +305,17 @@ def test_the_errors_of_the_joints(run):
         assert len(set(errors)) > 1
 
 
-def test_the_probe_is_no_part_of_a_batch(run):
+def test_the_probe_is_no_part_of_a_batch(run, monkeypatch):
     """P1: it neither changes with the batch nor changes it."""
+    # One of another model need not copy.
+    monkeypatch.setattr(BaseDataPreprocessor, 'forward',
+                        lambda self, data, training: data)
     batch = next(iter(run.watched.train_dataloader))
     before = copy.deepcopy(batch)
     probe = LiftingProbe(batch, 2)
     poses = probe.predict(run.watched.model)
     assert_equal(batch, before)
+    assert not any('pred_instances' in kept for kept in probe._samples)
     for inputs, sample in zip(*batch.values()):
         inputs.zero_()
         for part in (sample.gt_instances, sample.gt_instance_labels):
@@ -393,6 +399,15 @@ class Validation:
             val_dataloader=Loader(batches, dataset or SimpleNamespace(),
                                   sampler),
             _train_loop=None)
+        self.runner.train_dataloader = self.runner.val_dataloader
+
+    def train(self, batch):
+        """Two iterations before it."""
+        runner, notify = self.runner, self.monitor.notify
+        notify('before_train', runner)
+        for runner.iter in range(2):
+            notify('before_train_iter', runner, runner.iter, batch)
+            notify('after_train_iter', runner, runner.iter, batch, {})
 
     def read(self):
         for i, outputs in enumerate(self.batches):
@@ -466,11 +481,38 @@ def test_each_joint_for_itself():
     for sample in samples:
         sample.gt_instances.lifting_target_visible[:, 2] = 0
     validation = Validation([samples[:3], samples[3:6], samples[6:]])
+    before = copy.deepcopy(samples)
     for _ in range(2):
         validation.read()
         shown = scalars(validation.values([validation.monitor.shard()]))
         assert shown == expected_errors(samples)
         assert 'keypoint_2' not in shown
+    assert_equal(samples, before)
+
+
+def test_a_validation_begins_anew():
+    """P5: nothing is left of the one before, be it whole or broken off."""
+    samples = random_samples(4)
+    validation = Validation([samples[:3], samples[3:]], max_val_images=3)
+    validation.monitor.notify('after_val_iter', validation.runner, 0, None,
+                              samples[:3])
+    validation.read()
+    values = validation.values([validation.monitor.shard()])
+    assert scalars(values) == expected_errors(samples)
+    assert len(values['val/images'].pictures) == 3
+    validation.records.clear()
+    assert not validation.values([validation.monitor.shard()])
+
+
+def test_the_error_of_a_pose_is_that_of_its_visible_joints():
+    truth = np.zeros((1, 3, 3))
+    predicted = truth + np.array((1, 2, 4))[:, None] * (0, 0, 1)
+    for visible, error in (((1, 1, 1), 7 / 3), ((1, 0, 1), 5 / 2)):
+        pose = middle_pose(lifted(truth, predicted, np.array([visible])))
+        assert pose.error == pytest.approx(error)
+    with np.errstate(all='raise'):
+        pose = middle_pose(lifted(truth, predicted, np.zeros((1, 3))))
+        assert np.isnan(pose.error)
 
 
 def test_the_ranks_are_added_up():
@@ -511,8 +553,15 @@ def test_a_batch_that_cannot_be_read_leaves_no_numbers():
     assert validation.monitor.shard() is None
     validation.batches = [samples]
     validation.read()
-    assert scalars(validation.values([validation.monitor.shard()
-                                      ])) == expected_errors(samples)
+    shown = scalars(validation.values([validation.monitor.shard()]))
+    assert shown == expected_errors(samples)
+
+
+def test_a_validation_that_cannot_begin_leaves_no_numbers(monkeypatch):
+    monkeypatch.delattr(lifting, '_own_samples')
+    validation = Validation([random_samples(1)], strict=False)
+    validation.read()
+    assert validation.monitor.shard() is None
 
 
 @pytest.mark.parametrize('side', ['errors', 'pictures'])
@@ -570,36 +619,46 @@ def test_a_data_set_without_meta_information():
     validation.read()
     values = validation.values([validation.monitor.shard()])
     assert set(scalars(values)) <= {f'keypoint_{i}' for i in range(5)}
-    picture, = values['val/images'].pictures
-    blue = (picture == lifting._COLOR).all(-1)
-    assert blue.any()
+    assert blue_pixels(values) > 100
 
 
 def test_bones_without_colors_are_all_alike():
-    dataset = SimpleNamespace(
-        metainfo=dict(
-            skeleton_links=[(0, 1), (1, 2)],
-            keypoint_id2name={i: f'joint{i}'
-                              for i in range(5)}))
-    validation = Validation([random_samples(1)], dataset)
-    validation.read()
-    values = validation.values([validation.monitor.shard()])
-    assert set(scalars(values)) <= {f'joint{i}' for i in range(5)}
-    assert len(values['val/images'].pictures) == 1
+    drawn = []
+    for links in ([], [(0, 1), (1, 2)]):
+        dataset = SimpleNamespace(metainfo=dict(skeleton_links=links))
+        validation = Validation([random_samples(1)], dataset)
+        validation.read()
+        drawn.append(blue_pixels(validation.values([])))
+    assert drawn[1] > 1.5 * drawn[0]
+
+
+def blue_pixels(values):
+    picture, = values['val/images'].pictures
+    return np.count_nonzero((picture == lifting._COLOR).all(-1))
 
 
 def test_other_models_are_left_alone():
-    validation = Validation([[PoseDataSample()]])
+    validation = Validation([[PoseDataSample()]],
+                            train_schedule=Every(1),
+                            max_train_images=2)
     validation.runner.model = nn.Linear(1, 1)
-    validation.runner.train_dataloader = validation.runner.val_dataloader
-    monitor = validation.monitor
-    monitor.schedule = Every(1)
-    monitor.notify('before_train', validation.runner)
-    monitor.notify('before_train_iter', validation.runner, 0, {})
-    validation.runner.iter = 0
-    monitor.notify('after_train_iter', validation.runner, 0, {}, {})
+    validation.train({})
     validation.read()
-    assert not validation.values([monitor.shard()])
+    assert not validation.values([validation.monitor.shard()])
+
+
+@pytest.mark.parametrize('off', [
+    dict(train_schedule=None),
+    dict(train_schedule=Every(0)),
+    dict(max_train_images=0)
+])
+def test_no_training_pictures_are_wanted(off):
+    validation = Validation([], **{
+        **dict(train_schedule=Every(1), max_train_images=2),
+        **off
+    })
+    validation.train(big_batch(1))
+    assert not validation.records
 
 
 def big_batch(size):
@@ -634,13 +693,8 @@ def test_a_sharded_model_is_not_asked(monkeypatch):
     sharded = FullyShardedDataParallel.__new__(FullyShardedDataParallel)
     nn.Module.__init__(sharded)
     validation = Validation([], train_schedule=Every(1), max_train_images=2)
-    runner, monitor = validation.runner, validation.monitor
-    runner.model.add_module('backbone', sharded)
-    runner.train_dataloader = runner.val_dataloader
-    monitor.notify('before_train', runner)
-    for runner.iter in range(2):
-        monitor.notify('before_train_iter', runner, runner.iter, big_batch(1))
-        monitor.notify('after_train_iter', runner, runner.iter, None, None)
+    validation.runner.model.add_module('backbone', sharded)
+    validation.train(big_batch(1))
     (line, level), = lines
     assert 'sharded' in line and level == logging.INFO
     assert not validation.records

@@ -23,7 +23,8 @@ from torch import nn
 
 from mmpose.engine.monitors import TrainImageMonitor, build_schedule, poses
 from mmpose.engine.monitors.pose_pictures import PANEL_HEIGHT
-from mmpose.models import PoseDataPreprocessor, PoseLifter
+from mmpose.models import (PoseDataPreprocessor, PoseLifter,
+                           TopdownPoseEstimator)
 from mmpose.registry import DATASETS, MODELS
 from mmpose.testing import get_packed_inputs
 from mmpose.utils import register_all_modules
@@ -324,8 +325,8 @@ def test_the_training_thread_only_predicts(train, monkeypatch):
 
         return call
 
-    model = hook_tests.TopdownPoseEstimator
-    monkeypatch.setattr(model, 'predict', counted('predict', model.predict))
+    monkeypatch.setattr(TopdownPoseEstimator, 'predict',
+                        counted('predict', TopdownPoseEstimator.predict))
     monkeypatch.setattr(poses, 'decode_target',
                         counted('decode', poses.decode_target))
     monkeypatch.setattr(poses, 'undisturbed',
@@ -634,6 +635,32 @@ def test_all_keypoints_that_are_trained_are_shown(painted):
     assert 'output_heatmaps' not in model.test_cfg
 
 
+def arguments_of(cfg, root):
+    """Arguments of a Runner: one iteration of an upstream config."""
+    return dict(
+        model=cfg.model,
+        train_dataloader=dict(
+            batch_size=8,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=painted_data_set(root, cfg)),
+        **iterations(1))
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_red_in_the_file_is_red(tmp_path, train):
+    register_all_modules()
+    paint_data_set(tmp_path, num_images=4)
+    for path in tmp_path.glob('*.png'):
+        cv2.imwrite(str(path), np.full((288, 320, 3), (0, 0, 255), np.uint8))
+    cfg = with_one_layer(REGRESSION)
+    shown = pictures(train(ONLY_IMAGES, **arguments_of(cfg, tmp_path)))
+    for picture in shown[1]:
+        _, plain = panels(picture, 2)
+        # The rest is outside of the image.
+        seen = np.median(plain[plain.max(-1) > 128], 0)
+        assert tuple(seen) == (255, 0, 0)
+
+
 @pytest.mark.parametrize('name', [RTMPOSE, REGRESSION])
 @pytest.mark.filterwarnings('ignore')
 def test_a_keypoint_is_drawn_on_its_pixel(name, painted, train):
@@ -642,12 +669,7 @@ def test_a_keypoint_is_drawn_on_its_pixel(name, painted, train):
     shown = pictures(
         train(
             dict(ONLY_IMAGES, kpt_thr=9, max_train_images=8),
-            model=cfg.model,
-            train_dataloader=dict(
-                batch_size=8,
-                sampler=dict(type='DefaultSampler', shuffle=False),
-                dataset=painted_data_set(painted[1], cfg)),
-            **iterations(1)))
+            **arguments_of(cfg, painted[1])))
     found = 0
     for picture in shown[1]:
         # What is predicted is below the threshold: the input as it is.
@@ -707,7 +729,7 @@ def test_a_model_that_cannot_predict_costs_one_warning(train, monkeypatch):
         calls.append(self.training)
         raise RuntimeError('broken on purpose')
 
-    monkeypatch.setattr(hook_tests.TopdownPoseEstimator, 'predict', fail)
+    monkeypatch.setattr(TopdownPoseEstimator, 'predict', fail)
     runner = train(dict(ONLY_IMAGES, strict=False), **iterations(6))
     assert runner.iter == 6 and calls == [False] * 3
     assert all(module.training for module in runner.model.modules())
@@ -743,7 +765,7 @@ def test_a_sharded_model_is_left_alone(train, monkeypatch):
     def fail(self, *args, **kwargs):
         raise AssertionError
 
-    monkeypatch.setattr(hook_tests.TopdownPoseEstimator, 'predict', fail)
+    monkeypatch.setattr(TopdownPoseEstimator, 'predict', fail)
     runner = train(ONLY_IMAGES, **iterations(2))
     assert not pictures(runner)
     line, = [
