@@ -1,8 +1,10 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+import math
 from typing import Dict, List, Optional
 
 from .health import Detector
 from .health_report import Finding
+from .runner_parts import bare_model
 
 # What LossMonitor writes.
 _LOSS = 'health/loss/'
@@ -18,6 +20,18 @@ _SPIKE_RATIO = 3
 # A training recovers from a spike within so many iterations: what stands out
 # later is another one.
 _SPIKE_LENGTH = 50
+
+# A model that has learned anything has a loss below so much of its first one,
+# after so much of the training and so many iterations.
+_NOT_FALLEN = 0.9
+_SHOULD_HAVE_FALLEN = 0.2
+_SHOULD_HAVE_FALLEN_ITERS = 300
+# The first one is that of a single batch and may have been low by chance: in
+# the second half of that time the loss has not moved by so much either, ten
+# times the standard error of a median of a hundred losses that scatter by 5 %.
+_STANDS_STILL = 0.06
+# A loss that was so many times the first one has been driven there.
+_ROSE = 2
 
 
 class NonfiniteLossDetector(Detector):
@@ -87,3 +101,56 @@ class LossSpikeDetector(Detector):
             'Look at the samples of that step for wrong annotations. If there '
             'are none, clip the gradients, so that one batch cannot undo what '
             'was learned.')
+
+
+class NotLearningDetector(Detector):
+    """``not_learning``: the loss is where it was in the beginning.
+
+    Where the training goes on from another one, by resuming or with all
+    weights loaded, it may be: nothing is said there.
+    """
+
+    def before_train(self, runner) -> None:
+        self._present: List[Finding] = []
+        init_cfg = getattr(bare_model(runner.model), 'init_cfg', None)
+        self._is_over = bool(runner.iter or runner._load_from or init_cfg)
+        self._judge_from = max(_SHOULD_HAVE_FALLEN * runner.max_iters,
+                               _SHOULD_HAVE_FALLEN_ITERS)
+        self._first: Optional[float] = None
+        self._halfway: Optional[float] = None
+        self._highest = -math.inf
+
+    def see(self, step: int, scalars: Dict[str,
+                                           float]) -> Optional[List[Finding]]:
+        median = scalars.get(_LOSS + 'median')
+        if self._is_over or median is None:
+            return None
+        if self._first is None:
+            self._first = median
+        self._highest = max(self._highest, median)
+        if self._first - median > (1 - _NOT_FALLEN) * abs(self._first):
+            # Only once: it has learned something.
+            self._is_over = True
+            self._present = []
+        elif self._halfway is None:
+            if 2 * step >= self._judge_from:
+                self._halfway = median
+        elif step >= self._judge_from and not self._present and abs(
+                median - self._halfway) < _STANDS_STILL * abs(self._halfway):
+            self._present = [self._finding(step, median)]
+        return self._present
+
+    def _finding(self, step: int, median: float) -> Finding:
+        rose = self._highest - self._first > (_ROSE - 1) * abs(self._first)
+        return Finding(
+            'not_learning', 'The model does not learn: the loss ' +
+            ('rose at first and is back' if rose else 'is') +
+            ' where it was in the beginning.',
+            f'The first loss was {self._first:.4g}, and the median of the '
+            f'losses is {median:.4g} at step {step:,}' +
+            (f', after {self._highest:.4g}.' if rose else '.'),
+            'Lower the learning rate to a tenth or a hundredth.' if rose else
+            'Look at the pictures of the training samples, whether images and '
+            'annotations fit together, and try learning rates ten times as '
+            'high and as low. A model that is well can learn a handful of '
+            'samples by heart.')

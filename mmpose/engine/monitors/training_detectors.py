@@ -4,7 +4,7 @@ from typing import List
 from .data_loader_detector import DataLoaderDetector
 from .health import Detector
 from .learning_rate_detectors import LearningRateZeroDetector
-from .loss_detectors import LossSpikeDetector
+from .loss_detectors import LossSpikeDetector, NotLearningDetector
 from .validation_detector import ValidationDetector
 
 
@@ -14,6 +14,7 @@ def training_detectors() -> List[Detector]:
     ====================== ================================================
     ``loss_spike``         The loss of an iteration is far above those around
                            it
+    ``not_learning``       The loss is where it was in the beginning
     ``learning_rate_zero`` There are steps that change nothing
     ``overfitting``        Validations get worse, the training loss better
     ``plateau``            Validations do not get better any more
@@ -25,6 +26,7 @@ def training_detectors() -> List[Detector]:
     """
     return [
         LossSpikeDetector(),
+        NotLearningDetector(),
         LearningRateZeroDetector(),
         ValidationDetector(),
         DataLoaderDetector()

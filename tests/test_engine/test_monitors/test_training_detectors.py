@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from torch import nn
 
 from mmpose.engine.monitors import NonfiniteLossDetector, training_detectors
 from mmpose.engine.monitors.data_loader_detector import DataLoaderDetector
 from mmpose.engine.monitors.learning_rate_detectors import (
     DivergenceDetector, LearningRateZeroDetector)
-from mmpose.engine.monitors.loss_detectors import LossSpikeDetector
+from mmpose.engine.monitors.loss_detectors import (LossSpikeDetector,
+                                                   NotLearningDetector)
 from mmpose.engine.monitors.validation_detector import ValidationDetector
 
 LR = 'train/learning_rate/lr'
@@ -30,6 +32,8 @@ def training(max_iters=1000, max_epochs=10, hooks=(), **kwargs):
         train_loop=loop,
         _train_loop=loop,
         hooks=list(hooks),
+        model=nn.Module(),
+        _load_from=kwargs.get('load_from'),
         train_dataloader=SimpleNamespace(
             num_workers=kwargs.get('num_workers', 0)))
 
@@ -59,7 +63,7 @@ def names(courses):
 
 def test_every_detector_is_asked_and_has_nothing_to_say_of_nothing():
     detectors = training_detectors()
-    assert len({type(d) for d in detectors}) == 4
+    assert len({type(d) for d in detectors}) == 5
     for detector in [
             *detectors,
             DivergenceDetector(),
@@ -79,6 +83,9 @@ def test_every_detector_is_asked_and_has_nothing_to_say_of_nothing():
         'health/loss/spike_ratio': 9,
         'health/loss/spike_step': 7
     })]),
+    (NotLearningDetector(), [(s, {
+        MEDIAN: 1.
+    }) for s in (1, 100, 200, 300)]),
     (DivergenceDetector(), [(s, {
         MEDIAN: 1. if s == 1 else 100.,
         'health/loss/deviation': 0.1
@@ -183,6 +190,65 @@ def test_another_spike_is_told():
     assert [
         'step 20' in courses[0][1][0].what, 'step 130' in courses[1][1][0].what
     ] == [True, True]
+
+
+# not_learning
+
+# The medians of the demo, with a learning rate that is right and with one
+# that is a thousand times too high.
+RIGHT = [4.41, 3.48, 2.83, 2.44, 2.11, 1.9, 1.7, 1.5]
+WRONG = [4.41, 43.5, 4.4, 4.3, 4.25, 4.2, 4.25, 4.22]
+
+
+def test_a_loss_that_comes_back_to_where_it_began():
+    courses = watch(NotLearningDetector(), medians(WRONG), training(1000))
+    assert names(courses) == [(300, ['not_learning'])]
+    finding = courses[0][1][0]
+    assert 'rose at first and is back' in finding.what
+    assert 'was 4.41' in finding.evidence and '4.3 at' in finding.evidence
+    assert 'after 43.5' in finding.evidence
+    assert 'Lower the learning rate' in finding.advice
+
+
+def test_a_loss_that_never_moves():
+    courses = watch(NotLearningDetector(), medians([2.] * 9), training(1000))
+    assert names(courses) == [(300, ['not_learning'])]
+    finding = courses[0][1][0]
+    assert 'the loss is where it was' in finding.what
+    assert 'after' not in finding.evidence
+
+
+def test_a_long_training_has_longer_to_begin():
+    courses = watch(NotLearningDetector(), medians([2.] * 9), training(3000))
+    assert names(courses) == [(600, ['not_learning'])]
+
+
+def test_it_ends_when_the_loss_falls_and_does_not_come_again():
+    values = [2.] * 6 + [1.7] + [2.] * 6
+    courses = watch(NotLearningDetector(), medians(values), training(1000))
+    assert names(courses) == [(300, ['not_learning']), (600, [])]
+
+
+@pytest.mark.parametrize('name, values', [
+    ('a healthy training', RIGHT),
+    ('a first batch with a low loss', [1.5, *RIGHT[1:]]),
+    ('a likelihood', [-1., -3., -5., -6., -6., -6.]),
+])
+def test_a_loss_that_falls(name, values):
+    assert not watch(NotLearningDetector(), medians(values), training(1000))
+
+
+@pytest.mark.parametrize(
+    'runner', [training(1000, start=1),
+               training(1000, load_from='it.pth')])
+def test_a_training_that_goes_on_need_not_fall(runner):
+    assert not watch(NotLearningDetector(), medians([2.] * 9), runner)
+
+
+def test_a_model_that_is_loaded_need_not_fall():
+    runner = training(1000)
+    runner.model.init_cfg = dict(type='Pretrained', checkpoint='it.pth')
+    assert not watch(NotLearningDetector(), medians([2.] * 9), runner)
 
 
 # learning_rate_too_high
