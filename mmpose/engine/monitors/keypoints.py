@@ -1,11 +1,9 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import heapq
-import sys
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence
 
 import numpy as np
-from mmengine.dataset import DefaultSampler
 
 from mmpose.models.pose_estimators import BottomupPoseEstimator, PoseLifter
 from .base import Monitor
@@ -16,7 +14,8 @@ from .keypoint_tally import KeypointTally, usable_sigmas
 from .pose_samples import PoseSample, PoseSampleReader, match
 from .record import Image, Record, Scalar
 from .runner_parts import (bare_model, data_set, evaluation_step,
-                           is_iter_based, val_annotations)
+                           is_iter_based, keypoint_names, own_samples,
+                           val_annotations)
 from .sample_pictures import ImageLoader, SamplePictures
 
 # With more keypoints the scalars are by body part.
@@ -75,7 +74,7 @@ class KeypointMonitor(Monitor):
         self._whole = False
         if batch_idx == 0:
             self._begin(runner)
-        own = _own_samples(runner.val_dataloader) - self._seen
+        own = own_samples(runner.val_dataloader) - self._seen
         if not self._off and outputs and own > 0:
             self._read(outputs[:own])
         self._whole = True
@@ -159,7 +158,7 @@ class KeypointMonitor(Monitor):
             ])
 
     def _accuracy(self, tally: KeypointTally) -> Iterable[Scalar]:
-        names = self._names(len(tally.counts))
+        names = keypoint_names(self._meta, len(tally.counts))
         groups = {name: [i] for i, name in enumerate(names)}
         if len(names) > _MAX_SCALARS:
             groups = keypoint_parts(names, self._meta.get('dataset_name'))
@@ -171,7 +170,7 @@ class KeypointMonitor(Monitor):
 
     def _figure(self, tally: KeypointTally, when: str) -> Iterable[Image]:
         pose, drawn = tally.canonical_pose() or (None, None)
-        names = self._names(len(tally.counts))
+        names = keypoint_names(self._meta, len(tally.counts))
         figure = draw_keypoint_figure(names,
                                       tally.measures()['PCK@0.2'],
                                       tally.counts, pose, drawn,
@@ -198,13 +197,8 @@ class KeypointMonitor(Monitor):
         sample, person = hard.sample, hard.person
         errors = np.linalg.norm(sample.truth[person] - hard.predicted, axis=-1)
         errors = np.where(sample.visible[person], errors, -1)
-        return f'worst {self._names(len(errors))[np.argmax(errors)]}'
-
-    def _names(self, num_keypoints: int) -> List[str]:
-        names = self._meta.get('keypoint_id2name', {})
-        if len(names) != num_keypoints:
-            return [f'keypoint_{i}' for i in range(num_keypoints)]
-        return [str(names[i]) for i in range(num_keypoints)]
+        names = keypoint_names(self._meta, len(errors))
+        return f'worst {names[np.argmax(errors)]}'
 
 
 class _HardSample(NamedTuple):
@@ -245,14 +239,3 @@ def _lowest(scores: np.ndarray, count: int) -> np.ndarray:
         return known[:count]
     limit = np.partition(scores[known], count - 1)[count - 1]
     return known[scores[known] <= limit]
-
-
-def _own_samples(loader) -> int:
-    """How many samples of this rank no other has.
-
-    A sampler that makes the shares equal repeats samples at the end.
-    """
-    sampler = loader.sampler
-    if not isinstance(sampler, DefaultSampler):
-        return sys.maxsize
-    return len(range(sampler.rank, len(loader.dataset), sampler.world_size))

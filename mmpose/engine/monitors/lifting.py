@@ -1,12 +1,10 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import logging
-import sys
 from collections import Counter
 from typing import Dict, Iterator, List, Optional, Sequence, Union
 
 import numpy as np
-from mmengine.dataset import DefaultSampler
 from mmengine.logging import print_log
 
 from mmpose.models.pose_estimators import PoseLifter
@@ -14,7 +12,8 @@ from .base import Monitor
 from .dropping_queue import IMAGE, LAYER_SCALAR
 from .lifted_poses import LiftedPose, LiftingProbe, joint_errors, middle_pose
 from .record import Image, Record, Scalar, Value
-from .runner_parts import bare_model, data_set, evaluation_step, is_sharded
+from .runner_parts import (bare_model, data_set, evaluation_step, is_sharded,
+                           keypoint_names, own_samples)
 from .schedule import Schedule
 from .skeletons_3d import draw_skeletons, skeleton_mesh
 
@@ -141,7 +140,8 @@ class LiftingMonitor(Monitor):
         step = evaluation_step(runner)
         dataset = data_set(runner.val_dataloader)
         if np.any(sums):
-            names = _joint_names(dataset, sums.shape[1])
+            names = keypoint_names(
+                getattr(dataset, 'metainfo', {}), sums.shape[1])
             values = functools.partial(_mean_errors, names, *sums)
             self.emit(Record(step, values, kind=LAYER_SCALAR))
         if poses:
@@ -163,7 +163,7 @@ class LiftingMonitor(Monitor):
             self._takes = Counter(due[i * len(due) // count]
                                   for i in range(count) if due)
             self._own_samples = (
-                _own_samples(loader) if self._log_joint_errors else 0)
+                own_samples(loader) if self._log_joint_errors else 0)
         self._sums = 0
 
 
@@ -209,26 +209,8 @@ def _lifts(runner) -> bool:
     return isinstance(bare_model(runner.model), PoseLifter)
 
 
-def _joint_names(dataset, num_joints: int) -> List[str]:
-    names = getattr(dataset, 'metainfo', {}).get('keypoint_id2name', {})
-    if len(names) != num_joints:
-        return [f'keypoint_{i}' for i in range(num_joints)]
-    return [str(names[i]) for i in range(num_joints)]
-
-
 def _mean_errors(names: List[str], sums: np.ndarray,
                  counts: np.ndarray) -> Iterator[Value]:
     for name, error, count in zip(names, sums, counts):
         if count:
             yield Scalar(f'keypoints/MPJPE/{name}', error / count)
-
-
-def _own_samples(loader) -> int:
-    """How many samples of this rank no other has.
-
-    A sampler that makes the shares equal repeats samples at the end.
-    """
-    sampler = loader.sampler
-    if not isinstance(sampler, DefaultSampler):
-        return sys.maxsize
-    return len(range(sampler.rank, len(loader.dataset), sampler.world_size))

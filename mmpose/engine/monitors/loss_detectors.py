@@ -128,17 +128,21 @@ class NotLearningDetector(Detector):
         if self._first is None:
             self._first = median
         self._highest = max(self._highest, median)
+        # Until then it is the median of few losses, or of a warm-up.
+        if 2 * step >= self._judge_from:
+            self._judge(step, median)
+        return self._present
+
+    def _judge(self, step: int, median: float) -> None:
         if self._first - median > (1 - _NOT_FALLEN) * abs(self._first):
-            # Only once: it has learned something.
+            # Once and for all: it has learned something.
             self._is_over = True
             self._present = []
         elif self._halfway is None:
-            if 2 * step >= self._judge_from:
-                self._halfway = median
+            self._halfway = median
         elif step >= self._judge_from and not self._present and abs(
                 median - self._halfway) < _STANDS_STILL * abs(self._halfway):
             self._present = [self._finding(step, median)]
-        return self._present
 
     def _finding(self, step: int, median: float) -> Finding:
         rose = self._highest - self._first > (_ROSE - 1) * abs(self._first)

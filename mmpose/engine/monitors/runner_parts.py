@@ -1,9 +1,11 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import glob
 import os.path as osp
-from typing import Iterator, Optional, Tuple
+import sys
+from typing import Iterator, List, Optional, Tuple
 
 import torch
+from mmengine.dataset import DefaultSampler
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
@@ -71,6 +73,39 @@ def data_set(loader):
     while not hasattr(dataset, 'metainfo') and hasattr(dataset, 'dataset'):
         dataset = dataset.dataset
     return dataset
+
+
+def keypoint_names(metainfo: dict, num_keypoints: int) -> List[str]:
+    """What a data set calls its keypoints.
+
+    Args:
+        metainfo (dict): The data set's.
+        num_keypoints (int): How many there are.
+
+    Returns:
+        list[str]: ``keypoint_<i>`` where it has no names, or not so many.
+    """
+    names = metainfo.get('keypoint_id2name', {})
+    if len(names) != num_keypoints:
+        return [f'keypoint_{i}' for i in range(num_keypoints)]
+    return [str(names[i]) for i in range(num_keypoints)]
+
+
+def own_samples(loader) -> int:
+    """How many samples of this rank no other has.
+
+    A sampler that makes the shares equal repeats samples at the end.
+
+    Args:
+        loader (DataLoader): ``runner.val_dataloader``.
+
+    Returns:
+        int: ``sys.maxsize`` where the sampler is none of MMEngine's.
+    """
+    sampler = loader.sampler
+    if not isinstance(sampler, DefaultSampler):
+        return sys.maxsize
+    return len(range(sampler.rank, len(loader.dataset), sampler.world_size))
 
 
 def val_annotations(runner):

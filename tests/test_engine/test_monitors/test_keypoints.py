@@ -22,10 +22,10 @@ from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.engine.hooks import EnhancedTensorBoardHook
 from mmpose.engine.monitors import ImageLoader, KeypointMonitor
 from mmpose.engine.monitors.keypoint_parts import keypoint_parts
-from mmpose.engine.monitors.keypoints import (_hardest, _HardSample,
-                                              _own_samples)
+from mmpose.engine.monitors.keypoints import _hardest, _HardSample
 from mmpose.engine.monitors.layout import scalar_layout
 from mmpose.engine.monitors.pose_samples import PoseSample, PoseSampleReader
+from mmpose.engine.monitors.runner_parts import own_samples
 from mmpose.engine.monitors.sample_pictures import SamplePictures
 from mmpose.engine.monitors.summaries import to_summary
 from mmpose.evaluation.functional import keypoint_pck_accuracy
@@ -715,11 +715,10 @@ def test_a_sampler_that_repeats_samples():
             sampler = DefaultSampler(dataset, shuffle=False)
             sampler.rank, sampler.world_size = rank, world_size
             counts.append(
-                _own_samples(
-                    SimpleNamespace(sampler=sampler, dataset=dataset)))
+                own_samples(SimpleNamespace(sampler=sampler, dataset=dataset)))
         assert sum(counts) == 7 and max(counts) - min(counts) <= 1
     other = SimpleNamespace(sampler=iter(()), dataset=dataset)
-    assert _own_samples(other) >= 1e9
+    assert own_samples(other) >= 1e9
 
 
 def test_bboxes_are_what_the_tests_take_them_for(ann_file):

@@ -558,7 +558,7 @@ def test_a_batch_that_cannot_be_read_leaves_no_numbers():
 
 
 def test_a_validation_that_cannot_begin_leaves_no_numbers(monkeypatch):
-    monkeypatch.delattr(lifting, '_own_samples')
+    monkeypatch.delattr(lifting, 'own_samples')
     validation = Validation([random_samples(1)], strict=False)
     validation.read()
     assert validation.monitor.shard() is None

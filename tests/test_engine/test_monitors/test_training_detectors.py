@@ -210,8 +210,16 @@ def test_a_loss_that_comes_back_to_where_it_began():
     assert 'Lower the learning rate' in finding.advice
 
 
-def test_a_loss_that_never_moves():
-    courses = watch(NotLearningDetector(), medians([2.] * 9), training(1000))
+@pytest.mark.parametrize(
+    'values',
+    [
+        [2.] * 9,
+        [-2.] * 9,
+        # Of a single batch, and of a few.
+        [2., 1., 2., 2., 2.],
+    ])
+def test_a_loss_that_never_moves(values):
+    courses = watch(NotLearningDetector(), medians(values), training(1000))
     assert names(courses) == [(300, ['not_learning'])]
     finding = courses[0][1][0]
     assert 'the loss is where it was' in finding.what
