@@ -7,6 +7,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from stepping import Net, ScalingWrapper, Training, every, no_waiting, of
 
 from mmpose.engine.monitors import ClippingMonitor, LossScaleMonitor
+from mmpose.engine.monitors import clipping as clipping_module
 
 CLIP = 'health/clipping/'
 AMP = 'health/amp/'
@@ -93,6 +94,18 @@ def test_every_update_since_the_last_reading_counts():
                 8: 1 / 4,
                 12: 1
             }
+
+
+def test_clipping_by_value_is_looked_at_where_it_is_logged(monkeypatch):
+    read, named_norms = [], clipping_module.named_norms
+    monkeypatch.setattr(clipping_module, 'named_norms',
+                        lambda named: read.append(1) or named_norms(named))
+    training = clipping(4, clip_grad=dict(type='value', clip_value=1e-3))
+    readings = training.read(9)
+    assert list(readings) == [1, 4, 8]
+    assert all(r[f'{CLIP}share'] == 1 for r in readings.values())
+    # Before and after.
+    assert len(read) == 6
 
 
 def test_an_update_that_is_not_finite_was_not_clipped():
@@ -223,6 +236,24 @@ def test_the_loss_scale_and_the_updates_that_are_skipped(fused):
     training.end()
     assert 'step' not in vars(training.wrapper.loss_scaler)
     assert 'step' not in vars(training.wrapper.optimizer)
+
+
+def test_two_optimizers_may_share_a_scaler():
+    training = Training(
+        LossScaleMonitor(every(), strict=True),
+        wrapper=ScalingWrapper,
+        overflows=[False] * 4)
+    wrapper = training.wrapper
+    other = OptimWrapper(torch.optim.SGD([torch.zeros(1)], lr=0.1))
+    other.loss_scaler = wrapper.loss_scaler
+    training.end()
+    training.runner.optim_wrapper = OptimWrapperDict(one=wrapper, other=other)
+    training.notify('before_train')
+    assert of(AMP, training.read(), 1) == {
+        'one/loss_scale': 1024,
+        'one/updates': 1,
+        'one/skipped': 0
+    }
 
 
 @pytest.mark.parametrize('fused', [False, True])

@@ -224,7 +224,16 @@ def test_gradients_alone_are_enough_and_so_are_weights():
     events = series([bad[1:]])
     assert watch(NonfiniteDetector(), events) == [(100, 'nonfinite_update')]
     bad = nonfinite(change={'layer3.conv.weight': 0.4}, loss=True)
-    assert watch(NonfiniteDetector(), series([bad[1:]])) == []
+    assert watch(NonfiniteDetector(), series([bad[1:], bad[1:]])) == []
+
+
+def test_where_it_began_is_not_where_it_has_come_to():
+    events = series([
+        nonfinite(weight={'layer3.conv.weight': 0.02}),
+        nonfinite(weight={'layer1.conv.weight': 0.2})
+    ])
+    finding, = last(NonfiniteDetector(), events)
+    assert 'layer3.conv.weight' in finding.what
 
 
 # Gradients
@@ -236,17 +245,19 @@ def vanishing(norms, **kwargs):
 
 
 @pytest.mark.parametrize('norm', [0., 1e-7])
-def test_a_group_that_hardly_any_gradient_arrives_at(norm):
-    norms = [dict(EVERY, head=30.)] * 11 + [
-        {
-            **EVERY, 'backbone/stem': norm,
-            'backbone/layer1': 3 * norm
-        },
-    ] * 4
-    assert vanishing(norms) == [(1400, 'vanishing_gradient/backbone/layer1')]
-    assert vanishing(norms + norms[:1]) == [
-        (1400, 'vanishing_gradient/backbone/layer1'), (1600, )
-    ]
+@pytest.mark.parametrize('interval', [10, 100])
+def test_a_group_that_hardly_any_gradient_arrives_at(norm, interval):
+    """As soon as there is a past to compare with, and for as long."""
+    start = [dict(EVERY, head=30.)] * 11
+    vanished = {**EVERY, 'backbone/stem': norm, 'backbone/layer1': 3 * norm}
+    norms = start + [vanished] * 60
+    name = 'vanishing_gradient/backbone/layer1'
+    begins = 14 * interval
+    assert vanishing(
+        norms, interval=interval, first=interval) == [(begins, name)]
+    assert vanishing(
+        norms + start[:1], interval=interval,
+        first=interval) == [(begins, name), (72 * interval, )]
     finding, = last(VanishingGradientDetector(),
                     series([gradients(n) for n in norms]))
     assert 'at backbone.layer1.' in finding.what
@@ -347,6 +358,10 @@ def test_updates_that_are_too_large():
     most = update(dict(EVERY_RATIO, **dict.fromkeys(GROUPS[:3], 0.2)))
     assert watch(LargeUpdateDetector(),
                  series([most] * 4)) == [(300, 'update_ratio')]
+    # When it comes to that, they still are.
+    nan = update(dict.fromkeys(GROUPS, NAN), model=NAN)
+    assert watch(LargeUpdateDetector(),
+                 series([large] * 3 + [nan] * 5)) == [(300, 'update_ratio')]
     infinite = update({}, model=INF)
     assert watch(LargeUpdateDetector(),
                  series([infinite] * 4)) == [(300, 'update_ratio')]

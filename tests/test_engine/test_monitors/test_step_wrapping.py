@@ -73,6 +73,18 @@ def test_who_wraps_it_later_keeps_what_it_wraps():
     assert [call[0] for call in owner.calls] == ['later', 'step']
 
 
+def test_a_method_that_looks_like_a_wrapped_one_is_another():
+    """``functools.wraps`` copies attributes."""
+    owner, other = Owner(), Owner()
+    watch(owner, 'a')
+    other.step = functools.wraps(owner.step)(lambda: 'other')
+    stop = watch(other, 'b')
+    assert other.step() == 'other'
+    assert [call[0] for call in other.calls] == ['before b', 'after b']
+    stop()
+    assert owner.step() == 'result' and len(owner.calls) == 3
+
+
 def test_a_failure_ends_in_the_guard():
     """P2: three are enough, and the method runs all the same."""
     owner, guard = Owner(), FailureGuard('Watcher')

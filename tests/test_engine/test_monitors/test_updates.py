@@ -92,12 +92,16 @@ def test_only_at_steps_that_are_logged_and_nothing_stays(monkeypatch):
 
     monkeypatch.setattr(torch, '_foreach_sub_', remember)
     training = updates(interval=4)
+
+    def zero_grad():
+        assert not any(ref() is not None for ref in copies)
+        training.wrapper.optimizer.zero_grad()
+
+    training.wrapper.zero_grad = zero_grad
     readings = training.read(9)
     assert list(readings) == [1, 4, 8]
     # Before and after.
-    assert len(read) == 6
-    assert len(copies) == 3 * 7 and not any(ref() is not None
-                                            for ref in copies)
+    assert len(read) == 6 and len(copies) == 3 * 7
     training.end()
     assert 'step' not in vars(training.wrapper.optimizer)
 
@@ -260,6 +264,17 @@ def test_a_module_that_no_optimizer_has_is_named():
     assert training.read()[11] == {'health/unused_parameters': 0}
 
 
+def test_what_is_neither_used_nor_in_an_optimizer_is_not_used():
+    training = unused(model=WithBranches())
+    cut = {id(p) for p in training.model.cut.parameters()}
+    group, = training.wrapper.param_groups
+    group['params'] = [p for p in group['params'] if id(p) not in cut]
+    assert training.read(10)[10] == {
+        'health/unused_parameters': 4,
+        'health/no_gradient/cut': 4
+    }
+
+
 def test_all_used_is_zero_and_looked_at_no_more():
     training = unused()
     assert training.read(10) == {10: {'health/unused_parameters': 0}}
@@ -297,7 +312,6 @@ def test_channels_that_were_alive_and_are_not():
         nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 8), nn.BatchNorm1d(8),
         nn.BatchNorm1d(8).requires_grad_(False))
     nn.init.zeros_(model[3].weight)
-    nn.init.zeros_(model[4].weight)
     training = Training(
         BatchNormMonitor(every(), strict=True),
         model=model,
