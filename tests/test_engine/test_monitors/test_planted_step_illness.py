@@ -78,6 +78,36 @@ def test_a_healthy_training_has_no_findings(findings, optim_wrapper):
             by_epoch=False)) == ({}, [])
 
 
+def test_the_tags(train, read_events):
+    """Without health, there is none of them."""
+    optim_wrapper = dict(
+        type=ScalingWrapper.__name__, overflows=[False] * 12, optimizer=SGD)
+    expected = {
+        'health/updates', 'health/update_ratio', 'health/dead_channels',
+        'health/unused_parameters', 'health/amp/loss_scale',
+        'health/amp/updates', 'health/amp/skipped'
+    }
+    clipping = {
+        f'health/clipping/{name}'
+        for name in ('norm_before', 'norm_after', 'share', 'threshold',
+                     'learning_rate_factor')
+    }
+    for hook, optim_wrapper, tags in [
+        (WATCH, optim_wrapper, expected),
+        (WATCH, dict(optimizer=SGD, clip_grad=dict(max_norm=1.)), clipping),
+        (dict(WATCH, log_health=False), optim_wrapper, set())
+    ]:
+        runner = train(hook, optim_wrapper=copy.deepcopy(optim_wrapper))
+        found = {
+            value.tag
+            for event in read_events(f'{runner.log_dir}/vis_data')
+            for value in event.summary.value if value.tag.startswith('health/')
+        }
+        assert tags <= found and bool(tags) == bool(found)
+        groups = {t for t in found if t.startswith('health/update_ratio/')}
+        assert len(groups) == 20 * bool(tags)
+
+
 @MODELS.register_module(force=True)
 class CutOffPoseEstimator(TopdownPoseEstimator):
     """Has a branch that the loss does not depend on."""

@@ -229,8 +229,8 @@ def test_gradients_alone_are_enough_and_so_are_weights():
 
 def test_where_it_began_is_not_where_it_has_come_to():
     events = series([
-        nonfinite(weight={'layer3.conv.weight': 0.02}),
-        nonfinite(weight={'layer1.conv.weight': 0.2})
+        nonfinite(ALL, {'layer3.conv.weight': 0.02}),
+        nonfinite(ALL, {'layer1.conv.weight': 0.2})
     ])
     finding, = last(NonfiniteDetector(), events)
     assert 'layer3.conv.weight' in finding.what
