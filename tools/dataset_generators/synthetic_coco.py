@@ -126,7 +126,7 @@ def draw_sample(rng, image_size):
         ]
         if all(_is_recognizable(person) for person in people):
             break
-    background = _draw_background(rng, image_size)
+    background = draw_background(rng, image_size)
     for figure in figures:
         _draw_shadow(background, figure)
     return _develop(rng, canvas.over(background)), people
@@ -531,7 +531,7 @@ def _sample_light(rng):
     return light / np.linalg.norm(light)
 
 
-def _draw_background(rng, image_size):
+def draw_background(rng, image_size):
     """Draw a place without people, float (H, W, 3)."""
     width, height = image_size
     image = np.zeros((height, width, 3), np.float32)
