@@ -16,13 +16,16 @@ CANDIDATES := $(if $(PYTHON),'$(PYTHON)',$(PYTHONS))
 SUITABLE := import sys; sys.exit(not (3, 8) <= sys.version_info[:2] <= (3, 12))
 COMPLETE := import venv, ensurepip; $(SUITABLE)
 
-.PHONY: help demo data test tensorboard setup clean
+.PHONY: help demo data test test-latest verify-configs tensorboard setup \
+	setup-latest clean
 
 help:
 	@echo 'make demo         set up, draw a data set, train on it'
 	@echo 'make tensorboard  show the runs in $(dir $(WORK_DIR)) on localhost'
 	@echo 'make test         set up, run the tests and the linters'
-	@echo 'make clean        remove .venv, $(DATA) and $(WORK_DIR)'
+	@echo 'make test-latest  test the hook on a recent PyTorch, in .venv-latest'
+	@echo 'make verify-configs  try the hook on a config of each family in MMPose'
+	@echo 'make clean        remove .venv*, $(DATA) and $(WORK_DIR)'
 	@echo
 	@echo 'The first three make .venv when it is not there or out of date.'
 	@echo 'PYTHON=python3.10 chooses the interpreter for it (3.8 to 3.12).'
@@ -38,17 +41,29 @@ data: setup
 test: setup
 	.venv/bin/python -m pytest
 
+# mmengine's checkpoints hold more than weights, which torch.load has refused
+# since 2.6 if it is not told to trust them.
+test-latest: setup-latest
+	TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 .venv-latest/bin/python -m pytest \
+		tests/test_engine
+
+# Some configs augment with albumentations.
+verify-configs: setup
+	.venv/bin/python -m pip install -r requirements/verify.txt -c \
+		requirements/build.txt -c requirements/runtime.txt
+	.venv/bin/python tools/verify_configs.py
+
 tensorboard: setup
 	.venv/bin/python -m tensorboard.main --logdir $(dir $(WORK_DIR))
 
 # Some names are there and do not run, such as pyenv's, and some Pythons come
 # without venv: the first that has everything is taken. If there is none, one
 # without venv is, so that setup_env.py can say what to install.
-setup:
+setup setup-latest:
 	@for check in '$(COMPLETE)' '$(SUITABLE)'; do \
 		for python in $(CANDIDATES); do \
 			if "$$python" -c "$$check" 2>/dev/null; then \
-				exec "$$python" tools/setup_env.py; \
+				exec "$$python" tools/setup_env.py $(subst setup,,$(subst setup-,--,$@)); \
 			fi; \
 		done; \
 	done; \
@@ -57,4 +72,4 @@ setup:
 	exit 1
 
 clean:
-	rm -rf .venv $(DATA) $(WORK_DIR)
+	rm -rf .venv .venv-latest $(DATA) $(WORK_DIR)

@@ -7,6 +7,8 @@ on. When nothing has changed since it last finished, it does nothing.
 
 What is missing on the machine is found out first and said in one line; only
 then the long downloads begin. Versions are read from ``requirements/``.
+
+With ``--latest`` it is ``.venv-latest``, with a recent PyTorch.
 """
 import functools
 import hashlib
@@ -27,9 +29,11 @@ from urllib.parse import unquote, urljoin
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / 'requirements'
+LATEST = '--latest' in sys.argv[1:]
 # docs.txt is installed by who builds the documentation.
-INSTALLED = ('build.txt', 'runtime.txt', 'tests.txt', 'mminstall.txt')
-VENV = ROOT / '.venv'
+INSTALLED = ('build.txt', 'torch-latest.txt' if LATEST else 'torch.txt',
+             'runtime.txt', 'tests.txt', 'mminstall.txt')
+VENV = ROOT / ('.venv-latest' if LATEST else '.venv')
 PYTHON = VENV / 'bin' / 'python'
 # The stamp also tells an environment made here from one made by hand.
 STAMP = VENV / 'setup_stamp'
@@ -79,7 +83,7 @@ def set_up():
     if not finished:
         check_imports()
         STAMP.write_text(stamp)
-        step('.venv is ready')
+        step(f'{VENV.name} is ready')
 
 
 def step(text):
@@ -251,21 +255,21 @@ def missing_build_tools():
 
 def install():
     """Install everything into ``.venv``; what is there already is kept."""
-    step(f'Making .venv with Python {platform.python_version()}')
+    step(f'Making {VENV.name} with Python {platform.python_version()}')
     make_venv()
     shutil.rmtree(str(TEMP), ignore_errors=True)
     TEMP.mkdir()
-    build, runtime, tests, openmmlab = [
+    build, torch, runtime, tests, openmmlab = [
         REQUIREMENTS / name for name in INSTALLED
     ]
     step('Installing pip, setuptools and wheel')
     pip('install', '-c', build, 'pip', 'setuptools', 'wheel')
     step('Installing torch and the tools to build with')
-    pip('install', '-r', build, '-c', runtime)
+    pip('install', '-r', build, '-r', torch, '-c', runtime)
     step('Installing what MMPose and the tests need')
     # In isolation, the build of xtcocotools does not find numpy.
-    pip('install', '--no-build-isolation', '-c', build, '-r', runtime, '-r',
-        tests)
+    pip('install', '--no-build-isolation', '-c', build, '-c', torch, '-r',
+        runtime, '-r', tests)
     step('Installing mmcv')
     # Forced, because one for another torch has the same version.
     pip('install', '--no-deps', '--force-reinstall',
@@ -568,7 +572,7 @@ def expected_torch():
     Returns:
         Torch: The one that is there now, if it has the right version.
     """
-    version = read_pin('torch', 'build.txt')
+    version = read_pin('torch', INSTALLED[1])
     torch = installed_torch()
     if torch and torch.version.split('+')[0] == version:
         return torch
@@ -596,7 +600,8 @@ def torch_has_cuda():
     """Whether PyPI's torch brings CUDA along on this machine.
 
     Returns:
-        bool: Only for Linux on x86; torch 2.1 to 2.4 bring CUDA 12.1.
+        bool: Only for Linux on x86; torch 2.1 to 2.4 bring CUDA 12.1, later
+        ones, for which there are no wheels of mmcv, a later one.
     """
     return sys.platform == 'linux' and platform.machine() == 'x86_64'
 

@@ -68,6 +68,8 @@ def error_of_main():
 def test_every_package_has_one_version(python):
     versions = {}
     for file in REQUIREMENTS:
+        if file.name == 'torch-latest.txt':
+            continue  # It is there instead of torch.txt.
         text = file.read_text()
         pins = setup_env.parse_pins(text, python)
         named = re.findall(r'^([\w.-]+)', text, re.M)
@@ -426,8 +428,24 @@ def download(*args):
     Path(args[-2], 'mmcv-2.1.0-a.whl').write_text(args[-1])
 
 
+def test_latest_has_an_environment_of_its_own():
+    code = ('import sys; sys.path.insert(0, "tools"); import setup_env; '
+            'print(setup_env.VENV.name, setup_env.INSTALLED[1], '
+            'setup_env.expected_torch().version.split("+")[0])')
+    command = [sys.executable, '-c', code]
+    default, latest = [
+        subprocess.check_output([*command, *options],
+                                universal_newlines=True,
+                                cwd=str(ROOT)).split()
+        for options in ([], ['--latest'])
+    ]
+    assert default[:2] == ['.venv', 'torch.txt']
+    assert latest[:2] == ['.venv-latest', 'torch-latest.txt']
+    assert int(default[2].split('.')[1]) < 4 <= int(latest[2].split('.')[1])
+
+
 def test_torch_that_is_installed_counts(machine):
-    pin = setup_env.read_pin('torch', 'build.txt')
+    pin = setup_env.read_pin('torch', 'torch.txt')
     assert setup_env.expected_torch().version.startswith(pin)
     write_script(setup_env.PYTHON, f'echo {pin}+cpu')
     assert setup_env.expected_torch() == Torch(f'{pin}+cpu', '')
