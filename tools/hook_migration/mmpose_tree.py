@@ -1,0 +1,128 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""Where MMPose is, and where in it the parts of the patch belong."""
+import importlib.util
+import os
+import re
+import sys
+from pathlib import Path
+
+from .exports import MODULE
+
+HOOKS = Path('engine', 'hooks')
+HOOK_FILE = HOOKS / f'{MODULE}.py'
+EXPORTS_FILE = HOOKS / '__init__.py'
+MONITORS = Path('engine', 'monitors')
+# Folders of configs, in each folder in which MMPose keeps its own.
+CONFIGS = (Path('_base_',
+                'enhanced_tensorboard'), Path('enhanced_tensorboard'))
+
+
+class NoMMPoseError(Exception):
+    """There is no MMPose that the hook could be brought into."""
+
+
+def find_package(target=None):
+    """Find the MMPose to work on.
+
+    Args:
+        target (Path, optional): The folder of the package or the one it is
+            in. Defaults to None: the MMPose that this Python imports.
+
+    Returns:
+        Path: The folder of the package, absolute.
+
+    Raises:
+        NoMMPoseError: There is none, or it is MMPose 0.x.
+    """
+    if target is None:
+        spec = importlib.util.find_spec('mmpose')
+        # A folder called mmpose without __init__.py, such as that of this
+        # checkout, is found as a package without an origin.
+        if spec is None or spec.origin is None:
+            raise NoMMPoseError(f'{sys.executable} has no MMPose installed')
+        target = Path(spec.origin).parent
+    for package in (target, target / 'mmpose'):
+        if (package / EXPORTS_FILE).is_file():
+            return Path(os.path.abspath(str(package)))
+        version = mmpose_version(package)
+        if version.startswith('0.'):
+            raise NoMMPoseError(
+                f'the MMPose in {package} is {version}: the hook needs MMPose '
+                '1.2 or newer, which runs on MMEngine')
+    raise NoMMPoseError(f'there is no MMPose in {target}')
+
+
+def mmpose_version(package):
+    """The version of an MMPose.
+
+    Args:
+        package (Path): The folder of the package.
+
+    Returns:
+        str: For example '1.3.2'; empty if it does not say.
+    """
+    try:
+        text = (package / 'version.py').read_text(encoding='utf-8')
+    except OSError:
+        return ''
+    found = re.search(r'^__version__ = [\'"](.+?)[\'"]', text, re.MULTILINE)
+    return found.group(1) if found else ''
+
+
+def config_folders(package):
+    """The folders in which MMPose's configs are.
+
+    They come in ``.mim`` with an installed MMPose and lie beside the package
+    in a source tree; an editable installation has both, one a link to the
+    other.
+
+    Args:
+        package (Path): The folder of MMPose's package.
+
+    Returns:
+        list[Path]: The folders.
+    """
+    folders = (package / '.mim' / 'configs', package.parent / 'configs')
+    found = {
+        folder.resolve(): folder
+        for folder in folders
+        # Tells MMPose's from any other folder called configs.
+        if (folder / '_base_' / 'default_runtime.py').exists()
+    }
+    return list(found.values())
+
+
+def patch_source():
+    """Where the patch itself is: a checkout, or where pip has put it.
+
+    Returns:
+        tuple[Path, Path]: The folder ``mmpose`` and the folder of configs.
+    """
+    here = Path(__file__).resolve().parent
+    installed, checkout = here.parent, here.parents[1]
+    if (installed / 'mmpose' / HOOK_FILE).exists():
+        return installed / 'mmpose', installed / 'mmpose' / '.mim' / 'configs'
+    return checkout / 'mmpose', checkout / 'configs'
+
+
+def patch_files(package):
+    """What the patch adds to an MMPose.
+
+    Args:
+        package (Path): The folder of MMPose's package.
+
+    Returns:
+        dict[Path, Path]: Each file's place in MMPose and its source; what
+        needs others comes after them, so the hook is last.
+    """
+    source, source_configs = patch_source()
+    folders = [(package / MONITORS, source / MONITORS)]
+    for configs in config_folders(package):
+        folders += [(configs / path, source_configs / path)
+                    for path in CONFIGS]
+    files = {
+        place / file.name: file
+        for place, folder in folders for file in sorted(folder.glob('*.py'))
+    }
+    files[package / HOOK_FILE] = source / HOOK_FILE
+    return files
