@@ -1,0 +1,290 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""Bring EnhancedTensorBoardHook into an MMPose, or take it out again."""
+import argparse
+import difflib
+import os
+import sys
+from pathlib import Path
+
+from . import __version__
+from .migration import BlockedError, BusyError, Migration, VerificationError
+from .mmpose_tree import NoMMPoseError, find_package, mmpose_version
+from .transaction import ConflictError, File, Link, read
+
+FAILED, USAGE, NO_MMPOSE, CONFLICT, UNVERIFIED, BUSY = range(1, 7)
+EPILOG = f'''exit codes:
+  0  done, or nothing to do
+  {FAILED}  not possible, and MMPose is as it was: no permission, a full disk,
+     ...; with --config: a config cannot be read or has wrong arguments
+  {USAGE}  wrong command line
+  {NO_MMPOSE}  no MMPose there, or MMPose 0.x
+  {CONFLICT}  files were edited: they are named, and --force overwrites them
+  {UNVERIFIED}  the new hook cannot be imported; files were put back
+  {BUSY}  another migration is at work
+
+A run that was killed is put right by the next one.
+'''
+
+
+def main(args=None):
+    """Run the command.
+
+    Args:
+        args (list[str], optional): The command line. Defaults to None: that
+            of the process.
+
+    Returns:
+        int: The exit code.
+    """
+    # Paths may have what the terminal's encoding lacks.
+    sys.stdout.reconfigure(errors='backslashreplace')
+    parser = make_parser()
+    args = parser.parse_args(args)
+    if args.keep_behaviour and not args.config:
+        parser.error('--keep-behaviour needs --config')
+    try:
+        if args.config:
+            from .user_configs import check_configs
+            return FAILED * check_configs(args.config, args.keep_behaviour)
+        return work_on(find_package(args.target), args)
+    except ConflictError as error:
+        files = ''.join(f'\n  {path}' for path in error.args)
+        return fail(
+            CONFLICT, 'these files are not what a migration has put '
+            f'there, --force overwrites them:{files}')
+    except NoMMPoseError as error:
+        return fail(NO_MMPOSE, error)
+    except VerificationError as error:
+        return fail(UNVERIFIED, f'{error}; everything was put back')
+    except BusyError as error:
+        return fail(BUSY, error)
+    except (BlockedError, OSError) as error:
+        return fail(FAILED, error)
+
+
+def make_parser():
+    """Describe the command line.
+
+    Returns:
+        argparse.ArgumentParser: The parser.
+    """
+    parser = argparse.ArgumentParser(
+        prog=os.path.basename(sys.argv[0]),
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        '--target',
+        type=Path,
+        metavar='PATH',
+        help='the MMPose to work on: a clone, or the folder of the package '
+        '(default: the MMPose that this Python imports)')
+    parser.add_argument(
+        '--link',
+        action='store_true',
+        help='lay symbolic links instead of copies')
+    parser.add_argument(
+        '--force',
+        action='store_true',
+        help='overwrite files that were edited since the last migration')
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument(
+        '--dry-run',
+        action='store_true',
+        help='show what would change, and change nothing')
+    action.add_argument(
+        '--restore',
+        action='store_true',
+        help='put back exactly what was there before')
+    action.add_argument(
+        '--status', action='store_true', help='say what is installed')
+    action.add_argument(
+        '--config',
+        nargs='+',
+        type=Path,
+        metavar='FILE',
+        help='say what the new hook changes for these configs, and touch no '
+        'MMPose')
+    parser.add_argument(
+        '--keep-behaviour',
+        action='store_true',
+        help='with --config: write val_image_interval=1, the default of the '
+        'original hook, where a config relies on it; keeps a backup')
+    parser.add_argument(
+        '--version', action='version', version=f'%(prog)s {__version__}')
+    return parser
+
+
+def fail(code, message):
+    """Say what went wrong.
+
+    Args:
+        code (int): The exit code.
+        message (str or Exception): What to say.
+
+    Returns:
+        int: The exit code.
+    """
+    print(f'{os.path.basename(sys.argv[0])}: {message}', file=sys.stderr)
+    return code
+
+
+def work_on(package, args):
+    """Do what the command line says.
+
+    Args:
+        package (Path): The folder of MMPose's package.
+        args (argparse.Namespace): The command line.
+
+    Returns:
+        int: The exit code.
+    """
+    print(f'MMPose {mmpose_version(package)} in {package}')
+    migration = Migration(package, args.force)
+    if args.status:
+        return show_status(migration)
+    if args.dry_run:
+        return show_plan(migration, args.link)
+    with migration.lock():
+        recovered = migration.recover()
+        if recovered:
+            print(f'The interrupted run before this one was {recovered}.')
+        if args.restore:
+            return restore(migration)
+        return migrate(migration, args.link)
+
+
+def migrate(migration, link):
+    """Bring the hook in.
+
+    Args:
+        migration (Migration): Where to.
+        link (bool): As links.
+
+    Returns:
+        int: The exit code.
+    """
+    plan = migration.plan(link)
+    if not plan.changes:
+        print(f'EnhancedTensorBoardHook {__version__} is there: nothing to '
+              'do.')
+        return 0
+    describe(migration, plan)
+    print('Importing the hook in a fresh Python ...', flush=True)
+    migration.carry_out(plan, migration.verify)
+    print(f'Done: EnhancedTensorBoardHook {__version__} is there, and '
+          f'{sys.executable} finds it.\n'
+          'In a config: default_hooks = dict(enhanced_tensorboard='
+          "dict(type='EnhancedTensorBoardHook'))")
+    return 0
+
+
+def restore(migration):
+    """Put back what was there.
+
+    Args:
+        migration (Migration): Where.
+
+    Returns:
+        int: The exit code.
+    """
+    plan = migration.plan_restoration()
+    if not plan.changes:
+        print('Nothing was migrated here: nothing to do.')
+        return 0
+    describe(migration, plan)
+    migration.carry_out(plan)
+    print('Done: everything is as it was before the migration.')
+    return 0
+
+
+def show_plan(migration, link):
+    """Show what a migration would change.
+
+    Args:
+        migration (Migration): Where.
+        link (bool): As links.
+
+    Returns:
+        int: The exit code.
+    """
+    if migration.interrupted:
+        print('A run was interrupted: the next one puts that right first, and '
+              'what it does then may differ from this.')
+    plan = migration.plan(link)
+    describe(migration, plan)
+    for path, content in plan.changes:
+        before = read(path)
+        # Backups and new files would be thousands of added lines.
+        if before is not None:
+            sys.stdout.writelines(diff(path, before, content))
+    print('Nothing was changed.')
+    return 0
+
+
+def show_status(migration):
+    """Say what is installed.
+
+    Args:
+        migration (Migration): Where.
+
+    Returns:
+        int: The exit code.
+    """
+    if migration.interrupted:
+        print('A run was interrupted: run again, or with --restore, to put it '
+              'right.')
+    manifest = migration.manifest()
+    if manifest is None:
+        print(f'No migration. {migration.origin()}')
+        return 0
+    kind = 'links' if manifest['linked'] else 'copies'
+    print(f'EnhancedTensorBoardHook {manifest["version"]} as {kind}; this is '
+          f'{__version__}.')
+    edited = migration.edited(manifest)
+    print('Edited since:' if edited else 'Nothing was edited since.')
+    for path in edited:
+        print(f'  {path}')
+    return 0
+
+
+def describe(migration, plan):
+    """Say what a plan does.
+
+    Args:
+        migration (Migration): Where.
+        plan (Plan): The plan.
+    """
+    for path, content in plan.changes:
+        if content is None:
+            done = 'remove'
+        elif isinstance(content, Link):
+            done = 'link'
+        else:
+            done = 'add' if read(path) is None else 'change'
+        print(
+            f'  {done:6} {os.path.relpath(str(path), str(migration.package))}')
+
+
+def diff(path, before, after):
+    """Compare what is at a path with what is to be there.
+
+    Args:
+        path (Path): The path.
+        before (File or Link): What is there.
+        after (File, Link or None): What is to be there.
+
+    Returns:
+        Iterator[str]: The lines of a unified diff.
+    """
+
+    def lines(content):
+        if isinstance(content, Link):
+            return [f'link to {content.target}\n']
+        data = content.data if isinstance(content, File) else b''
+        text = data.decode('utf-8', 'replace')
+        return [line + '\n' for line in text.splitlines()]
+
+    return difflib.unified_diff(
+        lines(before), lines(after), str(path),
+        '/dev/null' if after is None else str(path))

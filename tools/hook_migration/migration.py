@@ -1,0 +1,392 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""What a migration changes, and what a restoration puts back.
+
+The manifest beside the hook says for each changed file what it was and what it
+is now, by SHA-256, and which backup holds what it was.
+"""
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+from . import __version__
+from .exports import MODULE, add_export, redirect_import, remove_export
+from .mmpose_tree import EXPORTS_FILE, HOOK_FILE, HOOKS, patch_files
+from .transaction import (ConflictError, File, Link, Transaction, fingerprint,
+                          free_name, read)
+
+try:
+    import fcntl
+except ImportError:  # On Windows two at once are not kept apart.
+    fcntl = None
+
+DISTRIBUTION = 'mmpose-enhanced-tensorboard'
+FIXED = f'{MODULE}_fixed'
+MANIFEST = HOOKS / f'{MODULE}.manifest.json'
+JOURNAL = HOOKS / f'.{MODULE}.journal.json'
+LOCK = HOOKS / f'.{MODULE}.lock'
+
+# Run by a fresh Python. Nothing is compiled into the tree.
+VERIFICATION = '''
+import os, sys
+from mmpose.engine.hooks import EnhancedTensorBoardHook
+from mmpose.registry import HOOKS
+found = HOOKS.get('EnhancedTensorBoardHook')
+file = sys.modules[found.__module__].__file__
+assert found is EnhancedTensorBoardHook, 'the registry has another hook'
+assert os.path.samefile(file, sys.argv[1]), f'the hook comes from {file}'
+EnhancedTensorBoardHook()
+'''
+
+# What it does: the changes of files in their order, what the manifest is to
+# say (None: there is to be none), and folders to remove if they are empty.
+Plan = namedtuple('Plan', 'changes manifest removed_folders')
+
+
+class VerificationError(Exception):
+    """The new hook cannot be imported; the message says why."""
+
+
+class BusyError(Exception):
+    """Another migration is at work."""
+
+
+class BlockedError(Exception):
+    """Something has to be put right by the user first."""
+
+
+class Migration:
+    """The hook in one MMPose.
+
+    Args:
+        package (Path): The folder of MMPose's package.
+        force (bool): Overwrite what was edited since. Defaults to False.
+    """
+
+    def __init__(self, package, force=False):
+        self.package = package
+        self.force = force
+        self.transaction = Transaction(package / JOURNAL)
+
+    # What is there
+
+    @property
+    def interrupted(self):
+        """bool: Whether a run was killed and has to be put right."""
+        return (self.transaction.journal.exists()
+                or self.transaction.done.exists())
+
+    def manifest(self):
+        """Read the manifest.
+
+        Returns:
+            dict or None: None if there is none.
+        """
+        file = self.package / MANIFEST
+        if not file.exists():
+            return None
+        try:
+            return json.loads(file.read_text(encoding='utf-8'))
+        except ValueError as error:
+            raise BlockedError(f'{file} is damaged: {error}')
+
+    def edited(self, manifest):
+        """Find what somebody has changed since the migration.
+
+        Args:
+            manifest (dict): The manifest.
+
+        Returns:
+            list[Path]: The files.
+        """
+        return [
+            path for path, entry in self._entries(manifest)
+            if fingerprint(read(path)) != entry['after']
+        ]
+
+    def origin(self):
+        """Say how the hook came here without a migration.
+
+        Returns:
+            str: One sentence.
+        """
+        found = self._linked() or self._installed()
+        if found:
+            return f'{found}.'
+        if read(self.package / HOOK_FILE):
+            return f'There is another {HOOK_FILE.name}.'
+        return f'There is no {HOOK_FILE.name}.'
+
+    def _linked(self):
+        for folder in {path.parent for path in patch_files(self.package)}:
+            if folder.is_symlink():
+                return (f'{folder} is a link to {os.readlink(str(folder))}, '
+                        'which tools/link_patch.py has laid')
+        return None
+
+    def _installed(self):
+        owner = DISTRIBUTION.replace('-', '_')
+        for info in self.package.parent.glob(f'{owner}-*.dist-info'):
+            return f'pip has put the hook into {self.package} ({info.name})'
+        return None
+
+    # What to do
+
+    def plan(self, link=False):
+        """Find out what a migration would change.
+
+        Args:
+            link (bool): Lay links instead of copies. Defaults to False.
+
+        Returns:
+            Plan: The changes; none of them if it is migrated already.
+
+        Raises:
+            ConflictError: Files that are not the patch's, or not any more, are
+                where its own would be.
+            BlockedError: The hook came here in another way.
+        """
+        for found in (self._linked(), self._installed()):
+            if found:
+                raise BlockedError(f'{found}: it needs no migration')
+        manifest = self.manifest() or dict(files={}, folders=[])
+        entries = dict(self._entries(manifest))
+        wanted = {
+            path: self._patch_content(path, source, link)
+            for path, source in patch_files(self.package).items()
+        }
+        # Files of an earlier version that this one has no more.
+        for path, entry in entries.items():
+            if path not in wanted:
+                wanted[path] = self._original(path, entry)
+        exports = self.package / EXPORTS_FILE
+        wanted.pop(exports, None)
+        wanted[exports] = self._edit_exports(_exporting)
+        fixed = self.package / HOOKS / f'{FIXED}.py'
+        wanted.pop(fixed, None)
+        if read(fixed) or fixed in entries:
+            wanted[fixed] = None
+
+        self._check_conflicts(wanted, entries)
+        backups, changes = [], []
+        for path, content in wanted.items():
+            now = read(path)
+            entry = entries.get(path)
+            if entry is None and now != content:
+                entry = dict(before=fingerprint(now), backup=None)
+                if now is not None:
+                    backup = free_name(path)
+                    entry['backup'] = backup.name
+                    backups.append((backup, now))
+                entries[path] = entry
+            if entry is not None:
+                entry['after'] = fingerprint(content)
+            if now != content:
+                changes.append((path, content))
+        folders = [
+            folder for path, content in changes for folder in path.parents
+            if content and not folder.exists()
+        ]
+        manifest = dict(
+            version=__version__,
+            linked=link,
+            files={
+                self._relative(path): entries[path]
+                for path in wanted if path in entries
+            },
+            folders=sorted({
+                *manifest['folders'],
+                *(self._relative(folder) for folder in folders)
+            }))
+        return Plan([*backups, *changes], manifest, [])
+
+    def plan_restoration(self):
+        """Find out what putting everything back would change.
+
+        Returns:
+            Plan: The changes; none of them if nothing was migrated.
+
+        Raises:
+            ConflictError: Files were edited since the migration.
+            BlockedError: A backup is gone or was changed.
+        """
+        manifest = self.manifest()
+        if manifest is None:
+            return Plan([], None, [])
+        entries = dict(self._entries(manifest))
+        wanted = {
+            path: self._original(path, entry)
+            for path, entry in reversed(list(entries.items()))
+        }
+        exports = self.package / EXPORTS_FILE
+        if exports in entries and not self.force:
+            backup = exports.with_name(entries[exports]['backup'])
+            before = backup.read_bytes().decode('utf-8')
+            if exports.read_bytes() != _exporting(before).encode('utf-8'):
+                wanted[exports] = self._edit_exports(
+                    lambda text: _not_exporting(text, before))
+        self._check_conflicts(wanted, entries)
+        changes = [(path, content) for path, content in wanted.items()
+                   if read(path) != content]
+        backups = [(path.with_name(entry['backup']), None)
+                   for path, entry in entries.items() if entry['backup']]
+        return Plan([*changes, *backups], None,
+                    [self.package / folder for folder in manifest['folders']])
+
+    def carry_out(self, plan, check=lambda: None):
+        """Make all changes of a plan, or none.
+
+        Args:
+            plan (Plan): What to do.
+            check (Callable): Called when all is in place; if it raises, all
+                is put back. Defaults to nothing.
+        """
+        changes = list(plan.changes)
+        manifest = self.package / MANIFEST
+        if plan.manifest is not None:
+            text = json.dumps(plan.manifest, indent=1) + '\n'
+            changes.append((manifest, File(text.encode(), 0o644)))
+        elif read(manifest):
+            changes.append((manifest, None))
+        self.transaction.run(changes, plan.removed_folders, check)
+
+    def recover(self):
+        """Put right what a killed run has left.
+
+        Returns:
+            str or None: 'undone', 'completed' or None if there was nothing.
+        """
+        return self.transaction.recover(self.force)
+
+    def verify(self):
+        """Import the hook in a fresh Python.
+
+        Raises:
+            VerificationError: It does not find the one of this MMPose.
+        """
+        parent = str(self.package.parent)
+        env = dict(os.environ)
+        env['PYTHONPATH'] = os.pathsep.join(
+            [parent] + [env[key] for key in ['PYTHONPATH'] if env.get(key)])
+        result = subprocess.run([
+            sys.executable, '-B', '-W', 'ignore', '-c', VERIFICATION,
+            str(self.package / HOOK_FILE)
+        ],
+                                cwd=parent,
+                                env=env,
+                                stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE)
+        if result.returncode:
+            error = result.stderr.decode('utf-8', 'replace').strip()
+            reason = error.splitlines()[-1] if error else 'it was killed'
+            raise VerificationError(
+                f'{sys.executable} cannot use the new hook: {reason}')
+
+    @contextlib.contextmanager
+    def lock(self):
+        """Keep a second migration out.
+
+        Raises:
+            BusyError: One is at work.
+        """
+        path = self.package / LOCK
+        with path.open('w') as file:
+            if fcntl:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    # The one before has removed it after it was opened here.
+                    if not os.path.samestat(
+                            os.fstat(file.fileno()), path.stat()):
+                        raise FileNotFoundError
+                except (BlockingIOError, FileNotFoundError):
+                    raise BusyError(
+                        f'another migration is at work in {self.package}')
+            try:
+                yield
+            finally:
+                with contextlib.suppress(PermissionError):  # On Windows.
+                    path.unlink()
+
+    # Parts
+
+    def _entries(self, manifest):
+        return [(Path(os.path.normpath(str(self.package / path))), entry)
+                for path, entry in manifest['files'].items()]
+
+    def _relative(self, path):
+        return Path(os.path.relpath(str(path), str(self.package))).as_posix()
+
+    @staticmethod
+    def _patch_content(path, source, link):
+        if link:
+            return Link(str(source))
+        now = read(path)
+        mode = now.mode if isinstance(now, File) else 0o644
+        return File(source.read_bytes(), mode)
+
+    @staticmethod
+    def _original(path, entry):
+        if entry['before'] is None:
+            return None
+        backup = path.with_name(entry['backup'])
+        content = read(backup)
+        if fingerprint(content) != entry['before']:
+            raise BlockedError(f'{backup}, the backup of {path}, is gone or '
+                               'was changed')
+        return content
+
+    def _edit_exports(self, edit):
+        path = self.package / EXPORTS_FILE
+        data = path.read_bytes()
+        try:
+            new = edit(data.decode('utf-8')).encode('utf-8')
+        except (ValueError, SyntaxError) as error:
+            raise BlockedError(f'{path} cannot be edited: {error}')
+        return read(path) if new == data else File(
+            new,
+            path.stat().st_mode & 0o7777)
+
+    def _check_conflicts(self, wanted, entries):
+        """Refuse to overwrite what is not the patch's, or not any more."""
+        # The hook is backed up, the exports are edited around what is there.
+        ours = [
+            self.package / path
+            for path in (EXPORTS_FILE, HOOK_FILE, HOOKS / f'{FIXED}.py')
+        ]
+        conflicts = []
+        for path, content in wanted.items():
+            now = read(path)
+            if now is None or now == content:
+                continue
+            if path in entries and path != self.package / EXPORTS_FILE:
+                known = fingerprint(now) == entries[path]['after']
+            else:
+                known = path in ours
+            if not known:
+                conflicts.append(path)
+        if conflicts and not self.force:
+            raise ConflictError(*conflicts)
+
+
+def _exporting(text):
+    return add_export(redirect_import(text, FIXED, MODULE))
+
+
+def _not_exporting(text, before):
+    """Take out of an edited text what :func:`_exporting` has put in.
+
+    Args:
+        text (str): The text as the user has edited it since.
+        before (str): The text before the migration.
+
+    Returns:
+        str: The text without the export, if there was none before.
+    """
+    if add_export(before) == before:
+        return text
+    if _exporting(before) != add_export(before):
+        return redirect_import(text, MODULE, FIXED)
+    return remove_export(text)

@@ -1,0 +1,270 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""Change several files, so that all of them change or none.
+
+What happens, in this order: a journal names the files; the new ones are
+written beside their places and the old ones are copied beside them; the new
+ones are renamed into place, one after the other; the caller checks the result;
+the journal is renamed, and with that everything holds. Whatever ends this
+early, the journal tells the next run what to put back, for which no disk space
+is needed.
+"""
+import hashlib
+import json
+import os
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+# What can be at a path, None if nothing is.
+File = namedtuple('File', 'data mode')
+Link = namedtuple('Link', 'target')
+
+
+class ConflictError(Exception):
+    """Somebody else has changed a file; it names the files."""
+
+
+def read(path):
+    """What is at a path.
+
+    Args:
+        path (Path): The path.
+
+    Returns:
+        File, Link or None: None if nothing is there.
+    """
+    if path.is_symlink():
+        return Link(os.readlink(str(path)))
+    try:
+        return File(path.read_bytes(), path.stat().st_mode & 0o7777)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def fingerprint(content):
+    """Tell contents from one another.
+
+    Args:
+        content (File, Link or None): What is at a path.
+
+    Returns:
+        str or None: The SHA-256 of a file; the target of a link.
+    """
+    if isinstance(content, Link):
+        return f'link to {content.target}'
+    return content and hashlib.sha256(content.data).hexdigest()
+
+
+def free_name(path):
+    """A name for a backup that nothing has.
+
+    Args:
+        path (Path): What to back up.
+
+    Returns:
+        Path: ``NAME.backup``, or with a number behind it.
+    """
+    backup = path.with_name(f'{path.name}.backup')
+    number = 1
+    while os.path.lexists(str(backup)):
+        number += 1
+        backup = path.with_name(f'{path.name}.backup{number}')
+    return backup
+
+
+class Transaction:
+    """Changes of files that hold together.
+
+    Args:
+        journal (Path): Where to keep the journal while it is at work.
+    """
+
+    def __init__(self, journal):
+        self.journal = journal
+        self.done = journal.with_name(journal.name + '.done')
+
+    def run(self, changes, removed_folders=(), check=lambda: None):
+        """Make changes.
+
+        Args:
+            changes (list[tuple[Path, File or Link or None]]): What there is
+                to be at which path. They are made in this order.
+            removed_folders (Iterable[Path]): Folders to remove in the end, if
+                there is nothing left in them.
+            check (Callable): Called when all is in place. If it raises,
+                everything is put back.
+
+        Raises:
+            OSError: A file could not be written. Everything is as it was.
+        """
+        try:
+            self._write_journal(changes, removed_folders)
+            for path, content in changes:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _stage(path, content)
+            _sync_folders(changes)
+            for path, content in changes:
+                if content is None:
+                    path.unlink()
+                else:
+                    os.replace(str(_new(path)), str(path))
+            _sync_folders(changes)
+            check()
+            os.replace(str(self.journal), str(self.done))
+        except BaseException:
+            self.recover()
+            raise
+        self._clean_up()
+
+    def recover(self, force=False):
+        """Put back what an interrupted run has changed, or complete it where
+        nothing but the cleaning up was missing.
+
+        Args:
+            force (bool): Also where the files were changed since. Defaults to
+                False.
+
+        Returns:
+            str or None: What was done; None if there was nothing to do.
+
+        Raises:
+            ConflictError: A file was changed since.
+        """
+        if _lexists(_new(self.journal)):
+            _new(self.journal).unlink()
+        if self.done.exists():
+            self._clean_up()
+            return 'completed'
+        if not self.journal.exists():
+            return None
+        files, made, _ = self._read_journal(self.journal)
+        to_undo = []
+        for path, before, after in files:
+            now = fingerprint(read(path))
+            if now not in (before, after) and not force:
+                raise ConflictError(path)
+            if now != before:
+                to_undo.append((path, before))
+        for path, before in reversed(to_undo):
+            if before is None:
+                path.unlink()
+            elif _lexists(_old(path)):
+                os.replace(str(_old(path)), str(path))
+        self._remove_leftovers(files, made)
+        self.journal.unlink()
+        return 'undone'
+
+    def _write_journal(self, changes, removed_folders):
+        files = [(self._relative(path), fingerprint(read(path)),
+                  fingerprint(content)) for path, content in changes]
+        made = []
+        for path, _ in changes:
+            made += [
+                folder for folder in path.parents
+                if not folder.exists() and folder not in made
+            ]
+        journal = dict(
+            files=files,
+            made=[self._relative(folder) for folder in made],
+            removed=[self._relative(folder) for folder in removed_folders])
+        write(_new(self.journal), File(json.dumps(journal).encode(), 0o644))
+        os.replace(str(_new(self.journal)), str(self.journal))
+        _sync(self.journal.parent)
+
+    def _relative(self, path):
+        # The tree may be somewhere else when it is put right: in a container.
+        return os.path.relpath(str(path), str(self.journal.parent))
+
+    def _read_journal(self, journal):
+        kept = json.loads(journal.read_text(encoding='utf-8'))
+
+        def absolute(path):
+            joined = os.path.join(str(self.journal.parent), path)
+            return Path(os.path.normpath(joined))
+
+        return ([(absolute(path), before, after)
+                 for path, before, after in kept['files']
+                 ], [absolute(folder) for folder in kept['made']],
+                [absolute(folder) for folder in kept['removed']])
+
+    def _clean_up(self):
+        files, _, removed = self._read_journal(self.done)
+        self._remove_leftovers(files, removed)
+        self.done.unlink()
+        _sync(self.done.parent)
+
+    @staticmethod
+    def _remove_leftovers(files, folders):
+        for path, _, _ in files:
+            for leftover in (_new(path), _old(path)):
+                if _lexists(leftover):
+                    leftover.unlink()
+            if not _lexists(path):
+                cache = path.parent / '__pycache__'
+                for compiled in cache.glob(f'{path.stem}.*.pyc'):
+                    compiled.unlink()
+        # What is inside another one comes first.
+        for folder in sorted(folders, key=lambda f: -len(f.parts)):
+            for empty in (folder / '__pycache__', folder):
+                if empty.is_dir() and not any(empty.iterdir()):
+                    empty.rmdir()
+
+
+def write(path, content):
+    """Write a file or link, and wait until it is on disk.
+
+    Args:
+        path (Path): Where to; what is there is removed.
+        content (File or Link): What to write.
+    """
+    if _lexists(path):
+        path.unlink()
+    if isinstance(content, Link):
+        path.symlink_to(content.target)
+        return
+    with path.open('wb') as file:
+        file.write(content.data)
+        file.flush()
+        os.fsync(file.fileno())
+    path.chmod(content.mode)
+
+
+def _stage(path, content):
+    if content is not None:
+        write(_new(path), content)
+    before = read(path)
+    if before is not None:
+        write(_old(path), before)
+        shutil.copystat(str(path), str(_old(path)), follow_symlinks=False)
+
+
+def _new(path):
+    return path.with_name(f'.{path.name}.migration_new')
+
+
+def _old(path):
+    return path.with_name(f'.{path.name}.migration_old')
+
+
+def _lexists(path):
+    return os.path.lexists(str(path))
+
+
+def _sync_folders(changes):
+    for folder in {path.parent for path, _ in changes}:
+        _sync(folder)
+
+
+def _sync(folder):
+    """Wait until the names in a folder are on disk.
+
+    Args:
+        folder (Path): The folder.
+    """
+    if os.name == 'nt':
+        return
+    handle = os.open(str(folder), os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

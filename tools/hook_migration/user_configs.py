@@ -1,0 +1,199 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""What the new hook changes for a user's config, and how to keep it."""
+import ast
+import sys
+from difflib import get_close_matches
+
+from .exports import HOOK
+from .mmpose_tree import HOOK_FILE, patch_source
+from .transaction import File, Transaction, free_name, read
+
+# Of the original hook; the new one has 10.
+ARGUMENT, ORIGINAL = 'val_image_interval', '1'
+# MMEngine takes these away before the hook sees them.
+NOT_THE_HOOKS = ('type', 'priority', '_scope_')
+
+
+class ConfigError(Exception):
+    """A config that cannot be read or edited; the message says why."""
+
+
+def check_configs(files, keep_behaviour):
+    """Report on configs and, if wanted, edit them.
+
+    Args:
+        files (list[Path]): The configs.
+        keep_behaviour (bool): Write what they got by default until now.
+
+    Returns:
+        bool: Whether something is wrong with one of them.
+    """
+    wrong = False
+    for file in files:
+        print(file)
+        try:
+            hooks = read_hooks(file)
+            unknown, notes = report(hooks)
+            if keep_behaviour and any(map(relies_on_default, hooks.values())):
+                notes.append(keep(file))
+            wrong |= bool(unknown)
+        except ConfigError as error:
+            wrong, unknown, notes = True, [str(error)], []
+        for line in unknown + notes:
+            print(f'  {line}')
+    return wrong
+
+
+def read_hooks(file):
+    """Find the hook in a config with its bases.
+
+    Args:
+        file (Path): The config.
+
+    Returns:
+        dict[str, dict]: Where it is, ``default_hooks.enhanced_tensorboard``
+        say, and its arguments.
+
+    Raises:
+        ConfigError: The config cannot be read.
+    """
+    try:
+        from mmengine.config import Config
+    except ImportError:
+        raise ConfigError(f'{sys.executable} has no MMEngine to read configs '
+                          'with: use the Python that you train with')
+    try:
+        config = Config.fromfile(str(file), import_custom_modules=False)
+        found = dict(find_hooks(config.to_dict()))
+    # A config is code: anything can go wrong in it.
+    except Exception as error:
+        raise ConfigError(f'cannot be read: {type(error).__name__}: {error}')
+    # Else a file that only others take their hook from.
+    return {
+        place: hook
+        for place, hook in found.items()
+        if place.startswith(('default_hooks', 'custom_hooks'))
+    } or found
+
+
+def find_hooks(value, place=''):
+    """Find the hook in a part of a config.
+
+    Args:
+        value (Any): The part.
+        place (str): Where it is. Defaults to ''.
+
+    Yields:
+        tuple[str, dict]: Where the hook is, and its arguments.
+    """
+    if isinstance(value, dict):
+        kind = value.get('type')
+        name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
+        if name.split('.')[-1] == HOOK:
+            yield place, value
+        parts = value.items()
+    elif isinstance(value, (list, tuple)):
+        parts = enumerate(value)
+    else:
+        return
+    for key, part in parts:
+        yield from find_hooks(part, f'{place}.{key}' if place else str(key))
+
+
+def relies_on_default(hook):
+    """Whether validation pictures would become fewer.
+
+    Args:
+        hook (dict): The hook in a config.
+
+    Returns:
+        bool: True if neither the config nor a preset sets their interval.
+    """
+    return ARGUMENT not in hook and not hook.get('preset')
+
+
+def report(hooks):
+    """Say what is different with the new hook.
+
+    Args:
+        hooks (dict[str, dict]): Where it is in a config, and its arguments.
+
+    Returns:
+        tuple[list[str], list[str]]: What is wrong, and what is different.
+    """
+    allowed = hook_arguments()
+    wrong, notes = [], []
+    for place, hook in hooks.items():
+        for name in hook:
+            if name not in (*allowed, *NOT_THE_HOOKS):
+                close = get_close_matches(name, allowed, n=1)
+                hint = f' (did you mean {close[0]!r}?)' if close else ''
+                wrong.append(f'{place}: {HOOK} has no argument {name!r}{hint}')
+        if relies_on_default(hook):
+            notes.append(f'{place}: {ARGUMENT} is not set; the default was 1, '
+                         'now it is 10: pictures of fewer validation batches')
+        if 'max_train_images' not in hook and not hook.get('preset'):
+            notes.append(f'{place}: max_train_images is new; by default 4 '
+                         'training samples are shown')
+    if not hooks:
+        notes.append(f'has no {HOOK}: nothing changes')
+    elif not wrong + notes:
+        notes.append('nothing changes')
+    return wrong, notes
+
+
+def hook_arguments():
+    """Read the names of the hook's arguments from its source.
+
+    Importing it takes torch and seconds.
+
+    Returns:
+        list[str]: The names.
+    """
+    source = (patch_source()[0] / HOOK_FILE).read_text(encoding='utf-8')
+    hook = next(
+        node for node in ast.parse(source).body
+        if getattr(node, 'name', None) == HOOK)
+    init = next(
+        node for node in hook.body
+        if getattr(node, 'name', None) == '__init__')
+    return [argument.arg for argument in init.args.args[1:]]
+
+
+def keep(file):
+    """Write the original default into a config that relies on it.
+
+    Args:
+        file (Path): The config, which is backed up.
+
+    Returns:
+        str: What was done.
+
+    Raises:
+        ConfigError: It cannot be edited. It is as it was.
+    """
+    try:
+        from .config_edit import add_argument
+    except ImportError:
+        raise ConfigError('editing needs LibCST: pip install libcst')
+    if file.suffix != '.py':
+        raise ConfigError(f'only .py files are edited: set {ARGUMENT} to '
+                          f'{ORIGINAL} by hand')
+    before = read(file)
+    data = add_argument(file.read_bytes(), HOOK, ARGUMENT, ORIGINAL)
+    if data == file.read_bytes():
+        raise ConfigError(f'a base of this config states the {HOOK}: name '
+                          'that file instead')
+    backup = free_name(file)
+
+    def check():
+        if any(map(relies_on_default, read_hooks(file).values())):
+            raise ConfigError(f'set {ARGUMENT}={ORIGINAL} by hand: this '
+                              'config puts its hook together in a way that '
+                              'is not understood')
+
+    transaction = Transaction(file.with_name(f'.{file.name}.journal.json'))
+    transaction.recover()
+    transaction.run([(backup, before), (file, File(data, before.mode))],
+                    check=check)
+    return f'wrote {ARGUMENT}={ORIGINAL}; what it was is in {backup.name}'
