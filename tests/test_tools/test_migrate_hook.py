@@ -1,0 +1,687 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from hook_migration import command, migration
+from hook_migration.exports import HOOK
+from mmpose_copies import PARTS, contents, copy_mmpose
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOL = ROOT / 'tools' / 'migrate_hook.py'
+FAULTY = Path(__file__).with_name('interrupted_migration.py')
+
+HOOKS = Path('mmpose', 'engine', 'hooks')
+HOOK_FILE = HOOKS / 'enhanced_tensorboard_hook.py'
+FIXED_FILE = HOOKS / 'enhanced_tensorboard_hook_fixed.py'
+EXPORTS = HOOKS / '__init__.py'
+MONITOR = Path('mmpose', 'engine', 'monitors', 'base.py')
+MANIFEST = HOOKS / 'enhanced_tensorboard_hook.manifest.json'
+ORDINARY = 0o100644
+
+# A stand-in for the original hook.
+ORIGINAL = '''# Copyright (c) OpenMMLab. All rights reserved.
+from mmengine.hooks import Hook
+
+from mmpose.registry import HOOKS
+
+
+@HOOKS.register_module()
+class EnhancedTensorBoardHook(Hook):
+
+    def __init__(self, log_grad_norm=True, val_image_interval=1):
+        self.log_grad_norm = log_grad_norm
+        self.val_image_interval = val_image_interval
+
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
+        pass
+'''
+MY_HOOK = '''from mmengine.hooks import Hook
+
+from mmpose.registry import HOOKS
+
+
+@HOOKS.register_module()
+class MyHook(Hook):
+    pass
+'''
+# Somebody's own, in his own format.
+MY_EXPORTS = '''from .my_hook import MyHook  # mine
+from .visualization_hook import (
+    PoseVisualizationHook,
+)
+from .badcase_hook import BadCaseAnalysisHook; import os
+
+__all__ = ["MyHook",
+           'PoseVisualizationHook'  # as in MMPose
+           , "BadCaseAnalysisHook"]
+__all__ += []
+'''
+
+
+def write(tree, path, text):
+    (tree / path).write_bytes(text.encode('utf-8'))
+
+
+def read(tree, path):
+    return (tree / path).read_bytes().decode('utf-8')
+
+
+def fresh(tree):
+    """An MMPose as pip installs it."""
+
+
+def clone(tree):
+    """A clone: its configs are beside the package."""
+    shutil.move(str(tree / 'mmpose' / '.mim' / 'configs'), str(tree))
+    shutil.rmtree(str(tree / 'mmpose' / '.mim'))
+
+
+def original(tree):
+    """A clone with the original hook and its correction in it."""
+    clone(tree)
+    write(tree, HOOK_FILE, ORIGINAL)
+    write(tree, FIXED_FILE, ORIGINAL + '# corrected\n')
+    text = read(tree, EXPORTS)
+    text = text.replace(
+        'from .mode', 'from .enhanced_tensorboard_hook import '
+        f'{HOOK}\nfrom .mode')
+    write(tree, EXPORTS, text.replace('\n]', f",\n    '{HOOK}'\n]"))
+
+
+def corrected(tree):
+    """A clone that takes the hook from the correction."""
+    original(tree)
+    text = read(tree, EXPORTS)
+    write(tree, EXPORTS,
+          text.replace('_hook import En', '_hook_fixed import En'))
+
+
+def only_corrected(tree):
+    """A clone in which the original was renamed."""
+    corrected(tree)
+    (tree / HOOK_FILE).unlink()
+
+
+def others(tree):
+    """A clone with somebody's own hooks, on Windows."""
+    clone(tree)
+    write(tree, HOOKS / 'my_hook.py', MY_HOOK)
+    write(tree, EXPORTS, MY_EXPORTS.replace('\n', '\r\n'))
+    write(tree, HOOKS / '__init__.py.backup', 'mine\n')
+
+
+KINDS = (fresh, clone, original, corrected, only_corrected, others)
+
+
+def make_tree(folder, kind, parts=PARTS):
+    """Make an MMPose to work on.
+
+    Args:
+        folder (Path): Where to.
+        kind (Callable): What is special about it.
+        parts (Iterable[str]): What of MMPose to have in it.
+
+    Returns:
+        Path: The folder that the package is in.
+    """
+    copy_mmpose(folder, parts)
+    kind(folder)
+    return folder
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """The part of a pip-installed MMPose that is read or changed."""
+    return make_tree(tmp_path / 'a site', fresh)
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """A function that runs the tool here, without a fresh Python.
+
+    Returns the exit code and all that was printed.
+    """
+    monkeypatch.setattr(migration.Migration, 'verify', lambda self: None)
+
+    def run(tree, *options):
+        capsys.readouterr()
+        code = command.main(['--target', str(tree), *options])
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
+
+    return run
+
+
+def run_tool(*args, prefix=(), script=TOOL, **kwargs):
+    return subprocess.run(
+        [*prefix, sys.executable,
+         str(script), *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+        **kwargs)
+
+
+# There and back
+
+
+@pytest.mark.parametrize('kind', [fresh, corrected, others])
+def test_whole_mmpose(kind, tmp_path):
+    tree = make_tree(tmp_path / '한글 폴더', kind, parts=('', ))
+    before = contents(tree)
+    result = run_tool('--target', tree)
+    assert result.returncode == 0, result.stdout
+    assert 'finds it' in result.stdout
+    assert HOOK in read(tree, EXPORTS)
+    assert not [path for path in contents(tree) if 'pycache' in path]
+    result = run_tool('--target', tree / 'mmpose', '--restore')
+    assert result.returncode == 0, result.stdout
+    assert contents(tree) == before
+
+
+@pytest.mark.parametrize('link', [(), ('--link', )])
+@pytest.mark.parametrize('kind', KINDS)
+def test_there_and_back(kind, link, tmp_path, run):
+    tree = make_tree(tmp_path, kind)
+    before = contents(tree)
+    assert run(tree, *link)[0] == 0
+    migrated = contents(tree)
+    assert migrated != before
+    check_parts(tree, link)
+    code, printed = run(tree, *link)
+    assert code == 0 and 'nothing to do' in printed
+    assert contents(tree) == migrated
+    assert run(tree, '--restore')[0] == 0
+    assert contents(tree) == before
+    code, printed = run(tree, '--restore')
+    assert code == 0 and 'nothing to do' in printed
+    assert contents(tree) == before
+
+
+def check_parts(tree, link):
+    """All of the patch is where it belongs, and exported once."""
+    for place, source in migration.patch_files(tree / 'mmpose').items():
+        assert place.read_bytes() == source.read_bytes()
+        assert place.is_symlink() == bool(link)
+    assert not (tree / FIXED_FILE).exists()
+    text = read(tree, EXPORTS)
+    assert text.count(f'from .enhanced_tensorboard_hook import {HOOK}') == 1
+    assert text.count(HOOK) == 2
+
+
+def test_backups_and_manifest(tmp_path, run):
+    tree = make_tree(tmp_path, original)
+    exports = read(tree, EXPORTS)
+    run(tree)
+    assert read(tree, f'{HOOK_FILE}.backup') == ORIGINAL
+    assert read(tree, f'{FIXED_FILE}.backup') == ORIGINAL + '# corrected\n'
+    # The original was exported already: this file needed no change.
+    assert read(tree, EXPORTS) == exports
+    manifest = json.loads(read(tree, MANIFEST))
+    entry = manifest['files']['engine/hooks/enhanced_tensorboard_hook.py']
+    assert entry['backup'] == f'{HOOK_FILE.name}.backup'
+    assert entry['before'] == sha256(ORIGINAL)
+    assert entry['after'] == sha256(read(ROOT, HOOK_FILE))
+
+
+def sha256(text):
+    import hashlib
+    return hashlib.sha256(text.encode('utf-8')).hexdigest()
+
+
+def test_earlier_backup_is_kept(tmp_path, run):
+    tree = make_tree(tmp_path, others)
+    run(tree)
+    assert read(tree, HOOKS / '__init__.py.backup') == 'mine\n'
+    assert read(tree, HOOKS /
+                '__init__.py.backup2') == MY_EXPORTS.replace('\n', '\r\n')
+
+
+def test_file_modes_are_kept(tree, run):
+    (tree / EXPORTS).chmod(0o600)
+    before = contents(tree)
+    run(tree)
+    assert (tree / EXPORTS).stat().st_mode & 0o777 == 0o600
+    run(tree, '--restore')
+    assert contents(tree) == before
+
+
+def test_compiled_files_of_the_hook_go_too(tree, run):
+    before = contents(tree)
+    run(tree)
+    for path in (HOOK_FILE, MONITOR):
+        cache = (tree / path).parent / '__pycache__'
+        cache.mkdir()
+        (cache / f'{path.stem}.cpython-311.pyc').write_bytes(b'')
+    run(tree, '--restore')
+    (tree / HOOKS / '__pycache__').rmdir()
+    assert contents(tree) == before
+
+
+def test_hard_link_is_not_written_through(tree, run):
+    kept = tree / 'kept.py'
+    text = read(tree, EXPORTS)
+    os.link(str(tree / EXPORTS), str(kept))
+    run(tree)
+    assert kept.read_text() == text
+
+
+@pytest.mark.parametrize('first, second', [((), ('--link', )),
+                                           (('--link', ), ())])
+def test_from_copies_to_links_and_back(first, second, tree, run):
+    before = contents(tree)
+    run(tree, *first)
+    assert run(tree, *second)[0] == 0
+    check_parts(tree, second)
+    run(tree, '--restore')
+    assert contents(tree) == before
+
+
+def test_newer_version(tmp_path, run, monkeypatch):
+    tree = make_tree(tmp_path, original)
+    before = contents(tree)
+    all_files = migration.patch_files
+
+    def older(package):
+        files = all_files(package)
+        files[package / 'engine' / 'monitors' / 'gone.py'] = TOOL
+        files[package / 'engine' / 'hooks' / HOOK_FILE.name] = TOOL
+        del files[tree / MONITOR]
+        return files
+
+    with monkeypatch.context() as patch:
+        patch.setattr(migration, 'patch_files', older)
+        assert run(tree)[0] == 0
+    assert run(tree)[0] == 0
+    check_parts(tree, ())
+    assert not (tree / MONITOR).with_name('gone.py').exists()
+    run(tree, '--restore')
+    assert contents(tree) == before
+
+
+# What it says
+
+
+def test_dry_run_changes_nothing(tmp_path, run):
+    tree = make_tree(tmp_path, corrected)
+    before = contents(tree)
+    code, printed = run(tree, '--dry-run')
+    assert code == 0
+    assert contents(tree) == before
+    assert f'\n-from .enhanced_tensorboard_hook_fixed import {HOOK}' in printed
+    assert f'\n+from .enhanced_tensorboard_hook import {HOOK}' in printed
+    assert 'add    engine/monitors/base.py' in printed
+    assert '\n-    def after_train_iter(self, runner, batch_idx,' in printed
+
+
+def test_status(tree, run):
+    assert 'There is no enhanced_tensorboard_hook.py' in run(tree,
+                                                             '--status')[1]
+    write(tree, HOOK_FILE, ORIGINAL)
+    assert 'another enhanced_tensorboard_hook.py' in run(tree, '--status')[1]
+    run(tree)
+    code, printed = run(tree, '--status')
+    assert code == 0
+    assert f'{HOOK} {migration.__version__} as copies' in printed
+    assert 'Nothing was edited since' in printed
+    write(tree, MONITOR, 'mine\n')
+    assert str(tree / MONITOR) in run(tree, '--status')[1]
+    before = contents(tree)
+    run(tree, '--status')
+    assert contents(tree) == before
+
+
+def test_mmpose_of_this_python(tree):
+    env = dict(os.environ, PYTHONPATH=str(tree))
+    result = run_tool('--status', cwd=str(ROOT), env=env)
+    assert result.returncode == 0
+    assert str(tree / 'mmpose') in result.stdout
+
+
+def test_help_names_exit_codes():
+    printed = run_tool('--help').stdout
+    for code in range(7):
+        assert f'\n  {code}  ' in printed
+
+
+@pytest.mark.parametrize('options', [('--keep-behaviour', ),
+                                     ('--restore', '--dry-run')])
+def test_wrong_command_line(options):
+    assert run_tool(*options).returncode == command.USAGE
+
+
+# What somebody has edited
+
+
+@pytest.mark.parametrize('path', [HOOK_FILE, MONITOR])
+def test_edited_file_is_not_overwritten(path, tmp_path, run, monkeypatch):
+    tree = make_tree(tmp_path, original)
+    before = contents(tree)
+    run(tree)
+    write(tree, path, 'edited = True\n')
+    edited = contents(tree)
+    for options in [(), ('--restore', )]:
+        code, printed = run(tree, *options)
+        assert code == command.CONFLICT
+        assert str(tree / path) in printed and '--force' in printed
+        assert contents(tree) == edited
+    assert run(tree, '--force')[0] == 0
+    check_parts(tree, ())
+    write(tree, path, 'edited = True\n')
+    assert run(tree, '--restore', '--force')[0] == 0
+    assert contents(tree) == before
+
+
+def test_deleted_file_comes_back(tree, run):
+    run(tree)
+    (tree / MONITOR).unlink()
+    assert run(tree)[0] == 0
+    check_parts(tree, ())
+
+
+@pytest.mark.parametrize('again', [False, True])
+@pytest.mark.parametrize('kind', [fresh, original, only_corrected])
+def test_edits_of_the_exports_are_kept(kind, again, tmp_path, run):
+    tree = make_tree(tmp_path, kind)
+    before = contents(tree)
+    old = read(tree, EXPORTS)
+    run(tree)
+    mine = '\nfrom .my_hook import MyHook  # noqa\n'
+    write(tree, EXPORTS, read(tree, EXPORTS) + mine)
+    if again:
+        assert run(tree)[0] == 0
+    assert run(tree, '--restore')[0] == 0
+    assert read(tree, EXPORTS) == old + mine
+    write(tree, EXPORTS, old)
+    assert contents(tree) == before
+
+
+def test_mmpose_was_upgraded(tree, run):
+    before = contents(tree)
+    run(tree)
+    newer = 'from .new_hook import NewHook\n\n__all__ = [\'NewHook\']\n'
+    write(tree, EXPORTS, newer)
+    assert run(tree)[0] == 0
+    assert HOOK in read(tree, EXPORTS)
+    run(tree, '--restore')
+    before[str(EXPORTS)] = (newer.encode(), ORDINARY)
+    assert contents(tree) == before
+
+
+def test_monitors_of_somebody_else(tree, run):
+    (tree / MONITOR).parent.mkdir()
+    write(tree, MONITOR, 'mine\n')
+    before = contents(tree)
+    code, printed = run(tree)
+    assert code == command.CONFLICT and str(tree / MONITOR) in printed
+    assert contents(tree) == before
+    assert run(tree, '--force')[0] == 0
+    assert read(tree, f'{MONITOR}.backup') == 'mine\n'
+    run(tree, '--restore')
+    assert contents(tree) == before
+
+
+@pytest.mark.parametrize('spoil', [
+    lambda backup: backup.unlink(), lambda backup: backup.write_text('other')
+])
+def test_backup_is_gone(spoil, tmp_path, run):
+    tree = make_tree(tmp_path, original)
+    run(tree)
+    backup = tree / f'{HOOK_FILE}.backup'
+    spoil(backup)
+    before = contents(tree)
+    code, printed = run(tree, '--restore', '--force')
+    assert code == command.FAILED and str(backup) in printed
+    assert contents(tree) == before
+
+
+def test_linked_by_the_other_tool(tree, run):
+    run_tool('--target', tree, script=TOOL.with_name('link_patch.py'))
+    before = contents(tree)
+    code, printed = run(tree)
+    assert code == command.FAILED and 'link_patch' in printed
+    assert 'link_patch' in run(tree, '--status')[1]
+    assert contents(tree) == before
+
+
+def test_installed_by_pip(tree, run):
+    (tree / 'mmpose_enhanced_tensorboard-1.0.0.dist-info').mkdir()
+    before = contents(tree)
+    code, printed = run(tree)
+    assert code == command.FAILED and 'needs no migration' in printed
+    assert contents(tree) == before
+
+
+# What goes wrong
+
+
+def test_hook_that_does_not_import_is_taken_out(tmp_path):
+    # The models, which the hook imports, are not there.
+    tree = make_tree(tmp_path, original)
+    before = contents(tree)
+    result = run_tool('--target', tree)
+    assert result.returncode == command.UNVERIFIED
+    assert 'No module named' in result.stdout
+    assert contents(tree) == before
+
+
+def test_another_hook_of_that_name_is_noticed(tmp_path, monkeypatch):
+    tree = make_tree(tmp_path, others, parts=('', ))
+    write(
+        tree, HOOKS / 'my_hook.py',
+        MY_HOOK.replace('class MyHook', f'class {HOOK}') +
+        f'MyHook = {HOOK}\n')
+    before = contents(tree)
+    result = run_tool('--target', tree)
+    assert result.returncode == command.UNVERIFIED
+    assert 'already registered' in result.stdout
+    assert contents(tree) == before
+
+
+def test_no_mmpose(tmp_path, run):
+    code, printed = run(tmp_path)
+    assert code == command.NO_MMPOSE
+    assert f'there is no MMPose in {tmp_path}' in printed
+
+
+def test_mmpose_0(tmp_path, run):
+    (tmp_path / 'mmpose' / 'core').mkdir(parents=True)
+    write(tmp_path, 'mmpose/version.py', "__version__ = '0.29.0'\n")
+    for target in (tmp_path, tmp_path / 'mmpose'):
+        code, printed = run(target)
+        assert code == command.NO_MMPOSE
+        assert '0.29.0' in printed and '1.2 or newer' in printed
+
+
+def test_exports_that_cannot_be_edited(tree, run):
+    write(tree, EXPORTS, 'def f(:\n')
+    before = contents(tree)
+    code, printed = run(tree)
+    assert code == command.FAILED and str(tree / EXPORTS) in printed
+    assert contents(tree) == before
+
+
+def test_damaged_manifest(tree, run):
+    write(tree, MANIFEST, '{')
+    code, printed = run(tree)
+    assert code == command.FAILED and 'is damaged' in printed
+
+
+def test_no_permission(tree):
+    hooks = tree / HOOKS
+    hooks.chmod(0o555)
+    # Root may do anything, except without its capabilities.
+    prefix = []
+    if os.geteuid() == 0:
+        if not shutil.which('setpriv'):
+            pytest.skip('there is no setpriv to take rights away from root')
+        prefix = ['setpriv', '--bounding-set=-all', '--inh-caps=-all']
+    before = contents(tree)
+    result = run_tool('--target', tree, prefix=prefix)
+    hooks.chmod(0o755)
+    assert result.returncode == command.FAILED
+    assert 'Permission denied' in result.stdout
+    assert 'Traceback' not in result.stdout
+    before[str(HOOKS)] = contents(tree)[str(HOOKS)]
+    assert contents(tree) == before
+
+
+def test_no_permission_for_the_configs(tree):
+    configs = tree / 'mmpose' / '.mim' / 'configs' / '_base_'
+    before = contents(tree)
+    configs.chmod(0o555)
+    prefix = []
+    if os.geteuid() == 0:
+        if not shutil.which('setpriv'):
+            pytest.skip('there is no setpriv to take rights away from root')
+        prefix = ['setpriv', '--bounding-set=-all', '--inh-caps=-all']
+    result = run_tool('--target', tree, prefix=prefix)
+    configs.chmod(0o755)
+    assert result.returncode == command.FAILED
+    assert str(configs) in result.stdout
+    assert contents(tree) == before
+
+
+MOUNTS = dict(
+    read_only='mount --bind {0} {1} && mount -o remount,bind,ro {1}',
+    full_disk='mount -t tmpfs -o size=400k tmpfs {1} && cp -r {0}/. {1}')
+
+
+@pytest.mark.parametrize('kind, reason', [
+    ('read_only', 'Read-only file system'),
+    ('full_disk', 'No space left on device'),
+])
+def test_file_system(kind, reason, tree, tmp_path):
+    mounted = tmp_path / 'mounted'
+    mounted.mkdir()
+    mount = MOUNTS[kind].format(f"'{tree}'", f"'{mounted}'")
+    script = (f"{mount} || exit 77; '{sys.executable}' '{TOOL}' --target "
+              f"'{mounted}'; code=$?; diff -r '{tree}' '{mounted}' && "
+              'exit $code')
+    result = subprocess.run(['unshare', '-m', 'sh', '-c', script],
+                            stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT,
+                            universal_newlines=True)
+    if result.returncode == 77 or 'unshare' in result.stdout:
+        pytest.skip(f'nothing can be mounted here: {result.stdout}')
+    assert result.returncode == command.FAILED, result.stdout
+    assert reason in result.stdout
+    assert 'Only in' not in result.stdout
+
+
+def test_second_migration_is_kept_out(tree, run):
+    before = contents(tree)
+    with migration.Migration(tree / 'mmpose').lock():
+        code, printed = run(tree)
+    assert code == command.BUSY and 'at work' in printed
+    assert contents(tree) == before
+
+
+def test_many_at_once(tree, run):
+    processes = [
+        subprocess.Popen([sys.executable,
+                          str(FAULTY), 'none', '0',
+                          str(tree)],
+                         stdout=subprocess.DEVNULL,
+                         stderr=subprocess.DEVNULL) for _ in range(4)
+    ]
+    codes = {process.wait() for process in processes}
+    assert codes <= {0, command.BUSY} and 0 in codes
+    alone = make_tree(tree.parent / 'alone', fresh)
+    faulty('none', 0, alone)
+    assert contents(tree) == contents(alone)
+
+
+# Killed at every step
+
+
+def faulty(fault, step, tree, *options):
+    """Run a migration that goes wrong; see interrupted_migration.py.
+
+    Returns:
+        CompletedProcess: The run.
+    """
+    return subprocess.run([
+        sys.executable, '-I', '-S',
+        str(FAULTY), fault,
+        str(step),
+        str(tree), *options
+    ],
+                          stdout=subprocess.PIPE,
+                          universal_newlines=True)
+
+
+def pytest_generate_tests(metafunc):
+    fault = getattr(metafunc.function, 'fault', None)
+    if fault is None:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        tree = make_tree(Path(folder), only_corrected)
+        cases = []
+        for options in [(), ('--restore', )]:
+            steps = int(faulty(fault, 0, tree, *options).stdout.split()[-1])
+            cases += [(options, step) for step in range(1, steps + 1)]
+    metafunc.parametrize(
+        'options, step',
+        cases,
+        ids=[
+            f'{options[0] if options else "migrate"}-{step}'
+            for options, step in cases
+        ])
+
+
+@pytest.fixture(scope='module')
+def states(tmp_path_factory):
+    """A tree before and after a migration, by the options that lead away from
+    each."""
+    before, after = (
+        make_tree(tmp_path_factory.mktemp('tree') / 'a b', only_corrected)
+        for _ in range(2))
+    assert faulty('none', 0, after).returncode == 0
+    return {(): before, ('--restore', ): after}
+
+
+def test_killed(options, step, states, tmp_path):
+    tree = tmp_path / 'tree'
+    shutil.copytree(str(states[options]), str(tree))
+    assert faulty('kill', step, tree, *options).returncode == -9
+    check_imports(tree)
+    other = tmp_path / 'other'
+    shutil.copytree(str(tree), str(other))
+    assert faulty('none', 0, tree).returncode == 0
+    assert contents(tree) == contents(states[('--restore', )])
+    assert faulty('none', 0, other, '--restore').returncode == 0
+    assert contents(other) == contents(states[()])
+
+
+test_killed.fault = 'kill'
+
+
+def check_imports(tree):
+    """MMPose can be imported: what the exports name is there, and the hook's
+    monitors are where the new one is."""
+    if 'enhanced_tensorboard_hook_fixed' in read(tree, EXPORTS):
+        assert (tree / FIXED_FILE).exists()
+    else:
+        assert HOOK in read(tree, EXPORTS)
+        assert (tree / HOOK_FILE).exists()
+        assert (tree / MONITOR).exists()
+
+
+def test_disk_full(options, step, states, tmp_path):
+    shutil.copytree(str(states[options]), str(tmp_path / 'tree'))
+    result = faulty('disk_full', step, tmp_path / 'tree', *options)
+    # Towards the end nothing is written any more.
+    done = {(): states[('--restore', )], ('--restore', ): states[()]}
+    expected = states if result.returncode else done
+    assert result.returncode in (0, command.FAILED)
+    assert contents(tmp_path / 'tree') == contents(expected[options])
+
+
+test_disk_full.fault = 'disk_full'
