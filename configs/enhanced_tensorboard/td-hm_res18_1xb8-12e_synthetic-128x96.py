@@ -24,7 +24,8 @@ default_hooks = dict(
     checkpoint=dict(
         interval=1, max_keep_ckpts=1, save_best='coco/AP', rule='greater'),
     enhanced_tensorboard=dict(
-        type='EnhancedTensorBoardHook',
+        type='mmpose.engine.hooks.enhanced_tensorboard_hook.'
+        'EnhancedTensorBoardHook',
         grad_norm_interval=10,
         weight_hist_interval=1,
         train_image_interval=50,

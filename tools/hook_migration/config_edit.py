@@ -83,8 +83,8 @@ class Editor(cst.CSTTransformer):
         if 'type' not in known or {self.name, 'preset'} & set(known):
             return False
         kind = known['type'].value
-        if isinstance(kind, cst.SimpleString):
-            return kind.raw_value.split('.')[-1] == self.kind
+        if isinstance(kind, (cst.SimpleString, cst.ConcatenatedString)):
+            return str(kind.evaluated_value).split('.')[-1] == self.kind
         if isinstance(kind, cst.Attribute):
             kind = kind.attr
         return isinstance(kind, cst.Name) and kind.value == self.kind
