@@ -34,13 +34,14 @@ def check_configs(files, keep_behaviour):
         try:
             hooks = read_hooks(file)
             unknown, notes = report(hooks)
-            if keep_behaviour and any(map(relies_on_default, hooks.values())):
-                notes.append(keep(file))
+            for line in unknown + notes:
+                print(f'  {line}')
             wrong |= bool(unknown)
+            if keep_behaviour and any(map(relies_on_default, hooks.values())):
+                print(f'  {keep(file)}')
         except ConfigError as error:
-            wrong, unknown, notes = True, [str(error)], []
-        for line in unknown + notes:
-            print(f'  {line}')
+            print(f'  {error}')
+            wrong = True
     return wrong
 
 
