@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LINTED = ('mmpose', 'configs', 'tools', 'tests', 'docs', 'README.md')
-COPYRIGHTED = ('mmpose', 'tests', 'tools')
+LINTED = ('mmpose', 'configs', 'tools', 'tests', 'docs', 'README.md',
+          'setup.py')
+COPYRIGHTED = ('mmpose', 'tests', 'tools', 'setup.py')
 COPYRIGHT = '# Copyright (c) OpenMMLab. All rights reserved.\n'
 
 PYTHON = ('.py', )

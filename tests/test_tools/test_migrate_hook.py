@@ -1,4 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+import hashlib
 import json
 import os
 import shutil
@@ -158,10 +159,14 @@ def run(capsys, monkeypatch):
     return run
 
 
-def run_tool(*args, prefix=(), script=TOOL, **kwargs):
+def run_tool(*args, prefix=(), script=TOOL, env=None, **kwargs):
+    env = dict(os.environ, **(env or {}))
+    # Else Python compiles nothing, whatever the tool says.
+    env.pop('PYTHONDONTWRITEBYTECODE', None)
     return subprocess.run(
         [*prefix, sys.executable,
          str(script), *map(str, args)],
+        env=env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         universal_newlines=True,
@@ -231,7 +236,6 @@ def test_backups_and_manifest(tmp_path, run):
 
 
 def sha256(text):
-    import hashlib
     return hashlib.sha256(text.encode('utf-8')).hexdigest()
 
 
@@ -338,8 +342,8 @@ def test_status(tree, run):
 
 
 def test_mmpose_of_this_python(tree):
-    env = dict(os.environ, PYTHONPATH=str(tree))
-    result = run_tool('--status', cwd=str(ROOT), env=env)
+    result = run_tool(
+        '--status', cwd=str(ROOT), env=dict(PYTHONPATH=str(tree)))
     assert result.returncode == 0
     assert str(tree / 'mmpose') in result.stdout
 
@@ -661,6 +665,38 @@ def test_killed(options, step, states, tmp_path):
 
 
 test_killed.fault = 'kill'
+
+
+def test_interrupted_by_the_user(tree, run, monkeypatch):
+    before = contents(tree)
+    monkeypatch.setattr(migration.Migration, 'verify', interrupt)
+    code, printed = run(tree)
+    assert code == command.FAILED and 'nothing was changed' in printed
+    assert contents(tree) == before
+
+
+def interrupt(self):
+    raise KeyboardInterrupt
+
+
+def test_edited_after_a_kill(tmp_path, run, monkeypatch):
+    tree = make_tree(tmp_path, original)
+    before = contents(tree)
+    with monkeypatch.context() as patch:
+        # All is in place, and nobody is there any more to put it back.
+        patch.setattr(migration.Migration, 'verify', interrupt)
+        patch.setattr(migration.Transaction, 'recover', lambda *args: None)
+        run(tree)
+    assert 'was interrupted' in run(tree, '--status')[1]
+    assert 'was interrupted' in run(tree, '--dry-run')[1]
+    write(tree, HOOK_FILE, 'mine\n')
+    edited = contents(tree)
+    code, printed = run(tree)
+    assert code == command.CONFLICT and str(tree / HOOK_FILE) in printed
+    assert contents(tree) == edited
+    code, printed = run(tree, '--restore', '--force')
+    assert code == 0 and 'was undone' in printed
+    assert contents(tree) == before
 
 
 def check_imports(tree):

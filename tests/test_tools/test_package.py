@@ -10,7 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
-from importlib.metadata import distribution
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -95,7 +95,8 @@ def mmpose_wheel(tmp_path_factory):
     """A wheel of the installed MMPose, as it was without the patch."""
     folder = tmp_path_factory.mktemp('mmpose_wheel')
     copy_mmpose(folder / 'content')
-    info = Path(distribution('mmpose')._path)
+    site = Path(find_spec('mmpose').origin).parents[1]
+    info, = site.glob('mmpose-*.dist-info')
     shutil.copytree(str(info), str(folder / 'content' / info.name))
     run(sys.executable, '-m', 'wheel', 'pack', folder / 'content', '-d',
         folder)

@@ -60,6 +60,8 @@ def main(args=None):
         return fail(BUSY, error)
     except (BlockedError, OSError) as error:
         return fail(FAILED, error)
+    except KeyboardInterrupt:
+        return fail(FAILED, 'interrupted, and nothing was changed')
 
 
 def make_parser():
@@ -212,7 +214,7 @@ def show_plan(migration, link):
         print('A run was interrupted: the next one puts that right first, and '
               'what it does then may differ from this.')
     plan = migration.plan(link)
-    describe(migration, plan)
+    describe(migration, plan, every_file=True)
     for path, content in plan.changes:
         before = read(path)
         # Backups and new files would be thousands of added lines.
@@ -248,13 +250,16 @@ def show_status(migration):
     return 0
 
 
-def describe(migration, plan):
+def describe(migration, plan, every_file=False):
     """Say what a plan does.
 
     Args:
         migration (Migration): Where.
         plan (Plan): The plan.
+        every_file (bool): Name each file, else only folders where there are
+            many. Defaults to False.
     """
+    folders = {}
     for path, content in plan.changes:
         if content is None:
             done = 'remove'
@@ -262,8 +267,14 @@ def describe(migration, plan):
             done = 'link'
         else:
             done = 'add' if read(path) is None else 'change'
-        print(
-            f'  {done:6} {os.path.relpath(str(path), str(migration.package))}')
+        place = Path(os.path.relpath(str(path), str(migration.package)))
+        folders.setdefault((done, place.parent), []).append(place.name)
+    for (done, folder), names in folders.items():
+        if len(names) > 5 and not every_file:
+            print(f'  {done:6} {folder}: {len(names)} files')
+            continue
+        for name in names:
+            print(f'  {done:6} {folder / name}')
 
 
 def diff(path, before, after):

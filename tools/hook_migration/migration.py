@@ -24,7 +24,9 @@ except ImportError:  # On Windows two at once are not kept apart.
     fcntl = None
 
 DISTRIBUTION = 'mmpose-enhanced-tensorboard'
+# A corrected copy of the original hook that users were given.
 FIXED = f'{MODULE}_fixed'
+FIXED_FILE = HOOKS / f'{FIXED}.py'
 MANIFEST = HOOKS / f'{MODULE}.manifest.json'
 JOURNAL = HOOKS / f'.{MODULE}.journal.json'
 LOCK = HOOKS / f'.{MODULE}.lock'
@@ -121,7 +123,7 @@ class Migration:
         return f'There is no {HOOK_FILE.name}.'
 
     def _linked(self):
-        for folder in {path.parent for path in patch_files(self.package)}:
+        for folder in [path.parent for path in patch_files(self.package)]:
             if folder.is_symlink():
                 return (f'{folder} is a link to {os.readlink(str(folder))}, '
                         'which tools/link_patch.py has laid')
@@ -154,22 +156,7 @@ class Migration:
                 raise BlockedError(f'{found}: it needs no migration')
         manifest = self.manifest() or dict(files={}, folders=[])
         entries = dict(self._entries(manifest))
-        wanted = {
-            path: self._patch_content(path, source, link)
-            for path, source in patch_files(self.package).items()
-        }
-        # Files of an earlier version that this one has no more.
-        for path, entry in entries.items():
-            if path not in wanted:
-                wanted[path] = self._original(path, entry)
-        exports = self.package / EXPORTS_FILE
-        wanted.pop(exports, None)
-        wanted[exports] = self._edit_exports(_exporting)
-        fixed = self.package / HOOKS / f'{FIXED}.py'
-        wanted.pop(fixed, None)
-        if read(fixed) or fixed in entries:
-            wanted[fixed] = None
-
+        wanted = self._wanted(entries, link)
         self._check_conflicts(wanted, entries)
         backups, changes = [], []
         for path, content in wanted.items():
@@ -312,6 +299,22 @@ class Migration:
 
     # Parts
 
+    def _wanted(self, entries, link):
+        """What is to be where, in the order in which to put it there."""
+        wanted = {
+            path: self._patch_content(path, source, link)
+            for path, source in patch_files(self.package).items()
+        }
+        exports, fixed = self.package / EXPORTS_FILE, self.package / FIXED_FILE
+        # Files of an earlier version that this one has no more.
+        for path, entry in entries.items():
+            if path not in (*wanted, exports, fixed):
+                wanted[path] = self._original(path, entry)
+        wanted[exports] = self._edit_exports(_exporting)
+        if read(fixed) or fixed in entries:
+            wanted[fixed] = None
+        return wanted
+
     def _entries(self, manifest):
         return [(Path(os.path.normpath(str(self.package / path))), entry)
                 for path, entry in manifest['files'].items()]
@@ -354,7 +357,7 @@ class Migration:
         # The hook is backed up, the exports are edited around what is there.
         ours = [
             self.package / path
-            for path in (EXPORTS_FILE, HOOK_FILE, HOOKS / f'{FIXED}.py')
+            for path in (EXPORTS_FILE, HOOK_FILE, FIXED_FILE)
         ]
         conflicts = []
         for path, content in wanted.items():
