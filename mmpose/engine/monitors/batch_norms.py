@@ -25,6 +25,10 @@ class BatchNormMonitor(Monitor):
                                been above 0.1
     ========================== ============================================
 
+    What it tells: A channel that is scaled to nothing computes for nothing and
+    gets no gradient any more. A share that grows means that the weight decay
+    or the learning rate is too high.
+
     Scales that are frozen do not count.
 
     Args:

@@ -33,6 +33,10 @@ class ClippingMonitor(Monitor):
                                               the gradient
     ========================================= =============================
 
+    What it tells: A norm that is above the threshold at every reading means
+    that every step is clipped: the threshold decides how long the steps are. A
+    share near 0 is clipping that catches outliers, which is what it is for.
+
     With several optimizers the optimizer's name stands before the last part.
     Norms are those of the last update, and of the type that is clipped by;
     of clipping by value, L2. Clipping by norm tells its norm anyway, so every

@@ -24,6 +24,9 @@ class ComplexityMonitor(Monitor):
                          shares, as a table
     ==================== ==================================================
 
+    What it tells: Where the work is, and whether a change of the architecture
+    made the model as cheap as was meant.
+
     At the first iteration, which has an input to count with. A model that
     cannot be traced costs one line in the log.
 

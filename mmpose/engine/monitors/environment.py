@@ -40,6 +40,9 @@ class EnvironmentMonitor(Monitor):
                          working directory, the command
     ==================== ==================================================
 
+    What it tells: What a colleague has to know who wants the same run, and
+    what was different when last month's run was better.
+
     What looks like a password or a token is taken out of the command, and the
     home directory and the name of the user are ``~`` everywhere.
 

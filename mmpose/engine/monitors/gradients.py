@@ -30,6 +30,11 @@ class GradientMonitor(Monitor):
                                                first: the last of the model
     ========================================== ============================
 
+    What it tells: Spikes before the loss jumps: the learning rate is too high
+    or a batch is bad. A group whose norm stays far below the others' learns
+    little; one that has no curve gets no gradient at all: it is frozen or does
+    not lead to the loss.
+
     Read where the optimizer steps: unscaled under AMP, summed up under
     gradient accumulation, averaged under DDP, and before clipping. So the
     global norm is the number that :func:`torch.nn.utils.clip_grad_norm_`

@@ -28,6 +28,9 @@ class GraphMonitor(Monitor):
 
     A model that cannot be traced costs one line in the log.
 
+    What it tells: Whether the modules are connected as they were meant to be,
+    and where a shape changes.
+
     Args:
         strict (bool): See :class:`Monitor`. Defaults to False.
     """

@@ -49,6 +49,10 @@ class HealthMonitor(Monitor):
     ``health/finding/<name>``  1 while there is this finding, 0 when it ends
     ========================== ==============================================
 
+    What it tells: Whether anything is wrong: a training that is well has no
+    finding. Of findings that follow from each other there is the one that
+    began first.
+
     Each finding is also a line in the log: a WARNING when it begins or
     changes, an INFO when it ends.
 

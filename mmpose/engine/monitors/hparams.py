@@ -29,15 +29,16 @@ class HParamsMonitor(Monitor):
     """What the run trains with and how well: a row of the HParams page.
 
     ======================= ==============================================
-    ``learning_rate``,      Of the optimizer, before any schedule; its type
-    ``optimizer``
-    ``batch_size``,         Of one process; of an update, over all processes
-    ``total_batch_size``    and accumulated gradients
-    ``epochs``,             How long the training is to be, in both units
-    ``iterations``
+    ``learning_rate``       Of the optimizer, before any schedule
+    ``optimizer``           Its type
+    ``batch_size``          Of one process
+    ``total_batch_size``    Of an update, over all processes and accumulated
+                            gradients
+    ``epochs``              How long the training is to be
+    ``iterations``          The same in iterations
     ``input_size``          Of the model, width x height
-    ``backbone``,           Its type and depth, where it has one; elements of
-    ``parameters``          all parameters of the model
+    ``backbone``            Its type and depth, where it has one
+    ``parameters``          Elements of all parameters of the model
     ``pretrained``          'yes' if it does not start from random weights
     ``seed``
     ``<config key>``        What the user has asked for
@@ -52,6 +53,8 @@ class HParamsMonitor(Monitor):
                          losses and errors, what the ``rule`` of
                          ``CheckpointHook`` says, else the last one
     ==================== ==================================================
+
+    What it tells: Which of several runs is best, and what was different in it.
 
     A run has one row. One that goes on after an interruption goes on with its
     row and its best values. TensorBoard takes the columns from one of the

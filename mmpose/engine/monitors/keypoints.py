@@ -25,18 +25,30 @@ _MAX_SCALARS = 30
 class KeypointMonitor(Monitor):
     """How well each keypoint is predicted, and where it goes worst.
 
-    ===================================== ==================================
-    ``keypoints/PCK@0.05/<keypoint>``,    See :meth:`KeypointTally.measures`.
-    ``keypoints/PCK@0.2/<keypoint>``,     Over all visible keypoints of the
-    ``keypoints/normalized_error/``,      validation. With more than 30
-    ``keypoints/OKS/<keypoint>``          keypoints the mean by body part
-    ``keypoints/accuracy``                A figure of PCK@0.2: the keypoints
-                                          on a typical pose, and as bars
-    ``val/hard_samples``                  The people who are predicted worst,
-                                          annotated beside predicted
-    ===================================== ==================================
+    ========================================= ==============================
+    ``keypoints/PCK@0.05/<keypoint>``         Share that is less than 0.05 of
+                                              the box's longer side away
+    ``keypoints/PCK@0.2/<keypoint>``          The same for 0.2
+    ``keypoints/normalized_error/<keypoint>`` Mean distance over the box's
+                                              longer side
+    ``keypoints/OKS/<keypoint>``              What it adds to the object
+                                              keypoint similarity, where the
+                                              data set has sigmas
+    ``keypoints/accuracy``                    A figure of PCK@0.2: the
+                                              keypoints on a typical pose,
+                                              and as bars
+    ``val/hard_samples``                      The people who are predicted
+                                              worst, annotated beside
+                                              predicted
+    ========================================= ==============================
 
-    Over all ranks: each sums up what it has seen, and the sums are added.
+    What it tells: Which keypoints hold the metric down, and what the people on
+    whom the model fails have in common: wrong annotations, people who hide
+    each other, rare poses.
+
+    The curves are over all visible keypoints of the validation, see
+    :meth:`KeypointTally.measures`; with more than 30 keypoints they are the
+    mean by body part. Over all ranks: each sums up what it has seen, and the sums are added.
     Samples that a sampler gives to a second rank to make the shares equal
     count once.
 

@@ -16,13 +16,18 @@ class LearningRateMonitor(Monitor):
     ``train/learning_rate/lr``          Learning rate
     ``train/momentum/momentum``         Momentum, or the first of Adam's betas
     ``train/weight_decay/weight_decay`` Weight decay
+    ``train/<setting>/group_<i>``       The same of a param group, where there
+                                        are several
     =================================== ===================================
 
-    With several param groups the last part is ``group_<i>``; with several
-    optimizers the optimizer's name stands before it. A config with
-    ``paramwise_cfg`` makes a param group of every parameter: beyond
-    ``max_groups``, groups whose values have been equal from the start are
-    written once, under the lowest of their numbers.
+    What it tells: Whether warm-up and decay come when they were meant to, and
+    ``lr_mult`` where it was meant to. The other two are constant unless
+    something schedules them.
+
+    With several optimizers the optimizer's name stands before the last part.
+    A config with ``paramwise_cfg`` makes a param group of every parameter:
+    beyond ``max_groups``, groups whose values have been equal from the start
+    are written once, under the lowest of their numbers.
 
     Args:
         schedule (Schedule): At which iterations to read.

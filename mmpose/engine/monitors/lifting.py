@@ -43,6 +43,9 @@ class LiftingMonitor(Monitor):
                                 alignment and without a ``skip_list``
     =========================== =============================================
 
+    What it tells: Which joints are lifted badly. A pose that is right as the
+    camera sees it and wrong from the side has its error in the depth.
+
     The training samples are the first ones of the first batch, augmented.
     Their target is what the loss is computed from, decoded by the model. The
     prediction is by the model's own ``predict``; see :func:`undisturbed`. Of a

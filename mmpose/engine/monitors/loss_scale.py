@@ -25,6 +25,10 @@ class LossScaleMonitor(Monitor):
                                 was beyond float16
     =========================== ===========================================
 
+    What it tells: A scale that keeps falling, or many skipped updates, mean
+    that values leave the range of float16: train in bfloat16 or float32. A few
+    skipped updates while the scale is being found are usual.
+
     With several optimizers the optimizer's name stands before the last part.
     Without a ``GradScaler`` nothing is written.
 

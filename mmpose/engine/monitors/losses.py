@@ -44,6 +44,10 @@ class LossMonitor(Monitor):
                                      there only if one was
     ================================ =======================================
 
+    What it tells: How much the loss scatters between the points of
+    ``LoggerHook``'s curve, and at which step a batch stood out: look at its
+    samples.
+
     The first five are of the loss that is minimised. A spike is looked for
     where 50 losses follow, so it is seen 50 iterations later. Losses of small
     batches scatter by factors: where all of them are positive their logarithms

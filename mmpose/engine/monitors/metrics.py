@@ -22,6 +22,9 @@ class MetricMonitor(Monitor):
     ``test/<metric>``    The same for a test run
     ==================== ==================================================
 
+    What it tells: How good the model is on data that it was not trained on. A
+    metric that gets worse while the loss falls is overfitting.
+
     At the epoch in epoch-based training, at the iteration in iteration-based
     training. What is not a single number is skipped and named once.
 

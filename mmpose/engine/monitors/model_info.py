@@ -19,6 +19,9 @@ class ModelInfoMonitor(Monitor):
     ``model/parameters``           Parameters by layer group, as a table
     ============================== =======================================
 
+    What it tells: Whether freezing froze what was meant, and what the names of
+    the layer groups stand for.
+
     Args:
         max_groups (int): See :func:`layer_groups`.
         strict (bool): See :class:`Monitor`. Defaults to False.

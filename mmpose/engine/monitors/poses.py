@@ -38,6 +38,10 @@ class TrainImageMonitor(Monitor):
                       predicts, and the heatmap where there is one
     ================= =======================================================
 
+    What it tells: The target must lie on the person: else the annotations, the
+    codec or an augmentation are wrong, and nothing else is worth looking at
+    before. Then, how the prediction comes closer to it.
+
     The samples are the first ones of the first batch, as the model received
     them, augmented. The target is decoded from the labels by the model's own
     codec. The prediction is by the model's own ``predict``, in evaluation
@@ -136,6 +140,10 @@ class ValImageMonitor(Monitor):
                     it; cut out around the person, for bottom-up models the
                     whole image
     =============== =========================================================
+
+    What it tells: Whether what was learnt holds for other people. Good
+    training pictures beside bad validation pictures are a model that knows its
+    training set by heart, or a validation that prepares its input differently.
 
     The same samples in every validation, spread over its batches.
 

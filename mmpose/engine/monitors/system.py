@@ -35,6 +35,11 @@ class SystemMonitor(Monitor):
     ``system/resident_memory_mib``        Of this process
     ===================================== ==================================
 
+    What it tells: Whether the machine holds the training up. More than a third
+    of the time waiting for data: more workers help. Memory that grows without
+    end is something that is kept from iteration to iteration, such as a loss
+    with its graph.
+
     The times are those that :class:`mmengine.hooks.IterTimerHook` takes
     anyway; nothing waits for the device. What hooks do after that one counts
     as waiting for the next batch, since no hook runs later. The last two need

@@ -22,10 +22,14 @@ class TelemetryMonitor(Monitor):
                                           epochs, else in iterations
     ``telemetry/queue_depth``             Records that wait to be written
     ``telemetry/bytes_written``           Size of the event file, in bytes
+    ``telemetry/dropped/<kind>``          Records that were dropped since the
+                                          run began, by kind; there only if
+                                          one was, and from the writer
     ===================================== ==================================
 
-    Dropped records are counted under ``telemetry/dropped/<kind>`` by the
-    writer.
+    What it tells: Whether the hook costs too much, and which interval to make
+    longer then. A queue that stays long, or anything dropped, means that more
+    is logged than the disk takes.
 
     Args:
         schedule (Schedule): When to read.

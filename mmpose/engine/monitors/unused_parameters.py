@@ -26,6 +26,9 @@ class UnusedParameterMonitor(Monitor):
                                           and no optimizer has them
     ===================================== =================================
 
+    What it tells: A branch that does not lead to the loss, or a module that
+    was forgotten in the optimizer, learns nothing, and no loss says so.
+
     The last two are there only if there is one, see :func:`covering_modules`.
     Every update is looked at, on the host alone, until each parameter has had
     a gradient: then there is nothing left to look at. What is frozen requires

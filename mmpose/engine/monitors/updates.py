@@ -46,6 +46,11 @@ class UpdateMonitor(Monitor):
                                              rate of 0
     ======================================== ==============================
 
+    What it tells: The learning rate as the weights feel it, comparable between
+    layers and models. A ratio that is far too large breaks what was learnt,
+    one that is far too small learns nothing; a group that is far from the
+    others asks for an ``lr_mult`` of its own.
+
     The last four are there only if there is such a parameter. Of those that
     are not finite the first of the model gives the name; for the others see
     :func:`covering_modules`.

@@ -33,6 +33,10 @@ class WeightMonitor(Monitor):
     ``weights/<group>``    Histogram of every weight of a layer group
     ====================== ==========================================
 
+    What it tells: A distribution that does not move is not trained; one that
+    widens without end needs weight decay; a peak at zero are channels that
+    died.
+
     Args:
         schedule (Schedule): At which epochs to read; in iteration-based
             training at which iterations.

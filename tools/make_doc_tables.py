@@ -1,0 +1,313 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""Make the tables of the documentation from the docstrings.
+
+    python tools/make_doc_tables.py
+
+writes the parameters and the presets of the hook and the tags of its monitors
+into ``docs/en``, each between two comments that name the table; the rest of a
+page is written by hand. The cells of the other languages are translated by
+hand: of these it is said which tables differ in the columns that no
+translation changes.
+"""
+import inspect
+import re
+import sys
+from pathlib import Path
+
+import mdformat
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / 'docs'
+LANGUAGES = ('ko', 'zh_cn')
+
+PARAMETER_COLUMNS = ('parameter', 'type', 'default', 'meaning')
+# How many columns of each page's tables are names and values, not words.
+PAGES = {'parameters.md': 3, 'presets.md': 4, 'tags.md': 1}
+# As tests/test_lint.py calls mdformat.
+FORMAT = dict(number=True, table_width=200)
+
+
+def main():
+    for page in PAGES:
+        file = DOCS / 'en' / page
+        old = file.read_text(encoding='utf-8')
+        new = fill(old)
+        if new != old:
+            file.write_text(new, encoding='utf-8')
+            print(f'wrote {file}')
+    drifted = [
+        f'{file}: its tables differ from the English ones in the first '
+        f'{PAGES[file.name]} columns' for file in translations()
+        if not is_up_to_date(file)
+    ]
+    sys.exit('\n'.join(drifted) or None)
+
+
+def fill(text):
+    """Put the tables into a page.
+
+    Args:
+        text (str): The page, with ``<!-- begin NAME -->`` and ``<!-- end NAME
+            -->`` around each place.
+
+    Returns:
+        str: The page with new tables.
+    """
+    makers = dict(
+        parameters=parameter_table, presets=preset_table, tags=tag_sections)
+    for name in re.findall('<!-- begin (.+) -->', text):
+        begin, end = f'<!-- begin {name} -->', f'<!-- end {name} -->'
+        before, rest = text.split(begin)
+        after = rest.split(end)[1]
+        text = f'{before}{begin}\n\n{makers[name]()}\n\n{end}{after}'
+    return mdformat.text(text, options=FORMAT, extensions={'openmmlab'})
+
+
+def translations():
+    """The translated pages that there are.
+
+    Returns:
+        list[Path]: Their files.
+    """
+    files = [DOCS / language / page for language in LANGUAGES for page in PAGES]
+    return [file for file in files if file.exists()]
+
+
+def is_up_to_date(file):
+    """Whether a translated page has the names and values of the English one.
+
+    Args:
+        file (Path): The page.
+
+    Returns:
+        bool: True if it does.
+    """
+    columns = PAGES[file.name]
+    english = DOCS / 'en' / file.name
+    return all_cells(file, columns) == all_cells(english, columns)
+
+
+def all_cells(file, columns):
+    """The cells of all tables of a page, without their head.
+
+    Args:
+        file (Path): The page.
+        columns (int): How many columns to take.
+
+    Returns:
+        list[list[str]]: The first cells of each row.
+    """
+    rows = []
+    for line in file.read_text(encoding='utf-8').splitlines():
+        cells = [cell.strip() for cell in line.strip().split('|')[1:-1]]
+        if cells and set(''.join(cells)) <= set(':- '):
+            rows.pop()
+        elif cells:
+            rows.append(cells[:columns])
+    return rows
+
+
+# The tables
+
+
+def parameter_table():
+    """The parameters of the hook.
+
+    Returns:
+        str: A Markdown table.
+    """
+    hook = hook_module().EnhancedTensorBoardHook
+    defaults = inspect.signature(hook).parameters
+    rows = []
+    for name, kind, text in documented_arguments(inspect.getdoc(hook)):
+        default = repr(defaults[name].default)
+        text = re.sub(rf' Defaults to {re.escape(default)}\.$', '', text)
+        kind = kind.replace(', optional', ' | None')
+        rows.append((f'`{name}`', f'`{kind}`', f'`{default}`', plain(text)))
+    return table(PARAMETER_COLUMNS, rows)
+
+
+def preset_table():
+    """What each preset stands for.
+
+    Returns:
+        str: A Markdown table.
+    """
+    presets = hook_module().PRESETS
+    names = presets['balanced']
+    return table(['parameter', *(f'`{preset!r}`' for preset in presets)],
+                 [(f'`{name}`', *(f'`{values[name]!r}`'
+                                  for values in presets.values()))
+                  for name in names])
+
+
+def tag_sections():
+    """What the monitors write, and what it tells.
+
+    Returns:
+        str: A section for each monitor.
+    """
+    return '\n\n'.join(
+        tag_section(monitor, switches)
+        for monitor, switches in monitors_with_switches())
+
+
+def tag_section(monitor, switches):
+    """What a monitor writes, and what it tells.
+
+    Args:
+        monitor (type): The monitor's class.
+        switches (list[str]): The parameters that each switch it on.
+
+    Returns:
+        str: A section, with the monitor's name as its title.
+    """
+    manual = inspect.getdoc(monitor).split('\nArgs:\n')[0]
+    parts = [f'## {monitor.__name__}']
+    for paragraph in manual.split('\n\n'):
+        if paragraph.startswith('==='):
+            parts.append(
+                table(('tag', 'what it is'), simple_table(paragraph)))
+        else:
+            paragraph = re.sub('^What it tells:', '**What it tells you:**',
+                               plain(paragraph))
+            parts.append(paragraph)
+    names = ' or '.join(f'`{switch}`' for switch in switches)
+    parts.insert(2, f'Switched by {names}.' if names else 'Always on.')
+    return '\n\n'.join(parts)
+
+
+def documented_tags():
+    """The tags that the monitors' docstrings describe.
+
+    Returns:
+        list[str]: ``<...>`` in them stands for any text.
+    """
+    return [
+        tag.strip('`') for monitor, _ in monitors_with_switches()
+        for paragraph in inspect.getdoc(monitor).split('\n\n')
+        if paragraph.startswith('===')
+        for tag, _ in simple_table(paragraph)
+    ]
+
+
+# The docstrings
+
+
+def hook_module():
+    """The module of the hook, in the MMPose that it is linked into.
+
+    Returns:
+        module: The module.
+
+    Raises:
+        RuntimeError: It is not the one of this checkout.
+    """
+    from mmpose.engine.hooks import enhanced_tensorboard_hook as module
+    if ROOT not in Path(module.__file__).resolve().parents:
+        raise RuntimeError(
+            f'this Python has the hook of {module.__file__}, and the tables '
+            f'are to be made from the one in {ROOT}: run `python '
+            'tools/link_patch.py` first')
+    return module
+
+
+def monitors_with_switches():
+    """The monitors, and which parameters switch each of them on.
+
+    Returns:
+        list[tuple[type, list[str]]]: Class and parameters of each, in the
+        order in which they are built; no parameter for the one that is always
+        there.
+    """
+    hook = hook_module().EnhancedTensorBoardHook
+    off = {
+        name: 0 if name == 'hard_samples' else False
+        for name in inspect.signature(hook).parameters
+        if name.startswith('log_') or name == 'hard_samples'
+    }
+
+    def built(**switches):
+        return [type(monitor) for monitor in hook(**switches).monitors]
+
+    by_switch = {
+        name: built(**{
+            **off, name: 4 if name == 'hard_samples' else True
+        })
+        for name in off
+    }
+    found = []
+    for monitor in built(log_graph=True):
+        names = [name for name in off if monitor in by_switch[name]]
+        found.append((monitor, [] if len(names) == len(off) else names))
+    return found
+
+
+def documented_arguments(docstring):
+    """The arguments in a docstring in Google's style.
+
+    Args:
+        docstring (str): The docstring, without indentation.
+
+    Returns:
+        list[tuple[str, str, str]]: Name, type and description of each.
+    """
+    section = re.search(r'^Args:\n(.*?)(\n\n|\Z)', docstring, re.M | re.S)
+    entries = re.split(r'\n?^    (?=\w)', section.group(1), flags=re.M)[1:]
+    return [
+        re.match(r'(\w+) \((.+?)\): (.+)', ' '.join(entry.split())).groups()
+        for entry in entries
+    ]
+
+
+def simple_table(text):
+    """Read a simple table of reStructuredText with two columns.
+
+    Args:
+        text (str): The table, with its rules.
+
+    Returns:
+        list[tuple[str, str]]: The two cells of each row, as Markdown.
+    """
+    rule, *lines = text.splitlines()
+    second = rule.index(' ') + 1
+    rows = []
+    for line in lines[:-1]:
+        if not line.startswith(' '):
+            rows.append(('', ''))
+        rows[-1] = tuple(
+            f'{old} {new.strip()}'.strip()
+            for old, new in zip(rows[-1], (line[:second], line[second:])))
+    return [(plain(left), plain(right)) for left, right in rows]
+
+
+def plain(text):
+    """Turn the reStructuredText of a docstring into Markdown.
+
+    Args:
+        text (str): One paragraph.
+
+    Returns:
+        str: The same in one line.
+    """
+    text = re.sub(r':\w+:`~?([^`]+)`', r'``\1``', ' '.join(text.split()))
+    return text.replace('``', '`')
+
+
+def table(head, rows):
+    """Write a Markdown table.
+
+    Args:
+        head (Sequence[str]): The titles of the columns.
+        rows (Sequence[Sequence[str]]): The cells.
+
+    Returns:
+        str: The table.
+    """
+    lines = [head, ['---'] * len(head), *rows]
+    escaped = [[cell.replace('|', '\\|') for cell in line] for line in lines]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in escaped)
+
+
+if __name__ == '__main__':
+    main()
