@@ -16,7 +16,7 @@ CANDIDATES := $(if $(PYTHON),'$(PYTHON)',$(PYTHONS))
 SUITABLE := import sys; sys.exit(not (3, 8) <= sys.version_info[:2] <= (3, 12))
 COMPLETE := import venv, ensurepip; $(SUITABLE)
 
-.PHONY: help demo data test test-latest verify-configs tensorboard setup \
+.PHONY: help demo data test test-latest verify-configs docs tensorboard setup \
 	setup-latest clean
 
 help:
@@ -25,9 +25,10 @@ help:
 	@echo 'make test         set up, run the tests and the linters'
 	@echo 'make test-latest  test the hook on a recent PyTorch, in .venv-latest'
 	@echo 'make verify-configs  try the hook on a config of each family in MMPose'
-	@echo 'make clean        remove .venv*, $(DATA) and $(WORK_DIR)'
+	@echo 'make docs         set up, build the documentation into docs/_build'
+	@echo 'make clean        remove .venv*, $(DATA), $(WORK_DIR) and docs/_build'
 	@echo
-	@echo 'The first three make .venv when it is not there or out of date.'
+	@echo 'All but the last make .venv when it is not there or out of date.'
 	@echo 'PYTHON=python3.10 chooses the interpreter for it (3.8 to 3.12).'
 
 demo: data
@@ -52,6 +53,12 @@ verify-configs: setup
 	.venv/bin/python -m pip install -r requirements/verify.txt -c \
 		requirements/build.txt -c requirements/runtime.txt
 	.venv/bin/python tools/verify_configs.py
+# The tools for it are not in requirements that a training or a test needs.
+docs: setup
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+		-r requirements/docs.txt -c requirements/runtime.txt \
+		-c requirements/tests.txt
+	.venv/bin/python tools/build_docs.py
 
 tensorboard: setup
 	.venv/bin/python -m tensorboard.main --logdir $(dir $(WORK_DIR))
@@ -72,4 +79,4 @@ setup setup-latest:
 	exit 1
 
 clean:
-	rm -rf .venv .venv-latest $(DATA) $(WORK_DIR)
+	rm -rf .venv .venv-latest $(DATA) $(WORK_DIR) docs/_build

@@ -69,7 +69,9 @@ def translations():
     Returns:
         list[Path]: Their files.
     """
-    files = [DOCS / language / page for language in LANGUAGES for page in PAGES]
+    files = [
+        DOCS / language / page for language in LANGUAGES for page in PAGES
+    ]
     return [file for file in files if file.exists()]
 
 
@@ -122,9 +124,22 @@ def parameter_table():
     for name, kind, text in documented_arguments(inspect.getdoc(hook)):
         default = repr(defaults[name].default)
         text = re.sub(rf' Defaults to {re.escape(default)}\.$', '', text)
-        kind = kind.replace(', optional', ' | None')
-        rows.append((f'`{name}`', f'`{kind}`', f'`{default}`', plain(text)))
+        kind = kind.replace(', optional', ' | None').replace(' | ', ' or ')
+        text = re.sub(r'`(\w+Monitor)`', link_to_monitor, plain(text))
+        rows.append((f'`{name}`', f'`{kind}`', f'`{default}`', text))
     return table(PARAMETER_COLUMNS, rows)
+
+
+def link_to_monitor(match):
+    """Link a monitor's name to its section in the page of the tags.
+
+    Args:
+        match (re.Match): The name, as code; its first group is the name.
+
+    Returns:
+        str: The link.
+    """
+    return f'[{match.group()}](tags.md#{match.group(1).lower()})'
 
 
 def preset_table():
@@ -166,8 +181,7 @@ def tag_section(monitor, switches):
     parts = [f'## {monitor.__name__}']
     for paragraph in manual.split('\n\n'):
         if paragraph.startswith('==='):
-            parts.append(
-                table(('tag', 'what it is'), simple_table(paragraph)))
+            parts.append(table(('tag', 'what it is'), simple_table(paragraph)))
         else:
             paragraph = re.sub('^What it tells:', '**What it tells you:**',
                                plain(paragraph))
@@ -186,8 +200,7 @@ def documented_tags():
     return [
         tag.strip('`') for monitor, _ in monitors_with_switches()
         for paragraph in inspect.getdoc(monitor).split('\n\n')
-        if paragraph.startswith('===')
-        for tag, _ in simple_table(paragraph)
+        if paragraph.startswith('===') for tag, _ in simple_table(paragraph)
     ]
 
 
@@ -275,9 +288,9 @@ def simple_table(text):
     for line in lines[:-1]:
         if not line.startswith(' '):
             rows.append(('', ''))
-        rows[-1] = tuple(
-            f'{old} {new.strip()}'.strip()
-            for old, new in zip(rows[-1], (line[:second], line[second:])))
+        rows[-1] = tuple(f'{old} {new.strip()}'.strip()
+                         for old, new in zip(rows[-1], (line[:second],
+                                                        line[second:])))
     return [(plain(left), plain(right)) for left, right in rows]
 
 
@@ -305,8 +318,7 @@ def table(head, rows):
         str: The table.
     """
     lines = [head, ['---'] * len(head), *rows]
-    escaped = [[cell.replace('|', '\\|') for cell in line] for line in lines]
-    return '\n'.join(f'| {" | ".join(line)} |' for line in escaped)
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
 if __name__ == '__main__':

@@ -40,7 +40,7 @@ class HParamsMonitor(Monitor):
     ``backbone``            Its type and depth, where it has one
     ``parameters``          Elements of all parameters of the model
     ``pretrained``          'yes' if it does not start from random weights
-    ``seed``
+    ``seed``                Of the random generators
     ``<config key>``        What the user has asked for
     ======================= ==============================================
 

@@ -1,0 +1,166 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import make_doc_tables
+import pytest
+from make_doc_tables import (all_cells, documented_arguments, fill,
+                             is_up_to_date, monitors_with_switches, plain,
+                             simple_table, translations)
+
+ROOT = Path(__file__).resolve().parents[2]
+ENGLISH = ROOT / 'docs' / 'en'
+PAGES = sorted(make_doc_tables.PAGES)
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_the_tables_are_those_of_the_docstrings(page):
+    text = (ENGLISH / page).read_text(encoding='utf-8')
+    assert fill(text) == text, 'run `python tools/make_doc_tables.py`'
+
+
+def test_translated_tables_have_the_english_names_and_values():
+    drifted = [file for file in translations() if not is_up_to_date(file)]
+    assert not drifted
+
+
+def test_every_parameter_is_on_the_page():
+    hook = make_doc_tables.hook_module().EnhancedTensorBoardHook
+    expected = [
+        (f'`{name}`', f'`{parameter.default!r}`')
+        for name, parameter in inspect.signature(hook).parameters.items()
+        if name != 'unknown'
+    ]
+    rows = all_cells(ENGLISH / 'parameters.md', 3)
+    assert [(name, default) for name, _, default in rows] == expected
+
+
+def test_every_monitor_says_what_it_tells():
+    silent = [
+        monitor.__name__ for monitor, _ in monitors_with_switches()
+        if '\nWhat it tells: ' not in inspect.getdoc(monitor)
+    ]
+    assert not silent
+
+
+def test_a_monitor_has_the_switches_that_build_it():
+    switches = {
+        monitor.__name__: names
+        for monitor, names in monitors_with_switches()
+    }
+    assert switches['GradientMonitor'] == ['log_grad_norm']
+    assert switches['KeypointMonitor'] == ['log_keypoints', 'hard_samples']
+    assert switches['TelemetryMonitor'] == []
+
+
+def test_a_changed_docstring_is_noticed(monkeypatch):
+    hook = make_doc_tables.hook_module().EnhancedTensorBoardHook
+    changed = hook.__doc__.replace('Write the gradient norms', 'Write norms')
+    monkeypatch.setattr(hook, '__doc__', changed)
+    text = (ENGLISH / 'parameters.md').read_text(encoding='utf-8')
+    assert 'Write norms' in fill(text)
+
+
+def test_the_tool_writes_what_differs(tmp_path, monkeypatch, capsys):
+    for language in ('en', 'ko'):
+        (tmp_path / language).mkdir()
+        for page in PAGES:
+            text = (ENGLISH / page).read_text(encoding='utf-8')
+            (tmp_path / language / page).write_text(text, encoding='utf-8')
+    monkeypatch.setattr(make_doc_tables, 'DOCS', tmp_path)
+    page = tmp_path / 'en' / 'presets.md'
+    right = page.read_text(encoding='utf-8')
+    page.write_text(right.replace('`500`', '`501`'), encoding='utf-8')
+    with pytest.raises(SystemExit) as end:
+        make_doc_tables.main()
+    assert end.value.code is None
+    assert capsys.readouterr().out == f'wrote {page}\n'
+    assert page.read_text(encoding='utf-8') == right
+
+
+def test_a_translation_may_differ_in_words_and_not_in_values(
+        tmp_path, monkeypatch):
+    monkeypatch.setattr(make_doc_tables, 'DOCS', tmp_path)
+    english = '| name | type | default | meaning |\n|---|---|---|---|\n'
+    for language in ('en', 'ko'):
+        (tmp_path / language).mkdir()
+    (tmp_path / 'en' /
+     'parameters.md').write_text(english + '| `a` | `int` | `1` | Of that |\n')
+    korean = tmp_path / 'ko' / 'parameters.md'
+    head = '| 이름 | 형 | 기본값 | 뜻 |\n|:--|:--|:--|:--|\n'
+    korean.write_text(head + '| `a` | `int` | `1` | 그것의 |\n', encoding='utf-8')
+    assert translations() == [korean] and is_up_to_date(korean)
+    korean.write_text(head + '| `a` | `int` | `2` | 그것의 |\n', encoding='utf-8')
+    assert not is_up_to_date(korean)
+
+
+def test_another_checkout_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(make_doc_tables, 'ROOT', tmp_path)
+    with pytest.raises(RuntimeError, match='link_patch'):
+        make_doc_tables.hook_module()
+
+
+def test_arguments_of_a_docstring():
+    manual = '''What it does.
+
+Args:
+    a (int | dict, optional): Two
+        lines (and brackets): here. Defaults to None.
+    b (bool): One.
+
+Raises:
+    TypeError: Never.'''
+    assert documented_arguments(manual) == [
+        ('a', 'int | dict, optional',
+         'Two lines (and brackets): here. Defaults to None.'),
+        ('b', 'bool', 'One.')
+    ]
+
+
+def test_rows_of_a_table():
+    rows = simple_table('''======= ==========
+``a/b`` First
+        and more
+``c``   Second
+======= ==========''')
+    assert rows == [('`a/b`', 'First and more'), ('`c`', 'Second')]
+
+
+def test_roles_become_code():
+    assert plain('See :class:`~x.Y`\n and ``z``.') == 'See `x.Y` and `z`.'
+
+
+# What Sphinx makes of the pages
+
+LINKS = [(page, link) for page in sorted(ROOT.glob('docs/*/*.md'))
+         for link in re.findall(r'\]\(([^)#:]+)[^):]*\)',
+                                page.read_text(encoding='utf-8'))]
+
+
+@pytest.mark.parametrize('page, link', LINKS)
+def test_a_link_leads_to_a_file(page, link):
+    assert (page.parent / link).is_file()
+
+
+def test_the_documentation_builds_without_warnings():
+    pytest.importorskip('sphinx', reason='`make docs` installs it')
+    subprocess.run([sys.executable,
+                    str(ROOT / 'tools' / 'build_docs.py')],
+                   check=True)
+
+
+def test_a_warning_is_an_error(tmp_path):
+    pytest.importorskip('sphinx', reason='`make docs` installs it')
+    import build_docs
+    (tmp_path / 'conf.py').write_bytes((ROOT / 'docs/conf.py').read_bytes())
+    (tmp_path / 'zh_cn').mkdir()
+    index = tmp_path / 'zh_cn' / 'index.md'
+    index.write_text('# One page\n')
+    page = build_docs.build(tmp_path / 'zh_cn', tmp_path)
+    assert 'lang="zh-CN"' in page.read_text(encoding='utf-8')
+    index.write_text('# One page\n\n[nowhere](gone.md)\n')
+    with pytest.raises(SystemExit, match='zh_cn has errors or warnings'):
+        build_docs.build(tmp_path / 'zh_cn', tmp_path)
