@@ -1,8 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
-import getpass
 import os
-import os.path as osp
 import platform
 import re
 import shlex
@@ -16,19 +14,12 @@ from mmengine.dist import get_world_size
 
 from .base import Monitor
 from .record import Record, Text
+from .redaction import SECRET_NAME, without_secrets, without_user
 
 _PACKAGES = ('mmpose', 'mmengine', 'mmcv', 'torch', 'torchvision',
              'tensorboard', 'numpy', 'cv2')
-# What a secret may be the value of, and what some look like wherever they
-# stand: a password in a URL, tokens of GitHub, Hugging Face, OpenAI, AWS and
-# Slack, a JSON web token.
-_SECRET_NAME = (r'passwd|password|passphrase|pwd|secret|token|credential|'
-                r'auth|(?:api|access|private)[_-]?key')
-_NAMED_SECRET = re.compile(rf'(?i)((?:{_SECRET_NAME})[\w-]*["\']?\s*[=:]).+')
-_SECRET_OPTION = re.compile(rf'(?i)--?[\w.-]*(?:{_SECRET_NAME})[\w-]*')
-_SECRETS = re.compile(r'(?<=://)[^/@\s]+(?=@)|gh[pousr]_\w+|github_pat_\w+|'
-                      r'hf_\w{16,}|sk-[\w-]{16,}|AKIA\w{16}|xox\w-[\w-]+|'
-                      r'eyJ[\w-]+\.[\w-]+\.[\w-]+')
+_NAMED_SECRET = re.compile(rf'(?i)((?:{SECRET_NAME})[\w-]*["\']?\s*[=:]).+')
+_SECRET_OPTION = re.compile(rf'(?i)--?[\w.-]*(?:{SECRET_NAME})[\w-]*')
 _GIT_SECS = 10
 
 
@@ -74,35 +65,15 @@ def describe_command(arguments: Sequence[str]) -> str:
     """
     shown, secret = [], False
     for argument in arguments:
-        hidden = _SECRETS.sub('***', argument)
-        hidden = _NAMED_SECRET.sub(r'\1***', hidden)
+        # Of an argument all that comes after a secret's name is its value.
+        hidden = _NAMED_SECRET.sub(r'\1***', argument)
+        hidden = without_secrets(hidden)
         # The value of the option before.
         if secret and not argument.startswith('-'):
             hidden = '***'
         shown.append(shlex.quote(hidden) if hidden == argument else hidden)
         secret = _SECRET_OPTION.fullmatch(argument) is not None
     return ' '.join(shown)
-
-
-def without_user(text: str) -> str:
-    """Put '~' for the home directory and the name of the user.
-
-    Args:
-        text (str): Any text.
-
-    Returns:
-        str: The text; of other words that the name is a part of nothing is
-        changed.
-    """
-    names = [osp.expanduser('~')]
-    names.append(osp.realpath(names[0]))
-    with suppress(Exception):  # A container may have no such user.
-        names.append(getpass.getuser())
-    for name in names:
-        if name.strip('/\\~'):
-            text = re.sub(rf'(?<![\w.-]){re.escape(name)}(?![\w.-])', '~',
-                          text)
-    return text
 
 
 def _values(run: Dict[str, str], arguments: Sequence[str]) -> Iterator[Text]:

@@ -1,0 +1,122 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""What nobody else should read in a text that others are going to.
+
+Works on the standard library alone: a report has to be made where nothing else
+can be imported.
+"""
+import getpass
+import os.path as osp
+import re
+from contextlib import suppress
+from typing import Match
+
+HIDDEN = '***'
+
+# What a secret may be the value of.
+SECRET_NAME = (r'passwd|password|passphrase|pwd|secret|token|credential|'
+               r'auth(?!ors?\b)|signature|'
+               r'(?:api|access|private|account)[_-]?key')
+# What some look like wherever they stand: tokens of GitHub, GitLab, Hugging
+# Face, OpenAI, AWS, Google, Slack, PyPI and Weights & Biases, JSON web tokens,
+# private keys.
+_SHAPES = re.compile(
+    r'gh[pousr]_\w+|github_pat_\w+|glpat-[\w-]+|hf_\w{16,}|sk-[\w-]{16,}|'
+    r'(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w-]{35}|xox\w-[\w-]+|pypi-[\w-]{16,}|'
+    r'wandb_v\d_\w+|(?<![0-9A-Za-z])[0-9a-f]{40}(?![0-9A-Za-z])|'
+    r'eyJ[\w-]+\.[\w-]+\.[\w-]+|'
+    r'-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----',
+    re.DOTALL)
+# What stands before the host of a URL; a password may have any sign in it.
+_URL_USER = re.compile(
+    r'''(?<=://)(?:[^\s/:@'"]*:[^\s'"]{0,500}|[^\s/'"]{1,500})@''')
+_EMAIL = re.compile(r'(?<![\w.+-])[\w.+-]+@(?:[\w-]+\.)+[A-Za-z]{2,}')
+
+_QUOTED = (r'''[rRbBuUfF]{0,2}(?:"""(?:\\.|[^\\])*?"""|\'\'\'(?:\\.|[^\\])*?'''
+           r'''\'\'\'|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')''')
+_NAMED = re.compile(
+    rf'(?i)((?:{SECRET_NAME})[\w-]{{0,64}}["\']?\s*(?:=(?!=)|:))(?:'
+    # One string, also in pieces and on the next line; a list of strings.
+    rf'(\s*)(?:{_QUOTED}(?:\s*{_QUOTED})*|'
+    rf'[\[(]\s*{_QUOTED}(?:[\s,]*{_QUOTED})*)'
+    # A scheme and what comes after it; a bare word that is neither a switch
+    # nor a call nor hidden already.
+    r'|([ \t]*)(?:(?:bearer|basic|token)[ \t]+\S+|'
+    r'(?!(?:true|false|none|null)\b|[\w.]*\(|\*\*\*)'
+    r"""[^\s,;&'"()\[\]{}][^\s,;&'"()\]}]*))""")
+_OPTION = re.compile(
+    rf'(?i)((?<![\w.-])--?[\w.-]{{0,64}}(?:{SECRET_NAME})[\w-]{{0,64}}[ \t]+)'
+    rf'(?:{_QUOTED}|(?!\*\*\*)[^\s=:-]\S*)')
+
+# Home directories on Linux, macOS and Windows, in configs with two
+# backslashes. The group is the user's name.
+_HOME = re.compile(r'(?<![\w.-])(?:/home/|/Users/)([^/\s\'":,;()\[\]{}|<>]+)|'
+                   r'[A-Za-z]:(?:\\\\|[\\/])Users(?:\\\\|[\\/])'
+                   r'([^\\/:*?"<>|\'\r\n]+)')
+
+
+def redact(text: str) -> str:
+    """Take secrets and the names of users out of a text.
+
+    Args:
+        text (str): Any text: a config, a log.
+
+    Returns:
+        str: The text with '***' for passwords and tokens, known by their
+        shape or by the name that they are the value of, for what stands
+        before the host of a URL, and for e-mail addresses; and with '~' for
+        home directories and for the names of those whose they are.
+    """
+    users = {a or b for a, b in _HOME.findall(text)} - {'root', HIDDEN, '~'}
+    text = without_secrets(text)
+    text = without_user(_HOME.sub('~', text))
+    for user in sorted(users, key=len, reverse=True):
+        text = _without_word(text, user)
+    return text
+
+
+def without_secrets(text: str) -> str:
+    """Take passwords, tokens and e-mail addresses out of a text.
+
+    Args:
+        text (str): Any text.
+
+    Returns:
+        str: The text with '***' in their place.
+    """
+    text = _URL_USER.sub(f'{HIDDEN}@', text)
+    text = _SHAPES.sub(HIDDEN, text)
+    text = _NAMED.sub(_hide_value, text)
+    text = _OPTION.sub(rf'\1{HIDDEN}', text)
+    return _EMAIL.sub(HIDDEN, text)
+
+
+def _hide_value(match: Match) -> str:
+    name, before_string, before_word = match.groups()
+    if before_word is None:
+        return f"{name}{before_string}'{HIDDEN}'"
+    return f'{name}{before_word}{HIDDEN}'
+
+
+def without_user(text: str) -> str:
+    """Put '~' for the home directory and the name of the user.
+
+    Args:
+        text (str): Any text.
+
+    Returns:
+        str: The text; of other words that the name is a part of nothing is
+        changed.
+    """
+    names = [osp.expanduser('~')]
+    names.append(osp.realpath(names[0]))
+    with suppress(Exception):  # A container may have no such user.
+        names.append(getpass.getuser())
+    for name in names:
+        # That of every container tells nothing, and is a word in configs.
+        if name.strip('/\\~') and name != 'root':
+            text = _without_word(text, name)
+    return text
+
+
+def _without_word(text: str, word: str) -> str:
+    return re.sub(rf'(?<![\w.-]){re.escape(word)}(?![\w.-])', '~', text)
