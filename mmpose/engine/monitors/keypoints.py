@@ -48,9 +48,9 @@ class KeypointMonitor(Monitor):
 
     The curves are over all visible keypoints of the validation, see
     :meth:`KeypointTally.measures`; with more than 30 keypoints they are the
-    mean by body part. Over all ranks: each sums up what it has seen, and the sums are added.
-    Samples that a sampler gives to a second rank to make the shares equal
-    count once.
+    mean by body part. Over all ranks: each sums up what it has seen, and the
+    sums are added. Samples that a sampler gives to a second rank to make the
+    shares equal count once.
 
     Args:
         log_accuracy (bool): Write the scalars and the figure.

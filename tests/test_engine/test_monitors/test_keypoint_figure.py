@@ -236,10 +236,8 @@ def test_long_names_leave_room_for_the_bars():
 @pytest.mark.parametrize('name', ['coco', 'coco_wholebody', 'wflw', 'lapa'])
 def test_what_mmpose_says_of_a_data_set_can_be_drawn(name):
     """Its names and its skeleton, as they are; wflw has none."""
-    import mmpose
     meta = parse_pose_metainfo(
-        dict(from_file=f'{mmpose.__path__[0]}/.mim/configs/_base_/datasets/'
-             f'{name}.py'))
+        dict(from_file=f'configs/_base_/datasets/{name}.py'))
     names = [meta['keypoint_id2name'][i] for i in range(meta['num_keypoints'])]
     kwargs = arguments(len(names), names=names, links=meta['skeleton_links'])
     figure = keypoint_figure(**kwargs)

@@ -9,9 +9,11 @@ from mmengine.config import Config
 import mmpose
 from mmpose.engine.monitors.keypoint_parts import keypoint_parts
 
+# In a wheel, and in a source tree.
 DATASETS = sorted(
-    glob.glob(
-        os.path.join(mmpose.__path__[0], '.mim/configs/_base_/datasets/*.py')))
+    path for folder in ('.mim', '..') for path in glob.glob(
+        os.path.join(mmpose.__path__[0], folder,
+                     'configs/_base_/datasets/*.py')))
 
 
 @functools.lru_cache(maxsize=None)
