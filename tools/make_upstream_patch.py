@@ -269,7 +269,10 @@ def edit(tree, path, change):
         path (str): The file.
         change (Callable[[str], str]): Gives the new text.
     """
-    text = change(read(tree, path))
+    try:
+        text = change(read(tree, path))
+    except (ValueError, SyntaxError) as error:
+        raise PatchError(f'{path} of MMPose cannot be edited: {error}')
     (tree / path).write_bytes(text.encode('utf-8'))
 
 
