@@ -122,7 +122,7 @@ def test_it_works_where_mmengine_does_not(work_dir, tmp_path):
     result = run(TOOL, work_dir, '--out', out, PYTHONPATH=str(tmp_path))
     assert result.returncode == 0, result.stdout
     versions = sections_of(out.read_text(encoding='utf-8'))['Versions']
-    assert "hook: cannot be imported: ModuleNotFoundError: No" in versions
+    assert 'hook: cannot be imported: ModuleNotFoundError: No' in versions
     assert 'MMEngine says nothing more: ModuleNotFoundError' in versions
 
 
