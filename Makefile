@@ -53,6 +53,7 @@ verify-configs: setup
 	.venv/bin/python -m pip install -r requirements/verify.txt -c \
 		requirements/build.txt -c requirements/runtime.txt
 	.venv/bin/python tools/verify_configs.py
+
 # The tools for it are not in requirements that a training or a test needs.
 docs: setup
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
@@ -70,7 +71,8 @@ setup setup-latest:
 	@for check in '$(COMPLETE)' '$(SUITABLE)'; do \
 		for python in $(CANDIDATES); do \
 			if "$$python" -c "$$check" 2>/dev/null; then \
-				exec "$$python" tools/setup_env.py $(subst setup,,$(subst setup-,--,$@)); \
+				exec "$$python" tools/setup_env.py \
+					$(if $(filter %-latest,$@),--latest); \
 			fi; \
 		done; \
 	done; \
