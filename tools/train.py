@@ -5,15 +5,18 @@
 
 runs the ``train.py`` of the MMPose that is installed, with all its options,
 and puts :class:`EnhancedTensorBoardHook` into the config, whatever hooks that
-has. ``torchrun`` and ``--launcher`` work as ever.
+has. ``torchrun`` and ``--launcher`` work as ever; ``--launcher pytorch`` also
+where there is no GPU.
 """
 import argparse
+import datetime
+import functools
 import importlib.util
 import os
 import os.path as osp
 import runpy
 import sys
-from typing import List, Optional, Tuple
+from typing import Callable, List, Optional, Tuple
 
 HOOK = 'EnhancedTensorBoardHook'
 PRESETS = ('fast', 'balanced', 'detailed')
@@ -23,6 +26,7 @@ OPTION = '--enhanced-tensorboard'
 def main() -> None:
     preset, mmpose_args = split_args(sys.argv[1:])
     script = find_train_script()
+    change_every_config(train_on_cpu)
     if preset is not None:
         add_hook_to_every_runner(preset)
     sys.argv[1:] = mmpose_args
@@ -85,28 +89,75 @@ def find_train_script() -> str:
 
 
 def add_hook_to_every_runner(preset: str) -> None:
-    """Let ``Runner.from_cfg`` add the hook to the configs it is given.
-
-    There every option of the command line is in the config already.
+    """Add the hook to the configs that are trained.
 
     Args:
         preset (str): The preset; '' for the default one.
     """
-    from mmengine.runner import Runner
     try:
         from mmpose.engine.hooks import EnhancedTensorBoardHook  # noqa: F401
     except ImportError as error:
         sys.exit(f'This MMPose has no {HOOK} ({error}): run `python '
                  'tools/link_patch.py` first.')
+    change_every_config(functools.partial(add_hook, preset=preset))
+
+
+def change_every_config(change: Callable[..., Optional[str]]) -> None:
+    """Let ``Runner.from_cfg`` change the configs that it is given.
+
+    There every option of the command line is in the config already.
+
+    Args:
+        change (Callable): Changes a config in place and returns what there is
+            to tell the user, None if nothing.
+    """
+    from mmengine.runner import Runner
     from_cfg = Runner.from_cfg.__func__
 
-    def from_cfg_with_hook(cls, cfg):
-        message = add_hook(cfg, preset)
-        if os.environ.get('RANK', '0') == '0':
+    def from_changed_cfg(cls, cfg):
+        message = change(cfg)
+        if message and os.environ.get('RANK', '0') == '0':
             print(message)
         return from_cfg(cls, cfg)
 
-    Runner.from_cfg = classmethod(from_cfg_with_hook)
+    Runner.from_cfg = classmethod(from_changed_cfg)
+
+
+def train_on_cpu(cfg) -> Optional[str]:
+    """Let ``--launcher pytorch`` train where there is no GPU.
+
+    MMEngine gives each process a GPU there, and fails if there is none.
+
+    Args:
+        cfg (mmengine.Config): The config, changed in place.
+
+    Returns:
+        str | None: What was done, for the user; None if there was no need.
+    """
+    from mmengine.device import get_device
+    from mmengine.registry import MODEL_WRAPPERS
+    from torch import distributed
+    from torch.nn.parallel import DistributedDataParallel
+    if cfg.get('launcher') != 'pytorch' or get_device() != 'cpu':
+        return None
+    dist_cfg = (cfg.get('env_cfg') or {}).get('dist_cfg') or {}
+    options = {}
+    if dist_cfg.get('timeout') is not None:
+        options['timeout'] = datetime.timedelta(seconds=dist_cfg['timeout'])
+    # What is initialised already, MMEngine leaves as it is.
+    distributed.init_process_group('gloo', **options)
+    wrapper = cfg.get('model_wrapper_cfg') or dict(
+        # As MMEngine wraps a model if nothing is said.
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False))
+    kind = wrapper.get('type', 'MMDistributedDataParallel')
+    if isinstance(kind, str):
+        kind = MODEL_WRAPPERS.get(kind)
+    if issubclass(kind, DistributedDataParallel):
+        wrapper['device_ids'] = None
+    cfg.model_wrapper_cfg = wrapper
+    return ('There is no GPU: the processes train on the CPU and talk by '
+            'gloo, whatever env_cfg.dist_cfg.backend is.')
 
 
 def add_hook(cfg, preset: str) -> str:
