@@ -3,6 +3,7 @@ import os
 from collections import Counter
 from typing import Dict, Iterable, Iterator, List, Tuple
 
+from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 # Modules that others put around a model or a layer; a parameter's name
@@ -20,10 +21,18 @@ def named_parameters(model: nn.Module) -> Iterator[Tuple[str, nn.Parameter]]:
 
     Yields:
         tuple[str, nn.Parameter]: The dotted name without what
-        ``torch.compile``, FSDP or activation checkpointing put into it, and
-        the parameter. A shared parameter has the name of its first place.
+        ``torch.compile``, FSDP, activation checkpointing or the distributed
+        wrapper of a part put into it, and the parameter. A shared parameter
+        has the name of its first place.
     """
+    wrappers = [
+        f'{name}.' for name, module in model.named_modules()
+        if is_model_wrapper(module)
+    ]
     for name, parameter in model.named_parameters():
+        for wrapper in reversed(wrappers):
+            if name.startswith(f'{wrapper}module.'):
+                name = wrapper + name[len(f'{wrapper}module.'):]
         yield bare_name(name), parameter
 
 

@@ -12,8 +12,8 @@ from .base import Monitor
 from .dropping_queue import IMAGE, LAYER_SCALAR
 from .lifted_poses import LiftedPose, LiftingProbe, joint_errors, middle_pose
 from .record import Image, Record, Scalar, Value
-from .runner_parts import (bare_model, data_set, evaluation_step, is_sharded,
-                           keypoint_names, own_samples)
+from .runner_parts import (bare_model, data_set, evaluation_step,
+                           keypoint_names, needs_all_ranks, own_samples)
 from .schedule import Schedule
 from .skeletons_3d import draw_skeletons, skeleton_mesh
 
@@ -89,11 +89,12 @@ class LiftingMonitor(Monitor):
         self._draws = (
             self.schedule is not None and self._max_train_images > 0
             and self.writer is not None and _lifts(runner))
-        if self._draws and is_sharded(runner.model):
+        if self._draws and needs_all_ranks(runner.model):
             self._draws = False
             print_log(
-                f'{type(self).__name__}: a sharded model predicts on all '
-                'ranks together only, so there are no training images.',
+                f'{type(self).__name__}: a model that is sharded, or wrapped '
+                'part by part, predicts on all ranks together only, so there '
+                'are no training images.',
                 logger='current',
                 level=logging.INFO)
         if self._draws:

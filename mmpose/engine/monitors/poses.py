@@ -21,8 +21,8 @@ from .pose_pictures import PANEL_HEIGHT, PosePainter, compose, heat, view
 from .pose_samples import PoseSample, PoseSampleReader, predictions
 from .pose_targets import decode_target, find_codec
 from .record import Image, Record
-from .runner_parts import (bare_model, data_set, evaluation_step, is_sharded,
-                           val_annotations)
+from .runner_parts import (bare_model, data_set, evaluation_step,
+                           needs_all_ranks, val_annotations)
 from .sample_pictures import (HeatmapPlace, ImageLoader, SamplePictures,
                               heatmap_of, heatmap_place)
 from .schedule import Schedule
@@ -68,11 +68,12 @@ class TrainImageMonitor(Monitor):
         # A lifter has no images.
         self._off = not self._max_images or isinstance(
             bare_model(runner.model), PoseLifter)
-        if is_sharded(runner.model):
+        if needs_all_ranks(runner.model):
             self._off = True
             print_log(
-                f'{type(self).__name__}: a sharded model predicts on all '
-                'ranks together only, so there are no training images.',
+                f'{type(self).__name__}: a model that is sharded, or wrapped '
+                'part by part, predicts on all ranks together only, so there '
+                'are no training images.',
                 logger='current',
                 level=logging.INFO)
         self._meta = getattr(data_set(runner.train_dataloader), 'metainfo', {})

@@ -43,6 +43,22 @@ def optim_wrappers(optim_wrapper) -> Iterator[Tuple[str, OptimWrapper]]:
         yield '', optim_wrapper
 
 
+def needs_all_ranks(model: nn.Module) -> bool:
+    """Whether a model runs on all ranks together only.
+
+    Args:
+        model (nn.Module): ``runner.model``.
+
+    Returns:
+        bool: True under FSDP, where each rank holds a part of the model; and
+        where modules inside the model have a distributed wrapper of their
+        own, which may send buffers to the other ranks.
+    """
+    return is_sharded(model) or any(
+        map(is_model_wrapper,
+            bare_model(model).modules()))
+
+
 def is_sharded(model: nn.Module) -> bool:
     """Whether each rank holds a part of the model only, as under FSDP.
 
@@ -50,7 +66,7 @@ def is_sharded(model: nn.Module) -> bool:
         model (nn.Module): ``runner.model``.
 
     Returns:
-        bool: If so, the model runs on all ranks together only.
+        bool: False in a PyTorch without distributed training.
     """
     if not torch.distributed.is_available():
         return False

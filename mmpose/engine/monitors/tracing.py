@@ -6,7 +6,7 @@ from typing import Iterator, List, Tuple
 
 from torch import Tensor, nn
 
-from .runner_parts import bare_model, is_sharded
+from .runner_parts import bare_model, needs_all_ranks
 from .undisturbed import undisturbed
 
 
@@ -33,8 +33,8 @@ def traceable(runner, data_batch) -> Iterator[Tuple[nn.Module, Tensor]]:
     Raises:
         Untraceable: Whatever is raised inside the block.
     """
-    if is_sharded(runner.model):
-        raise Untraceable('each process holds a part of it only')
+    if needs_all_ranks(runner.model):
+        raise Untraceable('it runs on all processes together only')
     model = bare_model(runner.model)
     hooks = _forward_hooks(model)
     try:

@@ -219,8 +219,8 @@ def test_a_model_that_cannot_be_traced_costs_a_line(train, read_events,
                                                     monkeypatch, sharded):
     """P2, P1: also where ``strict``, which is for defects of the hook."""
     if sharded:
-        monkeypatch.setattr(tracing, 'is_sharded', lambda model: True)
-        reason = 'each process holds a part of it only.'
+        monkeypatch.setattr(tracing, 'needs_all_ranks', lambda model: True)
+        reason = 'it runs on all processes together only.'
     else:
         monkeypatch.setattr(HeatmapHead, 'forward', fail)
         reason = 'ValueError: no annotations (at '

@@ -760,7 +760,7 @@ def test_a_data_set_without_any_information(train, with_red_data, monkeypatch):
 
 def test_a_sharded_model_is_left_alone(train, monkeypatch):
     """It predicts on all ranks together, or hangs."""
-    monkeypatch.setattr(poses, 'is_sharded', lambda model: True)
+    monkeypatch.setattr(poses, 'needs_all_ranks', lambda model: True)
 
     def fail(self, *args, **kwargs):
         raise AssertionError
