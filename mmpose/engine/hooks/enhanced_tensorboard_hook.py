@@ -14,7 +14,8 @@ from mmpose.models.pose_estimators import PoseLifter
 from mmpose.registry import HOOKS
 from ..monitors import (DiskQuota, EventWriter, FailureGuard, Monitor,
                         NonfiniteStop, Record, bare_model, build_monitors,
-                        build_schedule, interrupted_log_dir, scalar_layout)
+                        build_schedule, interrupted_log_dir, is_averaged,
+                        scalar_layout)
 
 Interval = Union[int, dict]
 
@@ -254,6 +255,12 @@ class EnhancedTensorBoardHook(Hook):
                 (', through a TensorboardVisBackend that it added to the '
                  "visualizer: the config has none, so the run's losses would "
                  'not have been there.' if added else '.'))
+            if is_averaged(runner):
+                runner.logger.info(
+                    f'{type(self).__name__}: there is an EMAHook, so metrics '
+                    'and pictures of validations are those of the averaged '
+                    'model; train/images, gradients and weights are those of '
+                    'the model in training.')
 
     def before_train(self, runner) -> None:
         """Let the monitors attach themselves to model and optimizers.

@@ -13,7 +13,7 @@ from .norms import NamedNorms, named_norms
 from .record import Record, Scalar
 from .runner_parts import bare_model, optim_wrappers
 from .schedule import Schedule
-from .step_wrapping import call_around
+from .step_wrapping import call_around, has_closure
 
 
 class GradientMonitor(Monitor):
@@ -39,8 +39,10 @@ class GradientMonitor(Monitor):
     gradient accumulation, averaged under DDP, and before clipping. So the
     global norm is the number that :func:`torch.nn.utils.clip_grad_norm_`
     returns for ``norm_type=2``. A group without a single gradient has no
-    value. With several optimizers the norms are over all that stepped in the
-    iteration. An update that AMP leaves out for an overflow is not read.
+    value. Of a step with a closure, as LBFGS has it, the gradients of the last
+    evaluation are read, after the step. With several optimizers the norms are
+    over all that stepped in the iteration. An update that AMP leaves out for
+    an overflow is not read.
 
     Args:
         schedule (Schedule): At which iterations to read. Where gradients are
@@ -116,7 +118,16 @@ class GradientMonitor(Monitor):
             # Where GradScaler then finds an overflow, no step follows.
             self._read(self._before_clipping, name, parameters)
 
-        def before_step(*_, **__):
+        def read(scale=None):
+            self._read(self._readings, name, [
+                parameter for group in optimizer.param_groups
+                for parameter in group['params']
+            ], scale)
+
+        def before_step(*args, **kwargs):
+            if has_closure(*args, **kwargs):
+                self._before_clipping.pop(name, None)
+                return
             overflow = getattr(optimizer, 'found_inf', None)
             if self._wanted and overflow is not None:
                 self._overflows.append(overflow)
@@ -125,17 +136,19 @@ class GradientMonitor(Monitor):
                 return
             # A fused optimizer unscales inside its step, by what GradScaler
             # has put here.
-            self._read(self._readings, name, [
-                parameter for group in optimizer.param_groups
-                for parameter in group['params']
-            ], getattr(optimizer, 'grad_scale', None))
+            read(getattr(optimizer, 'grad_scale', None))
+
+        def after_step(_, *args, **kwargs):
+            if has_closure(*args, **kwargs):
+                read()
 
         if getattr(optim_wrapper, 'clip_grad_kwargs', None):
             self._detach.callback(
                 call_around(optim_wrapper, 'clip_func', self.guard,
                             before_clipping))
         self._detach.callback(
-            call_around(optimizer, 'step', self.guard, before_step))
+            call_around(optimizer, 'step', self.guard, before_step,
+                        after_step))
 
     def _read(self,
               readings: Dict[str, List[NamedNorms]],
@@ -152,7 +165,8 @@ class GradientMonitor(Monitor):
         if scale is not None:
             norms = [(names, norm / scale.to(norm.device))
                      for names, norm in norms]
-        readings[name] = norms
+        if norms:
+            readings[name] = norms
 
     def _total(self, names: List[str],
                squares: np.ndarray) -> Iterator[Scalar]:

@@ -13,7 +13,7 @@ from .keypoint_parts import keypoint_parts
 from .keypoint_tally import KeypointTally, usable_sigmas
 from .pose_samples import PoseSample, PoseSampleReader, match
 from .record import Image, Record, Scalar
-from .runner_parts import (bare_model, data_set, evaluation_step,
+from .runner_parts import (bare_model, data_set, evaluation_step, is_averaged,
                            is_iter_based, keypoint_names, own_samples,
                            val_annotations)
 from .sample_pictures import ImageLoader, SamplePictures
@@ -113,7 +113,10 @@ class KeypointMonitor(Monitor):
             values = functools.partial(self._accuracy, tally)
             self.emit(Record(step, values, kind=LAYER_SCALAR))
             unit = 'iteration' if is_iter_based(runner) else 'epoch'
-            figure = functools.partial(self._figure, tally, f'{unit} {step:,}')
+            when = f'{unit} {step:,}'
+            if is_averaged(runner):
+                when += ', averaged model'
+            figure = functools.partial(self._figure, tally, when)
             self.emit(Record(step, figure, kind=IMAGE))
         if hardest:
             measure = 'OKS' if 'OKS' in tally.measures() else 'error'
@@ -138,7 +141,8 @@ class KeypointMonitor(Monitor):
             dataset,
             self._images,
             self._kpt_thr,
-            whole=isinstance(model, BottomupPoseEstimator))
+            whole=isinstance(model, BottomupPoseEstimator),
+            averaged=is_averaged(runner))
         self._dataset = dataset
 
     def _read(self, outputs: Sequence) -> None:

@@ -21,7 +21,7 @@ from .pose_pictures import PANEL_HEIGHT, PosePainter, compose, heat, view
 from .pose_samples import PoseSample, PoseSampleReader, predictions
 from .pose_targets import decode_target, find_codec
 from .record import Image, Record
-from .runner_parts import (bare_model, data_set, evaluation_step,
+from .runner_parts import (bare_model, data_set, evaluation_step, is_averaged,
                            needs_all_ranks, val_annotations)
 from .sample_pictures import (HeatmapPlace, ImageLoader, SamplePictures,
                               heatmap_of, heatmap_place)
@@ -146,7 +146,9 @@ class ValImageMonitor(Monitor):
     training pictures beside bad validation pictures are a model that knows its
     training set by heart, or a validation that prepares its input differently.
 
-    The same samples in every validation, spread over its batches.
+    The same samples in every validation, spread over its batches. With an
+    ``EMAHook`` they are predicted by the averaged model, and the pictures say
+    so.
 
     Args:
         schedule (Schedule): Of which batches samples are taken.
@@ -206,7 +208,8 @@ class ValImageMonitor(Monitor):
             dataset,
             self._images,
             self._kpt_thr,
-            whole=isinstance(model, BottomupPoseEstimator))
+            whole=isinstance(model, BottomupPoseEstimator),
+            averaged=is_averaged(runner))
         due = [
             i for i in range(len(runner.val_dataloader))
             if self._batches.is_due(i + 1)

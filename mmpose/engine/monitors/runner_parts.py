@@ -6,6 +6,7 @@ from typing import Iterator, List, Optional, Tuple
 
 import torch
 from mmengine.dataset import DefaultSampler
+from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
@@ -137,6 +138,18 @@ def val_annotations(runner):
         if getattr(metric, 'coco', None) is not None:
             return metric.coco
     return None
+
+
+def is_averaged(runner) -> bool:
+    """Whether validations and tests are those of an averaged model.
+
+    Args:
+        runner (Runner): The runner.
+
+    Returns:
+        bool: True where there is an :obj:`mmengine.hooks.EMAHook`.
+    """
+    return any(isinstance(hook, EMAHook) for hook in runner.hooks)
 
 
 def is_iter_based(runner) -> bool:

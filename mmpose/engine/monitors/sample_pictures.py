@@ -79,14 +79,22 @@ class SamplePictures:
         images (ImageLoader): Loads their images.
         kpt_thr (float): The score from which on a keypoint is drawn.
         whole (bool): Show the whole image where no person is asked for.
+        averaged (bool): Say that the predictions are those of an averaged
+            model. Defaults to False.
     """
 
-    def __init__(self, dataset, images: ImageLoader, kpt_thr: float,
-                 whole: bool) -> None:
+    def __init__(self,
+                 dataset,
+                 images: ImageLoader,
+                 kpt_thr: float,
+                 whole: bool,
+                 averaged: bool = False) -> None:
         self._dataset = dataset
         self._images = images
         self._painter = PosePainter(getattr(dataset, 'metainfo', {}), kpt_thr)
         self._whole = whole
+        self._title = ('predicted by the averaged model'
+                       if averaged else 'predicted')
 
     def draw(self,
              sample: PoseSample,
@@ -120,7 +128,7 @@ class SamplePictures:
                         PANEL_HEIGHT * 3 // 4)
         panels = [('annotated',
                    self._painter.people(part, sample.truth, sample.visible)),
-                  ('predicted',
+                  (self._title,
                    self._painter.people(part, sample.predicted,
                                         sample.scores))]
         if heatmap is not None:

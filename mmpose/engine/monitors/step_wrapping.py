@@ -45,6 +45,20 @@ def call_around(owner,
     return stop
 
 
+def has_closure(*args, **kwargs) -> bool:
+    """Whether the gradients are computed inside an optimizer's step.
+
+    Args:
+        *args: What ``optimizer.step`` is called with.
+        **kwargs: The same.
+
+    Returns:
+        bool: True with a closure. Before the step there are no gradients
+        then, or those of an earlier one.
+    """
+    return kwargs.get('closure', args[0] if args else None) is not None
+
+
 class _Observer(NamedTuple):
     """Who sees the calls of a method."""
     guard: FailureGuard

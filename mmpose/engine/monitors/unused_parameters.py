@@ -7,7 +7,7 @@ from .layer_groups import covering_modules, named_parameters
 from .record import Record, Scalar
 from .runner_parts import bare_model, optim_wrappers
 from .schedule import Schedule
-from .step_wrapping import call_around
+from .step_wrapping import call_around, has_closure
 
 # Branches that are trained in turn have all had their turn by then.
 _MIN_UPDATES = 10
@@ -55,7 +55,7 @@ class UnusedParameterMonitor(Monitor):
             self._optimizers.append(optim_wrapper.optimizer)
             self._detach.callback(
                 call_around(optim_wrapper.optimizer, 'step', self.guard,
-                            self._look))
+                            self._look, self._look_again))
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
@@ -73,6 +73,11 @@ class UnusedParameterMonitor(Monitor):
             name for name in self._without_gradient
             if self._parameters[name].grad is None
         ]
+
+    def _look_again(self, _, *args, **kwargs) -> None:
+        if has_closure(*args, **kwargs):
+            self._num_updates -= 1  # It was counted already.
+            self._look()
 
     def _hand_over(self, step: int) -> None:
         trainable = [

@@ -17,7 +17,7 @@ from .norms import joined, named_norms
 from .record import Record, Scalar
 from .runner_parts import bare_model, optim_wrappers
 from .schedule import Schedule
-from .step_wrapping import call_around
+from .step_wrapping import call_around, has_closure
 
 # For each parameter, in the order of the model, the norms of its weights
 # before an update and of their change.
@@ -113,11 +113,12 @@ class UpdateMonitor(Monitor):
 
     def _attach(self, name: str, optimizer) -> None:
 
-        def before_step(*_, **__):
+        def before_step(*args, **kwargs):
             self._num_updates[name] += 1
             # Of several steps in an iteration the first is read.
             if self._wanted and name not in self._done:
-                update = _Update(optimizer, self._names)
+                update = _Update(optimizer, self._names,
+                                 has_closure(*args, **kwargs))
                 if update.names:
                     self._begun[name] = update
 
@@ -204,6 +205,8 @@ class _Update:
     Args:
         optimizer (Optimizer): The optimizer, about to step.
         names (dict[int, str]): The names of the parameters, by their id.
+        closure (bool): Whether the gradients come inside the step. All
+            parameters that require one count then.
 
     Attributes:
         names (set[str]): The parameters that have a gradient.
@@ -217,13 +220,17 @@ class _Update:
     """
 
     @torch.no_grad()
-    def __init__(self, optimizer, names: Dict[int, str]) -> None:
+    def __init__(self, optimizer, names: Dict[int, str],
+                 closure: bool) -> None:
         self._weights: Dict[str, Tensor] = {}
         self.telling, self.stopped = set(), set()
         for group in optimizer.param_groups:
             for parameter in group['params']:
                 name = names.get(id(parameter))
-                if name is None or parameter.grad is None:
+                has_gradient = (
+                    parameter.requires_grad
+                    if closure else parameter.grad is not None)
+                if name is None or not has_gradient:
                     continue
                 self._weights[name] = parameter.detach()
                 # A learning rate on the device is not looked at.
@@ -231,7 +238,8 @@ class _Update:
                                          Tensor) and not group['lr']
                 # A bias may get no more than the rounding errors of what is
                 # 0, in front of a batch norm say, and well stay as it is.
-                if (stopped or parameter.dim() > 1) and parameter.numel():
+                if not closure and parameter.numel() and (stopped or
+                                                          parameter.dim() > 1):
                     self.telling.add(name)
                 if stopped:
                     self.stopped.add(name)
