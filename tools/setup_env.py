@@ -263,7 +263,7 @@ def install():
         REQUIREMENTS / name for name in INSTALLED
     ]
     step('Installing pip, setuptools and wheel')
-    pip('install', '-c', build, 'pip', 'setuptools', 'wheel')
+    pip('install', '-c', build, '-c', torch, 'pip', 'setuptools', 'wheel')
     step('Installing torch and the tools to build with')
     pip('install', '-r', build, '-r', torch, '-c', runtime)
     step('Installing what MMPose and the tests need')
