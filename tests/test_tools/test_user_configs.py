@@ -10,7 +10,6 @@ from mmengine.config import Config
 from mmpose.engine.hooks import EnhancedTensorBoardHook
 
 BEFORE = '''# 한글, and what else there is
-_base_ = ['mmpose::_base_/default_runtime.py']
 lr = 1e-3;x = [ 1,2 ]   # not as yapf has it
 
 custom_hooks = [dict(type='SyncBuffersHook'), {HOOK}]
