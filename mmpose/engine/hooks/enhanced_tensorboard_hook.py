@@ -15,7 +15,7 @@ from mmpose.registry import HOOKS
 from ..monitors import (DiskQuota, EventWriter, FailureGuard, Monitor,
                         NonfiniteStop, Record, bare_model, build_monitors,
                         build_schedule, interrupted_log_dir, is_averaged,
-                        scalar_layout)
+                        is_sharded, scalar_layout)
 
 Interval = Union[int, dict]
 
@@ -271,6 +271,10 @@ class EnhancedTensorBoardHook(Hook):
             runner (Runner): The runner of the training process.
         """
         self._train_began = time.perf_counter()
+        self._sharing: List[Monitor] = []
+        if is_sharded(runner.model):
+            with self._guard:
+                self._share(runner)
         self._continue_run(runner)
         self._write_layout(runner)
         self._notify('before_train', runner)
@@ -308,6 +312,8 @@ class EnhancedTensorBoardHook(Hook):
             data_batch (dict or tuple or list, optional): Data from dataloader.
             outputs (dict, optional): Outputs from model.
         """
+        for monitor in self._sharing:
+            monitor.exchange_shards(runner)
         self._notify('after_train_iter', runner, batch_idx, data_batch,
                      outputs)
 
@@ -414,6 +420,29 @@ class EnhancedTensorBoardHook(Hook):
                 runner.logger.info(
                     f'{type(self).__name__} goes on with the curves in '
                     f'{log_dir} from iteration {runner.iter + 1}.')
+
+    def _share(self, runner) -> None:
+        """Let monitors that can see a sharded model see it on all ranks."""
+        if self._writer is not None:
+            left_out = [
+                monitor.guard.name for monitor in self._listening
+                if monitor.of_whole_model
+            ]
+            runner.logger.info(
+                f'{type(self).__name__}: the model is sharded. What needs the '
+                f'whole of it is left out: {", ".join(left_out)}.')
+        sharing = [
+            monitor for monitor in self.monitors if monitor.adds_up_shards
+        ]
+        for monitor in sharing:
+            # By a budget of its own, a rank would not come to the exchange.
+            monitor.budget = None
+            monitor.join_shards(runner)
+        self._listening = [
+            monitor for monitor in self.monitors if monitor in sharing or (
+                monitor in self._listening and not monitor.of_whole_model)
+        ]
+        self._sharing = sharing
 
     def _write_layout(self, runner) -> None:
         """Say which scalars belong together."""

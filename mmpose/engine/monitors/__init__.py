@@ -26,7 +26,8 @@ from .nonfinite_stop import NonfiniteStop, NonfiniteTrainingError
 from .overhead_budget import OverheadBudget
 from .poses import TrainImageMonitor, ValImageMonitor
 from .record import Histogram, Image, Record, Scalar, Text
-from .runner_parts import bare_model, interrupted_log_dir, is_averaged
+from .runner_parts import (bare_model, interrupted_log_dir, is_averaged,
+                           is_sharded)
 from .sample_pictures import ImageLoader
 from .schedule import Adaptive, Every, Schedule, build_schedule
 from .step_detectors import step_detectors
@@ -49,6 +50,6 @@ __all__ = [
     'SystemMonitor', 'TelemetryMonitor', 'Text', 'TrainImageMonitor',
     'UnusedParameterMonitor', 'UpdateMonitor', 'ValImageMonitor',
     'WeightMonitor', 'bare_model', 'build_monitors', 'build_schedule',
-    'interrupted_log_dir', 'is_averaged', 'scalar_layout', 'step_detectors',
-    'training_detectors'
+    'interrupted_log_dir', 'is_averaged', 'is_sharded', 'scalar_layout',
+    'step_detectors', 'training_detectors'
 ]

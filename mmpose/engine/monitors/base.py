@@ -27,6 +27,10 @@ class Monitor:
     Attributes:
         on_every_rank (bool): Whether the monitor sees the validation on all
             ranks. Others see only what the main process does.
+        of_whole_model (bool): Whether what it reads would be wrong where each
+            rank holds a part of the model only.
+        adds_up_shards (bool): Whether it reads there, on all ranks, and adds
+            up what they have read.
         shards (list): What all ranks have read in a validation, in their
             order; filled before :meth:`after_val_epoch` where there is a
             writer, and empty if it failed on any rank.
@@ -38,6 +42,8 @@ class Monitor:
     """
 
     on_every_rank = False
+    of_whole_model = False
+    adds_up_shards = False
 
     def __init__(self,
                  schedule: Optional[Schedule] = None,
@@ -125,6 +131,25 @@ class Monitor:
 
         Returns:
             Any: Not None, unless something has failed and was reported.
+        """
+
+    def join_shards(self, runner) -> None:
+        """Prepare :meth:`exchange_shards`, before training begins.
+
+        To be called on every rank.
+
+        Args:
+            runner (Runner): The runner of the training process.
+        """
+
+    def exchange_shards(self, runner) -> None:
+        """Bring together what all ranks have read in an iteration.
+
+        To be called on every rank after every iteration, whatever has failed
+        there.
+
+        Args:
+            runner (Runner): The runner of the training process.
         """
 
     def before_train(self, runner) -> None:

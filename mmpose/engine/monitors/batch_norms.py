@@ -36,6 +36,8 @@ class BatchNormMonitor(Monitor):
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
+    of_whole_model = True
+
     def before_train(self, runner) -> None:
         self._scales = [
             module.weight for module in bare_model(runner.model).modules()

@@ -49,6 +49,8 @@ class ClippingMonitor(Monitor):
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
+    of_whole_model = True
+
     def __init__(self, schedule: Schedule, strict: bool = False) -> None:
         super().__init__(schedule, strict)
         self._detach = ExitStack()

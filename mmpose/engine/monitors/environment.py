@@ -44,10 +44,15 @@ class EnvironmentMonitor(Monitor):
     def before_train(self, runner) -> None:
         device = next(runner.model.parameters(), torch.empty(0)).device
         run = {
-            'processes': str(get_world_size()),
-            'device': _device_name(device),
-            'seed': str(runner.seed),
-            'deterministic': 'yes' if runner.deterministic else 'no',
+            'processes':
+            str(get_world_size()),
+            'device':
+            _device_name(device),
+            'seed':
+            str(runner.seed),
+            # Not the runner's word: a FlexibleRunner does not know.
+            'deterministic':
+            'yes' if torch.are_deterministic_algorithms_enabled() else 'no',
         }
         # In the thread that writes: git may take a while.
         self.emit(

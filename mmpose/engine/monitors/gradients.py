@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from typing import Callable, Dict, Iterable, Iterator, List, Optional
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .base import Monitor
@@ -13,6 +14,7 @@ from .norms import NamedNorms, named_norms
 from .record import Record, Scalar
 from .runner_parts import bare_model, optim_wrappers
 from .schedule import Schedule
+from .shards import ShardedNorms
 from .step_wrapping import call_around, has_closure
 
 
@@ -42,7 +44,8 @@ class GradientMonitor(Monitor):
     value. Of a step with a closure, as LBFGS has it, the gradients of the last
     evaluation are read, after the step. With several optimizers the norms are
     over all that stepped in the iteration. An update that AMP leaves out for
-    an overflow is not read.
+    an overflow is not read. Of a sharded model the norms are added up over
+    all ranks, in the iterations that are logged.
 
     Args:
         schedule (Schedule): At which iterations to read. Where gradients are
@@ -51,6 +54,8 @@ class GradientMonitor(Monitor):
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
+    adds_up_shards = True
+
     def __init__(self,
                  schedule: Schedule,
                  max_groups: int,
@@ -58,6 +63,15 @@ class GradientMonitor(Monitor):
         super().__init__(schedule, strict)
         self._max_groups = max_groups
         self._detach = ExitStack()
+        self._detach_shards = ExitStack()
+        self._shards: Optional[ShardedNorms] = None
+
+    def join_shards(self, runner) -> None:
+        self._detach_shards.close()
+        self._shards = ShardedNorms(runner.model, [
+            wrapper.optimizer
+            for _, wrapper in optim_wrappers(runner.optim_wrapper)
+        ], self.schedule, self._detach_shards)
 
     def before_train(self, runner) -> None:
         # A training that was interrupted has left these behind.
@@ -87,13 +101,13 @@ class GradientMonitor(Monitor):
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
+        if self._shards is not None:
+            return
         readings = [
             norms for read in self._readings.values() for norms in read
         ]
         overflows = self._overflows
-        self._before_clipping = {}
-        self._readings = {}
-        self._overflows = []
+        self._forget()
         if not readings:
             return
         self._wanted = False
@@ -107,8 +121,32 @@ class GradientMonitor(Monitor):
                     functools.partial(_unless_left_out, values, names,
                                       len(overflows)), tensors, kind))
 
+    def exchange_shards(self, runner) -> None:
+        packed = self._shards.exchange(runner.iter + 1, self.guard,
+                                       self._read_of_shards)
+        self._forget()
+        if packed is None:
+            return
+        self._wanted = False
+        if self.writer is None:
+            self.guard.succeeded()  # Nobody else will say so.
+            return
+        with self.guard:
+            for values, kind in (self._whole_total,
+                                 SCALAR), (self._whole_layers, LAYER_SCALAR):
+                self.emit(
+                    Record(runner.iter + 1,
+                           functools.partial(values, self._shards), [packed],
+                           kind))
+
     def after_train(self, runner) -> None:
         self._detach.close()
+        self._detach_shards.close()
+
+    def _forget(self) -> None:
+        self._before_clipping = {}
+        self._readings = {}
+        self._overflows = []
 
     def _attach(self, name: str, optim_wrapper) -> None:
         """Read before every step of the wrapper's optimizer."""
@@ -165,8 +203,7 @@ class GradientMonitor(Monitor):
         if scale is not None:
             norms = [(names, norm / scale.to(norm.device))
                      for names, norm in norms]
-        if norms:
-            readings[name] = norms
+        readings[name] = norms
 
     def _total(self, names: List[str],
                squares: np.ndarray) -> Iterator[Scalar]:
@@ -180,14 +217,37 @@ class GradientMonitor(Monitor):
             yield Scalar(f'health/nonfinite_gradient/{last or "unnamed"}',
                          len(nonfinite) / len(names))
 
-    def _layers(self, names: List[str],
-                squares: np.ndarray) -> Iterator[Scalar]:
+    def _layers(self,
+                names: List[str],
+                squares: np.ndarray,
+                groups: Optional[Dict[str,
+                                      List[str]]] = None) -> Iterator[Scalar]:
         square_of = dict(zip(names, squares))
-        for group, members in self._groups.items():
+        for group, members in (groups or self._groups).items():
             of_group = [square_of[n] for n in members if n in square_of]
             if of_group:
                 yield Scalar(f'train/gradient_norm/layers/{group}',
                              sum(of_group)**0.5)
+
+    def _read_of_shards(self) -> Optional[List[NamedNorms]]:
+        # Without any, why was said already.
+        return [norms for read in self._readings.values()
+                for norms in read] if self._readings else None
+
+    def _whole_total(self, shards: ShardedNorms,
+                     packed: np.ndarray) -> Iterable[Scalar]:
+        whole = shards.unpack(packed)
+        return self._total(whole.names, whole.squares)
+
+    def _whole_layers(self, shards: ShardedNorms,
+                      packed: np.ndarray) -> Iterable[Scalar]:
+        whole = shards.unpack(packed)
+        groups = layer_groups(
+            {
+                name: torch.empty(size, device='meta')
+                for name, size in whole.sizes.items()
+            }, self._max_groups)
+        return self._layers(whole.names, whole.squares, groups)
 
 
 def _unless_left_out(values: Callable[[List[str], np.ndarray],

@@ -27,6 +27,8 @@ class ModelInfoMonitor(Monitor):
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
+    of_whole_model = True
+
     def __init__(self, max_groups: int, strict: bool = False) -> None:
         super().__init__(strict=strict)
         self._max_groups = max_groups

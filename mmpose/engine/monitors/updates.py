@@ -69,6 +69,8 @@ class UpdateMonitor(Monitor):
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
+    of_whole_model = True
+
     def __init__(self,
                  schedule: Schedule,
                  max_groups: int,

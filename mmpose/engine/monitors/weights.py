@@ -47,6 +47,8 @@ class WeightMonitor(Monitor):
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
+    of_whole_model = True
+
     def __init__(self,
                  schedule: Schedule,
                  max_groups: int,

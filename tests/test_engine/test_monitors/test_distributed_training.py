@@ -4,10 +4,8 @@
 All are made in one pair of processes, one after the other, since a process
 takes long to start. One that hangs fails all that come after it.
 """
-import datetime
+import functools
 import hashlib
-import json
-import os
 import random
 import time
 from pathlib import Path
@@ -21,16 +19,14 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from noisy_poses import (comparable, read_run, runner_cfg, topdown_cfg,
                          warnings_of, write_coco)
-from torch import distributed, multiprocessing, nn
+from torch import distributed, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from two_processes import make_runs, results_of, start_two
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook
 from mmpose.engine.monitors import gradients
 from mmpose.registry import HOOKS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS
-from mmpose.utils import register_all_modules
 
-# Seconds. On a busy machine the runs may take a minute.
-TIMEOUT = 240
 # Everything at every iteration.
 ALWAYS = dict(
     grad_norm_interval=1,
@@ -236,18 +232,7 @@ RUNS = dict(
 
 def work(rank: int, folder: str) -> None:
     """What each of the processes does."""
-    torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2')
-    distributed.init_process_group(
-        'gloo',
-        init_method=f'file://{folder}/rendezvous',
-        rank=rank,
-        world_size=2,
-        timeout=datetime.timedelta(seconds=TIMEOUT / 4))
-    register_all_modules()
-    for name, make in RUNS.items():
-        result = make(f'{folder}/{name}')
-        Path(f'{folder}/{name}_{rank}.json').write_text(json.dumps(result))
+    make_runs(rank, folder, RUNS)
 
 
 @pytest.fixture(scope='module')
@@ -255,33 +240,14 @@ def folder(tmp_path_factory):
     """Where both processes have made their runs."""
     folder = tmp_path_factory.mktemp('distributed')
     write_coco(folder / 'annotations.json')
-    processes = multiprocessing.spawn(
-        work, args=(str(folder), ), nprocs=2, join=False)
-    deadline = time.monotonic() + TIMEOUT
-    error = None
-    try:
-        while not processes.join(1) and time.monotonic() < deadline:
-            pass
-    except Exception as raised:
-        error = raised
-    for process in processes.processes:
-        if process.is_alive():
-            process.kill()
-    if error is not None:
-        print(error)  # The tests say which run it was.
+    start_two(work, folder)
     return folder
 
 
 @pytest.fixture
 def results(folder):
     """A function that gives the results of a run, of both processes."""
-
-    def load(name: str):
-        paths = [folder / f'{name}_{rank}.json' for rank in (0, 1)]
-        assert all(map(Path.exists, paths)), f'{name} did not come to an end'
-        return [json.loads(path.read_text()) for path in paths]
-
-    return load
+    return functools.partial(results_of, folder)
 
 
 @pytest.mark.parametrize('name, same_as', [
