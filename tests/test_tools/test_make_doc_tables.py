@@ -1,6 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import inspect
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -143,6 +144,17 @@ LINKS = [(page, link) for page in sorted(ROOT.glob('docs/*/*.md'))
 @pytest.mark.parametrize('page, link', LINKS)
 def test_a_link_leads_to_a_file(page, link):
     assert (page.parent / link).is_file()
+
+
+def test_make_docs_installs_what_it_needs_and_builds():
+    if not shutil.which('make'):
+        pytest.skip('there is no make')
+    printed = subprocess.check_output(['make', '--dry-run', 'docs'],
+                                      cwd=str(ROOT),
+                                      universal_newlines=True)
+    before, _, after = printed.partition('-r requirements/docs.txt')
+    assert 'tools/setup_env.py' in before and 'pip install' in before
+    assert '.venv/bin/python tools/build_docs.py' in after
 
 
 def test_the_documentation_builds_without_warnings():

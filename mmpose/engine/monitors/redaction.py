@@ -47,9 +47,11 @@ _OPTION = re.compile(
     rf'(?i)((?<![\w.-])--?[\w.-]{{0,64}}(?:{SECRET_NAME})[\w-]{{0,64}}[ \t]+)'
     rf'(?:{_QUOTED}|(?!\*\*\*)[^\s=:-]\S*)')
 
-# Home directories on Linux, macOS and Windows, in configs with two
-# backslashes. The group is the user's name.
-_HOME = re.compile(r'(?<![\w.-])(?:/home/|/Users/)([^/\s\'":,;()\[\]{}|<>]+)|'
+# Home directories on Linux, also below another folder, on macOS and Windows,
+# in configs with two backslashes. The group is the user's name. A web page
+# may have a path like that.
+_HOME = re.compile(r'(?:(?<![\w.:/-])(?:/[\w.-]+){1,6}|(?<![\w.-]))'
+                   r'/(?:home|Users)/([^/\s\'":,;()\[\]{}|<>]+)|'
                    r'[A-Za-z]:(?:\\\\|[\\/])Users(?:\\\\|[\\/])'
                    r'([^\\/:*?"<>|\'\r\n]+)')
 
@@ -66,7 +68,8 @@ def redact(text: str) -> str:
         before the host of a URL, and for e-mail addresses; and with '~' for
         home directories and for the names of those whose they are.
     """
-    users = {a or b for a, b in _HOME.findall(text)} - {'root', HIDDEN, '~'}
+    users = {(a or b).rstrip('.') for a, b in _HOME.findall(text)}
+    users -= {'root', '', HIDDEN, '~'}
     text = without_secrets(text)
     text = without_user(_HOME.sub('~', text))
     for user in sorted(users, key=len, reverse=True):

@@ -96,7 +96,8 @@ def test_other_shapes():
 
 @pytest.mark.parametrize('path', [
     '/home/jane/x', '/Users/jane/x', r'C:\Users\jane\x', r'C:\\Users\\jane\\x',
-    'C:/Users/jane/x', '"/home/jane"', '/home/jane:/usr/lib'
+    'C:/Users/jane/x', '"/home/jane"', '/home/jane:/usr/lib',
+    '/mnt/nfs/home/jane/x', 'file:///home/jane/x', 'In /home/jane.'
 ])
 def test_a_home_directory_and_its_owner_everywhere(path):
     hidden = redact(f'{path} and /data/jane/coco of jane, not janet')
@@ -139,8 +140,8 @@ def test_root_is_a_word(monkeypatch):
     'with_cls_token=False', 'use_auth: true', 'tokenizer=dict(type=Bert)',
     'lr=0.01, loss_kpt: 0.3', 'https://github.com/open-mmlab/mmpose@main',
     'a@b', 'hf_', '', 'sk-learn', 'Epoch(train) [1][4/4] author',
-    'commit: 537bd8e5', 'PCK@0.1', 'if num_token == 3', "author='A, B and C'",
-    "type='TopdownPoseEstimator'"
+    'https://x.org/home/page', 'commit: 537bd8e5', 'PCK@0.1',
+    'if num_token == 3', "author='A, B and C'", "type='TopdownPoseEstimator'"
 ])
 def test_what_is_left_alone(text):
     assert redact(text) == text
