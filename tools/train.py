@@ -11,6 +11,7 @@ where there is no GPU.
 import argparse
 import datetime
 import functools
+import importlib
 import importlib.util
 import os
 import os.path as osp
@@ -19,6 +20,7 @@ import sys
 from typing import Callable, List, Optional, Tuple
 
 HOOK = 'EnhancedTensorBoardHook'
+MODULE = 'mmpose.engine.hooks.enhanced_tensorboard_hook'
 PRESETS = ('fast', 'balanced', 'detailed')
 OPTION = '--enhanced-tensorboard'
 
@@ -95,10 +97,10 @@ def add_hook_to_every_runner(preset: str) -> None:
         preset (str): The preset; '' for the default one.
     """
     try:
-        from mmpose.engine.hooks import EnhancedTensorBoardHook  # noqa: F401
+        importlib.import_module(MODULE)
     except ImportError as error:
         sys.exit(f'This MMPose has no {HOOK} ({error}): run `python '
-                 'tools/link_patch.py` first.')
+                 'tools/migrate_hook.py` first.')
     change_every_config(functools.partial(add_hook, preset=preset))
 
 
@@ -175,8 +177,9 @@ def add_hook(cfg, preset: str) -> str:
     if any(map(is_the_hook, [*custom_hooks, *default_hooks])):
         return (f'{OPTION}: the config has the {HOOK} already; its own '
                 'settings hold.')
-    # With its scope: a config in pure Python has no default one.
-    hook = dict(type=f'mmpose.{HOOK}')
+    # The full name: a config in pure Python has no default scope, and MMPose
+    # does not export what pip has laid beside it.
+    hook = dict(type=f'{MODULE}.{HOOK}')
     if preset:
         hook['preset'] = preset
     cfg.custom_hooks = [*custom_hooks, hook]
