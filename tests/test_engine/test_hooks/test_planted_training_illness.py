@@ -147,6 +147,18 @@ def test_a_learning_rate_that_is_a_thousand_times_too_high(
     assert '(since step' in reports(events)[-1]
 
 
+def test_a_learning_rate_that_is_much_too_low(train, read_events):
+    runner = train(
+        WATCH, train_cfg=iterations(320), optim_wrapper=sgd(1e-6 * HEALTHY_LR))
+    found = history(read_events(runner))
+    assert list(found) == ['not_learning']
+    (step, begins), = found['not_learning']
+    assert begins == 1 and 300 <= step <= 320
+    line, = logged(runner)
+    assert 'the loss is where it was in the beginning' in line
+    assert 'learning rates ten times as high' in line
+
+
 @pytest.mark.parametrize('interval', [1, 10, 100])
 def test_a_loss_that_becomes_nan_at_a_known_step(train, read_events, interval):
     runner = train(
