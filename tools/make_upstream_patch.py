@@ -17,7 +17,7 @@ import tempfile
 import textwrap
 from pathlib import Path
 
-from link_patch import HOOK, add_export
+from hook_migration.exports import HOOK, add_export
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPORTS = 'mmpose/engine/hooks/__init__.py'
