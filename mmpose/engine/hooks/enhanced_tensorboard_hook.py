@@ -431,6 +431,12 @@ class EnhancedTensorBoardHook(Hook):
             runner.logger.info(
                 f'{type(self).__name__}: the model is sharded. What needs the '
                 f'whole of it is left out: {", ".join(left_out)}.')
+        # Whatever fails below, no part is shown as the whole.
+        seeing = [
+            monitor for monitor in self._listening
+            if not (monitor.of_whole_model or monitor.adds_up_shards)
+        ]
+        self._listening = seeing
         sharing = [
             monitor for monitor in self.monitors if monitor.adds_up_shards
         ]
@@ -439,8 +445,7 @@ class EnhancedTensorBoardHook(Hook):
             monitor.budget = None
             monitor.join_shards(runner)
         self._listening = [
-            monitor for monitor in self.monitors if monitor in sharing or (
-                monitor in self._listening and not monitor.of_whole_model)
+            monitor for monitor in self.monitors if monitor in seeing + sharing
         ]
         self._sharing = sharing
 
