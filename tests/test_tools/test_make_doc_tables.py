@@ -1,5 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import inspect
+import json
 import re
 import shutil
 import subprocess
@@ -162,6 +163,19 @@ def test_the_documentation_builds_without_warnings():
     subprocess.run([sys.executable,
                     str(ROOT / 'tools' / 'build_docs.py')],
                    check=True)
+
+
+def test_a_word_is_found_with_a_korean_particle_at_its_end(tmp_path):
+    pytest.importorskip('sphinx', reason='`make docs` installs it')
+    import build_docs
+    (tmp_path / 'conf.py').write_bytes((ROOT / 'docs/conf.py').read_bytes())
+    (tmp_path / 'ko').mkdir()
+    (tmp_path / 'ko' / 'index.md').write_text(
+        '# 한 쪽\n\n훅은 loss를, 즉 손실을 기록합니다.\n', encoding='utf-8')
+    page = build_docs.build(tmp_path / 'ko', tmp_path)
+    index = page.with_name('searchindex.js').read_text(encoding='utf-8')
+    terms = json.loads(re.search(r'\((.*)\)', index, re.S).group(1))['terms']
+    assert {'훅', '손실', '손실을', 'loss', 'loss를'} <= set(terms)
 
 
 def test_a_warning_is_an_error(tmp_path):
