@@ -79,8 +79,9 @@ def test_the_command(tmp_path):
 
 def test_a_hook_that_changes_the_training_is_found(verify):
     row = verify(
-        SMALL + "visualizer = dict(vis_backends=["
-        "dict(type='TensorboardVisBackend')])", 'DrawsANumber')
+        SMALL + '''
+visualizer = dict(vis_backends=[dict(type='TensorboardVisBackend')])
+''', 'DrawsANumber')
     assert row['outcome'] == 'CHANGED'
     assert row['differing'] == ['/generators/torch']
 
@@ -98,16 +99,18 @@ def test_what_cannot_be_trained_is_validated(verify):
 
 
 def test_a_missing_package_is_named(verify):
-    row = verify(SMALL + "model = dict(backbone=dict(_delete_=True, "
-                 "type='mmpretrain.VisionTransformer'))\n")
+    row = verify(SMALL + '''
+model = dict(
+    backbone=dict(_delete_=True, type='mmpretrain.VisionTransformer'))
+''')
     assert row['outcome'] == 'not tried'
     assert row['why'] == 'ModuleNotFoundError: needs mmpretrain'
 
 
 def test_a_data_set_without_generated_data_is_named(verify):
-    row = verify(
-        SMALL +
-        "train_dataloader = dict(dataset=dict(type='H36MWholeBodyDataset'))")
+    row = verify(SMALL + '''
+train_dataloader = dict(dataset=dict(type='H36MWholeBodyDataset'))
+''')
     assert row['outcome'] == 'not tried'
     assert 'no generated data for H36MWholeBodyDataset; use --own-data' in row[
         'why']

@@ -41,7 +41,7 @@ class ClippingMonitor(Monitor):
     Norms are those of the last update, and of the type that is clipped by;
     of clipping by value, L2. Clipping by norm tells its norm anyway, so every
     update is counted. Of clipping by value only the updates that are read
-    count: an update is clipped if its norm is.
+    count, and one is clipped if its norm is smaller afterwards.
 
     Args:
         schedule (Schedule): At which iterations to read. Where gradients are
