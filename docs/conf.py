@@ -1,6 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """Sphinx's settings, the same for all languages; see tools/build_docs.py."""
 import re
+from pathlib import Path
 
 from sphinx.search import SearchEnglish
 
@@ -15,6 +16,11 @@ myst_heading_anchors = 3
 html_theme = 'furo'
 html_show_copyright = False
 html_show_sphinx = False
+
+# Chinese has no spaces: jieba finds the words, with the help of this list.
+html_search_options = {
+    'dict': str(Path(__file__).parent / 'zh_cn' / 'search_words.txt')
+}
 
 
 class SearchKorean(SearchEnglish):

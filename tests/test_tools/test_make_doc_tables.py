@@ -190,3 +190,16 @@ def test_a_warning_is_an_error(tmp_path):
     index.write_text('# One page\n\n[nowhere](gone.md)\n')
     with pytest.raises(SystemExit, match='zh_cn has errors or warnings'):
         build_docs.build(tmp_path / 'zh_cn', tmp_path)
+
+
+def test_chinese_can_be_searched(tmp_path):
+    pytest.importorskip('sphinx', reason='`make docs` installs it')
+    import build_docs
+    folder = tmp_path / 'zh_cn'
+    folder.mkdir()
+    for name in ('conf.py', 'zh_cn/search_words.txt'):
+        (tmp_path / name).write_bytes((ROOT / 'docs' / name).read_bytes())
+    (folder / 'index.md').write_text('# 一页\n\n看梯度范数和学习率。\n', encoding='utf-8')
+    index = build_docs.build(folder, tmp_path).with_name('searchindex.js')
+    words = json.loads(re.search('{.*}', index.read_text()).group())['terms']
+    assert {'梯度', '范数', '梯度范数', '学习率'} <= set(words)
