@@ -35,7 +35,7 @@ class SystemMonitor(Monitor):
     ``system/resident_memory_mib``        Of this process
     ===================================== ==================================
 
-    What it tells: Whether the machine holds the training up. More than a third
+    What it tells: Whether the machine holds the training up. More than 30 %
     of the time waiting for data: more workers help. Memory that grows without
     end is something that is kept from iteration to iteration, such as a loss
     with its graph.
