@@ -26,8 +26,8 @@ class LearningRateMonitor(Monitor):
 
     With several optimizers the optimizer's name stands before the last part.
     A config with ``paramwise_cfg`` makes a param group of every parameter:
-    beyond ``max_layers_to_log``, groups whose values have been equal from the start
-    are written once, under the lowest of their numbers.
+    beyond ``max_layers_to_log``, groups whose values have been equal from the
+    start are written once, under the lowest of their numbers.
 
     Args:
         schedule (Schedule): At which iterations to read.
