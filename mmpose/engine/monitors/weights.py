@@ -1,7 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import logging
-from typing import Iterable, List, Tuple
+from typing import Iterable, Iterator, List, Tuple
 
 import numpy as np
 import torch
@@ -22,7 +22,10 @@ _SHIFT = 20
 _BUCKETS = 1 << 12
 _ZERO = _BUCKETS // 2
 _INFINITY = 0x7f800000
-# Bounds the temporary memory: 4 MB in float32.
+# How many elements are counted at once. On the CPU so few that they and what
+# is computed of them stay in its cache; on a GPU launches count, and this
+# bounds the temporary memory: 4 MB in float32.
+_CHUNK_ON_CPU = 1 << 17
 _CHUNK = 1 << 20
 
 
@@ -117,14 +120,13 @@ def count_values(tensors: Iterable[Tensor]) -> Tuple[Tensor, Tensor]:
         element ``i + 1``. And minimum, maximum, sum and sum of squares,
         float32 of shape (4, ).
     """
-    chunks = [
-        chunk for tensor in tensors if tensor.numel()
-        for chunk in tensor.reshape(-1).split(_CHUNK)
-    ]
-    counts = torch.zeros(_BUCKETS, dtype=torch.int64, device=chunks[0].device)
+    tensors = [tensor for tensor in tensors if tensor.numel()]
+    device = tensors[0].device
+    on_cpu = device.type == 'cpu'
+    counts = torch.zeros(_BUCKETS, dtype=torch.int64, device=device)
     one = counts.new_ones(1)
     moments = []
-    for chunk in chunks:
+    for chunk in _chunks(tensors, _CHUNK_ON_CPU if on_cpu else _CHUNK):
         chunk = chunk.float()
         bits = chunk.view(torch.int32)
         sign = bits >> 31
@@ -132,7 +134,10 @@ def count_values(tensors: Iterable[Tensor]) -> Tuple[Tensor, Tensor]:
         # order of the integers is that of the numbers.
         bucket = (bits & 0x7fffffff).bitwise_xor_(sign).sub_(sign)
         bucket = bucket.bitwise_right_shift_(_SHIFT).add_(_ZERO)
-        counts.index_add_(0, bucket, one.expand(len(bucket)))
+        if on_cpu:  # Twice as fast; a GPU would have to be waited for.
+            counts += torch.bincount(bucket, minlength=_BUCKETS)
+        else:
+            counts.index_add_(0, bucket, one.expand(len(bucket)))
         low, high = torch.aminmax(chunk)
         moments.append(
             torch.stack([low, high,
@@ -142,6 +147,20 @@ def count_values(tensors: Iterable[Tensor]) -> Tuple[Tensor, Tensor]:
     return counts, torch.stack(
         [low.min(), high.max(),
          total.sum(), squares.sum()])
+
+
+def _chunks(tensors: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """Cut what is long, put together what is short: flat, ``size`` at most."""
+    held: List[Tensor] = []
+    total = 0
+    for tensor in tensors:
+        for piece in tensor.reshape(-1).split(size):
+            if total + len(piece) > size:
+                yield torch.cat(held) if len(held) > 1 else held[0]
+                held, total = [], 0
+            held.append(piece)
+            total += len(piece)
+    yield torch.cat(held) if len(held) > 1 else held[0]
 
 
 def bucket_edges() -> np.ndarray:

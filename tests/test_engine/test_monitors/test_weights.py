@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmpose.engine.monitors.weights import (_histograms, bucket_edges,
-                                            count_values)
+from mmpose.engine.monitors.weights import (_chunks, _histograms,
+                                            bucket_edges, count_values)
 
 
 def spread(n=20000):
@@ -55,9 +55,29 @@ def test_counts_are_those_of_numpy(shapes):
 def test_chunks_make_no_difference(monkeypatch):
     from mmpose.engine.monitors import weights
     whole, _ = count_values([spread()])
-    monkeypatch.setattr(weights, '_CHUNK', 1000)
+    monkeypatch.setattr(weights, '_CHUNK_ON_CPU', 1000)
     chunked, _ = count_values([spread()])
     assert torch.equal(whole, chunked)
+
+
+@pytest.mark.parametrize('lengths', [[7], [10], [25], [3, 3, 3, 3],
+                                     [9, 1, 1, 30, 2, 10, 10, 1]])
+def test_every_element_is_in_one_chunk(lengths):
+    """Long tensors are cut, and short ones put together."""
+    tensors = torch.arange(sum(lengths)).split(lengths)
+    chunks = list(_chunks(tensors, 10))
+    assert torch.cat(chunks).tolist() == list(range(sum(lengths)))
+    assert max(map(len, chunks)) <= 10
+    # No two neighbours would have fitted into one.
+    assert all(len(a) + len(b) > 10 for a, b in zip(chunks, chunks[1:]))
+    assert len(chunks) <= 2 * -(-sum(lengths) // 10)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_a_gpu_counts_the_same():
+    on_cpu, _ = count_values([spread()])
+    on_gpu, _ = count_values([spread().cuda()])
+    assert torch.equal(on_gpu.cpu(), on_cpu)
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
