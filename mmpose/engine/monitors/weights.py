@@ -22,10 +22,11 @@ _SHIFT = 20
 _BUCKETS = 1 << 12
 _ZERO = _BUCKETS // 2
 _INFINITY = 0x7f800000
-# How many elements are counted at once. On the CPU so few that they and what
-# is computed of them stay in its cache; on a GPU launches count, and this
-# bounds the temporary memory: 4 MB in float32.
-_CHUNK_ON_CPU = 1 << 17
+# How many elements are counted at once. On the CPU as many as torch does not
+# share between threads, each of which would have to wait for a busy core; they
+# stay in its cache, too. On a GPU launches count, and this bounds the
+# temporary memory: 4 MB in float32.
+_CHUNK_ON_CPU = 1 << 15
 _CHUNK = 1 << 20
 
 
@@ -125,7 +126,7 @@ def count_values(tensors: Iterable[Tensor]) -> Tuple[Tensor, Tensor]:
     on_cpu = device.type == 'cpu'
     counts = torch.zeros(_BUCKETS, dtype=torch.int64, device=device)
     one = counts.new_ones(1)
-    moments = []
+    lows, highs, totals, norms = [], [], [], []
     for chunk in _chunks(tensors, _CHUNK_ON_CPU if on_cpu else _CHUNK):
         chunk = chunk.float()
         bits = chunk.view(torch.int32)
@@ -139,14 +140,16 @@ def count_values(tensors: Iterable[Tensor]) -> Tuple[Tensor, Tensor]:
         else:
             counts.index_add_(0, bucket, one.expand(len(bucket)))
         low, high = torch.aminmax(chunk)
-        moments.append(
-            torch.stack([low, high,
-                         chunk.sum(),
-                         torch.dot(chunk, chunk)]))
-    low, high, total, squares = torch.stack(moments).unbind(1)
-    return counts, torch.stack(
-        [low.min(), high.max(),
-         total.sum(), squares.sum()])
+        lows.append(low)
+        highs.append(high)
+        totals.append(chunk.sum())
+        norms.append(torch.linalg.vector_norm(chunk))
+    return counts, torch.stack([
+        torch.stack(lows).min(),
+        torch.stack(highs).max(),
+        torch.stack(totals).sum(),
+        torch.stack(norms).square().sum()
+    ])
 
 
 def _chunks(tensors: Iterable[Tensor], size: int) -> Iterator[Tensor]:
