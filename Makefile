@@ -8,6 +8,8 @@ PYTHONS := .venv/bin/python python3.11 python3.10 python3.9 python3.8 \
 CONFIG := configs/enhanced_tensorboard/td-hm_res18_1xb8-12e_synthetic-128x96.py
 WORK_DIR := work_dirs/demo
 DATA := data/synthetic_coco
+BENCHMARK := .venv-benchmark
+PAGE := docs/en/benchmarks.md
 
 # Another MMPose on it would be taken for the one in .venv.
 unexport PYTHONPATH PYTHONHOME
@@ -16,8 +18,8 @@ CANDIDATES := $(if $(PYTHON),'$(PYTHON)',$(PYTHONS))
 SUITABLE := import sys; sys.exit(not (3, 8) <= sys.version_info[:2] <= (3, 12))
 COMPLETE := import venv, ensurepip; $(SUITABLE)
 
-.PHONY: help demo data test test-latest verify-configs docs tensorboard setup \
-	setup-latest clean
+.PHONY: help demo data test test-latest verify-configs docs tensorboard \
+	benchmark setup setup-latest clean
 
 help:
 	@echo 'make demo         set up, draw a data set, train on it'
@@ -25,6 +27,7 @@ help:
 	@echo 'make test         set up, run the tests and the linters'
 	@echo 'make test-latest  test the hook on a recent PyTorch, in .venv-latest'
 	@echo 'make verify-configs  try the hook on a config of each family in MMPose'
+	@echo 'make benchmark    measure the hook beside others: half an hour'
 	@echo 'make docs         set up, build the documentation into docs/_build'
 	@echo 'make clean        remove .venv*, $(DATA), $(WORK_DIR) and docs/_build'
 	@echo
@@ -64,6 +67,26 @@ docs: setup
 tensorboard: setup
 	.venv/bin/python -m tensorboard.main --logdir $(dir $(WORK_DIR))
 
+benchmark: $(BENCHMARK)/installed
+	@mkdir -p work_dirs
+	$(BENCHMARK)/bin/python -W ignore tools/benchmark_hook.py \
+		--markdown $(PAGE) --json work_dirs/benchmark.json
+
+# An environment of its own for what the hook is measured against; it takes
+# torch and the rest from .venv. What cannot be installed is shown as missing,
+# and tried again the next time.
+WHERE := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+$(BENCHMARK)/installed: requirements/benchmark.txt .venv/setup_stamp
+	.venv/bin/python -m venv --clear $(BENCHMARK)
+	.venv/bin/python $(WHERE) \
+		> "$$($(BENCHMARK)/bin/python $(WHERE))/venv.pth"
+	if $(BENCHMARK)/bin/python -m pip install --no-deps -r $<; then \
+		touch $@; \
+	fi
+
+# Only if setup has changed it, anything is to be made anew.
+.venv/setup_stamp: setup ;
+
 # Some names are there and do not run, such as pyenv's, and some Pythons come
 # without venv: the first that has everything is taken. If there is none, one
 # without venv is, so that setup_env.py can say what to install.
@@ -81,4 +104,4 @@ setup setup-latest:
 	exit 1
 
 clean:
-	rm -rf .venv .venv-latest $(DATA) $(WORK_DIR) docs/_build
+	rm -rf .venv .venv-latest $(BENCHMARK) $(DATA) $(WORK_DIR) docs/_build

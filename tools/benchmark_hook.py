@@ -1,209 +1,191 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""What a reading costs the training thread, beside the memory's own floor.
+"""What the hook costs, beside what people would use instead.
 
-For each model the gradients of all layers are read and handed to the writer as
-in a training, on random gradients of the model's real shapes. The floor is one
-pass over the same bytes, measured in the same run and in turn with it, so that
-the ratio means something on a machine that others use too.
+Three parts: 'micro', what a logged step costs, for real models; 'training',
+what it costs an iteration of real trainings; 'scale', how it grows. Everything
+is timed in turn, so that ratios mean something on a machine that others use
+too. What is not installed is shown as missing: ``make benchmark`` installs it.
 """
 import argparse
 import json
-import platform
-import statistics
+import os
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
-from mmengine.config import Config
-from mmengine.optim import OptimWrapper
-from torch.utils.tensorboard import SummaryWriter
+from benchmarks import machine, micro, models, plots, report, scale, training
+from dataset_generators import synthetic_coco
 
-from mmpose.datasets.datasets.utils import parse_pose_metainfo
-from mmpose.engine.monitors import (EventWriter, Every, GradientMonitor,
-                                    TrainImageMonitor)
-from mmpose.registry import MODELS
-from mmpose.testing import get_packed_inputs
 from mmpose.utils import register_all_modules
 
-CONFIGS = {
-    'RTMPose-m': 'rtmpose/coco/rtmpose-m_8xb256-420e_coco-256x192',
-    'ResNet-50': 'topdown_heatmap/coco/td-hm_res50_8xb64-210e_coco-256x192',
-    'HRNet-w32': 'topdown_heatmap/coco/'
-    'td-hm_hrnet-w32_8xb64-210e_coco-256x192',
-    'HRNet-w48': 'topdown_heatmap/coco/'
-    'td-hm_hrnet-w48_8xb32-210e_coco-256x192',
-}
+PARTS = ('micro', 'training', 'scale')
 
 
 def main() -> None:
+    args = parse_args()
+    if args.from_json:
+        results = json.loads(args.from_json.read_text())
+    else:
+        # As JSON has it, keys of numbers too.
+        results = json.loads(json.dumps(plain(measure(args))))
+    if args.json:
+        args.json.write_text(json.dumps(results))
+    images = None
+    if args.markdown:
+        folder = args.markdown.parent / 'images'
+        plots.draw(results, folder)
+        images = folder.name
+    page = report.markdown(results, images)
+    if args.markdown:
+        args.markdown.write_text(page)
+    print(page)
+
+
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument(
+        '--parts',
+        nargs='+',
+        choices=PARTS,
+        default=PARTS,
+        metavar='PART',
+        help=f'what to measure: {", ".join(PARTS)} (default: all)')
     parser.add_argument(
         '--models',
         nargs='+',
-        choices=list(CONFIGS),
-        default=list(CONFIGS),
+        choices=models.NAMES,
+        default=models.NAMES,
         metavar='MODEL',
-        help=f'which to measure: {", ".join(CONFIGS)} (default: all)')
+        help=f'for micro: {", ".join(models.NAMES)} (default: all)')
     parser.add_argument(
-        '--repeat', type=int, default=21, help='readings of each model')
+        '--repeat', type=int, default=21, help='rounds (default: 21)')
+    parser.add_argument(
+        '--quick',
+        action='store_true',
+        help='one model and a few rounds of everything: for counts, not times')
     parser.add_argument(
         '--json', type=Path, help='a file for every single measurement')
+    parser.add_argument(
+        '--markdown',
+        type=Path,
+        help='a file for the page; its plots go to images/ beside it')
+    parser.add_argument(
+        '--from-json',
+        type=Path,
+        help='measure nothing; make the page of what was measured before')
     args = parser.parse_args()
-
-    register_all_modules()
-    samples = {name: measure(name, args.repeat) for name in args.models}
-    for name, sample in samples.items():
-        sample.update(measure_panel(name, args.repeat))
-    if args.json:
-        args.json.write_text(json.dumps(samples, indent=2))
-    print(f'\n{platform.machine()}, {torch.get_num_threads()} threads, '
-          f'Python {platform.python_version()}, torch {torch.__version__}; '
-          f'medians of {args.repeat}, in ms\n')
-    print('| model | tensors | MB | reading | floor | reading / floor |')
-    print('| :-- | --: | --: | --: | --: | --: |')
-    for name, sample in samples.items():
-        reading = statistics.median(sample['reading'])
-        floor = statistics.median(sample['floor'])
-        print(f'| {name} | {sample["tensors"]} | {sample["bytes"] / 1e6:.0f} '
-              f'| {reading:.1f} | {floor:.1f} | {reading / floor:.2f} |')
-    print('\nA picture of four training samples, 256x192:\n')
-    print('| model | in the training thread | beside the prediction of |')
-    print('| :-- | --: | --: |')
-    for name, sample in samples.items():
-        print(f'| {name} | {statistics.median(sample["panel"]):.1f} '
-              f'| {statistics.median(sample["prediction"]):.0f} |')
+    if args.repeat < 3:
+        parser.error(f'--repeat must be at least 3, not {args.repeat}')
+    if args.quick:
+        args.models, args.repeat = ['RTMPose-m'], 3
+    return args
 
 
-def measure(name: str, repeat: int) -> dict:
-    """Time the reading of all gradient norms of a model.
+def measure(args: argparse.Namespace) -> dict:
+    """Measure everything that was asked for.
 
     Args:
-        name (str): A key of ``CONFIGS``.
-        repeat (int): The number of readings.
+        args (argparse.Namespace): The command line.
 
     Returns:
-        dict: ``tensors`` and ``bytes`` of the gradients; ``reading`` and
-        ``floor``, the times of all repeats in milliseconds.
+        dict: ``machine``, ``load``, ``minutes``, and for each part what its
+        functions return: ``micro`` by model, ``inputs``, ``training`` by model
+        and arm, ``peak_memory`` by arm, ``validation``, ``scale``.
     """
-    model = build(name)
-    grads = []
-    for parameter in model.parameters():
-        parameter.grad = torch.randn_like(parameter)
-        grads.append(parameter.grad)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.)
-    # What it does itself is not what is measured.
-    optimizer.step = lambda: None
-    runner = SimpleNamespace(
-        model=model, optim_wrapper=OptimWrapper(optimizer), iter=0)
-
-    monitor = GradientMonitor(Every(1), max_groups=20, strict=True)
-    # As many bytes in one piece: nothing but the memory is in the way.
-    flat = torch.cat([grad.flatten() for grad in grads])
-    times = dict(reading=[], floor=[])
-    with tempfile.TemporaryDirectory() as folder:
-        monitor.writer = EventWriter(SummaryWriter(folder))
-        monitor.before_train(runner)
-        for runner.iter in range(repeat + 1):
-            times['floor'].append(clock(lambda: torch.dot(flat, flat)))
-            times['reading'].append(clock(lambda: read(monitor, runner)))
-            # The worker shall not have to share the cores with the next.
-            monitor.writer.flush()
-        monitor.writer.close()
-    readings = monitor.writer.written['Scalar'] // 21
-    assert readings == repeat + 1, f'{readings} readings were written'
-    # The first of each warms up.
-    return dict(
-        tensors=len(grads),
-        bytes=sum(g.numel() * g.element_size() for g in grads),
-        **{kind: values[1:]
-           for kind, values in times.items()})
-
-
-def measure_panel(name: str, repeat: int) -> dict:
-    """Time a picture of four training samples beside the model's prediction.
-
-    Args:
-        name (str): A key of ``CONFIGS``, for 256x192 pixels.
-        repeat (int): The number of pictures.
-
-    Returns:
-        dict: ``panel``, the times of all repeats in milliseconds without what
-        the model's own preprocessing and prediction take; ``prediction``,
-        theirs.
-    """
-    model = build(name).train()
-    batch = get_packed_inputs(
-        4, img_shape=(256, 192), input_size=(192, 256), heatmap_size=(48, 64))
-    runner = SimpleNamespace(
-        model=model,
-        iter=0,
-        cfg={},
-        train_dataloader=SimpleNamespace(
-            dataset=SimpleNamespace(
-                metainfo=parse_pose_metainfo(
-                    dict(from_file='configs/_base_/datasets/coco.py')))))
-    own = []
-    for owner, function in ((model, 'predict'), (model.data_preprocessor,
-                                                 'forward')):
-        timed(owner, function, own)
-    monitor = TrainImageMonitor(Every(1), 4, kpt_thr=0.3, strict=True)
-    times = dict(panel=[], prediction=[])
-    with tempfile.TemporaryDirectory() as folder:
-        monitor.writer = EventWriter(SummaryWriter(folder))
-        monitor.before_train(runner)
-        monitor.before_train_iter(runner, 0, batch)
-        for runner.iter in range(repeat + 1):
-            del own[:]
-            whole = clock(
-                lambda: monitor.after_train_iter(runner, 0, batch, None))
-            times['panel'].append(whole - sum(own))
-            times['prediction'].append(sum(own))
-            monitor.writer.flush()
-        monitor.writer.close()
-    pictures = monitor.writer.written['Image']
-    assert pictures == 4 * (repeat + 1), f'{pictures} pictures were written'
-    return {kind: values[1:] for kind, values in times.items()}
-
-
-def timed(owner, name: str, times: list) -> None:
-    """Have ``times`` filled with what calls of ``owner.name`` take."""
-    function = getattr(owner, name)
-
-    def call(*args, **kwargs):
-        began = time.perf_counter()
-        try:
-            return function(*args, **kwargs)
-        finally:
-            times.append((time.perf_counter() - began) * 1e3)
-
-    setattr(owner, name, call)
-
-
-def build(name: str) -> torch.nn.Module:
-    """The model of an upstream config, with random weights."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, 'config.py')
-        path.write_text(
-            f"_base_ = ['mmpose::body_2d_keypoint/{CONFIGS[name]}.py']\n")
-        cfg = Config.fromfile(str(path)).model
-    cfg.backbone.pop('init_cfg', None)
-    return MODELS.build(cfg)
-
-
-def read(monitor: GradientMonitor, runner) -> None:
-    """What the hook does in an iteration whose gradients it logs."""
-    monitor.before_train_iter(runner, 0, None)
-    runner.optim_wrapper.step()
-    monitor.after_train_iter(runner, 0, None, None)
-
-
-def clock(function) -> float:
-    """The time of one call, in milliseconds."""
     began = time.perf_counter()
-    function()
-    return (time.perf_counter() - began) * 1e3
+    register_all_modules()
+    results = dict(machine=machine.describe(), load=[machine.load()])
+    with tempfile.TemporaryDirectory() as folder:
+        # Where wandb keeps what it keeps besides its runs.
+        os.environ.update(
+            WANDB_SILENT='true',
+            WANDB_CACHE_DIR=folder,
+            WANDB_CONFIG_DIR=folder,
+            WANDB_DATA_DIR=folder)
+        if 'micro' in args.parts:
+            results.update(measure_micro(args))
+        if 'training' in args.parts:
+            results.update(measure_training(args.quick, folder))
+        if 'scale' in args.parts:
+            say('scale')
+            results['scale'] = measure_scale(args.quick)
+    results['load'].append(machine.load())
+    results['minutes'] = (time.perf_counter() - began) / 60
+    return results
+
+
+def measure_micro(args: argparse.Namespace) -> dict:
+    """See :func:`measure`."""
+    devices = ['cpu', *(['cuda'] if torch.cuda.is_available() else [])]
+    found = {}
+    for name in args.models:
+        for device in devices:
+            say(f'micro: {name}, {device}')
+            key = name if device == 'cpu' else f'{name}, GPU'
+            found[key] = micro.measure(
+                name, args.repeat, device, with_panels=not args.quick)
+    return dict(micro=found, inputs=micro.measure_inputs(args.repeat))
+
+
+def measure_training(quick: bool, folder: str) -> dict:
+    """See :func:`measure`."""
+    data = f'{folder}/data'
+    if quick:
+        synthetic_coco.generate_dataset(data, num_train=4, num_val=2)
+        say('training: demo')
+        arms = [
+            training.BASE, 'balanced', 'every iteration', 'requirements, after'
+        ]
+        runs = training.measure('demo', arms, 4, data, batch_size=2)
+        return dict(training=dict(demo=runs))
+    synthetic_coco.generate_dataset(data)
+    found = {}
+    for model, iterations in (('demo', 501), ('RTMPose-t', 101)):
+        say(f'training: {model}')
+        found[model] = training.measure(model, training.MODELS[model],
+                                        iterations, data)
+    peak = {}
+    for arm in ('without TensorBoard', 'LoggerHook', 'balanced',
+                'every iteration', 'requirements, before',
+                'requirements, after'):
+        say(f'memory: {arm}')
+        peak[arm] = training.peak_memory(arm, 30, data)
+    return dict(
+        training=found,
+        peak_memory=peak,
+        validation=training.validation_panels(5, data))
+
+
+def measure_scale(quick: bool) -> dict:
+    """See :func:`measure`."""
+    if quick:
+        return dict(
+            tensors=scale.by_tensors((10, 30, 100), 3),
+            bytes=scale.by_bytes((1, 3, 10), 3),
+            weights=scale.by_weights((1, 3, 10), 3),
+            scalars=scale.by_scalars((1000, 3000)))
+    return dict(
+        tensors=scale.by_tensors(scale.TENSORS, 11),
+        bytes=scale.by_bytes(scale.MEGABYTES, 5),
+        weights=scale.by_weights(scale.MEGABYTES[:4], 5),
+        scalars=scale.by_scalars(scale.SCALARS))
+
+
+def say(what: str) -> None:
+    """Say what is being measured now."""
+    print(f'==> {what}', flush=True)
+
+
+def plain(value):
+    """The same without types that JSON does not have."""
+    if hasattr(value, '_asdict'):
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
 
 
 if __name__ == '__main__':

@@ -41,8 +41,8 @@ def norms_after(model: nn.Module, writer, step: int) -> None:
                   for name, norm in named.items()})
 
 
-def _write_norms(writer, step: int, total: float,
-                 norms: Dict[str, float]) -> None:
+def _write_norms(writer, step: int, total: float, norms: Dict[str,
+                                                              float]) -> None:
     writer.add_scalar('train/gradient_norm/global', total, step)
     for name, norm in norms.items():
         writer.add_scalar(f'train/gradient_norm/layers/{name}', norm, step)

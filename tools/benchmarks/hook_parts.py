@@ -12,10 +12,10 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.engine.monitors import (EventWriter, Every, GradientMonitor,
                                     LearningRateMonitor, Monitor,
                                     TrainImageMonitor, WeightMonitor)
-from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.testing import get_packed_inputs
 from .timing import Subject
 

@@ -3,27 +3,26 @@
 import itertools
 import pickle
 import tempfile
-from typing import Dict, List
+from typing import List
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from mmpose.engine.monitors.input_pixels import input_pixels
 from . import described, hook_parts, models, peers
-from .counting import Counts, count
-from .timing import Subject, Times, close, interleave, synchronize
+from .counting import count
+from .timing import Subject, close, interleave, synchronize
 
 
-def measure(name: str, repeat: int, device: str, budget: float) -> dict:
+def measure(name: str, repeat: int, device: str, with_panels: bool) -> dict:
     """Measure one model.
 
     Args:
         name (str): One of ``models.NAMES``.
         repeat (int): How often each.
         device (str): Where the model is: 'cpu' or 'cuda'.
-        budget (float): See :func:`interleave`.
+        with_panels (bool): Whether to draw pictures, too.
 
     Returns:
         dict: ``tensors``, ``bytes``; ``gradients``, ``histograms`` and
@@ -36,17 +35,17 @@ def measure(name: str, repeat: int, device: str, budget: float) -> dict:
     found = dict(
         device=device, tensors=len(grads), bytes=models.num_bytes(grads))
     with tempfile.TemporaryDirectory() as folder:
-        found.update(_gradients(model, grads, folder, repeat, budget))
-        found.update(_histograms(model, folder, max(repeat // 2, 3), budget))
+        found.update(_gradients(model, grads, folder, repeat))
+        found.update(_histograms(model, folder, max(repeat // 2, 3)))
         found.update(_learning_rate(model, folder, repeat))
-        if name in models.CONFIGS and device == 'cpu':
+        if with_panels and name in models.CONFIGS and device == 'cpu':
             model.zero_grad()
             found['panels'] = _panels(model, folder, repeat)
     return found
 
 
-def _gradients(model: nn.Module, grads: List[Tensor], folder: str, repeat: int,
-               budget: float) -> dict:
+def _gradients(model: nn.Module, grads: List[Tensor], folder: str,
+               repeat: int) -> dict:
     flat = torch.cat([grad.flatten() for grad in grads])
     subjects = dict(
         floor=_floor(flat),
@@ -61,14 +60,15 @@ def _gradients(model: nn.Module, grads: List[Tensor], folder: str, repeat: int,
     }
     try:
         counts = count(subjects['hook'].run)
-        times = interleave(subjects, repeat, budget)
+        times = interleave(subjects, repeat)
     finally:
         close(subjects)
     return dict(
         gradients={
             **times,
             **dict.fromkeys(missing)
-        }, counts=dict(gradients=counts))
+        },
+        counts=dict(gradients=counts))
 
 
 def _floor(flat: Tensor) -> Subject:
@@ -88,8 +88,7 @@ def _floor(flat: Tensor) -> Subject:
     return Subject(copy)
 
 
-def _histograms(model: nn.Module, folder: str, repeat: int,
-                budget: float) -> dict:
+def _histograms(model: nn.Module, folder: str, repeat: int) -> dict:
     named = list(model.named_parameters())
     subjects = {'hook': hook_parts.weight_histograms(model, f'{folder}/hist')}
     for name, some in (('first 20', named[:described.MAX_LAYERS]),
@@ -98,9 +97,11 @@ def _histograms(model: nn.Module, folder: str, repeat: int,
         writer, steps = SummaryWriter(f'{folder}/{name}'), itertools.count()
         subjects[name] = Subject(
             lambda some=some, writer=writer, steps=steps: described.histograms(
-                some, writer, next(steps)), writer.flush, writer.close)
+                some, writer, next(steps)),
+            writer.flush,
+            writer.close)
     try:
-        return dict(histograms=interleave(subjects, repeat, budget))
+        return dict(histograms=interleave(subjects, repeat))
     finally:
         close(subjects)
 
@@ -128,7 +129,9 @@ def _panels(model: nn.Module, folder: str, repeat: int) -> dict:
         panels.subject.close()
     predictions = panels.predictions[1:]
     return dict(
-        own=[run - prediction for run, prediction in zip(times[0], predictions)],
+        own=[
+            run - prediction for run, prediction in zip(times[0], predictions)
+        ],
         prediction=predictions,
         settle=times.settle,
         count=4)
@@ -143,8 +146,8 @@ def measure_inputs(repeat: int) -> dict:
     """
     batch = hook_parts.make_batch(32)
     inputs = torch.stack(batch['inputs'])
-    normalized = (inputs.float() / 255 -
-                  _column(described.MEAN)) / _column(described.STD)
+    normalized = (inputs.float() / 255 - _column(described.MEAN)) / _column(
+        described.STD)
     samples = batch['data_samples']
     model = models.build('RTMPose-m')
     with tempfile.TemporaryDirectory() as folder:
@@ -163,8 +166,7 @@ def measure_inputs(repeat: int) -> dict:
         hook_normalized=Subject(floats.picture),
         before=Subject(lambda: described.denormalize_before(image)),
         after=Subject(lambda: described.denormalize_after(image)))
-    return dict(
-        memory=memory, denormalize=interleave(denormalize, 5 * repeat))
+    return dict(memory=memory, denormalize=interleave(denormalize, 5 * repeat))
 
 
 def _column(values) -> Tensor:

@@ -48,9 +48,8 @@ def composer(model: nn.Module, folder: str) -> Subject:
     logger = Logger(state, destinations=[destination])
     destination.run_event(Event.INIT, state, logger)
     monitor = OptimizerMonitor(batch_log_interval=1)
-    return Subject(
-        lambda: monitor.run_event(Event.BATCH_END, state, logger),
-        destination.writer.flush, destination.writer.close)
+    return Subject(lambda: monitor.run_event(Event.BATCH_END, state, logger),
+                   destination.writer.flush, destination.writer.close)
 
 
 def wandb(model: nn.Module, folder: str) -> Subject:

@@ -20,7 +20,7 @@ from .counting import Counting, written
 from .described import DescribedHook
 from .models import load_config
 from .timing import clock, synchronize
-from .turns import TurnTakingLoop, Turns
+from .turns import Turns, TurnTakingLoop
 
 HOOKS.register_module(module=DescribedHook, force=True)
 
@@ -54,7 +54,8 @@ ARMS: Dict[str, Optional[dict]] = {
 }
 BASE = 'LoggerHook'
 MODELS = {
-    'demo': list(ARMS),
+    'demo':
+    list(ARMS),
     'RTMPose-t': [
         'without TensorBoard', 'LoggerHook', 'balanced', 'detailed',
         'requirements, after'
@@ -123,8 +124,7 @@ def measure(model: str,
     return found
 
 
-def make_config(model: str, arm: str, data_root: str,
-                work_dir: str) -> Config:
+def make_config(model: str, arm: str, data_root: str, work_dir: str) -> Config:
     """The config of a training.
 
     Args:
@@ -198,8 +198,9 @@ class _Arm:
         runner = loop.runner
         self._log_dir = str(runner.work_dir)
         self._hook = next(
-            (h for h in runner.hooks
-             if isinstance(h, EnhancedTensorBoardHook)), None)
+            (h
+             for h in runner.hooks if isinstance(h, EnhancedTensorBoardHook)),
+            None)
         self._writers = [
             backend.experiment
             for backend in runner.visualizer._vis_backends.values()

@@ -44,8 +44,8 @@ class Turns:
             begun; the trainings end when it returns.
     """
 
-    def __init__(self, configs: list,
-                 drive: Callable[[List[TurnTakingLoop]], None]) -> None:
+    def __init__(self, configs: list, drive: Callable[[List[TurnTakingLoop]],
+                                                      None]) -> None:
         self._configs = configs
         self._drive = drive
         self._loops: List[TurnTakingLoop] = []
