@@ -5,6 +5,7 @@ import multiprocessing
 import re
 import resource
 import tempfile
+import time
 import uuid
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional
@@ -91,7 +92,8 @@ def measure(model: str,
             arms: List[str],
             iterations: int,
             data_root: str,
-            batch_size: int = 8) -> Dict[str, Run]:
+            batch_size: int = 8,
+            seconds: float = float('inf')) -> Dict[str, Run]:
     """Train in every way at once, an iteration each in turn.
 
     The first iteration, in which the hook sets itself up, is measured apart.
@@ -100,9 +102,11 @@ def measure(model: str,
     Args:
         model (str): 'demo' or 'RTMPose-t'.
         arms (list[str]): Keys of ``ARMS``.
-        iterations (int): How many to time.
+        iterations (int): How many to time at most.
         data_root (str): The demo's data set.
         batch_size (int): Samples of an iteration. Defaults to 8, the demo's.
+        seconds (float): After how long to end, with ten at least. Defaults to
+            infinity.
 
     Returns:
         dict[str, Run]: By arm.
@@ -112,7 +116,8 @@ def measure(model: str,
     with tempfile.TemporaryDirectory() as folder:
 
         def drive(loops: List[TurnTakingLoop]) -> None:
-            found.update(_take_turns(dict(zip(arms, loops)), iterations))
+            found.update(
+                _take_turns(dict(zip(arms, loops)), iterations, seconds))
 
         configs = [
             make_config(model, arm, data_root, f'{folder}/{i}')
@@ -171,14 +176,17 @@ def make_config(model: str, arm: str, data_root: str, work_dir: str) -> Config:
     return cfg
 
 
-def _take_turns(loops: Dict[str, TurnTakingLoop],
-                count: int) -> Dict[str, Run]:
+def _take_turns(loops: Dict[str, TurnTakingLoop], count: int,
+                seconds: float) -> Dict[str, Run]:
     arms = {name: _Arm(loop) for name, loop in loops.items()}
     first = {name: arm.step() for name, arm in arms.items()}
     before = {name: arm.written() for name, arm in arms.items()}
     names = list(arms)
     steps: Dict[str, list] = {name: [] for name in names}
+    until = time.monotonic() + seconds
     for i in range(count):
+        if i >= 10 and time.monotonic() > until:
+            break
         for name in names[i % len(names):] + names[:i % len(names)]:
             steps[name].append(arms[name].step())
     after = {name: arm.written() for name, arm in arms.items()}

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmpose.engine.monitors.weights import (_chunks, _histograms,
-                                            bucket_edges, count_values)
+from mmpose.engine.monitors.weights import (_chunks, _histograms, bucket_edges,
+                                            count_values)
 
 
 def spread(n=20000):

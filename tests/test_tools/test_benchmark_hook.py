@@ -1,0 +1,357 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""Counts only: a time says nothing on a machine that others use too."""
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks import (counting, described, goals, hook_parts, models, peers,
+                        report, scale, timing)
+from benchmarks.training import ARMS, BASE
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOL = ROOT / 'tools/benchmark_hook.py'
+
+
+def run(*args):
+    return subprocess.run(
+        [sys.executable, '-W', 'ignore',
+         str(TOOL), *map(str, args)],
+        env=dict(os.environ, OMP_NUM_THREADS='1'),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True)
+
+
+@pytest.fixture(scope='module')
+def quick(tmp_path_factory):
+    """The folder of a quick run's results."""
+    folder = tmp_path_factory.mktemp('quick')
+    result = run('--quick', '--json', folder / 'all.json', '--markdown',
+                 folder / 'page.md')
+    assert result.returncode == 0, result.stdout[-3000:]
+    return folder
+
+
+@pytest.fixture(scope='module')
+def results(quick):
+    return json.loads((quick / 'all.json').read_text())
+
+
+GROUPS = 10
+
+
+def layers(count, elements=1000):
+    """Parameters in ten modules, which is ten groups."""
+    model = nn.Sequential(*(nn.Module() for _ in range(GROUPS)))
+    for i in range(count):
+        model[i %
+              GROUPS].register_parameter(f'layer_{i}',
+                                         nn.Parameter(torch.randn(elements)))
+    models.fill_gradients(model)
+    return model
+
+
+def writes(make, model, folder, steps=10):
+    """What so many readings write, without what every file begins with."""
+    sizes = []
+    for count in (1, 1 + steps):
+        path = f'{folder}/{count}'
+        subject = make(model, path)
+        for _ in range(count):
+            subject.run()
+        subject.close()
+        sizes.append(counting.written(path))
+    return [after - before for before, after in zip(*sizes)]
+
+
+# What a reading of the hook is
+
+
+@pytest.mark.parametrize('tensors', [50, 800])
+def test_a_reading_of_norms_is_a_few_launches_and_two_events(
+        tensors, tmp_path):
+    """However many tensors there are."""
+    model = layers(tensors)
+    subject = hook_parts.gradient_norms(model, str(tmp_path / 'counted'))
+    counts = counting.count(subject.run)
+    subject.close()
+    assert 0 < counts.launches <= 8
+    assert counts.syncs == counts.cuda_syncs == 0
+    events, values, size = writes(hook_parts.gradient_norms, model,
+                                  str(tmp_path))
+    assert events == 2 * 10
+    assert values == (GROUPS + 1) * 10
+    assert size < 70 * values
+
+
+@pytest.mark.parametrize('tensors, elements', [(1000, 64), (20, 3200),
+                                               (10, 64000)])
+def test_histograms_are_so_many_launches_for_each_32768_weights(
+        tensors, elements, tmp_path):
+    """However many tensors they are in."""
+    model = layers(tensors, elements)
+    subject = hook_parts.weight_histograms(model, str(tmp_path / 'counted'))
+    with counting.Counting() as counted:
+        subject.run()
+    subject.close()
+    # Those that only look at memory in another way launch nothing.
+    views = ('view', 'split', 'detach', '_unsafe_view', 'reshape', 'unbind',
+             'expand', 'alias', 'select', 'unsqueeze')
+    launches = sum(n for name, n in counted.launches.items()
+                   if name not in views)
+    chunks = GROUPS + tensors * elements / 32768
+    assert launches <= 11 * chunks + 12 * GROUPS + 8
+    assert not counted.syncs
+    events, values, size = writes(hook_parts.weight_histograms, model,
+                                  str(tmp_path))
+    assert (events, values) == (10, GROUPS * 10)
+    assert size < 8000 * values
+
+
+def test_learning_rates_launch_nothing(tmp_path):
+    subject = hook_parts.learning_rates(layers(3), str(tmp_path / 'counted'))
+    assert counting.count(subject.run) == (0, 0, 0)
+    subject.close()
+    events, values, _ = writes(hook_parts.learning_rates, layers(3),
+                               str(tmp_path))
+    assert (events, values) == (10, 30)
+
+
+def test_the_samples_that_are_kept_are_less_than_a_megabyte(results):
+    assert results['inputs']['memory']['hook'] < 1e6
+
+
+def test_a_real_model_is_read_as_the_small_ones(results):
+    found = results['micro']['RTMPose-m']
+    assert found['tensors'] == 191
+    assert found['counts']['gradients']['launches'] <= 8
+    assert found['counts']['gradients']['syncs'] == 0
+
+
+def test_a_training_brings_no_more_to_the_host(results):
+    """P3; but for what the model's own prediction does for the pictures."""
+    runs = results['training']['demo']
+    base = runs[BASE]
+    assert base['syncs'] > 0
+    assert runs['balanced']['syncs'] == base['syncs']
+    assert runs['every iteration']['syncs'] <= base['syncs'] + 3
+    assert runs['requirements, after']['syncs'] >= base['syncs']
+    for arm in ('balanced', 'every iteration'):
+        assert len(runs[arm]['times']) == 4
+    assert runs['every iteration']['logged'] == [True] * 4
+    # Of pictures 60 KB each, mostly.
+    assert 1e5 < runs['every iteration']['bytes'] < 4 * 1e6
+
+
+# The page
+
+
+def test_the_page_holds_every_goal_and_its_plots(quick, results):
+    page = (quick / 'page.md').read_text()
+    rows = goals.goals(results)
+    assert len(rows) == 13
+    for row in rows:
+        assert f'| {row.what} ' in page
+        assert row.reached
+    for name in ('gradients', 'training', 'scale'):
+        assert f'(images/benchmark_{name}.png)' in page
+        plot = quick / f'images/benchmark_{name}.png'
+        assert 1000 < plot.stat().st_size < 300e3
+    for words in ('Commit', 'What was tried', results['machine']['torch']):
+        assert words in page
+
+
+def test_the_page_can_be_made_again_of_what_was_measured(quick):
+    again = quick / 'again'
+    again.mkdir()
+    result = run('--from-json', quick / 'all.json', '--markdown',
+                 again / 'page.md')
+    assert result.returncode == 0, result.stdout
+    assert (again / 'page.md').read_text() == (quick / 'page.md').read_text()
+
+
+def test_the_smallest_number_of_rounds_is_named():
+    result = run('--repeat', '2')
+    assert result.returncode == 2 and 'at least 3, not 2' in result.stdout
+
+
+def test_what_is_not_installed_is_missing_and_not_zero(tmp_path, monkeypatch,
+                                                       results):
+    for package in ('lightning.pytorch.loggers', 'composer.callbacks',
+                    'wandb'):
+        monkeypatch.setitem(sys.modules, package, None)
+    readers = peers.gradient_readers(layers(3), str(tmp_path))
+    missing = {name for name, reader in readers.items() if reader is None}
+    assert missing == {'Lightning', 'Composer', 'wandb.watch'}
+    timing.close({n: r for n, r in readers.items() if r is not None})
+
+    times = results['micro']['RTMPose-m']['gradients']
+    monkeypatch.setitem(times, 'Lightning', None)
+    row, ratios = [
+        line for line in report.markdown(results).splitlines()
+        if line.startswith('| RTMPose-m') and 'missing' in line
+    ][:2]
+    assert 'missing' in row and 'missing' in ratios
+    goal = goals.goals(results)[0]
+    assert 'Lightning' in goal.what and goal.reached == 'not measured'
+
+
+@pytest.mark.parametrize('name', [
+    name for name in peers.READERS
+    if name not in ('Lightning', 'Composer', 'wandb.watch')
+])
+def test_a_reader_reads_and_changes_no_gradient(name, tmp_path):
+    model = layers(30)
+    gradients = [p.grad.clone() for p in model.parameters()]
+    reader = peers.READERS[name](model, str(tmp_path))
+    reader.run()
+    reader.settle()
+    reader.close()
+    for parameter, before in zip(model.parameters(), gradients):
+        assert torch.equal(parameter.grad, before)
+
+
+@pytest.mark.parametrize('norms, syncs', [(described.norms_before, 2 * 30),
+                                          (described.norms_after, 21)])
+def test_the_described_algorithms_are_as_described(norms, syncs, tmp_path):
+    """So many transfers, twenty layers, and the right total."""
+    model = layers(30)
+    writer = SummaryWriter(str(tmp_path))
+    with counting.Counting() as counted:
+        norms(model, writer, 1)
+    writer.close()
+    assert counted.syncs['item'] == syncs
+    assert counting.written(str(tmp_path)).values == 21
+
+
+def test_denormalising_brings_the_pixels_back():
+    pixels = torch.rand(3, 8, 6)
+    mean = torch.tensor(described.MEAN).view(3, 1, 1)
+    std = torch.tensor(described.STD).view(3, 1, 1)
+    for denormalize in (described.denormalize_before,
+                        described.denormalize_after):
+        image = (pixels - mean) / std
+        torch.testing.assert_close(denormalize(image.clone()), pixels)
+
+
+# Counting
+
+
+@pytest.mark.parametrize('function, syncs', [
+    (lambda x: x.sum().item(), 1),
+    (lambda x: float(x.sum()), 1),
+    (lambda x: bool(x.sum() > 0), 1),
+    (lambda x: x.tolist(), 1),
+    (lambda x: x.numpy(), 1),
+    (lambda x: x.nonzero(), 1),
+    (lambda x: x.sum(), 0),
+    (lambda x: x.cpu(), 0),
+])
+def test_values_brought_to_the_host_are_counted_once(function, syncs):
+    x = torch.ones(5)
+    assert counting.count(lambda: function(x)).syncs == syncs
+
+
+def test_operators_are_counted():
+    x = torch.ones(5)
+    assert counting.count(lambda: x.add(1).mul(2)).launches == 2
+
+
+# Timing
+
+
+def test_subjects_take_turns_and_nobody_is_always_first():
+    calls = []
+    subjects = {
+        name: timing.Subject(
+            lambda name=name: calls.append(name),
+            lambda name=name: calls.append(f'{name} settled'))
+        for name in 'ab'
+    }
+    times = timing.interleave(subjects, 3)
+    a, b = ['a', 'a settled'], ['b', 'b settled']
+    assert calls == a + b + b + a + a + b + b + a
+    assert all(len(t.run) == len(t.settle) == 3 for t in times.values())
+
+
+def test_who_takes_long_has_three_rounds():
+    subjects = dict(
+        slow=timing.Subject(lambda: time.sleep(0.02)),
+        fast=timing.Subject(lambda: None))
+    times = timing.interleave(subjects, 6, budget=0.05)
+    assert len(times['slow'].run) == 3 and len(times['fast'].run) == 6
+
+
+def test_a_difference_within_the_spread_is_not_distinguishable():
+    base = [10., 11, 12, 10, 11]
+    noisy = [11., 10, 12.5, 10.5, 10]
+    assert not timing.is_distinguishable(noisy, base)
+    assert timing.is_distinguishable([2 * x for x in base], base)
+
+
+def training_of(extra, logged=(), inside=0.):
+    """A run whose iterations take 100 ms, noise, and ``extra``."""
+    noise = random.Random(0)
+    times = [
+        100 + noise.gauss(0, 5) + (extra[0] if i in logged else extra[1])
+        for i in range(500)
+    ]
+    return dict(
+        times=times,
+        behind=[0.] * 500,
+        inside=[inside] * 500,
+        logged=[i in logged for i in range(500)])
+
+
+def test_the_cost_of_rare_readings_is_added_up():
+    """Of every hundredth iteration 40 ms, of the others 1 ms."""
+    logged = range(0, 500, 100)
+    base = training_of((0, 0))
+    found = goals.cost(training_of((40, 1), logged, 1.), base)
+    assert found.added_up == pytest.approx(1.39, abs=0.05)
+    assert found.direct == pytest.approx(1.39, abs=0.05)
+    assert found.inside == pytest.approx(1, abs=0.01)
+    assert found.is_distinguishable
+
+
+def test_a_cost_below_the_noise_is_not_distinguishable():
+    base = training_of((0, 0))
+    run = training_of((0, 0))
+    random.Random(1).shuffle(run['times'])
+    found = goals.cost(run, base)
+    assert not found.is_distinguishable
+    results = dict(training=dict(demo={BASE: base, 'balanced': run}))
+    goal = next(g for g in goals.goals(results) if "'balanced'" in g.what)
+    assert 'not distinguishable' in goal.measured
+
+
+def test_every_arm_is_a_config_that_the_hook_takes():
+    from mmpose.registry import HOOKS
+    for arm in ARMS.values():
+        if arm:
+            HOOKS.build(dict(arm))
+
+
+# Growth
+
+
+@pytest.mark.parametrize('power', [0.5, 1, 2])
+def test_the_exponent_is_that_of_the_size(power):
+    sizes = [10, 100, 1000, 10000]
+    costs = [5 + 3 * size**power for size in sizes]
+    assert scale.exponent(sizes, costs) == pytest.approx(power, abs=0.1)
+
+
+def test_bytes_grow_with_the_scalars(results):
+    scalars = results['scale']['scalars']
+    few, many = (scalars[key] for key in ('1000', '3000'))
+    assert many['bytes'] < 3.1 * few['bytes']
+    assert many['bytes'] < 30 * 3000
