@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from docutils import nodes
+from sphinx.addnodes import pending_xref
 from sphinx.search import SearchEnglish
 
 project = 'EnhancedTensorBoardHook'
@@ -40,5 +42,19 @@ class SearchKorean(SearchEnglish):
         return words
 
 
+def link_other_languages(app, doctree):
+    """Lead links to a page of another language to what is built of it.
+
+    Each language is built by itself, so Sphinx does not know that page.
+    """
+    for link in list(doctree.findall(pending_xref)):
+        page = Path(link['reftarget'])
+        if page.parent.parent == Path(app.srcdir).parent:
+            url = f'../{page.parent.name}/{page.name}.html'
+            link.replace_self(
+                nodes.reference('', '', *link.children, refuri=url))
+
+
 def setup(app):
     app.add_search_language(SearchKorean)
+    app.connect('doctree-read', link_other_languages)

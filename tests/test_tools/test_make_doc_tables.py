@@ -192,6 +192,21 @@ def test_a_warning_is_an_error(tmp_path):
         build_docs.build(tmp_path / 'zh_cn', tmp_path)
 
 
+def test_a_link_leads_to_the_built_page_of_another_language(tmp_path):
+    pytest.importorskip('sphinx', reason='`make docs` installs it')
+    import build_docs
+    (tmp_path / 'conf.py').write_bytes((ROOT / 'docs/conf.py').read_bytes())
+    for language, link in (('en', 'here'), ('ko', '[en](../en/index.md)')):
+        (tmp_path / language).mkdir()
+        (tmp_path / language / 'index.md').write_text(f'# One\n\n{link}\n')
+    english, korean = (
+        build_docs.build(tmp_path / language, tmp_path)
+        for language in ('en', 'ko'))
+    link = re.search('href="([^"]*en/index[^"]*)"',
+                     korean.read_text()).group(1)
+    assert (korean.parent / link).resolve() == english.resolve()
+
+
 def test_chinese_can_be_searched(tmp_path):
     pytest.importorskip('sphinx', reason='`make docs` installs it')
     import build_docs
