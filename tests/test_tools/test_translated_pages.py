@@ -9,6 +9,9 @@ ENGLISH = DOCS / 'en'
 LANGUAGES = sorted(
     index.parent for index in DOCS.glob('*/index.md')
     if index.parent != ENGLISH)
+# The one is meant for MMPose's documentation, the other is made by a tool.
+ENGLISH_ALONE = ('customize_logging.md', 'benchmarks.md')
+FAMILIES = 'verified_configs.md'
 
 
 def pages(folder):
@@ -18,11 +21,10 @@ def pages(folder):
         folder (Path): Its folder.
 
     Returns:
-        list[Path]: All but the one that is meant for MMPose's documentation.
+        list[Path]: All that are to be translated.
     """
     return sorted(
-        page for page in folder.glob('*.md')
-        if page.name != 'customize_logging.md')
+        page for page in folder.glob('*.md') if page.name not in ENGLISH_ALONE)
 
 
 @pytest.mark.parametrize('folder', LANGUAGES, ids=lambda path: path.name)
@@ -38,6 +40,13 @@ def test_a_page_has_what_no_translation_changes(page):
     assert unchanging(page) == unchanging(ENGLISH / page.name)
 
 
+@pytest.mark.parametrize('folder', LANGUAGES, ids=lambda path: path.name)
+def test_the_families_are_looked_up_on_the_english_page(folder):
+    families = (folder / FAMILIES).read_text(encoding='utf-8').split('\n## ')
+    assert len(families) == 2
+    assert f'](../en/{FAMILIES})' in families[1]
+
+
 def unchanging(page):
     """What is the same in all languages.
 
@@ -49,6 +58,8 @@ def unchanging(page):
         the names in the text, and the numbers in the tables.
     """
     text = page.read_text(encoding='utf-8')
+    if page.name == FAMILIES:  # A tool makes the table at its end
+        text = text.split('\n## ')[0]
     code = re.compile('^```.*?^```', re.M | re.S)
     prose = code.sub('', text)
     return dict(
@@ -70,3 +81,14 @@ def test_a_difference_is_seen(old, new, tmp_path):
     assert unchanging(other) == unchanging(english)
     other.write_text(text.replace(old, new), encoding='utf-8')
     assert unchanging(other) != unchanging(english)
+
+
+def test_the_table_of_the_families_is_no_difference(tmp_path):
+    english, other = tmp_path / 'en', tmp_path / 'ko'
+    for folder, table in ((english, '| `a` | 3 |'), (other, '')):
+        folder.mkdir()
+        (folder /
+         FAMILIES).write_text(f'# The `b`\n\n## Families\n\n{table}\n')
+    assert unchanging(other / FAMILIES) == unchanging(english / FAMILIES)
+    (other / FAMILIES).write_text('# The `c`\n\n## Families\n')
+    assert unchanging(other / FAMILIES) != unchanging(english / FAMILIES)
