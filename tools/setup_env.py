@@ -147,7 +147,7 @@ def parse_pins(text, python):
     Returns:
         dict[str, str]: Package to version.
     """
-    pattern = re.compile(r'(?P<name>[\w.-]+)==(?P<version>[\w.+]+)'
+    pattern = re.compile(r'(?P<name>[\w.-]+)===?(?P<version>[\w.+]+)'
                          r"(?:; python_version (?P<sign><|>=) '3\.(\d+)')?$")
     pins = {}
     for line in text.splitlines():
