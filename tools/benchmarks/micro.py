@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from mmpose.engine.monitors.input_pixels import input_pixels
 from . import described, hook_parts, models, peers
 from .counting import count
-from .timing import Subject, close, interleave, synchronize
+from .timing import Subject, close, device_times, interleave, synchronize
 
 
 def measure(name: str, repeat: int, device: str, with_panels: bool) -> dict:
@@ -27,7 +27,8 @@ def measure(name: str, repeat: int, device: str, with_panels: bool) -> dict:
     Returns:
         dict: ``tensors``, ``bytes``; ``gradients``, ``histograms`` and
         ``learning_rate``: the times of each subject by its name, of a missing
-        one None; ``counts`` of the hook's own; ``panels``, for a pose model
+        one None; ``device_times`` of floor and hook, on a GPU; ``counts`` of
+        the hook's own; ``panels``, for a pose model
         on the CPU.
     """
     model = models.build(name).to(device)
@@ -58,9 +59,15 @@ def _gradients(model: nn.Module, grads: List[Tensor], folder: str,
         n: s._replace(settle=lambda s=s: (synchronize(), s.settle()))
         for n, s in subjects.items()
     }
+    device = {}
     try:
         counts = count(subjects['hook'].run)
         times = interleave(subjects, repeat)
+        if flat.is_cuda:
+            device = {
+                name: device_times(subjects[name].run, repeat)
+                for name in ('floor', 'hook')
+            }
     finally:
         close(subjects)
     return dict(
@@ -68,6 +75,7 @@ def _gradients(model: nn.Module, grads: List[Tensor], folder: str,
             **times,
             **dict.fromkeys(missing)
         },
+        device_times=device,
         counts=dict(gradients=counts))
 
 
@@ -79,13 +87,9 @@ def _floor(flat: Tensor) -> Subject:
     """
     if not flat.is_cuda:
         return Subject(lambda: torch.dot(flat, flat))
-    half, to = flat[:len(flat) // 2], torch.empty_like(flat[:len(flat) // 2])
-
-    def copy() -> None:
-        to.copy_(half)
-        synchronize()
-
-    return Subject(copy)
+    half = flat[:len(flat) // 2]
+    to = torch.empty_like(half)
+    return Subject(lambda: to.copy_(half))
 
 
 def _histograms(model: nn.Module, folder: str, repeat: int) -> dict:

@@ -78,6 +78,27 @@ def interleave(subjects: Dict[str, Subject],
     return times
 
 
+def device_times(function: Callable, repeat: int) -> List[float]:
+    """What the GPU takes for what a function launches.
+
+    Args:
+        function (Callable): Called once more, to warm up.
+        repeat (int): How often it is timed.
+
+    Returns:
+        list[float]: Milliseconds, between two CUDA events.
+    """
+    times = []
+    for _ in range(repeat + 1):
+        began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        began.record()
+        function()
+        ended.record()
+        ended.synchronize()
+        times.append(began.elapsed_time(ended))
+    return times[1:]
+
+
 def close(subjects: Dict[str, Subject]) -> None:
     """Close all subjects."""
     for subject in subjects.values():
