@@ -190,7 +190,7 @@ def _take_turns(loops: Dict[str, TurnTakingLoop], count: int,
         for name in names[i % len(names):] + names[:i % len(names)]:
             steps[name].append(arms[name].step())
     after = {name: arm.written() for name, arm in arms.items()}
-    counted = {name: arm.count(min(count, 10)) for name, arm in arms.items()}
+    counted = {name: arm.count(min(count, 4)) for name, arm in arms.items()}
     return {
         name: Run(*map(list, zip(*steps[name])), first[name][0],
                   *counted[name], after[name] - before[name])
