@@ -142,8 +142,8 @@ def measure_training(quick: bool, folder: str) -> dict:
     synthetic_coco.generate_dataset(data)
     found = {}
     # By its default intervals, the hook reads all that it ever does in 500.
-    for model, iterations, seconds in (('demo', 501, 600), ('RTMPose-t', 201,
-                                                            240)):
+    for model, iterations, seconds in (('demo', 501, 720), ('RTMPose-t', 201,
+                                                            180)):
         say(f'training: {model}')
         found[model] = training.measure(
             model, training.MODELS[model], iterations, data, seconds=seconds)
