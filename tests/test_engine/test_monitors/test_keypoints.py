@@ -326,7 +326,8 @@ def fake_runner(dataset):
     return SimpleNamespace(
         model=NoisyModel(),
         val_dataloader=SimpleNamespace(dataset=dataset, sampler=sampler),
-        val_evaluator=SimpleNamespace(metrics=[]))
+        val_evaluator=SimpleNamespace(metrics=[]),
+        hooks=[])
 
 
 def test_of_a_large_validation_no_more_is_kept_than_the_worst():
