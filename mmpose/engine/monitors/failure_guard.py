@@ -23,7 +23,8 @@ class FailureGuard:
 
     Attributes:
         failures (int): How many failures were held back.
-        seconds (float): The time spent inside the block, in seconds.
+        seconds (float): The time spent inside the block, in seconds; of
+            blocks inside each other that of the outermost.
         tripped (bool): Whether the owner is switched off.
     """
 
@@ -43,13 +44,16 @@ class FailureGuard:
         self.tripped = False
         self._in_a_row = 0
         self._kinds_seen = set()
+        self._entered = []
 
     def __enter__(self) -> 'FailureGuard':
-        self._entered = time.perf_counter()
+        self._entered.append(time.perf_counter())
         return self
 
     def __exit__(self, kind, error, trace) -> bool:
-        self.seconds += time.perf_counter() - self._entered
+        entered = self._entered.pop()
+        if not self._entered:
+            self.seconds += time.perf_counter() - entered
         if error is None or self.strict or not isinstance(error, Exception):
             return False
         self.report(error)

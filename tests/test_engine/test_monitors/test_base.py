@@ -1,5 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import logging
+import time
 
 import pytest
 from mmengine.logging import MMLogger
@@ -101,6 +102,19 @@ def test_time_is_counted_also_of_a_failure():
     with guard:
         raise KeyError
     assert guard.seconds > 0
+
+
+def test_the_time_of_blocks_inside_each_other_counts_once(monkeypatch):
+    """That of the outermost, whole."""
+    now = [0]
+    monkeypatch.setattr(time, 'perf_counter', lambda: now[0])
+    guard = FailureGuard('guard')
+    with guard:
+        now[0] = 1
+        with guard:
+            now[0] = 3
+        now[0] = 9
+    assert guard.seconds == 9
 
 
 class Sharing(Monitor):
