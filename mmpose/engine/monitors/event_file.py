@@ -7,7 +7,7 @@ import os.path as osp
 import socket
 import time
 from contextlib import suppress
-from typing import BinaryIO, Callable, List, Optional
+from typing import BinaryIO, Callable, Iterator, List, Optional
 
 from mmengine.logging import print_log
 
@@ -182,7 +182,11 @@ class EventFile:
         Returns:
             int: In bytes.
         """
-        return sum(map(osp.getsize, glob.glob(self._pattern())))
+        total = 0
+        for path in glob.glob(self._pattern()):
+            with suppress(OSError):  # The user may just remove it.
+                total += osp.getsize(path)
+        return total
 
     def _pattern(self) -> str:
         return osp.join(glob.escape(self.log_dir), '*tfevents*')
@@ -217,6 +221,23 @@ class EventFile:
                 f'{socket.gethostname()}.{os.getpid()}.resumed'
                 f'{next(_numbers):04d}')
         self._file = self._opener(self.path)
+
+
+def events_in(log_dir: str) -> Iterator:
+    """What has been written to a directory, in the order of its files.
+
+    Args:
+        log_dir (str): The directory.
+
+    Yields:
+        tensorboard.compat.proto.event_pb2.Event: One event after another.
+    """
+    from tensorboard.backend.event_processing.event_file_loader import \
+        RawEventFileLoader
+    from tensorboard.compat.proto.event_pb2 import Event
+    for path in sorted(
+            glob.glob(osp.join(glob.escape(log_dir), '*tfevents*'))):
+        yield from map(Event.FromString, RawEventFileLoader(path).Load())
 
 
 def _version() -> bytes:

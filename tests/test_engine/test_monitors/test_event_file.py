@@ -242,6 +242,22 @@ def small_disk(folder):
         subprocess.run(['umount', '-l', str(folder)], check=True)
 
 
+def test_a_file_that_is_gone_has_no_size(tmp_path, monkeypatch):
+    """P2: removed in the midst of it, or a link to nowhere."""
+    file = event_file(tmp_path)
+    append(file, range(5))
+    file.flush()
+    size = os.path.getsize(file.path)
+    (tmp_path / 'tfevents.link').symlink_to(tmp_path / 'nowhere')
+    found = glob.glob
+
+    def find_too_much(pattern):
+        return [*found(pattern), str(tmp_path / 'tfevents.removed')]
+
+    monkeypatch.setattr(glob, 'glob', find_too_much)
+    assert file.bytes_on_disk() == size
+
+
 @pytest.mark.skipif(not shutil.which('mount'), reason='there is no mount')
 def test_a_real_disk_that_fills(tmp_path, read_events, warnings_logged):
     """P2, P7: and goes on when the user has made room."""
