@@ -10,20 +10,25 @@ from .dropping_queue import KINDS
 from .event_file import EventFile
 
 # From which share of a limit on each kind is given up, in the order of KINDS.
-_SHARES = (0.7, 0.8, 0.9, 1.0)
+_SHARES_OF_SIZE = (0.7, 0.8, 0.9, 1.0)
+# All scalars of a training fit into a corner of the disk: of what has to stay
+# free they may have nearly everything.
+_SHARES_OF_DISK = (0.7, 0.8, 0.9, 16)
 
 
 class DiskQuota:
     """What may still be written, by the room that is left on the disk.
 
     Near a limit images are given up, then histograms, then the scalars of
-    layers; at the limit everything. When there is room again, they come back.
+    layers. The other scalars, MMEngine's own among them, are given up only
+    where the event files have reached their size or the disk is all but full.
+    When there is room again, all come back.
 
     Args:
         max_bytes (int, optional): The largest size of the run's event files.
             Defaults to None: no limit.
-        min_free_bytes (int): What has to stay free on the disk. Defaults to
-            1 GiB.
+        min_free_bytes (int): What has to stay free on the disk; scalars may
+            have all of it but a sixteenth. Defaults to 1 GiB.
         check_secs (float): The shortest time between two looks at the disk,
             in seconds. Defaults to 1.
     """
@@ -63,14 +68,17 @@ class DiskQuota:
         self._judge(self._used + since, self._free - since)
 
     def _judge(self, used: float, free: float) -> None:
-        strain = self.min_free_bytes / max(free, 1)
+        strains = [(self.min_free_bytes / max(free, 1), _SHARES_OF_DISK)]
         if self.max_bytes:
-            strain = max(strain, used / self.max_bytes)
+            strains.append((used / self.max_bytes, _SHARES_OF_SIZE))
+
+        def beyond(part: float) -> int:
+            return max(
+                sum(strain >= part * share for share in shares)
+                for strain, shares in strains)
+
         # Back only with some distance, or it would come and go.
-        back = sum(strain >= share - 0.05 for share in _SHARES)
-        given_up = max(
-            sum(strain >= share for share in _SHARES),
-            min(self._given_up, back))
+        given_up = max(beyond(1), min(self._given_up, beyond(0.95)))
         if given_up == self._given_up:
             return
         self._given_up = given_up
