@@ -48,6 +48,7 @@ class PoseSampleReader:
     def __init__(self, dataset, annotations=None) -> None:
         self._dataset = dataset
         self._detected = getattr(dataset, 'bbox_file', None) is not None
+        self._partly_detected = not self._detected and _is_detected(dataset)
         self._coco = annotations
 
     def read(self, sample) -> PoseSample:
@@ -59,11 +60,15 @@ class PoseSampleReader:
         Returns:
             PoseSample: Without a person where none is annotated or found. A
             detected box' person is the annotated one that overlaps with it
-            most and by no less than half of the union.
+            most and by no less than half of the union. Of a data set that is
+            combined of others a detected box' person is not known, so is
+            nobody.
         """
         predicted, scores = predictions(sample.pred_instances)
         if self._detected:
             truth = self._truth_of_box(sample, predicted.shape[1])
+        elif self._partly_detected and sample.get('raw_ann_info') is None:
+            truth = _nobody(predicted.shape[1])
         else:
             truth = _annotated(sample, predicted.shape[1])
         return PoseSample(
@@ -90,6 +95,12 @@ class PoseSampleReader:
             return _nobody(num_keypoints)
         return _people(info['keypoints'], info['keypoints_visible'],
                        info['bbox'], [info])
+
+
+def _is_detected(dataset) -> bool:
+    """Whether a data set, or one that it is combined of, has boxes only."""
+    return getattr(dataset, 'bbox_file', None) is not None or any(
+        map(_is_detected, getattr(dataset, 'datasets', ())))
 
 
 class _Uncopied(dict):

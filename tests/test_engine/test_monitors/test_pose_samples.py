@@ -6,11 +6,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from mmengine.dataset import ConcatDataset
 from mmengine.structures import InstanceData
 from noisy_poses import NoisyPoses
 from xtcocotools.coco import COCO
 
-from mmpose.datasets import CocoDataset, CocoWholeBodyDataset
+from mmpose.datasets import (CocoDataset, CocoWholeBodyDataset,
+                             CombinedDataset)
 from mmpose.engine.monitors.pose_samples import (PoseSample, PoseSampleReader,
                                                  match, predictions)
 from mmpose.structures import PoseDataSample
@@ -234,6 +236,24 @@ def test_boxes_without_annotations():
     dataset.bbox_file = 'boxes.json'
     assert len(PoseSampleReader(dataset).read(detected([0, 0, 9, 9])).truth) \
         == 0
+
+
+@pytest.mark.parametrize('wrapper', [CombinedDataset, ConcatDataset])
+def test_boxes_in_a_combined_data_set(tmp_path, annotations, wrapper):
+    """The zeros that MMPose gives as their truth count for nobody."""
+    part = detecting_reader(tmp_path, annotations)._dataset
+    combined = wrapper.__new__(wrapper)
+    combined.datasets = [NoisyPoses(), part]
+    reader = PoseSampleReader(combined, COCO(part.ann_file))
+    read = reader.read(detected([0, 0, 20, 44]))
+    assert read.truth.shape == (0, 17, 2) and len(read.predicted) == 1
+    sample = detected([0, 0, 20, 44])
+    sample.set_metainfo(dict(raw_ann_info=annotations[0]))
+    assert len(reader.read(sample).truth) == 1
+    # Where nobody was detected, all are annotated.
+    combined.datasets = [NoisyPoses()]
+    reader = PoseSampleReader(combined)
+    assert len(reader.read(detected([0, 0, 20, 44])).truth) == 1
 
 
 def test_boxes_of_whole_bodies(tmp_path):
