@@ -69,7 +69,7 @@ model = dict(
         loss=dict(
             type='KeypointMSELoss', use_target_weight=True, loss_weight=500.),
         decoder=codec),
-    test_cfg=dict(flip_test=False))
+    test_cfg=dict(flip_test=False, output_heatmaps=True))
 
 dataset_type = 'CocoDataset'
 data_root = 'data/synthetic_coco/'
