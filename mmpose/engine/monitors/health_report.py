@@ -1,4 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+from collections import deque
 from typing import Dict, Iterable, List, NamedTuple
 
 # Of findings that have ended the report names so many.
@@ -42,7 +43,7 @@ class HealthReport:
     def __init__(self) -> None:
         # By detector and name, with the step at which it began.
         self._present: Dict[tuple, tuple] = {}
-        self._past: List[str] = []
+        self._past: deque = deque(maxlen=_MAX_PAST)
 
     @property
     def names(self) -> List[str]:
@@ -100,5 +101,5 @@ class HealthReport:
             ]
         if self._past:
             lines += ['', '#### It was, and is no more', '']
-            lines += self._past[:-_MAX_PAST - 1:-1]
+            lines += reversed(self._past)
         return '\n'.join(lines)

@@ -70,3 +70,5 @@ def test_what_is_over_is_still_there_and_the_text_stays_short():
     assert '- steps 98 to 99: Cold 98.' in text
     assert text.index('Cold 98.') < text.index('Cold 96.')
     assert sum('Cold' in line for line in text.splitlines()) == 10
+    # Nor does the rest stay in memory.
+    assert len(report._past) == 10
