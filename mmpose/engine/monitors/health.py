@@ -1,12 +1,22 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+import functools
 import logging
 from typing import Dict, Iterable, Iterator, List, Optional
 
 from mmengine.logging import print_log
 
 from .base import Monitor
+from .event_file import events_in
+from .failure_guard import FailureGuard
 from .health_report import Change, Finding, HealthReport
 from .record import Record, Scalar, Text, Value
+
+# Of these the step is that of the training, whoever is told it by them:
+# 'loss' is LoggerHook's. A user may count samples.
+_OF_TRAINING = ('health/', 'system/', 'train/gradient_norm/',
+                'train/learning_rate/')
+_LOSS = 'loss'
+_FINDING = 'health/finding/'
 
 
 class Detector:
@@ -54,7 +64,8 @@ class HealthMonitor(Monitor):
     began first.
 
     Each finding is also a line in the log: a WARNING when it begins or
-    changes, an INFO when it ends.
+    changes, an INFO when it ends. A resumed training begins without findings:
+    what is still wrong is found again.
 
     Args:
         detectors (list[Detector]): What to look for.
@@ -71,8 +82,20 @@ class HealthMonitor(Monitor):
         self._report = HealthReport()
         self._step = runner.iter + 1
         self._told = False
-        for detector in self._detectors:
-            detector.before_train(runner)
+        # One that fails leaves the others at work.
+        self._guards = [
+            FailureGuard(type(detector).__name__, self.guard.strict)
+            for detector in self._detectors
+        ]
+        for detector, guard in zip(self._detectors, self._guards):
+            with guard:
+                detector.before_train(runner)
+                continue
+            self.guard.failures += 1
+            guard.trip('it could not begin')
+        if self.writer.continues:
+            self.emit(
+                Record(self._step, functools.partial(self._left, runner.iter)))
         self.writer.observe(self._observe, self.guard)
 
     def _observe(self, step: int, scalars: Dict[str,
@@ -81,14 +104,13 @@ class HealthMonitor(Monitor):
         if all(tag.startswith('health/finding') for tag in scalars):
             return None
         # A validation stands at the epoch, where training is by epochs.
-        self._step = max(self._step, step)
-        # All before the first is told: one of them may fail.
-        found = [(type(detector).__name__, detector.see(self._step, scalars))
-                 for detector in self._detectors]
+        if _LOSS in scalars or any(
+                tag.startswith(_OF_TRAINING) for tag in scalars):
+            self._step = max(self._step, step)
         changes: List[Change] = []
-        for name, findings in found:
-            if findings is not None:
-                changes += self._report.update(self._step, name, findings)
+        for detector, guard in zip(self._detectors, self._guards):
+            if not guard.tripped:
+                changes += self._ask(detector, guard, scalars)
         for change in changes:
             self._log(change)
         if self._told and not changes:
@@ -97,12 +119,36 @@ class HealthMonitor(Monitor):
         values = list(self._values(changes))
         return Record(self._step, lambda: values)
 
+    def _ask(self, detector: Detector, guard: FailureGuard,
+             scalars: Dict[str, float]) -> List[Change]:
+        with guard:
+            findings = detector.see(self._step, scalars)
+            guard.succeeded()
+            if findings is None:
+                return []
+            return self._report.update(self._step, guard.name, findings)
+        # For the line at the end of the run.
+        self.guard.failures += 1
+        return []
+
+    def _left(self, step: int) -> Iterator[Scalar]:
+        """An end for each finding that the run which ended had at a step."""
+        last: Dict[str, float] = {}
+        for event in events_in(self.writer.log_dir):
+            if event.step <= step:
+                last.update({
+                    value.tag: value.simple_value
+                    for value in event.summary.value
+                    if value.tag.startswith(_FINDING)
+                })
+        return (Scalar(tag, 0.) for tag, value in last.items() if value)
+
     def _values(self, changes: List[Change]) -> Iterator[Value]:
         yield Text('health/report', self._report.markdown(self._step))
         yield Scalar('health/findings', len(self._report.names))
         for kind, finding in changes:
             if kind != 'changes':
-                yield Scalar(f'health/finding/{finding.name}',
+                yield Scalar(f'{_FINDING}{finding.name}',
                              float(kind == 'begins'))
 
     def _log(self, change: Change) -> None:
