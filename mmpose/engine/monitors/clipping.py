@@ -1,5 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
+import math
+from collections import defaultdict
 from contextlib import ExitStack
 from typing import Dict, Iterable, Iterator, Optional
 
@@ -39,9 +41,8 @@ class ClippingMonitor(Monitor):
 
     With several optimizers the optimizer's name stands before the last part.
     Norms are those of the last update, and of the type that is clipped by;
-    of clipping by value, L2. Clipping by norm tells its norm anyway, so every
-    update is counted. Of clipping by value only the updates that are read
-    count, and one is clipped if its norm is smaller afterwards.
+    of clipping by value, L2. Every update counts for the share. By value, one
+    is clipped if any element of a gradient is.
 
     Args:
         schedule (Schedule): At which iterations to read. Where gradients are
@@ -80,13 +81,19 @@ class ClippingMonitor(Monitor):
         if not self._wanted or not updated:
             return
         self._wanted = False
-        for name, clipped in self._clipped.items():
+        # By value, an optimizer that steps in other iterations has no norms.
+        complete = {
+            name: clipped
+            for name, clipped in self._clipped.items()
+            if clipped.norm_before is not None
+        }
+        for name, clipped in complete.items():
+            self._clipped.pop(name)
             tag = '/'.join(filter(None, ('health', 'clipping', name)))
             self.emit(
                 Record(
                     runner.iter + 1, functools.partial(clipped.values, tag),
                     [clipped.number, clipped.norm_before, clipped.norm_after]))
-        self._clipped = {}
 
     def after_train(self, runner) -> None:
         self._detach.close()
@@ -98,35 +105,38 @@ class ClippingMonitor(Monitor):
             max_norm = optim_wrapper.clip_grad_kwargs['max_norm']
             # As clip_grad_norm_ does it.
             factor = (max_norm / (norm + 1e-6)).clamp(max=1)
-            self._add(name, optim_wrapper, max_norm, norm, norm * factor)
+            after = norm * factor
+            clipped = self._count(name, optim_wrapper, max_norm, after < norm)
+            clipped.norm_before, clipped.norm_after = norm, after
 
         self._detach.callback(
             call_around(optim_wrapper, 'clip_func', self.guard, after=after))
 
     def _attach_to_value(self, name: str, optim_wrapper) -> None:
-        norms_before = []
 
         def before(parameters, *_, **__):
-            norms_before.clear()
+            clip_value = optim_wrapper.clip_grad_kwargs['clip_value']
+            largest = _largest_element(parameters)
+            clipped = self._count(name, optim_wrapper, clip_value,
+                                  (largest > clip_value) & largest.isfinite())
             if self._wanted:
-                norms_before.append(_total_norm(parameters))
+                clipped.norm_before = _total_norm(parameters)
 
         def after(_, parameters, *__, **___):
-            if norms_before:
-                self._add(name, optim_wrapper,
-                          optim_wrapper.clip_grad_kwargs['clip_value'],
-                          norms_before.pop(), _total_norm(parameters))
+            if self._wanted:
+                self._clipped[name].norm_after = _total_norm(parameters)
 
         self._detach.callback(
             call_around(optim_wrapper, 'clip_func', self.guard, before, after))
 
-    def _add(self, name: str, optim_wrapper, threshold: float, before: Tensor,
-             after: Tensor) -> None:
+    def _count(self, name: str, optim_wrapper, threshold: float,
+               is_clipped: Tensor) -> '_Clipped':
         self._updated = True
         clipped = self._clipped.setdefault(
             name,
             _Clipped(isinstance(optim_wrapper.optimizer, torch.optim.SGD)))
-        clipped.add(threshold, before, after)
+        clipped.count(threshold, is_clipped)
+        return clipped
 
 
 class _Clipped:
@@ -138,29 +148,29 @@ class _Clipped:
 
     Attributes:
         number (Tensor): How many updates.
-        norm_before (Tensor): Norm of all gradients of the last update.
-        norm_after (Tensor): The same after clipping.
+        norm_before (Tensor, optional): Norm of all gradients of the last
+            update for which it was taken.
+        norm_after (Tensor, optional): The same after clipping.
     """
 
     def __init__(self, scales_step: bool) -> None:
         self._scales_step = scales_step
         self._num_updates = 0
         self.number = 0
+        self.norm_before: Optional[Tensor] = None
+        self.norm_after: Optional[Tensor] = None
 
-    def add(self, threshold: float, before: Tensor, after: Tensor) -> None:
+    def count(self, threshold: float, is_clipped: Tensor) -> None:
         """Count an update, on the device.
 
         Args:
-            threshold (float): By what it was clipped.
-            before (Tensor): Norm of all gradients, of shape ().
-            after (Tensor): The same after clipping.
+            threshold (float): By what it is clipped.
+            is_clipped (Tensor): Whether it is, of shape (). Not if it is not
+                finite.
         """
         self._threshold = threshold
         self._num_updates += 1
-        # Of a norm that is not finite that is not so.
-        self.number = self.number + (after < before)
-        self.norm_before = before
-        self.norm_after = after
+        self.number = self.number + is_clipped
 
     def values(self, tag: str, number: np.ndarray, before: np.ndarray,
                after: np.ndarray) -> Iterator[Scalar]:
@@ -181,6 +191,23 @@ class _Clipped:
         yield Scalar(f'{tag}/threshold', self._threshold)
         if self._scales_step and np.isfinite(before) and before:
             yield Scalar(f'{tag}/learning_rate_factor', float(after / before))
+
+
+@torch.no_grad()
+def _largest_element(parameters: Iterable[Tensor]) -> Tensor:
+    """The largest size of an element of any gradient."""
+    alike = defaultdict(list)
+    for parameter in parameters:
+        grad = parameter.grad
+        if grad is not None and grad.numel():
+            alike[grad.dtype, grad.device].append(grad)
+    largest = [
+        torch.stack(torch._foreach_norm(grads, math.inf)).max()
+        for grads in alike.values()
+    ]
+    # MMEngine clips nothing where there is no gradient.
+    return torch.stack(
+        [size.float().to(largest[0].device) for size in largest]).max()
 
 
 def _total_norm(parameters: Iterable[Tensor]) -> Tensor:

@@ -166,6 +166,25 @@ class Scaler:
         pass
 
 
+class FusedSGD(torch.optim.SGD):
+    """Does what GradScaler leaves to a fused kernel, which needs a GPU."""
+
+    _step_supports_amp_scaling = True
+
+    def step(self, closure=None):
+        # Recent ones of torch raise if SGD is told it and has no such kernel.
+        told = {
+            name: vars(self).pop(name)
+            for name in ('grad_scale', 'found_inf') if name in vars(self)
+        }
+        for group in self.param_groups:
+            for parameter in group['params']:
+                parameter.grad.div_(told.get('grad_scale', 1))
+                parameter.grad.mul_(1 - told.get('found_inf', 0))
+        super().step(closure)
+        vars(self).update(told)
+
+
 @OPTIM_WRAPPERS.register_module(force=True)
 class ScalingWrapper(OptimWrapper):
     """AmpOptimWrapper needs a GPU to be made."""

@@ -1,10 +1,12 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+import functools
 import itertools
 
 import pytest
 import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from stepping import Net, ScalingWrapper, Training, every, no_waiting, of
+from stepping import (FusedSGD, Net, ScalingWrapper, Training, every,
+                      no_waiting, of)
 
 from mmpose.engine.monitors import ClippingMonitor, LossScaleMonitor
 from mmpose.engine.monitors import clipping as clipping_module
@@ -96,16 +98,40 @@ def test_every_update_since_the_last_reading_counts():
             }
 
 
-def test_clipping_by_value_is_looked_at_where_it_is_logged(monkeypatch):
+def test_every_update_that_is_clipped_by_value_counts(monkeypatch):
+    """And only where it is logged it is looked at more closely."""
     read, named_norms = [], clipping_module.named_norms
     monkeypatch.setattr(clipping_module, 'named_norms',
                         lambda named: read.append(1) or named_norms(named))
-    training = clipping(4, clip_grad=dict(type='value', clip_value=1e-3))
-    readings = training.read(9)
-    assert list(readings) == [1, 4, 8]
-    assert all(r[f'{CLIP}share'] == 1 for r in readings.values())
+    training = clipping(4, clip_grad=dict(type='value', clip_value=1.))
+    largest = iter([3, 3, 0.5, -0.5, 0.5, -3, 0.5, 0.5, 3])
+
+    def make():
+        for parameter in training.model.parameters():
+            parameter.grad.mul_(1e-3)
+        training.model.head.bias.grad[1] = next(largest)
+
+    readings = training.read(9, make)
+    assert {s: r[f'{CLIP}share']
+            for s, r in readings.items()} == {
+                1: 1,
+                4: pytest.approx(1 / 3),
+                8: 1 / 4
+            }
+    assert readings[8][f'{CLIP}norm_before'] == pytest.approx(0.5, rel=1e-2)
     # Before and after.
     assert len(read) == 6
+
+
+@pytest.mark.parametrize('value, share', [(float('nan'), 0), (float('inf'), 0),
+                                          (3., 1)])
+def test_by_value_what_is_not_finite_was_not_clipped(value, share):
+    training = clipping(2, clip_grad=dict(type='value', clip_value=1.))
+
+    def make():
+        training.model.head.bias.grad.fill_(value)
+
+    assert training.read(1, make)[1][f'{CLIP}share'] == share
 
 
 def test_an_update_that_is_not_finite_was_not_clipped():
@@ -162,6 +188,37 @@ def test_clipping_is_left_as_it_was(clip_grad):
                                                   'clip_func')
 
 
+def test_by_value_optimizers_may_step_in_turn():
+    """One that does not where it is logged is told of when it does."""
+    model = Net()
+    training = Training(model=model)
+    training.runner.optim_wrapper = wrappers = OptimWrapperDict(
+        **{
+            name: OptimWrapper(
+                torch.optim.SGD(getattr(model, name).parameters(), lr=0.1),
+                clip_grad=dict(type='value', clip_value=1e-9))
+            for name in ('head', 'stem')
+        })
+    monitor = ClippingMonitor(every(2), strict=True)
+    monitor.writer = training.written
+    monitor.notify('before_train', training.runner)
+    for step in range(1, 7):
+        training.runner.iter = step - 1
+        monitor.notify('before_train_iter', training.runner, 0, None)
+        training.loss().backward()
+        wrappers[('head', 'stem')[step // 2 % 2]].step()
+        monitor.notify('after_train_iter', training.runner, 0, None, None)
+    found = {(step, tag.split('/')[2]): value
+             for step, reading in training.written.readings.items()
+             for tag, value in reading.items() if tag.endswith('share')}
+    assert found == {
+        (1, 'head'): 1,
+        (2, 'stem'): 1,
+        (4, 'head'): 1,
+        (6, 'stem'): 1
+    }
+
+
 @pytest.mark.parametrize('clip_grad', [
     dict(max_norm=1e-3),
     dict(type='value', clip_value=1e-3),
@@ -209,13 +266,8 @@ def test_two_optimizers_have_names():
 
 
 def sgd(fused):
-
-    def make(parameters):
-        optimizer = torch.optim.SGD(parameters, lr=0.1)
-        optimizer._step_supports_amp_scaling = fused
-        return optimizer
-
-    return make
+    kind = FusedSGD if fused else torch.optim.SGD
+    return functools.partial(kind, lr=0.1)
 
 
 @pytest.mark.parametrize('fused', [False, True])

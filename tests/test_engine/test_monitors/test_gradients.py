@@ -1,7 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import pytest
 import torch
-from stepping import Net, Training, every, of
+from stepping import FusedSGD, Net, Training, every, of
 
 from mmpose.engine.monitors import GradientMonitor
 
@@ -42,7 +42,7 @@ def test_a_parameter_that_is_not_the_model_s_has_no_name():
 
 def test_an_overflow_of_a_fused_optimizer_is_no_reading():
     """GradScaler says it on the device, and the optimizer skips."""
-    training = gradients()
+    training = gradients(optimizer=lambda p: FusedSGD(p, lr=0.1))
     optimizer = training.wrapper.optimizer
     optimizer.grad_scale = torch.tensor(2.)
     for overflow in (0., 1., 0.):
