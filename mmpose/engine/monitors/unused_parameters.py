@@ -24,15 +24,19 @@ class UnusedParameterMonitor(Monitor):
                                           had a gradient
     ``health/not_in_optimizer/<module>``  Those of a module that have one,
                                           and no optimizer has them
+    ``health/frozen_head``                Number of parameters of the model's
+                                          ``head``, if none of them requires
+                                          a gradient and others do
     ===================================== =================================
 
     What it tells: A branch that does not lead to the loss, or a module that
     was forgotten in the optimizer, learns nothing, and no loss says so.
 
-    The last two are there only if there is one, see :func:`covering_modules`.
-    Every update is looked at, on the host alone, until each parameter has had
-    a gradient: then there is nothing left to look at. What is frozen requires
-    no gradient and does not count.
+    The last three are there only if there is one; for the modules see
+    :func:`covering_modules`. Every update is looked at, on the host alone,
+    until each parameter has had a gradient: then there is nothing left to look
+    at. What is frozen requires no gradient and counts only where it is the
+    whole head.
 
     Args:
         schedule (Schedule): At which iterations to say so, from the tenth
@@ -88,11 +92,15 @@ class UnusedParameterMonitor(Monitor):
         ]
         no_gradient = set(trainable).intersection(self._without_gradient)
         not_owned = set(self._not_owned(trainable)) - no_gradient
+        head = [name for name in self._parameters if name.startswith('head.')]
+        frozen = head if trainable and not set(head) & set(trainable) else []
 
         def values() -> List[Scalar]:
             return [
                 Scalar('health/unused_parameters',
                        len(no_gradient) + len(not_owned)),
+                *(Scalar('health/frozen_head', len(head))
+                  for head in (frozen, ) if head),
                 *(Scalar(f'health/{kind}/{module}', number)
                   for kind, names in (('no_gradient', no_gradient),
                                       ('not_in_optimizer', not_owned)) for

@@ -59,8 +59,9 @@ class UpdateMonitor(Monitor):
     every optimizer and has weight decay in it. The weights are copied right
     before an update that is read, and the copy is gone right after it. A
     group has no ratio where its weights are all 0 or none has a gradient.
-    With several optimizers all that stepped in the iteration count. An update
-    that AMP leaves out for an overflow is not read.
+    With several optimizers all that stepped in the iteration count. Of an
+    update that AMP leaves out for an overflow there are only the weights that
+    are not finite: they may be why.
 
     Args:
         schedule (Schedule): At which iterations to read. Where gradients are
@@ -83,6 +84,8 @@ class UpdateMonitor(Monitor):
         # A training that was interrupted has left these behind.
         self._detach.close()
         self._wanted = False
+        # Whether an update that is left out was looked at instead.
+        self._looked = False
         self._num_updates: Dict[str, int] = defaultdict(int)
         # Of this iteration, by optimizer.
         self._begun: Dict[str, _Update] = {}
@@ -93,13 +96,17 @@ class UpdateMonitor(Monitor):
             id(parameter): name
             for name, parameter in named.items()
         }
+        self._parameters = named
         self._groups = layer_groups(named, self._max_groups)
         for name, optim_wrapper in optim_wrappers(runner.optim_wrapper):
             self._attach(name, optim_wrapper.optimizer)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
+        step = runner.iter + 1
         if not self._wanted:
-            self._wanted = self.is_due(runner.iter + 1)
+            self._wanted = self.is_due(step)
+        if self.schedule.is_due(step):
+            self._looked = False
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
@@ -109,6 +116,11 @@ class UpdateMonitor(Monitor):
         if done:
             self._wanted = False
             self._hand_over(runner.iter + 1, done)
+        elif self._wanted and not self._looked and all(
+                optim_wrapper.should_update()
+                for _, optim_wrapper in optim_wrappers(runner.optim_wrapper)):
+            self._looked = True
+            self._hand_over_weights(runner.iter + 1)
 
     def after_train(self, runner) -> None:
         self._detach.close()
@@ -147,9 +159,9 @@ class UpdateMonitor(Monitor):
         def values(of_norms: Callable[[Norms], Iterable[Scalar]],
                    norms: np.ndarray, changes: np.ndarray,
                    *overflows: np.ndarray) -> Iterable[Scalar]:
-            if any(overflow.any() for overflow in overflows):
-                return []
             norm_of = dict(zip(names, norms.tolist()))
+            if any(overflow.any() for overflow in overflows):
+                return self._nonfinite(norm_of) if of_norms is overall else []
             change_of = dict(zip(changed, changes.tolist()))
             return of_norms({
                 name: (norm_of[name], change_of[name])
@@ -160,6 +172,26 @@ class UpdateMonitor(Monitor):
             self.emit(
                 Record(step, functools.partial(values, of_norms),
                        [norms, changes, *overflows], kind))
+
+    def _hand_over_weights(self, step: int) -> None:
+        """There was to be an update, and AMP has left it out."""
+        names, norms = joined(
+            named_norms((name, parameter.detach())
+                        for name, parameter in self._parameters.items()))
+        self.emit(
+            Record(step,
+                   lambda norms: self._nonfinite(dict(zip(names, norms))),
+                   [norms]))
+
+    def _nonfinite(self, norm_of: Dict[str, float]) -> Iterator[Scalar]:
+        """The weights that are not finite, where there was no update."""
+        found = [
+            name for name in self._names.values()
+            if not math.isfinite(norm_of.get(name, 0))
+        ]
+        if found:
+            yield Scalar(f'health/nonfinite_weight/{found[0]}',
+                         len(found) / len(norm_of))
 
     def _layers(self, norms: Norms) -> Iterator[Scalar]:
         for group, members in self._groups.items():

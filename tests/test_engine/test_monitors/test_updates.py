@@ -5,7 +5,8 @@ import weakref
 import pytest
 import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from stepping import Net, Training, every, no_waiting, of
+from stepping import (FusedSGD, Net, ScalingWrapper, Training, every,
+                      no_waiting, of)
 from torch import nn
 
 from mmpose.engine.monitors import (BatchNormMonitor, UnusedParameterMonitor,
@@ -174,9 +175,37 @@ def test_a_learning_rate_on_the_device_is_not_looked_at():
     assert not of('health/zero', readings, 1)
 
 
+@pytest.mark.parametrize('kind, interval, counts, at', [
+    (torch.optim.SGD, 1, 1, 5),
+    (torch.optim.SGD, 4, 1, 8),
+    (torch.optim.SGD, 4, 3, 6),
+    (FusedSGD, 1, 1, 5),
+])
+def test_weights_are_read_though_amp_leaves_the_update_out(
+        kind, interval, counts, at):
+    """GradScaler leaves out every one after a NaN: the weights say where."""
+    training = updates(
+        interval=interval,
+        optimizer=lambda p: kind(p, lr=0.1),
+        wrapper=ScalingWrapper,
+        accumulative_counts=counts,
+        overflows=[True] * 9)
+    readings = training.read(4)
+    # Those that are finite are no news.
+    assert not any('nonfinite' in tag for r in readings.values() for tag in r)
+    before = set(readings)
+    training.model.block[0].weight.data[0, 0] = float('nan')
+    readings = training.read(5)
+    first = min(set(readings) - before)
+    assert first == at
+    assert readings[first] == {
+        'health/nonfinite_weight/block.0.weight': pytest.approx(1 / 7)
+    }
+
+
 def test_an_overflow_of_a_fused_optimizer_is_no_reading():
     """GradScaler says it on the device, and the optimizer skips."""
-    training = updates()
+    training = updates(optimizer=lambda p: FusedSGD(p, lr=0.1))
     for overflow in (0., 1.):
         training.wrapper.optimizer.found_inf = torch.tensor(overflow)
         readings = training.read()
@@ -273,6 +302,20 @@ def test_what_is_neither_used_nor_in_an_optimizer_is_not_used():
         'health/unused_parameters': 4,
         'health/no_gradient/cut': 4
     }
+
+
+def test_a_head_that_is_frozen_is_counted_while_others_are_trained():
+    training = unused()
+    assert 'health/frozen_head' not in training.read(10)[10]
+    training.model.head.requires_grad_(False)
+    assert training.read()[11]['health/frozen_head'] == 2
+    training.model.head.bias.requires_grad_(True)
+    assert 'health/frozen_head' not in training.read()[12]
+    # Nothing is to learn.
+    training.model.requires_grad_(False)
+    training.notify('before_train_iter', 0, None)
+    training.notify('after_train_iter', 0, None, None)
+    assert 'health/frozen_head' not in training.written.readings[12]
 
 
 def test_all_used_is_zero_and_looked_at_no_more():
