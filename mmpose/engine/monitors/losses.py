@@ -1,5 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
+import math
 from collections import defaultdict
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
@@ -53,7 +54,9 @@ class LossMonitor(Monitor):
     batches scatter by factors: where all of them are positive their logarithms
     are compared, elsewhere they themselves, and there is no ratio. Comparing
     with the losses on both sides is what the Hampel filter does: neither a
-    falling loss nor a step of it stands out.
+    falling loss nor a step of it stands out. A batch that is not whole, at the
+    end of an epoch, scatters by more: its loss does not count in the first
+    five.
 
     Each tensor is kept as it is and brought to the host with all others at
     the next reading; there is one after 1000 iterations at the latest.
@@ -71,6 +74,9 @@ class LossMonitor(Monitor):
         self._held = defaultdict(list)
         self._since = runner.iter
         self._recent = RecentLosses()
+        # None where batches may be of any size.
+        self._batch_size = getattr(runner.train_dataloader, 'batch_size', None)
+        self._incomplete: List[int] = []
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
@@ -81,6 +87,8 @@ class LossMonitor(Monitor):
             # As in MMEngine, which also has accuracies in there.
             if 'loss' in name and isinstance(value, Tensor):
                 self._held[name].append((step, value.detach()))
+        if self._batch_size and _size(data_batch) < self._batch_size:
+            self._incomplete.append(step)
         if self.is_due(step) or step - self._since >= _MAX_HELD:
             self._hand_over(step)
 
@@ -90,6 +98,7 @@ class LossMonitor(Monitor):
     def _hand_over(self, step: int) -> None:
         self._since = step
         held, self._held = self._held, defaultdict(list)
+        incomplete, self._incomplete = self._incomplete, []
         if held:
             steps = {
                 name: np.array([step for step, _ in pairs])
@@ -101,9 +110,10 @@ class LossMonitor(Monitor):
                 for pairs in held.values()
             ]
             self.emit(
-                Record(step, functools.partial(self._values, steps), tensors))
+                Record(step, functools.partial(self._values, steps,
+                                               incomplete), tensors))
 
-    def _values(self, steps: Dict[str, np.ndarray],
+    def _values(self, steps: Dict[str, np.ndarray], incomplete: List[int],
                 *losses: np.ndarray) -> Iterator[Scalar]:
         for (name, at), values in zip(steps.items(), losses):
             finite = np.isfinite(values)
@@ -111,11 +121,18 @@ class LossMonitor(Monitor):
                 yield Scalar(f'health/nonfinite_loss/{name}',
                              float(at[finite.argmin()]))
             # Exactly 0 is the loss of a batch in which nothing is annotated.
-            counts = finite & (values != 0)
+            counts = finite & (values != 0) & ~np.isin(at, incomplete)
             if name == 'loss' and counts.any():
                 self._recent.add(at[counts], values[counts])
                 for quantity, value in self._recent.statistics():
                     yield Scalar(f'health/loss/{quantity}', value)
+
+
+def _size(data_batch) -> float:
+    """How many samples a batch has, as MMPose has it; inf if it has not."""
+    if isinstance(data_batch, dict) and 'inputs' in data_batch:
+        return len(data_batch['inputs'])
+    return math.inf
 
 
 Held = List[Tuple[int, Tensor]]

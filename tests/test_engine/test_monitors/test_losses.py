@@ -24,14 +24,15 @@ class Written:
         self.readings[record.step] = {v.tag: v.value for v in values}
 
 
-def read(outputs, interval=1, first=0, end=True):
+def read(outputs, interval=1, first=0, end=True, data=None, batch_size=None):
     """The readings of a training with these outputs, by their steps."""
     monitor = LossMonitor(Every(interval), strict=True)
     monitor.writer = Written()
-    runner = SimpleNamespace(iter=first)
+    runner = SimpleNamespace(
+        iter=first, train_dataloader=SimpleNamespace(batch_size=batch_size))
     monitor.notify('before_train', runner)
-    for output in outputs:
-        monitor.notify('after_train_iter', runner, 0, None, output)
+    for output, batch in zip(outputs, data or [None] * len(outputs)):
+        monitor.notify('after_train_iter', runner, 0, batch, output)
         runner.iter += 1
     if end:
         monitor.notify('after_train', runner)
@@ -40,6 +41,10 @@ def read(outputs, interval=1, first=0, end=True):
 
 def losses(values, name='loss'):
     return [{name: torch.tensor(float(value))} for value in values]
+
+
+def batches(sizes):
+    return [dict(inputs=[None] * size) for size in sizes]
 
 
 def noisy(count, seed=0):
@@ -108,6 +113,27 @@ def test_batches_without_annotations_do_not_count():
     assert 'health/loss/median' not in readings[1]
     assert readings[2]['health/loss/median'] == 3
     assert readings[4]['health/loss/median'] == 4
+
+
+def test_the_rest_of_an_epoch_is_no_whole_batch():
+    """Of few samples the loss scatters by more, which is no spike."""
+    sizes = ([8] * 39 + [1]) * 10
+    values = noisy(400) * np.where(np.array(sizes) < 8, 20, 1)
+    outputs = losses(values)
+    outputs[79]['loss'] = torch.tensor(NAN)
+    readings = read(outputs, 100, data=batches(sizes), batch_size=8)
+    scores = [
+        reading['health/loss/spike_score'] for reading in readings.values()
+        if 'health/loss/spike_score' in reading
+    ]
+    assert len(scores) == 3 and max(scores) < 6
+    # It may be NaN all the same.
+    assert readings[100]['health/nonfinite_loss/loss'] == 80
+    # Where the loader has no size, no batch is less than whole.
+    readings = read(outputs, 100, data=batches(sizes))
+    assert max(
+        reading.get('health/loss/spike_score', 0)
+        for reading in readings.values()) > 6
 
 
 def test_steps_go_on_where_a_training_is_resumed():
@@ -198,7 +224,7 @@ def test_the_graph_of_a_loss_is_not_kept():
     """P1: it would keep the activations of every iteration."""
     monitor = LossMonitor(Every(100), strict=True)
     monitor.writer = Written()
-    runner = SimpleNamespace(iter=4)
+    runner = SimpleNamespace(iter=4, train_dataloader=None)
     monitor.notify('before_train', runner)
     activation = torch.ones(3, requires_grad=True) * 2
     loss = (activation**2).sum()
