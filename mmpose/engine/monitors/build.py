@@ -116,8 +116,9 @@ def build_monitors(given: SimpleNamespace,
             UnusedParameterMonitor(schedule, strict=given.strict),
             BatchNormMonitor(schedule, strict=given.strict),
             ClippingMonitor(schedule, strict=given.strict),
-            LossScaleMonitor(schedule, strict=given.strict),
-            LossMonitor(schedule, strict=given.strict)
+            LossMonitor(schedule, strict=given.strict),
+            # Mixed precision skips updates for a loss that is not finite.
+            LossScaleMonitor(schedule, strict=given.strict)
         ]
         detectors += training_detectors()
         detectors += step_detectors(given.on_nonfinite != 'ignore')

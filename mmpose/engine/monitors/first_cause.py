@@ -3,6 +3,7 @@ from typing import Dict, Iterable, List, Optional, Set, Tuple
 
 from .health import Detector
 from .health_report import Finding
+from .runner_parts import optim_wrappers
 
 # Readings that must agree: a single one may be that of an odd batch.
 RUNNING = 3
@@ -11,6 +12,9 @@ RUNNING = 3
 # of them may then be as small as those of a layer that is cut off. After so
 # many updates everything has got its share that ever will.
 STARTED = 1000
+# A value around a limit would come and go: what is there ends only when it is
+# so far on the other side.
+BACK = 0.8
 
 
 class FirstCauseDetector(Detector):
@@ -88,6 +92,17 @@ class Streaks:
         self._length = length
         self._lengths: Dict[str, int] = {}
 
+    def ease(self, name: str) -> float:
+        """What to multiply a limit by, from above which on something is so.
+
+        Args:
+            name (str): What may be so.
+
+        Returns:
+            float: Less than 1 for what was so in the last readings.
+        """
+        return BACK if self._lengths.get(name, 0) >= self._length else 1.
+
     def update(self, names: Iterable[str]) -> List[str]:
         """Take in a reading.
 
@@ -102,6 +117,20 @@ class Streaks:
         return [
             n for n, lasts in self._lengths.items() if lasts >= self._length
         ]
+
+
+def started_at(runner) -> int:
+    """The step from which on there were :data:`STARTED` updates.
+
+    Args:
+        runner (Runner): The runner, when its training begins.
+
+    Returns:
+        int: More steps than updates where gradients are accumulated.
+    """
+    accumulated = max(wrapper._accumulative_counts
+                      for _, wrapper in optim_wrappers(runner.optim_wrapper))
+    return runner.iter + 1 + STARTED * accumulated
 
 
 def under(prefix: str, scalars: Dict[str, float]) -> Dict[str, float]:

@@ -4,8 +4,9 @@ from collections import defaultdict, deque
 from typing import Dict, List, Optional
 
 import numpy as np
+from mmengine.dist import get_world_size
 
-from .first_cause import STARTED, Streaks, dotted, under
+from .first_cause import Streaks, dotted, started_at, under
 from .health import Detector
 from .health_report import Finding
 
@@ -25,6 +26,13 @@ _CHANGED = 1e3
 # The past: so many readings at least, and the last ones.
 _MIN_PAST = 10
 _MAX_PAST = 50
+# A head that some batches train has no gradient in the others: that is no news
+# until there was none in so many readings.
+_COMES_AND_GOES = 20
+
+_OF_ANOTHER_PROCESS = (
+    ' Or the loss was NaN or infinite in another process: those that are '
+    'logged are of the first, but the gradients are averages over all.')
 
 
 class NonfiniteDetector(Detector):
@@ -45,6 +53,7 @@ class NonfiniteDetector(Detector):
         # The gradients of the update that is looked at next, if known.
         self._gradient: Optional[Finding] = None
         self._gradient_is_finite = False
+        self._is_averaged = get_world_size() > 1
         # What is said unless it turns out that there was a loss before.
         self._waiting: Optional[Finding] = None
 
@@ -56,7 +65,8 @@ class NonfiniteDetector(Detector):
             self._say(self._waiting)
         elif _GLOBAL in scalars:
             self._see_gradients(step, scalars)
-        elif 'health/update_ratio' in scalars:
+        elif 'health/update_ratio' in scalars or any(
+                tag.startswith('health/nonfinite_weight/') for tag in scalars):
             self._see_weights(step, scalars)
         else:
             return None
@@ -83,7 +93,8 @@ class NonfiniteDetector(Detector):
                 'by 0, or a root or logarithm of 0, and at the samples of '
                 'that step. If the norms had been growing, lower the '
                 'learning rate or clip the gradients. Go on from a '
-                'checkpoint that is older: the weights are lost.')
+                'checkpoint that is older: the weights are lost.' +
+                (_OF_ANOTHER_PROCESS if self._is_averaged else ''))
         self._gradient_is_finite = self._gradient is None
         if self._gradient_is_finite:
             self._present = []
@@ -159,7 +170,10 @@ class VanishingGradientDetector(Detector):
     def before_train(self, runner) -> None:
         self._past = _Past()
         self._streaks = Streaks()
-        self._first_step = runner.iter + 1
+        self._started_at = started_at(runner)
+        # By group, whether it had a gradient in the last readings.
+        self._arrived: Dict[str, deque] = defaultdict(
+            lambda: deque(maxlen=_COMES_AND_GOES))
         self._group = ''
 
     def see(self, step: int, scalars: Dict[str,
@@ -191,7 +205,7 @@ class VanishingGradientDetector(Detector):
     def _vanished(self, step: int, norms: Dict[str, float]) -> List[str]:
         growth = self._past.compare(norms)
         least = 0.
-        if step - self._first_step >= STARTED:
+        if step >= self._started_at:
             least = max(_BELOW_MEDIAN * _median(norms),
                         _BELOW_LARGEST * max(norms.values()))
         vanished = [
@@ -201,7 +215,14 @@ class VanishingGradientDetector(Detector):
                 norm < least or max(growth.get(group, [1])) < 1 / _CHANGED)
         ]
         self._past.add({g: n for g, n in norms.items() if g not in vanished})
-        return vanished
+        for group, norm in norms.items():
+            self._arrived[group].append(norm > 0 and group not in vanished)
+        return [g for g in vanished if not self._comes_back(g)]
+
+    def _comes_back(self, group: str) -> bool:
+        """Whether there was none before, and one after that."""
+        arrived = list(self._arrived[group])
+        return (False, True) in zip(arrived, arrived[1:])
 
 
 class ExplodingGradientDetector(Detector):

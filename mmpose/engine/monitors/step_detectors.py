@@ -9,9 +9,9 @@ from .health import Detector
 from .health_report import Finding
 from .learning_rate_detectors import DivergenceDetector
 from .loss_detectors import NonfiniteLossDetector
-from .weight_detectors import (DeadChannelDetector, LargeUpdateDetector,
-                               NoGradientDetector, SmallUpdateDetector,
-                               UnchangedWeightsDetector)
+from .weight_detectors import (DeadChannelDetector, FrozenHeadDetector,
+                               LargeUpdateDetector, NoGradientDetector,
+                               SmallUpdateDetector, UnchangedWeightsDetector)
 
 # Clipping is there for the rare update that is too large. Where it shortens
 # almost every one to less than a tenth, it is clipping that decides how long
@@ -43,14 +43,15 @@ def step_detectors(nonfinite: bool = True) -> List[Detector]:
     ``no_gradient``            Parameters never have a gradient
     ``vanishing_gradient``     Hardly any gradient arrives
     ``unchanged_weights``      Updates do not change the weights
+    ``frozen_head``            The head is frozen, and others learn
     ``dead_channels``          Batch norms have switched channels off
     ``clipping``               Clipping decides how long the steps are
     ``amp_overflow``           Mixed precision skips updates
     ========================== ===========================================
 
-    Of the first four there is one at a time, the one that began first; of the
-    three after them as well; and of the three after those one at a place. A
-    place is named behind a '/'.
+    Of the first four there is one at a time, the one that began first, and no
+    ``amp_overflow`` beside it; of the three after them as well; and of the
+    three after those one at a place. A place is named behind a '/'.
 
     Args:
         nonfinite (bool): Whether to look for what is NaN or infinite.
@@ -59,23 +60,31 @@ def step_detectors(nonfinite: bool = True) -> List[Detector]:
     Returns:
         list[Detector]: What to give a :class:`HealthMonitor`.
     """
-    detectors: List[Detector] = [
+    return [
         DivergingStepDetector(),
         StalledStepDetector(),
         DeadChannelDetector(),
         ClippingDetector(),
-        LossScaleDetector()
+        FrozenHeadDetector(),
+        FirstNonfiniteDetector() if nonfinite else LossScaleDetector()
     ]
-    if nonfinite:
-        detectors.append(FirstNonfiniteDetector())
-    return detectors
 
 
 class FirstNonfiniteDetector(FirstCauseDetector):
-    """Where something was NaN or infinite first: all else follows."""
+    """Where something was NaN or infinite first: all else follows.
+
+    Updates that mixed precision skips may follow; they explain nothing.
+    """
 
     def __init__(self) -> None:
-        super().__init__([NonfiniteDetector(), NonfiniteLossDetector()])
+        super().__init__([
+            NonfiniteDetector(),
+            NonfiniteLossDetector(),
+            LossScaleDetector()
+        ])
+
+    def follows(self, finding: Finding, cause: Finding) -> bool:
+        return not cause.name.startswith('amp_overflow')
 
 
 class DivergingStepDetector(FirstCauseDetector):
@@ -103,6 +112,8 @@ class StalledStepDetector(FirstCauseDetector):
     def follows(self, finding: Finding, cause: Finding) -> bool:
         """Where one is in the other, or they are in the same place."""
         place, other = map(_place, (finding, cause))
+        if not place:  # What is wrong everywhere did not begin somewhere.
+            return not other
         return place.startswith(other) or other.startswith(place)
 
 
@@ -132,9 +143,12 @@ class ClippingDetector(Detector):
             return None
         for optimizer, reading in readings.items():
             factor = reading.get('learning_rate_factor', 1)
+            name = _name('clipping', optimizer)
+            ease = self._streaks[optimizer].ease(name)
             clips = (
-                step >= _CLIPPING_FROM and reading['share'] > _CLIPPED_SHARE
-                and factor < _SHORTENED)
+                step >= _CLIPPING_FROM
+                and reading['share'] > _CLIPPED_SHARE * ease
+                and factor * ease < _SHORTENED)
             self._present[optimizer] = [
                 Finding(
                     name, 'Clipping, not the learning rate, decides how long '
@@ -146,7 +160,7 @@ class ClippingDetector(Detector):
                     'Raise the threshold in clip_grad above the usual norm, '
                     'and lower the learning rate if the loss then diverges.')
                 for name in self._streaks[optimizer].update(
-                    [_name('clipping', optimizer)] if clips else [])
+                    [name] if clips else [])
             ]
         return [f for found in self._present.values() for f in found]
 

@@ -3,8 +3,9 @@ import math
 from typing import Dict, List, Optional
 
 import numpy as np
+from mmengine.logging import print_log
 
-from .first_cause import STARTED, Streaks, dotted, under
+from .first_cause import BACK, Streaks, dotted, started_at, under
 from .health import Detector
 from .health_report import Finding
 from .learning_rate_detectors import highest_learning_rate
@@ -57,10 +58,12 @@ class LargeUpdateDetector(Detector):
             self._limit = max(
                 _LARGE_RATIO,
                 _LARGE_RATIO_TIMES_UPDATES / scalars['health/updates'])
-            self._all_well = model['model'] < _WELL_BELOW * self._limit
+            well_below = _WELL_BELOW / (BACK if self._groups else 1)
+            self._all_well = model['model'] < well_below * self._limit
             self._model = [
                 self._finding(step, '', model[name])
-                for name in self._streaks[0].update(self._large(model))
+                for name in self._streaks[0].update(
+                    self._large(model, self._streaks[0]))
             ]
         elif groups:
             self._groups = self._see_groups(step, groups)
@@ -70,7 +73,7 @@ class LargeUpdateDetector(Detector):
 
     def _see_groups(self, step: int, groups: Dict[str,
                                                   float]) -> List[Finding]:
-        large = self._large(groups)
+        large = self._large(groups, self._streaks[1])
         lasting = self._streaks[1].update(large)
         if lasting and 2 * len(large) > len(groups):
             median = float(np.median([groups[g] for g in large]))
@@ -80,8 +83,11 @@ class LargeUpdateDetector(Detector):
             if self._all_well
         ]
 
-    def _large(self, ratios: Dict[str, float]) -> List[str]:
-        return [name for name in ratios if ratios[name] > self._limit]
+    def _large(self, ratios: Dict[str, float], streaks: Streaks) -> List[str]:
+        return [
+            name for name, ratio in ratios.items()
+            if ratio > self._limit * streaks.ease(name)
+        ]
 
     def _finding(self, step: int, group: str, ratio: float) -> Finding:
         return Finding(
@@ -104,7 +110,7 @@ class SmallUpdateDetector(Detector):
 
     def before_train(self, runner) -> None:
         self._streaks = Streaks(), Streaks()
-        self._first_step = runner.iter + 1
+        self._started_at = started_at(runner)
         self._lr: Optional[float] = None
         self._highest_lr = 0.
         self._model: List[Finding] = []
@@ -119,30 +125,30 @@ class SmallUpdateDetector(Detector):
         model, groups = _ratios(scalars)
         if not model and not groups:
             return None
-        # At 0 they do not change at all, which has a finding of its own.
-        small = [
-            name for name, ratio in {
-                **model,
-                **groups
-            }.items()
-            if 0 < ratio < _SMALL_RATIO and step - self._first_step >= STARTED
-        ]
         if model:
             annealed = (
                 self._lr is None or self._lr < _ANNEALED * self._highest_lr)
-            self._model = [
-                self._finding(step, '', model[name])
-                for name in self._streaks[0].update([] if annealed else small)
-            ]
+            self._model = self._see(step, model, self._streaks[0],
+                                    0. if annealed else _SMALL_RATIO)
         else:
-            least = _SMALL_BESIDE_OTHERS * float(
-                np.median(list(groups.values())))
-            self._groups = [
-                self._finding(step, group, groups[group])
-                for group in self._streaks[1].update(
-                    g for g in small if groups[g] < least)
-            ]
+            median = float(np.median(list(groups.values())))
+            self._groups = self._see(
+                step, groups, self._streaks[1],
+                min(_SMALL_RATIO, _SMALL_BESIDE_OTHERS * median))
         return self._model or self._groups
+
+    def _see(self, step: int, ratios: Dict[str, float], streaks: Streaks,
+             limit: float) -> List[Finding]:
+        # At 0 they do not change at all, which has a finding of its own.
+        small = [
+            name for name, ratio in ratios.items()
+            if 0 < ratio < limit / streaks.ease(name)
+        ]
+        lasting = streaks.update(small if step >= self._started_at else [])
+        return [
+            self._finding(step, '' if name == 'model' else name, ratios[name])
+            for name in lasting
+        ]
 
     def _finding(self, step: int, group: str, ratio: float) -> Finding:
         return Finding(
@@ -174,7 +180,7 @@ class UnchangedWeightsDetector(Detector):
 
     def before_train(self, runner) -> None:
         self._streaks = Streaks()
-        self._first_step = runner.iter + 1
+        self._started_at = started_at(runner)
         self._lr_is_known = False
         self._unchanged: List[Finding] = []
         self._not_in_optimizer: List[Finding] = []
@@ -204,17 +210,16 @@ class UnchangedWeightsDetector(Detector):
         if 'model' in stopped and self._lr_is_known:
             # That the whole training has none is a finding of its own.
             unchanged.pop('model', None)
-        started = step - self._first_step >= STARTED
         findings = []
-        for place in self._streaks.update(place for place in unchanged
-                                          if started or place in stopped):
+        for place in self._streaks.update(
+                place for place in unchanged
+                if step >= self._started_at or place in stopped):
             why, advice = (('its learning rate is 0',
                             'look for an lr_mult of 0 in paramwise_cfg')
                            if place in stopped else
                            ('the updates do not change its weights',
-                            'look for a hook that sets them back, and for '
-                            'weights in float16, which small updates are '
-                            'lost in'))
+                            'look for weights in float16, which small '
+                            'updates are lost in'))
             findings.append(
                 self._finding(step, place, unchanged[place], why, advice))
         return findings
@@ -231,12 +236,25 @@ class UnchangedWeightsDetector(Detector):
 
 
 class NoGradientDetector(Detector):
-    """``no_gradient/<module>``: a module that the loss never reaches."""
+    """``no_gradient/<module>``: a module that the loss never reaches.
+
+    A config with ``find_unused_parameters=True`` has such modules on purpose:
+    there they are named in the log, once.
+    """
+
+    def before_train(self, runner) -> None:
+        self._on_purpose = bool(runner.cfg.get('find_unused_parameters'))
+        self._told = False
 
     def see(self, step: int, scalars: Dict[str,
                                            float]) -> Optional[List[Finding]]:
         if 'health/unused_parameters' not in scalars:
             return None
+        unused = under('health/no_gradient/', scalars)
+        if self._on_purpose:
+            if unused and not self._told:
+                self._tell(unused)
+            return []
         return [
             Finding(
                 f'no_gradient/{place}',
@@ -247,7 +265,35 @@ class NoGradientDetector(Detector):
                 'with no detach() or no_grad() in between. If not, set '
                 'requires_grad=False or take it out: distributed training '
                 'stops at parameters that are not used.')
-            for place, number in under('health/no_gradient/', scalars).items()
+            for place, number in unused.items()
+        ]
+
+    def _tell(self, unused: Dict[str, float]) -> None:
+        self._told = True
+        print_log(
+            'EnhancedTensorBoardHook: no gradient arrives at '
+            f'{", ".join(map(dotted, unused))}. That is no finding where the '
+            'config has find_unused_parameters=True.',
+            logger='current')
+
+
+class FrozenHeadDetector(Detector):
+    """``frozen_head``: all is trained but what makes the predictions."""
+
+    def see(self, step: int, scalars: Dict[str,
+                                           float]) -> Optional[List[Finding]]:
+        if 'health/unused_parameters' not in scalars:
+            return None
+        number = scalars.get('health/frozen_head')
+        return [] if number is None else [
+            Finding(
+                'frozen_head',
+                'The head is frozen, while other parts of the model are '
+                'trained.', f'At step {step:,} none of its {number:.0f} '
+                'parameters requires a gradient.',
+                'If it is to learn, look for what sets requires_grad=False '
+                'on the head or on the whole model: a hook, or the code that '
+                'builds it.')
         ]
 
 
@@ -262,7 +308,8 @@ class DeadChannelDetector(Detector):
         share = scalars.get('health/dead_channels')
         if share is None:
             return None
-        dead = ['dead_channels'] if share > _DEAD_CHANNELS else []
+        limit = _DEAD_CHANNELS * self._streaks.ease('dead_channels')
+        dead = ['dead_channels'] if share > limit else []
         return [
             Finding(
                 name, 'Batch norms have switched many channels off.',

@@ -16,13 +16,22 @@ from mmpose.engine.monitors.step_detectors import (ClippingDetector,
                                                    LossScaleDetector,
                                                    StalledStepDetector)
 from mmpose.engine.monitors.weight_detectors import (DeadChannelDetector,
+                                                     FrozenHeadDetector,
                                                      LargeUpdateDetector,
                                                      NoGradientDetector,
                                                      SmallUpdateDetector,
                                                      UnchangedWeightsDetector)
 
 NAN, INF = float('nan'), float('inf')
-RUNNER = SimpleNamespace(iter=0)
+
+
+def training(iters=0, accumulative_counts=1, **cfg):
+    """What a detector may ask of a Runner."""
+    wrapper = SimpleNamespace(_accumulative_counts=accumulative_counts)
+    return SimpleNamespace(iter=iters, optim_wrapper=wrapper, cfg=cfg)
+
+
+RUNNER = training()
 
 
 def watch(detector, events, runner=RUNNER):
@@ -227,6 +236,27 @@ def test_gradients_alone_are_enough_and_so_are_weights():
     assert watch(NonfiniteDetector(), series([bad[1:], bad[1:]])) == []
 
 
+def test_an_update_that_is_left_out_has_no_gradients():
+    """Mixed precision leaves out every one, once a weight is NaN."""
+    left_out = [{'health/nonfinite_weight/layer3.conv.weight': 0.02}]
+    loss = nonfinite(loss=True)[-1:]
+    events = series([FINITE, left_out + loss, loss])
+    assert watch(FirstNonfiniteDetector(),
+                 events) == [(200, 'nonfinite_weight')]
+
+
+def test_updates_are_skipped_because_of_what_is_not_finite():
+    loss = nonfinite(loss=True)[-1]
+    events = series([FINITE, *[[loss, scaled(100, 100)]] * 3, FINITE])
+    assert watch(FirstNonfiniteDetector(), events) == [(200, 'nonfinite_loss'),
+                                                       (500, )]
+    # But not the other way round.
+    events = series([[scaled(100, 100)], [loss, scaled(100, 100)]])
+    assert watch(FirstNonfiniteDetector(),
+                 events) == [(100, 'amp_overflow'),
+                             (200, 'amp_overflow', 'nonfinite_loss')]
+
+
 def test_where_it_began_is_not_where_it_has_come_to():
     events = series([
         nonfinite(ALL, {'layer3.conv.weight': 0.02}),
@@ -300,6 +330,31 @@ def test_a_residual_branch_that_starts_as_nothing_has_time():
     stuck = [dict(EVERY, head=1e-12)] * 110
     assert vanishing(
         stuck, interval=10, first=1) == [(1021, 'vanishing_gradient/head')]
+
+
+def test_under_accumulation_it_has_as_many_updates():
+    stuck = [dict(EVERY, head=1e-12)] * 450
+    events = list(series([gradients(n) for n in stuck], 10, 1))
+    assert watch(VanishingGradientDetector(), events,
+                 training(accumulative_counts=4)) == [
+                     (4021, 'vanishing_gradient/head')
+                 ]
+    small = list(
+        series([update(dict(EVERY_RATIO, head=1e-8))] * 450, 10, first=1))
+    assert watch(SmallUpdateDetector(), small,
+                 training(accumulative_counts=4)) == [(4021,
+                                                       'update_ratio/head')]
+
+
+@pytest.mark.parametrize('share', [0.3, 0.5, 0.7])
+def test_a_head_that_some_batches_train(share):
+    """In the others it has none; that is found when no batch does."""
+    trained = np.random.default_rng(0).random(300) < share
+    norms = [dict(EVERY, head=float(is_trained)) for is_trained in trained]
+    dead = [dict(EVERY, head=0.)] * 30
+    (step, name), = vanishing(norms + dead, first=1200)
+    assert name == 'vanishing_gradient/head'
+    assert 1200 + 100 * 300 < step <= 1200 + 100 * 325
 
 
 def exploding(norms):
@@ -387,6 +442,40 @@ def test_what_is_no_update_that_is_too_large(readings):
     assert watch(LargeUpdateDetector(), series(readings, 1, 1)) == []
 
 
+def test_what_is_around_a_limit_does_not_come_and_go():
+    """It ends where it is clearly on the other side."""
+    name = 'update_ratio/head'
+    large = [
+        update(dict(EVERY_RATIO, head=r))
+        for r in (.11, .11, .11, .09, .11, .09, .07)
+    ]
+    assert watch(LargeUpdateDetector(), series(large)) == [(300, name),
+                                                           (700, )]
+    # Nor where all together are around what is well below it.
+    well = [
+        update(dict(EVERY_RATIO, head=.2), model=r)
+        for r in (.009, .009, .009, .011, .009, .011, .02)
+    ]
+    assert watch(LargeUpdateDetector(), series(well)) == [(300, name), (700, )]
+    small = [
+        update(dict(EVERY_RATIO, head=r))
+        for r in (9e-7, 9e-7, 9e-7, 1.1e-6, 9e-7, 1.1e-6, 1.4e-6)
+    ]
+    assert watch(SmallUpdateDetector(), series(small,
+                                               first=1100)) == [(1300, name),
+                                                                (1700, )]
+    dead = [{
+        'health/dead_channels': share
+    } for share in (.31, .31, .31, .29, .31, .29, .23)]
+    assert watch(DeadChannelDetector(),
+                 series(dead)) == [(300, 'dead_channels'), (700, )]
+    shares = [clipped(s, .05) for s in (.91, .91, .91, .89, .91, .89, .71)]
+    factors = [clipped(1, f) for f in (.09, .09, .09, .11, .09, .11, .13)]
+    for clips in (shares, factors):
+        assert watch(ClippingDetector(), series(clips)) == [(300, 'clipping'),
+                                                            (700, )]
+
+
 def test_updates_that_are_too_small():
     lr = {'train/learning_rate/lr': 1e-3}
     small = [lr, *update(dict.fromkeys(GROUPS, 1e-8), model=1e-8)]
@@ -429,6 +518,8 @@ def test_a_module_that_does_not_learn():
                  events) == [(1300, 'unchanged_weights/backbone/layer1')]
     finding, = last(UnchangedWeightsDetector(), events)
     assert 'backbone.layer1 does not learn: the updates' in finding.what
+    # What is measured is one update: what comes after it is not seen.
+    assert 'float16' in finding.advice and 'hook' not in finding.advice
     left_out = {
         'health/unused_parameters': 4,
         'health/not_in_optimizer/head': 4
@@ -462,6 +553,17 @@ def test_a_module_without_gradients_is_one_finding():
     finding, = last(NoGradientDetector(), events[:1])
     assert 'No gradient ever arrives at head.aux.' == finding.what
     assert '30 of its parameters' in finding.evidence
+
+
+def test_a_head_that_is_frozen():
+    frozen = {'health/unused_parameters': 0, 'health/frozen_head': 12}
+    events = list(series([frozen, frozen, {'health/unused_parameters': 0}]))
+    assert watch(FrozenHeadDetector(), events) == [(100, 'frozen_head'),
+                                                   (300, )]
+    finding, = last(FrozenHeadDetector(), events[:2])
+    assert 'head is frozen' in finding.what
+    assert 'none of its 12 parameters' in finding.evidence
+    assert 'requires_grad=False' in finding.advice
 
 
 def test_channels_that_have_died():
@@ -584,6 +686,24 @@ def test_a_place_is_named_once():
     assert watch(StalledStepDetector(),
                  events)[-1] == (1800, 'unchanged_weights/head/final_layer',
                                  'no_gradient/backbone/aux')
+
+
+def test_what_is_wrong_everywhere_is_not_hidden_by_one_place():
+    lr = {'train/learning_rate/lr': 1e-3}
+    cut_off = {
+        'health/unused_parameters': 3,
+        'health/no_gradient/backbone/aux': 3
+    }
+    small = [lr, *update({}, model=1e-8)]
+    events = series([[cut_off, *small]] * 4, first=1100)
+    assert watch(StalledStepDetector(), events) == [
+        (1100, 'no_gradient/backbone/aux'),
+        (1300, 'no_gradient/backbone/aux', 'update_ratio'),
+    ]
+    # What is in one place follows from it.
+    reading = small + [{}, cut_off]
+    events = list(series([small] * 4 + [reading] * 2, first=1100))
+    assert watch(StalledStepDetector(), events) == [(1300, 'update_ratio')]
 
 
 def test_a_loss_that_diverges_is_one_finding_with_its_cause():
