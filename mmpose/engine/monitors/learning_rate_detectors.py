@@ -16,6 +16,9 @@ _DIVERGED_DEVIATIONS = 6
 # It does not come back: so many readings, over so many iterations at least.
 _DIVERGED_READINGS = 3
 _DIVERGED_ITERS = 100
+# Or a hook has changed the weights of the losses, at a known epoch say: they
+# make the loss jump once, by no more than this, and it rises no further.
+_REWEIGHTED_RATIO = 20
 
 # Below it nothing is learned: float32 weights of usual size do not change.
 _LEAST_LEARNING_RATE = 1e-10
@@ -102,9 +105,13 @@ class DivergenceDetector(Detector):
             self._highest_lr_at_best = self._highest_lr
         elif self._is_far_above(reading, best) and not self._restarted():
             self._above.append(reading)
-            if not self._present and self._stays_there():
+            if self._present or not self._stays_there():
+                return
+            if not self._is_reweighted():
                 self._present = [self._finding(self._above[0], reading)]
-            return
+                return
+            self._best = reading
+            self._highest_lr_at_best = self._highest_lr
         self._above = []
         self._present = []
 
@@ -129,6 +136,15 @@ class DivergenceDetector(Detector):
         return (len(above) >= _DIVERGED_READINGS
                 and above[-1].step - above[0].step >= _DIVERGED_ITERS
                 and above[-1].median >= above[-_DIVERGED_READINGS].median)
+
+    def _is_reweighted(self) -> bool:
+        """Whether it is the loss that is another one, not the model."""
+        last = self._above[-1]
+        # The first may be a median of both.
+        lowest = min(reading.median for reading in self._above[1:])
+        return (self._best.step != self._first_step
+                and last.median - lowest <= last.deviation
+                and last.median < _REWEIGHTED_RATIO * abs(self._best.median))
 
     def _finding(self, first: _Reading, last: _Reading) -> Finding:
         rate = 'rate' if first.lr is None else f'rate of {first.lr:.3g}'

@@ -54,7 +54,7 @@ class ValidationDetector(Detector):
         planned = runner.max_iters if is_iter_based(
             runner) else runner.max_epochs
         # A loop of the user's own may do without.
-        planned //= getattr(runner.train_loop, 'val_interval', 1)
+        planned //= max(1, getattr(runner.train_loop, 'val_interval', 1))
         self._patience = max(_PATIENCE, _PATIENCE_SHARE * planned)
         self._last_part = (1 - _LAST_PART) * runner.max_iters
 

@@ -308,6 +308,28 @@ def test_a_likelihood_that_diverges():
     assert names(courses) == [(500, ['learning_rate_too_high'])]
 
 
+@pytest.mark.parametrize('name, values', [
+    ('stands still', [5, 3, 2, 1, 6, 6.2, 6.1, 6, 6.1, 6.2, 6.2, 6]),
+    ('falls', [5, 3, 2, 1, 6, 5.8, 5.5, 5.6, 5, 4.5, 4.6, 4, 4.1]),
+    ('jumps within two readings', [5, 3, 2, 1, 4, 6, 6.1, 6, 6.1, 6.1]),
+    ('once more', [5, 3, 2, 1, 6, 6, 6, 6, 30, 30, 30, 30, 29]),
+])
+def test_a_loss_that_is_another_one(name, values):
+    """A hook changes the weights of the losses, as RTMOModeSwitchHook."""
+    assert not watch(DivergenceDetector(), medians(values))
+
+
+@pytest.mark.parametrize('name, values, step', [
+    ('rises on', [5, 3, 2, 1, 6, 7, 8, 9, 9, 9], 600),
+    ('rises later', [5, 3, 2, 1, 6, 6, 6, 6, 20, 30, 40], 1000),
+    ('jumps by far', [5, 3, 2, 1, 60, 60, 60, 60, 60], 600),
+    ('was never lower', [1, 12, 12, 12, 12, 12], 300),
+])
+def test_a_jump_that_no_weights_of_losses_make(name, values, step):
+    courses = watch(DivergenceDetector(), medians(values))
+    assert names(courses) == [(step, ['learning_rate_too_high'])]
+
+
 def test_around_zero_ratios_say_nothing():
     events = [(step, {
         MEDIAN: value,
@@ -318,7 +340,7 @@ def test_around_zero_ratios_say_nothing():
 
 
 def test_readings_of_every_iteration_are_not_yet_a_course():
-    events = list(medians([5, 5, 1] + [9] * 110, interval=1))
+    events = list(medians([5, 5, 1] + [90] * 110, interval=1))
     assert not watch(DivergenceDetector(), events[:100])
     assert names(watch(DivergenceDetector(),
                        events)) == [(103, ['learning_rate_too_high'])]
@@ -432,6 +454,13 @@ def test_the_patience_grows_with_the_training():
     courses = watch(ValidationDetector(), validations(values),
                     training(max_iters=1000, max_epochs=None, val_interval=20))
     assert names(courses) == [(10 * 18, ['plateau'])]
+
+
+@pytest.mark.parametrize('interval', [0, 1])
+def test_a_training_without_validations(interval):
+    assert not watch(ValidationDetector(), [(10, {
+        LR: 0.1
+    })], training(1000, val_interval=interval))
 
 
 def test_a_learning_rate_that_was_lowered_is_waited_for():
