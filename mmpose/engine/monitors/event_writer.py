@@ -16,8 +16,8 @@ from mmengine.visualization import TensorboardVisBackend
 from torch import Tensor
 
 from .disk_quota import DiskQuota
-from .dropping_queue import (HISTOGRAM, IMAGE, KINDS, SCALAR, DroppingQueue,
-                             Item)
+from .dropping_queue import (HISTOGRAM, IMAGE, KINDS, LAYER_SCALAR, SCALAR,
+                             DroppingQueue, Item)
 from .event_file import EventFile
 from .failure_guard import FailureGuard
 from .record import Image, Record, Scalar
@@ -159,6 +159,8 @@ class EventWriter:
             return
         tensors, ready = _start_copies(record.tensors)
         size = sum(t.numel() * t.element_size() for t in tensors)
+        # The device's memory is not to wait in the queue as well.
+        record = record._replace(tensors=())
         self._put(
             Item(record.kind, size,
                  _Reading(record, tensors, ready, guard, time.time())))
@@ -348,6 +350,9 @@ class EventWriter:
                 self._file.move_to(item.content.log_dir)
                 return
             if item is not None:
+                if item.kind == IMAGE and isinstance(item.content, _Reading):
+                    # It may have to wait for images.
+                    self._flush()
                 self._append(item)
             if time.monotonic() >= self._flush_at:
                 self._flush()
@@ -366,15 +371,19 @@ class EventWriter:
     def _append(self, item: Item) -> None:
         with suppress(OSError):  # The directory is gone: the file will say so.
             self._quota.check(self._file)
-        if not self._quota.allows(item.kind):
+        is_refused = not self._quota.allows(item.kind)
+        if is_refused:
             self._refused[item.kind] += 1
-            return
+            # Who observes goes on seeing what goes wrong.
+            if item.kind not in (LAYER_SCALAR, SCALAR) or not self._observers:
+                return
         event = item.content
         if isinstance(event, _Reading):
-            event = self._event(event)
+            event = self._event(event, is_refused)
         if event is not None:
             self._last_step = max(self._last_step, event.step)
-            self._file.append(event.SerializeToString(), item.kind)
+            if not is_refused:
+                self._file.append(event.SerializeToString(), item.kind)
             self._show(event)
 
     def _show(self, event) -> None:
@@ -404,7 +413,7 @@ class EventWriter:
         else:
             guard.report(error)
 
-    def _event(self, reading: '_Reading'):
+    def _event(self, reading: '_Reading', is_refused: bool = False):
         """TensorBoard's event of a record; None if it has no values."""
         from tensorboard.compat.proto.event_pb2 import Event
         record, guard = reading.record, reading.guard
@@ -419,7 +428,7 @@ class EventWriter:
         guard.succeeded()
         if not values:
             return None
-        for value in values:
+        for value in () if is_refused else values:
             self.written[type(value).__name__] += (
                 len(value.pictures) if isinstance(value, Image) else 1)
         return Event(

@@ -1,6 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import logging
 import os.path as osp
+import threading
 from typing import NamedTuple, Optional
 
 import mmcv
@@ -31,14 +32,23 @@ class HeatmapPlace(NamedTuple):
 class ImageLoader:
     """Loads images, and says once if it cannot.
 
+    A disk or a server that does not answer is waited for once. Until it does,
+    no other image is loaded.
+
     Args:
         backend_args (dict, optional): How images are loaded, see
             :func:`mmengine.fileio.get`. Defaults to None: as the data set
             loads them.
+        wait_secs (float): How long to wait for an image, in seconds. Defaults
+            to 5.
     """
 
-    def __init__(self, backend_args: Optional[dict] = None) -> None:
+    def __init__(self,
+                 backend_args: Optional[dict] = None,
+                 wait_secs: float = 5) -> None:
         self._backend_args = backend_args
+        self._wait_secs = wait_secs
+        self._reading: Optional[threading.Thread] = None
         self._named_one = False
 
     def load(self, path: Optional[str], dataset) -> Optional[np.ndarray]:
@@ -54,7 +64,7 @@ class ImageLoader:
         """
         backend_args = self._backend_args or _backend_args(dataset)
         try:
-            image = mmcv.imfrombytes(get(path, backend_args=backend_args))
+            image = mmcv.imfrombytes(self._get(path, backend_args))
             if image is not None:
                 return mmcv.bgr2rgb(image)
             reason = 'it is no image'
@@ -69,6 +79,29 @@ class ImageLoader:
                 logger='current',
                 level=logging.WARNING)
         return None
+
+    def _get(self, path: Optional[str], backend_args: Optional[dict]) -> bytes:
+        """Read a file in a thread that is left behind if it hangs."""
+        if self._reading is not None and self._reading.is_alive():
+            raise TimeoutError('the one before it is not there yet')
+        results = []
+
+        def read() -> None:
+            try:
+                results.append(get(path, backend_args=backend_args))
+            except Exception as error:
+                results.append(error)
+
+        self._reading = threading.Thread(
+            target=read, name='ImageLoader', daemon=True)
+        self._reading.start()
+        self._reading.join(self._wait_secs)
+        if not results:
+            raise TimeoutError(
+                f'it has not come within {self._wait_secs:g} seconds')
+        if isinstance(results[0], Exception):
+            raise results[0]
+        return results[0]
 
 
 class SamplePictures:

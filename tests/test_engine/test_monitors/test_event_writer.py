@@ -2,6 +2,7 @@
 import glob
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.tensorboard import SummaryWriter
 
 from mmpose.engine.monitors import (EventWriter, FailureGuard, Histogram,
-                                    Record, Scalar, Text)
+                                    Record, Scalar, Text, event_writer)
 from mmpose.engine.monitors.dropping_queue import HISTOGRAM, LAYER_SCALAR
 
 
@@ -242,6 +243,27 @@ def test_a_second_writer_goes_on_with_the_file(summary_writer, guard):
         EventWriter(summary_writer).write(record(step), guard)
     events = EventAccumulator(event_file(summary_writer)).Reload()
     assert [scalar.step for scalar in events.Scalars('tag')] == [0, 1]
+
+
+def test_what_waits_holds_nothing_on_the_device(summary_writer, guard,
+                                                monkeypatch):
+    """P6: its memory is free again as soon as the copy is made."""
+
+    def copy(tensors):
+        return [tensor.clone() for tensor in tensors], []
+
+    monkeypatch.setattr(event_writer, '_start_copies', copy)
+    writer = EventWriter(summary_writer)
+    release = block(writer, guard)
+    tensor = torch.ones(3)
+    alive = weakref.ref(tensor)
+    writer.write(
+        Record(1, lambda x: [Scalar('tag', x.sum())], [tensor]), guard)
+    del tensor
+    assert alive() is None
+    release.set()
+    events = EventAccumulator(event_file(summary_writer)).Reload()
+    assert [scalar.value for scalar in events.Scalars('tag')] == [3]
 
 
 class Operations(TorchDispatchMode):
