@@ -12,12 +12,13 @@ from .base import Monitor
 from .dropping_queue import HISTOGRAM
 from .layer_groups import layer_groups, named_parameters
 from .record import Histogram, Record
-from .runner_parts import bare_model, is_iter_based
+from .runner_parts import bare_model, is_iter_based, iterations_per_pass
 from .schedule import Every, Schedule
+from .work_sharing import share
 
 # A float32 is sign, 8 bits of exponent and 23 of mantissa. Its upper bits,
-# down to the third of the mantissa, are the number of its bucket: 8 buckets
-# from each power of two to the next, 2048 of either sign.
+# down to the third of the mantissa, tell its bucket: 8 buckets from each power
+# of two to the next, 2048 of either sign.
 _SHIFT = 20
 _BUCKETS = 1 << 12
 _ZERO = _BUCKETS // 2
@@ -61,6 +62,7 @@ class WeightMonitor(Monitor):
         super().__init__(schedule, strict)
         self._max_groups = max_groups
         self._by_passes = by_passes
+        self._given = schedule
 
     def before_train(self, runner) -> None:
         named = dict(named_parameters(bare_model(runner.model)))
@@ -69,10 +71,10 @@ class WeightMonitor(Monitor):
             for group, names in layer_groups(named, self._max_groups).items()
             if any(named[name].numel() for name in names)
         }
+        self.schedule = self._given
         if self._by_passes and is_iter_based(runner):
-            self.schedule = Every(self.schedule.interval *
-                                  len(runner.train_dataloader))
-            self._by_passes = False
+            self.schedule = Every(self._given.interval *
+                                  iterations_per_pass(runner))
         elif is_iter_based(runner) and self.schedule.interval_at(1) == 1:
             print_log(
                 'weight_hist_interval counts iterations in iteration-based '
@@ -94,7 +96,10 @@ class WeightMonitor(Monitor):
     def _read(self, step: int) -> None:
         if not self._members:
             return
-        counts, moments = zip(*map(count_values, self._members.values()))
+        members = self._members.values()
+        on_cpu = next(iter(members))[0].device.type == 'cpu'
+        read = share if on_cpu else map
+        counts, moments = zip(*read(count_values, members))
         self.emit(
             Record(
                 step=step,
@@ -117,9 +122,9 @@ def count_values(tensors: Iterable[Tensor]) -> Tuple[Tensor, Tensor]:
 
     Returns:
         tuple[Tensor, Tensor]: The counts, int64 of shape (4096, ): bucket
-        ``i`` goes from element ``i`` of :func:`bucket_edges` up to but without
-        element ``i + 1``. And minimum, maximum, sum and sum of squares,
-        float32 of shape (4, ).
+        ``i`` is between elements ``i`` and ``i + 1`` of :func:`bucket_edges`,
+        with the edge that is nearer to zero. And minimum, maximum, sum and
+        sum of squares, float32 of shape (4, ).
     """
     tensors = [tensor for tensor in tensors if tensor.numel()]
     device = tensors[0].device
@@ -129,12 +134,7 @@ def count_values(tensors: Iterable[Tensor]) -> Tuple[Tensor, Tensor]:
     lows, highs, totals, norms = [], [], [], []
     for chunk in _chunks(tensors, _CHUNK_ON_CPU if on_cpu else _CHUNK):
         chunk = chunk.float()
-        bits = chunk.view(torch.int32)
-        sign = bits >> 31
-        # Two's complement of the magnitude where the number is negative: the
-        # order of the integers is that of the numbers.
-        bucket = (bits & 0x7fffffff).bitwise_xor_(sign).sub_(sign)
-        bucket = bucket.bitwise_right_shift_(_SHIFT).add_(_ZERO)
+        bucket = (chunk.view(torch.int32) >> _SHIFT).add_(_ZERO)
         if on_cpu:  # Twice as fast; a GPU would have to be waited for.
             counts += torch.bincount(bucket, minlength=_BUCKETS)
         else:
@@ -144,6 +144,8 @@ def count_values(tensors: Iterable[Tensor]) -> Tuple[Tensor, Tensor]:
         highs.append(high)
         totals.append(chunk.sum())
         norms.append(torch.linalg.vector_norm(chunk))
+    # The bits of negative ones ascend from -0.
+    counts = torch.cat([counts[:_ZERO].flip(0), counts[_ZERO:]])
     return counts, torch.stack([
         torch.stack(lows).min(),
         torch.stack(highs).max(),

@@ -51,3 +51,25 @@ def test_one_launch_for_all_gradients_of_a_type(monkeypatch):
         lambda tensors: calls.append(len(tensors)) or foreach_norm(tensors))
     named_norms((str(i), torch.ones(2)) for i in range(100))
     assert calls == [100]
+
+
+def test_many_gradients_on_the_cpu_are_shared_between_its_cores(monkeypatch):
+    """Each norm is the same to the bit, and in its place."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = [5, 1 << 21, 3, 1 << 19, 7, 1 << 20, 1 << 20, 2]
+    grads = [torch.randn(size, generator=generator) for size in sizes]
+    alone = [torch._foreach_norm([grad])[0].item() for grad in grads]
+    calls = []
+    foreach_norm = torch._foreach_norm
+
+    def counting(tensors):
+        calls.append(len(tensors))
+        assert not torch.is_grad_enabled()
+        return foreach_norm(tensors)
+
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 2)
+    monkeypatch.setattr(torch, '_foreach_norm', counting)
+    (names, norms), = named_norms((str(i), g) for i, g in enumerate(grads))
+    assert names == list('01234567')
+    assert norms.tolist() == alone
+    assert len(calls) > 1 and sum(calls) == len(grads)

@@ -1,0 +1,98 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import threading
+import time
+
+import pytest
+import torch
+
+from mmpose.engine.monitors.work_sharing import share
+
+
+@pytest.fixture
+def three_threads(monkeypatch):
+    """As on a machine with three cores, whatever this one has."""
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 3)
+
+
+def test_results_are_in_the_order_of_the_items(three_threads):
+
+    def work(i):
+        time.sleep(0.001 * (i % 3))
+        return i * i
+
+    assert share(work, range(20)) == [i * i for i in range(20)]
+    assert share(work, []) == []
+
+
+def test_as_many_threads_as_torch_takes(three_threads):
+    """No item is finished before three are worked on."""
+    barrier = threading.Barrier(3, timeout=30)
+    threads = share(lambda _: barrier.wait() + 1 and threading.get_ident(),
+                    range(3))
+    assert len(set(threads)) == 3
+    assert threading.get_ident() in threads
+
+
+def test_no_other_thread_for_one_item_or_on_one_core(monkeypatch):
+    threads = share(lambda _: threading.get_ident(), range(1))
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 1)
+    threads += share(lambda _: threading.get_ident(), range(9))
+    assert set(threads) == {threading.get_ident()}
+
+
+def test_a_helper_that_has_not_begun_is_not_waited_for(three_threads):
+    """P3: the work of other cores is done without them."""
+    begun, released = threading.Semaphore(0), threading.Event()
+    held = threading.Thread(
+        target=share,
+        args=(lambda _: begun.release() or released.wait(30), range(3)))
+    held.start()
+    try:
+        for _ in range(3):
+            assert begun.acquire(timeout=30)
+        # All helpers but one are busy now.
+        busy = threading.Thread(
+            target=share,
+            args=(lambda _: begun.release() or released.wait(30), range(2)))
+        busy.start()
+        for _ in range(2):
+            assert begun.acquire(timeout=30)
+        # And now all are.
+        threads = share(lambda _: threading.get_ident(), range(9))
+        assert set(threads) == {threading.get_ident()}
+        assert not released.is_set()
+    finally:
+        released.set()
+    held.join(30)
+    busy.join(30)
+
+
+@pytest.mark.parametrize('of_helper', [False, True])
+def test_an_error_in_any_thread_is_raised(three_threads, of_helper):
+    here = threading.get_ident()
+    barrier = threading.Barrier(3, timeout=30)
+
+    def work(_):
+        barrier.wait()
+        if (threading.get_ident() != here) is of_helper:
+            raise ValueError('of this item')
+
+    with pytest.raises(ValueError, match='of this item'):
+        share(work, range(3))
+
+
+def test_nobody_works_on_after_an_error(three_threads):
+    """Defect: the training would go on and change what is read."""
+    here = threading.get_ident()
+    begun, ended = [], []
+
+    def work(i):
+        begun.append(i)
+        if threading.get_ident() == here:
+            raise ValueError
+        time.sleep(0.05)
+        ended.append(i)
+
+    with pytest.raises(ValueError):
+        share(work, range(100))
+    assert len(ended) == len(begun) - 1 < 10
