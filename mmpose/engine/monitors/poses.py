@@ -12,7 +12,8 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmpose.models.pose_estimators import BottomupPoseEstimator, PoseLifter
+from mmpose.models.pose_estimators import (BottomupPoseEstimator, PoseLifter,
+                                           TopdownPoseEstimator)
 from mmpose.structures import PoseDataSample
 from .base import Monitor
 from .dropping_queue import IMAGE
@@ -45,7 +46,8 @@ class TrainImageMonitor(Monitor):
     The samples are the first ones of the first batch, as the model received
     them, augmented. The target is decoded from the labels by the model's own
     codec. The prediction is by the model's own ``predict``, in evaluation
-    mode; see :func:`undisturbed`.
+    mode, that of a top-down model without ``flip_test``; see
+    :func:`undisturbed`.
 
     Args:
         schedule (Schedule): At which iterations.
@@ -265,9 +267,12 @@ class _Probe:
         ]
         self._codec = find_codec(model)
         self._is_stacked = isinstance(inputs, Tensor)
-        # Most bottom-up heads predict one image at a time.
+        # Most bottom-up heads predict one image at a time. Those with a vector
+        # for each axis make a heatmap of each keypoint at several times the
+        # input's size: of a whole body's, a quarter of a gigabyte.
         self._batch_size = len(self._samples)
-        if isinstance(model, BottomupPoseEstimator):
+        if isinstance(model, BottomupPoseEstimator) or hasattr(
+                self._codec, 'simcc_split_ratio'):
             self._batch_size = 1
 
     def decode_targets(self, samples: Sequence[PoseDataSample]) -> None:
@@ -309,11 +314,16 @@ class _Probe:
 def _everything_returned(model: nn.Module) -> Iterator[None]:
     """Have the model return its heatmaps, and all keypoints it is trained on.
 
-    Trained on several data sets, it may be tested on the keypoints of one.
+    Trained on several data sets, it may be tested on the keypoints of one. A
+    top-down model predicts what it sees, without the mean with what it makes
+    of the mirrored input, which takes as long again; some bottom-up heads
+    cannot do without.
     """
     test_cfg = model.test_cfg
     model.test_cfg = copy.copy(test_cfg or {})
     model.test_cfg['output_heatmaps'] = True
+    if isinstance(model, TopdownPoseEstimator):
+        model.test_cfg['flip_test'] = False
     model.test_cfg.pop('output_keypoint_indices', None)
     try:
         yield
@@ -345,6 +355,12 @@ def _in_input(sample: PoseDataSample, shape: Tuple[int, int],
         input_scale=size)
     bare = PoseDataSample(metainfo=metainfo)
     bare.gt_instances = copy.deepcopy(sample.gt_instances)
+    # Nor the box, which a prediction is given: here it is all of the input.
+    count = len(bare.gt_instances) or 1
+    for name, value in (('bboxes', (0, 0, *size)), ('bbox_scores', 1)):
+        if name not in bare.gt_instances:
+            values = np.array([value] * count, np.float32)
+            bare.gt_instances.set_field(values, name)
     return bare
 
 

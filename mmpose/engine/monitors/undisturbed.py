@@ -1,11 +1,11 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import random
 from contextlib import contextmanager
-from typing import Iterator
+from typing import Iterator, List
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -38,14 +38,22 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     finally:
         for module, flag in zip(modules, flags):
             _set_training(module, flag)
-        with torch.no_grad():
-            for (module, name, buffer), value in zip(buffers, values):
-                # It may have been replaced, or changed in place.
-                module._buffers[name] = buffer
-                if buffer is not None:
-                    buffer.copy_(value)
+        # They may have been replaced, or changed in place.
+        for module, name, buffer in buffers:
+            module._buffers[name] = buffer
+        _copy([b for *_, b in buffers if b is not None],
+              [value for value in values if value is not None])
         random.setstate(generators[0])
         np.random.set_state(generators[1])
+
+
+@torch.no_grad()
+def _copy(to: List[Tensor], values: List[Tensor]) -> None:
+    if to and hasattr(torch, '_foreach_copy_'):  # PyTorch 2.1
+        torch._foreach_copy_(to, values)
+        return
+    for buffer, value in zip(to, values):
+        buffer.copy_(value)
 
 
 def _set_training(module: nn.Module, flag: bool) -> None:
@@ -58,6 +66,8 @@ def _set_training(module: nn.Module, flag: bool) -> None:
 
 
 def _cuda_devices(modules) -> set:
+    if not torch.cuda.is_initialized():
+        return set()
     return {
         tensor.device.index
         for module in modules

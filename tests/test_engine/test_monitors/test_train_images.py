@@ -611,9 +611,11 @@ def test_offsets_are_no_part_of_a_heatmap(painted):
 
 
 @pytest.mark.filterwarnings('ignore')
-def test_what_only_a_prediction_needs_is_known(painted):
-    """A training pipeline need not pack how keypoints are flipped."""
-    cfg = with_one_layer(HEATMAP)
+@pytest.mark.parametrize('name, batches', [(HEATMAP, 1), (RTMPOSE, 2)])
+def test_each_input_is_seen_once(painted, name, batches):
+    """Not mirrored as well, so a pipeline need not pack how that is done; one
+    at a time where the heatmaps of several would take much memory."""
+    cfg = with_one_layer(name)
     assert cfg.model.test_cfg.flip_test
     dataset = painted_data_set(
         painted[14],
@@ -621,7 +623,12 @@ def test_what_only_a_prediction_needs_is_known(painted):
         meta_keys=('input_size', 'input_center', 'input_scale'))
     probe, model, samples = probe_with(cfg, dataset)
     assert 'flip_indices' not in samples[0]
+    seen = []
+    model.backbone.register_forward_pre_hook(
+        lambda _, args: seen.append(len(args[0])))
     assert len(probe.predict(model)) == 2
+    assert (len(seen), sum(seen)) == (batches, 2)
+    assert model.test_cfg.flip_test
 
 
 @pytest.mark.filterwarnings('ignore')
