@@ -106,7 +106,14 @@ class Panels:
             self.predictions.append(sum(own))
             runner.iter += 1
 
-        self.subject = subject._replace(run=draw)
+        def settle() -> None:
+            subject.settle()
+            # A picture comes right after an iteration, not after a pause, in
+            # which the cores have gone to sleep.
+            model.extract_feat(images)
+
+        images = torch.stack(batch['inputs']).float()
+        self.subject = subject._replace(run=draw, settle=settle)
 
 
 def make_batch(size: int) -> dict:

@@ -62,16 +62,19 @@ def _micro(micro: dict, images: Optional[str]) -> List[str]:
     for name, found in micro.items():
         times = found['gradients']
         hook, floor = times['hook']['run'], times['floor']['run']
+        one_core = run_of(times, 'one_core')
         head = [name, found['tensors'], f'{found["bytes"] / 1e6:.0f}']
         norms.append([
             *head, f'{found["bytes"] / 1e6 / median(floor):.0f}',
             _ms(floor),
+            _ms(one_core),
             _ms(hook), f'{median(times["hook"]["settle"]):.1f}',
             *(_ms(run_of(times, peer)) for peer in _PEERS)
         ])
         factors.append([
             name,
             _ratio(hook, floor),
+            _ratio(hook, one_core),
             *(_ratio(run_of(times, peer), hook) for peer in _PEERS)
         ])
     rows = [[
@@ -97,13 +100,13 @@ def _micro(micro: dict, images: Optional[str]) -> List[str]:
         'replace, the total and the first 20 parameters; MMEngine, where it '
         'clips, only the total. The time of wandb is without the backward '
         'pass that it needs. The floor is one pass over the same bytes in one '
-        'piece.',
+        'piece, on all cores of a CPU; beside it the same on one.',
         _table([
-            'model', 'tensors', 'MB', 'GB/s', 'floor', 'hook',
+            'model', 'tensors', 'MB', 'GB/s', 'floor', 'one core', 'hook',
             'then in its thread', *_PEERS
         ], norms), 'How many times as long as the hook, and the hook as the '
         'floor:',
-        _table(['model', 'hook / floor', *_PEERS],
+        _table(['model', 'hook / floor', 'hook / one core', *_PEERS],
                factors), *_image(images, 'benchmark_gradients.png',
                                  'Gradient norms: the hook beside the others'),
         'What the hook asks of torch for one reading, whatever the model; '

@@ -1,5 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """Timing in turn, and what the times say."""
+import random
 import statistics
 import time
 from typing import Callable, Dict, List, NamedTuple, Sequence
@@ -66,8 +67,8 @@ def interleave(subjects: Dict[str, Subject],
     names = list(subjects)
     times = {name: Times([], []) for name in names}
     for i in range(repeat + 1):
-        # Nobody always follows the same one.
-        for name in names[i % len(names):] + names[:i % len(names)]:
+        # In any order, so that nobody always follows the same one.
+        for name in random.Random(i).sample(names, len(names)):
             run, settle = times[name]
             if len(run) >= 3 and sum(run + settle) > 1e3 * budget:
                 continue

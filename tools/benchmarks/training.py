@@ -2,6 +2,7 @@
 """What the hook costs in a real training, per iteration."""
 import copy
 import multiprocessing
+import random
 import re
 import resource
 import tempfile
@@ -187,7 +188,8 @@ def _take_turns(loops: Dict[str, TurnTakingLoop], count: int,
     for i in range(count):
         if i >= 10 and time.monotonic() > until:
             break
-        for name in names[i % len(names):] + names[:i % len(names)]:
+        # In any order, so that nobody always follows the same one.
+        for name in random.Random(i).sample(names, len(names)):
             steps[name].append(arms[name].step())
     after = {name: arm.written() for name, arm in arms.items()}
     counted = {name: arm.count(min(count, 4)) for name, arm in arms.items()}
