@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 import torch
 import verify_configs
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+
+from mmpose.models.heads import EDPoseHead
+from mmpose.registry import DATASETS, TRANSFORMS
 
 ROOT = osp.abspath(osp.join(osp.dirname(__file__), '../..'))
 SMALL = f"""
@@ -24,10 +28,22 @@ model = dict(
 
 
 @HOOKS.register_module()
-class DrawsANumber(Hook):
+class DrawsNumbers(Hook):
 
     def after_train_iter(self, runner, *args, **kwargs):
         torch.rand(1)
+
+    def after_train(self, runner):
+        # Earlier, the data would be augmented by other numbers.
+        np.random.rand()
+
+
+@TRANSFORMS.register_module()
+class NeedsAPackage:
+    """As MMPose's Albumentation."""
+
+    def __init__(self):
+        raise RuntimeError('albumentations is not installed')
 
 
 @HOOKS.register_module()
@@ -81,9 +97,10 @@ def test_a_hook_that_changes_the_training_is_found(verify):
     row = verify(
         SMALL + '''
 visualizer = dict(vis_backends=[dict(type='TensorboardVisBackend')])
-''', 'DrawsANumber')
+''', 'DrawsNumbers')
     assert row['outcome'] == 'CHANGED'
-    assert row['differing'] == ['/generators/torch']
+    # One number moves NumPy's place in its state, and leaves the rest.
+    assert row['differing'] == ['/generators/numpy/2', '/generators/torch']
 
 
 def test_a_hook_that_fails_is_an_error(verify):
@@ -92,10 +109,35 @@ def test_a_hook_that_fails_is_an_error(verify):
     assert row['why'] == 'ZeroDivisionError: planted'
 
 
-def test_what_cannot_be_trained_is_validated(verify):
+def test_what_does_not_train_is_validated(verify):
+    """And why it does not is said, and that something is missing."""
     row = verify(SMALL + 'train_dataloader = dict(dataset=dict(pipeline=[]))')
     assert (row['outcome'], row['loop']) == ('neutral', 'val')
     assert 'val/coco/AP' in row['tags']
+    error = ('RuntimeError: each data_itement in list of batch should be of '
+             'equal size')
+    assert row['training_error'] == error
+    assert not verify_configs.is_verified(row)
+    line = verify_configs._line(row)
+    assert ('neutral, validation only: training fails without the hook: ' +
+            error) in line
+
+
+def test_a_package_that_the_training_lacks_is_named(verify):
+    """The validation, which does without it, would say nothing of it."""
+    row = verify(SMALL + '''
+train_dataloader = dict(dataset=dict(pipeline=[dict(type='NeedsAPackage')]))
+''')
+    assert row['outcome'] == 'not tried'
+    assert 'albumentations is not installed' in row['why']
+
+
+@pytest.mark.parametrize('kind', ['EDPoseHead', EDPoseHead])
+def test_mmpose_has_no_loss_for_some_models(kind):
+    cfg = Config(dict(model=dict(head=dict(type=kind))))
+    assert verify_configs.has_no_loss(cfg)
+    cfg.model.head.type = 'HeatmapHead'
+    assert not verify_configs.has_no_loss(cfg)
 
 
 def test_a_missing_package_is_named(verify):
@@ -116,17 +158,51 @@ train_dataloader = dict(dataset=dict(type='H36MWholeBodyDataset'))
         'why']
 
 
+@pytest.mark.parametrize('dataset, length', [
+    ("dict(_delete_=True, type='RepeatDataset', times=2, dataset=COCO)", 8),
+    ('''dict(
+    _delete_=True, type='CombinedDataset', datasets=[COCO, COCO],
+    metainfo=dict(from_file='configs/_base_/datasets/coco.py'))''', 8),
+    ('COCO', 4),
+])
+def test_own_data_are_shortened(tmp_path, monkeypatch, dataset, length):
+    """Inside of what would ignore or refuse it."""
+    verify_configs.synthetic_coco.generate_dataset(str(tmp_path), 8, 1)
+    coco = dict(
+        type='CocoDataset',
+        data_root=str(tmp_path),
+        ann_file='annotations/person_keypoints_train.json',
+        test_mode=False)
+    config = tmp_path / 'own.py'
+    config.write_text(f'''{SMALL}
+train_dataloader = dict(dataset={dataset.replace("COCO", str(coco))})
+''')
+    monkeypatch.setattr(verify_configs, 'IMAGES', 1)
+    args = argparse.Namespace(
+        own_data=True, batch_size=2, work_dir=str(tmp_path))
+    cfg = verify_configs.load(str(config), args)
+    assert len(DATASETS.build(cfg.train_dataloader.dataset)) == length
+
+
 @pytest.mark.parametrize('outcomes, code', [
     (['neutral', 'neutral'], 0),
+    (['neutral', 'without_loss'], 0),
+    (['neutral', 'validation_only'], 2),
     (['neutral', 'CHANGED'], 1),
     (['error', 'not tried'], 1),
     (['neutral', 'not tried'], 2),
     (['not reproducible'], 2),
 ])
 def test_exit_status(outcomes, code, monkeypatch):
+    rows = dict(
+        neutral=dict(loop='train'),
+        without_loss=dict(loop='val', without_loss=True, outcome='neutral'),
+        validation_only=dict(
+            loop='val', without_loss=False, outcome='neutral'))
     monkeypatch.setattr(
         verify_configs, 'verify_in_process', lambda config, args: dict(
-            config=config, outcome=config, why='', log=''))
+            dict(config=config, outcome=config, why='', log=''),
+            **rows.get(config, {})))
     monkeypatch.setattr(sys, 'argv', ['verify_configs.py', *outcomes])
     with pytest.raises(SystemExit) as ended:
         verify_configs.main()
@@ -136,6 +212,12 @@ def test_exit_status(outcomes, code, monkeypatch):
 @pytest.mark.parametrize('change', [
     lambda state: state['model'].update(weight=torch.tensor([1., 2.0001])),
     lambda state: state['model'].update(weight=torch.tensor([1.])),
+    lambda state: state['model'].update(bias=torch.tensor([-0.])),
+    lambda state: state['model'].update(bias=torch.tensor([0.]).double()),
+    lambda state: state['model'].update(bias=torch.zeros(1, 1)),
+    lambda state: state['array'].fill(-0.),
+    lambda state: state.update(array=np.zeros(2, np.float32)),
+    lambda state: state.update(metric=-0.),
     lambda state: state['model'].pop('weight'),
     lambda state: state['steps'].append(3),
     lambda state: state.update(mode=True),
@@ -144,7 +226,9 @@ def test_every_difference_is_found(change):
 
     def state():
         return dict(
-            model=dict(weight=torch.tensor([1., np.nan])),
+            model=dict(
+                weight=torch.tensor([1., np.nan]), bias=torch.tensor([0.])),
+            array=np.zeros(2),
             steps=[1, 2],
             mode=False,
             metric=float('nan'))
