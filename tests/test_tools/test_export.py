@@ -4,8 +4,8 @@ import itertools
 import re
 
 import pytest
-from hook_migration.exports import (HOOK, IMPORT, add_export, redirect_import,
-                                    remove_export)
+from hook_migration.exports import (HOOK, IMPORT, add_export, edit_file,
+                                    redirect_import, remove_export)
 
 # As MMPose writes it.
 MMPOSE = '''# Copyright (c) OpenMMLab. All rights reserved.
@@ -115,6 +115,65 @@ __all__ = [
     'EnhancedTensorBoardHook'
 ]
 '''
+
+
+# The forms that this file has had from MMPose 1.0 to its main branch, and two
+# with the original hook: imports, entries, and entries with the hook.
+RELEASES = [
+    (['zoo_hook import ZooHook'], "['ZooHook']", f"['ZooHook', '{HOOK}']"),
+    (['a_hook import A',
+      'zoo_hook import ZooHookWithALongName'], "['ZooHookWithALongName', 'A']",
+     f"['ZooHookWithALongName', 'A', '{HOOK}']"),
+    (['a_hook import AHook', 'mode_hooks import ModeHook'
+      ], "[\n    'ModeHook', 'AHookWithQuiteALongName', 'OneMoreHook',\n"
+     "    'Another', 'Last'\n]",
+     "[\n    'ModeHook', 'AHookWithQuiteALongName', 'OneMoreHook',\n"
+     f"    'Another', 'Last', '{HOOK}'\n]"),
+    (['a_hook import AHook', 'mode_hooks import OneHook, TwoHook'
+      ], "[\n    'OneHook', 'AHookWithQuiteALongName', 'OneMoreHook',\n"
+     "    'AnotherOneWithALongName', 'SyncHook', 'TheLastOneOfAll'\n]",
+     "[\n    'OneHook', 'AHookWithQuiteALongName', 'OneMoreHook',\n"
+     "    'AnotherOneWithALongName', 'SyncHook', 'TheLastOneOfAll',\n"
+     f"    '{HOOK}'\n]"),
+    (['a_hook import A', IMPORT[6:], 'zoo_hook import Z'],
+     f"['Z', 'A',\n           '{HOOK}']", f"['Z', 'A',\n           '{HOOK}']"),
+    (['a_hook import A', IMPORT[6:]], "['A']", f"['A', '{HOOK}']"),
+]
+
+
+@pytest.mark.parametrize('imports, entries, expected', RELEASES)
+def test_forms_of_releases(imports, entries, expected):
+    lines = [f'from .{line}\n' for line in imports]
+    head = '# Copyright (c) OpenMMLab. All rights reserved.\n'
+    before = head + ''.join(lines) + f'\n__all__ = {entries}\n'
+    lines = sorted({*lines, f'{IMPORT}\n'})
+    after = head + ''.join(lines) + f'\n__all__ = {expected}\n'
+    assert add_export(before) == after
+    if IMPORT not in before:
+        assert remove_export(after) == before
+
+
+def test_byte_order_mark_stays():
+    before = '\ufeffx = 1\n'.encode('utf-8')
+    after = edit_file(before, add_export)
+    assert after == f'\ufeff{IMPORT}\nx = 1\n'.encode('utf-8')
+    assert edit_file(after, remove_export) == before
+
+
+def test_under_another_name_it_is_not_exported():
+    before = f'{IMPORT} as ETB\n'
+    after = add_export(before)
+    assert run_imports(after) == {'ETB', HOOK}
+    assert remove_export(after) == before
+    same = f'{IMPORT} as {HOOK}\n'
+    assert add_export(same) == same
+
+
+def run_imports(text):
+    return {
+        alias.asname or alias.name
+        for statement in ast.parse(text).body for alias in statement.names
+    }
 
 
 @pytest.mark.parametrize('before, after', [

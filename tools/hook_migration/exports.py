@@ -5,6 +5,7 @@ It goes into whatever ``hooks/__init__.py`` there is, in the style of that
 file, and can be taken out again, to the byte.
 """
 import ast
+import codecs
 import io
 import re
 import tokenize
@@ -22,6 +23,20 @@ Exports = namedtuple('Exports', 'start is_tuple has_brackets entries')
 # What it is for Python, from where to where it goes, and where the comma after
 # it ends, if there is one.
 Entry = namedtuple('Entry', 'value start end comma_end')
+
+
+def edit_file(data, edit):
+    """Edit the content of a file as text.
+
+    Args:
+        data (bytes): What is in the file, UTF-8.
+        edit (Callable[[str], str]): The edit.
+
+    Returns:
+        bytes: What is to be in the file; a byte order mark stays.
+    """
+    mark = codecs.BOM_UTF8 if data.startswith(codecs.BOM_UTF8) else b''
+    return mark + edit(data[len(mark):].decode('utf-8')).encode('utf-8')
 
 
 def add_export(text):
@@ -88,12 +103,33 @@ def find_imports(text, module=MODULE):
         module (str): The module to import it from.
 
     Returns:
-        list[ast.ImportFrom]: The statements.
+        list[ast.ImportFrom]: The statements that bind it to its own name.
     """
     return [
         statement for statement in relative_imports(text)
-        if statement.module == module and HOOK in imported_names(statement)
+        if statement.module == module and any(
+            alias.name == HOOK and alias.asname in (None, HOOK)
+            for alias in statement.names)
     ]
+
+
+def find_mention(text, module):
+    """Find an import, wherever it stands, that needs a module.
+
+    Args:
+        text (str): A module.
+        module (str): The name of the other one, without its package.
+
+    Returns:
+        ast.Import or ast.ImportFrom or None: The first one.
+    """
+    for statement in ast.walk(ast.parse(text)):
+        if isinstance(statement, (ast.Import, ast.ImportFrom)):
+            names = [alias.name for alias in statement.names]
+            names.append(getattr(statement, 'module', None) or '')
+            if module in '.'.join(names).split('.'):
+                return statement
+    return None
 
 
 def relative_imports(text):
@@ -187,7 +223,7 @@ def remove_import(text, statement):
     lines = split_lines(text)
     first, last = statement.lineno - 1, statement.end_lineno
     alone = len(ast.parse(''.join(lines[first:last])).body) == 1
-    if not alone or set(imported_names(statement)) != {HOOK}:
+    if not alone or imported_names(statement) != [HOOK]:
         raise ValueError(f'line {first + 1} does more than to import {HOOK}; '
                          'take it out by hand')
     # Where the text ends without a line end, add_import put one before.
