@@ -5,19 +5,24 @@
 
 A step is an operation on a file in the tree: Python tells of each one before
 it is done. The first step is 1. FAULT is ``kill``: the process is killed, at
-once and without a chance to clean up; ``disk_full``: from that step on nothing
-new can be written, and only what needs space is a step; ``none``. In the end
-the number of steps is printed.
+once and without a chance to clean up; ``kill_at_the_end``: when all is in
+place; ``disk_full``: from that step on nothing new can be written, and only
+what needs space is a step; ``none``. In the end the number of steps is
+printed.
+
+With ``--config`` among the options, TREE is only where the config is. To read
+and to edit it is made simple, so that no package is imported.
 """
 import errno
 import os
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'tools'))
 
-from hook_migration import command, migration  # noqa: E402
+from hook_migration import command, migration, user_configs  # noqa: E402
 
 NEEDS_SPACE = ('open', 'os.mkdir', 'os.symlink')
 OTHERS = ('os.rename', 'os.remove', 'os.rmdir', 'os.chmod', 'os.utime',
@@ -71,15 +76,38 @@ class Fault:
             return
         self.count += 1
         if self.kind == 'kill' and self.count == self.step:
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
         if self.kind == 'disk_full' and self.count >= self.step > 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), paths[0])
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def read_hooks(config):
+    """Read a config of one line, ``hook = dict(type='...')``.
+
+    Args:
+        config (Path): The config.
+
+    Returns:
+        tuple[dict[str, dict], list[str]]: See ``user_configs``.
+    """
+    names = {}
+    exec(config.read_text(), names)
+    return {'hook': names['hook']}, []
 
 
 def main():
     kind, step, tree, *options = sys.argv[1:]
     migration.patch_files = some_patch_files
-    migration.Migration.verify = lambda self: None
+    migration.Migration.verify = lambda self: (
+        kind == 'kill_at_the_end' and die())
+    user_configs.read_hooks = read_hooks
+    sys.modules['hook_migration.config_edit'] = SimpleNamespace(
+        add_argument=lambda source, kind, name, value: source.replace(
+            b')', f', {name}={value})'.encode()))
     fault = Fault(kind, int(step), tree)
     sys.addaudithook(fault)
     code = command.main(['--target', tree, *options])

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from hook_migration import command, user_configs
+from hook_migration.exports import HOOK
+from hook_migration.migration import FIXED
 from mmengine.config import Config
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook
@@ -19,6 +21,10 @@ ARGUMENT = 'val_image_interval=1'
 
 # The hook in a config, before and after.
 EDITS = [
+    (f'dict({TYPE}, preset=None)', f'dict({TYPE}, preset=None, {ARGUMENT})'),
+    ("{'type': 'EnhancedTensorBoardHook', 'preset': None}",
+     "{'type': 'EnhancedTensorBoardHook', 'preset': None, "
+     "'val_image_interval': 1}"),
     (f'dict({TYPE})', f'dict({TYPE}, {ARGUMENT})'),
     (f'dict({TYPE}, kpt_thr=.5,)', f'dict({TYPE}, kpt_thr=.5, {ARGUMENT},)'),
     (f'dict( {TYPE} )', f'dict( {TYPE}, {ARGUMENT} )'),
@@ -131,7 +137,7 @@ def test_base_states_the_hook(run, tmp_path):
     code, printed = run(child, '--keep-behaviour')
     assert code == command.FAILED
     assert 'default_hooks.tensorboard: val_image_interval' in printed
-    assert 'name that file instead' in printed
+    assert 'name the base that does' in printed
     assert (tmp_path / 'base.py').read_text() == base
     assert len(list(tmp_path.iterdir())) == 2
     # The base's value holds for the child as well.
@@ -148,6 +154,117 @@ default_hooks = dict(tensorboard=dict({TYPE}, log_lr=False))
     code, printed = run(child, '--keep-behaviour')
     assert code == 0 and 'val_image_interval' not in printed
     assert (tmp_path / 'config.py').read_text() == child
+
+
+def test_type_in_a_variable(run, tmp_path):
+    text = f"HOOK = '{HOOK}'\ncustom_hooks = [dict(type=HOOK)]\n"
+    code, printed = run(text, '--keep-behaviour')
+    assert code == command.FAILED
+    assert 'by hand' in printed and 'base' not in printed
+    run('x = 1\n', name='base.py')
+    code, printed = run(f"_base_ = ['./base.py']\n{text}", '--keep-behaviour')
+    assert code == command.FAILED
+    assert 'by hand' in printed and 'base' in printed
+
+
+def test_config_that_is_a_link(run, tmp_path):
+    """It stays one, and its bases are looked for beside it."""
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'base.py').write_text('x = 1\n')
+    text = f"_base_ = ['./base.py']\ncustom_hooks = [dict({TYPE})]\n"
+    (tmp_path / 'mine' / 'there.py').write_text(text)
+    (tmp_path / 'config.py').symlink_to(tmp_path / 'mine' / 'there.py')
+    assert run(text, '--keep-behaviour')[0] == 0
+    assert (tmp_path / 'config.py').is_symlink()
+    there = {
+        path.name: path.read_text()
+        for path in (tmp_path / 'mine').iterdir()
+    }
+    assert there == {
+        'there.py': text.replace(TYPE, f'{TYPE}, {ARGUMENT}'),
+        'there.py.backup': text
+    }
+
+
+def kill(run, text, monkeypatch):
+    """All is in place, and nobody is there any more to put it back."""
+    with monkeypatch.context() as patch:
+        patch.setattr(user_configs, 'relies_on_default', lambda hook: True)
+        patch.setattr(user_configs.Transaction, 'recover', lambda *args: None)
+        run(text, '--keep-behaviour')
+
+
+@pytest.mark.parametrize('options', [(), ('--keep-behaviour', )])
+def test_put_right_first_after_a_kill(options, tmp_path, capsys, run,
+                                      monkeypatch):
+    text = f'custom_hooks = [dict({TYPE})]\n'
+    kill(run, text, monkeypatch)
+    file = tmp_path / 'config.py'
+    assert ARGUMENT in file.read_text()
+    assert command.main(['--config', str(file), *options]) == 0
+    printed = capsys.readouterr().out
+    assert 'was undone' in printed
+    assert 'val_image_interval is not set' in printed
+    assert file.read_text() == (
+        text.replace(TYPE, f'{TYPE}, {ARGUMENT}') if options else text)
+    assert len(list(tmp_path.iterdir())) == 1 + len(options)
+
+
+def faulty(fault, step, folder):
+    """Edit a config, and be killed; see interrupted_migration.py."""
+    script = Path(__file__).with_name('interrupted_migration.py')
+    return subprocess.run([
+        sys.executable, '-I', '-S',
+        str(script), fault,
+        str(step),
+        str(folder), '--config',
+        str(folder / 'config.py'), '--keep-behaviour'
+    ],
+                          stdout=subprocess.PIPE,
+                          universal_newlines=True)
+
+
+def test_killed_at_every_step(tmp_path):
+    text = f'hook = dict({TYPE})\n'
+    after = text.replace(')', f', {ARGUMENT})')
+
+    def make(name):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'config.py').write_text(text)
+        return tmp_path / name
+
+    steps = int(faulty('kill', 0, make('all')).stdout.split()[-1])
+    assert steps > 10
+    for step in range(1, steps + 1):
+        folder = make(str(step))
+        assert faulty('kill', step, folder).returncode == -9
+        assert (folder / 'config.py').read_text() in (text, after)
+        assert faulty('none', 0, folder).returncode == 0
+        there = {path.name: path.read_text() for path in folder.iterdir()}
+        assert there == {'config.py': after, 'config.py.backup': text}
+
+
+def test_edited_after_a_kill(tmp_path, capsys, run, monkeypatch):
+    text = f'custom_hooks = [dict({TYPE})]\n'
+    kill(run, text, monkeypatch)
+    file = tmp_path / 'config.py'
+    file.write_text('mine = 1\n')
+    assert command.main(['--config', str(file)]) == command.CONFLICT
+    assert file.read_text() == 'mine = 1\n'
+    assert command.main(['--config', str(file), '--force']) == 0
+    assert file.read_text() == text
+    assert (tmp_path / 'config.py.backup2').read_text() == 'mine = 1\n'
+
+
+@pytest.mark.parametrize('text', [
+    f"custom_imports = dict(imports=['mmpose.engine.hooks.{FIXED}'])\n",
+    f"custom_hooks = [dict(type='mmpose.engine.hooks.{FIXED}.{HOOK}')]\n",
+])
+def test_corrected_hook_that_a_migration_takes_away(text, run):
+    code, printed = run(text)
+    assert code == command.FAILED
+    assert f'names {FIXED}' in printed
+    assert run(f'# no {FIXED}\n')[0] == 0
 
 
 def test_hook_that_cannot_be_edited(run, tmp_path):

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from . import __version__
-from .migration import BlockedError, BusyError, Migration, VerificationError
+from .migration import DISTRIBUTION, BusyError, Migration, VerificationError
 from .mmpose_tree import NoMMPoseError, find_package, mmpose_version
-from .transaction import ConflictError, File, Link, read
+from .transaction import BlockedError, ConflictError, File, Link, read
 
 FAILED, USAGE, NO_MMPOSE, CONFLICT, UNVERIFIED, BUSY = range(1, 7)
 EPILOG = f'''exit codes:
@@ -18,7 +18,8 @@ EPILOG = f'''exit codes:
      ...; with --config: a config cannot be read or has wrong arguments
   {USAGE}  wrong command line
   {NO_MMPOSE}  no MMPose there, or MMPose 0.x
-  {CONFLICT}  files were edited: they are named, and --force overwrites them
+  {CONFLICT}  files were edited: they are named, and --force overwrites them,
+     with a backup
   {UNVERIFIED}  the new hook cannot be imported; files were put back
   {BUSY}  another migration is at work
 
@@ -45,23 +46,24 @@ def main(args=None):
     try:
         if args.config:
             from .user_configs import check_configs
-            return FAILED * check_configs(args.config, args.keep_behaviour)
+            return FAILED * check_configs(args.config, args.keep_behaviour,
+                                          args.force)
         return work_on(find_package(args.target), args)
     except ConflictError as error:
         files = ''.join(f'\n  {path}' for path in error.args)
         return fail(
             CONFLICT, 'these files are not what a migration has put '
-            f'there, --force overwrites them:{files}')
+            f'there, --force overwrites them, with a backup:{files}')
     except NoMMPoseError as error:
         return fail(NO_MMPOSE, error)
     except VerificationError as error:
-        return fail(UNVERIFIED, f'{error}; everything was put back')
+        return fail(UNVERIFIED, f'{error}; what was changed was put back')
     except BusyError as error:
         return fail(BUSY, error)
     except (BlockedError, OSError) as error:
         return fail(FAILED, error)
     except KeyboardInterrupt:
-        return fail(FAILED, 'interrupted, and nothing was changed')
+        return fail(FAILED, 'interrupted')
 
 
 def make_parser():
@@ -88,7 +90,8 @@ def make_parser():
     parser.add_argument(
         '--force',
         action='store_true',
-        help='overwrite files that were edited since the last migration')
+        help='overwrite files that were edited since the last migration; '
+        'what they were is kept beside them')
     action = parser.add_mutually_exclusive_group()
     action.add_argument(
         '--dry-run',
@@ -147,13 +150,19 @@ def work_on(package, args):
         return show_status(migration)
     if args.dry_run:
         return show_plan(migration, args.link)
-    with migration.lock():
-        recovered = migration.recover()
-        if recovered:
-            print(f'The interrupted run before this one was {recovered}.')
-        if args.restore:
-            return restore(migration)
-        return migrate(migration, args.link)
+    try:
+        with migration.lock():
+            recovered = migration.recover()
+            if recovered:
+                print(f'The interrupted run before this one was {recovered}.')
+            if args.restore:
+                return restore(migration)
+            return migrate(migration, args.link)
+    except KeyboardInterrupt:
+        # Which may have come once more while everything was put back.
+        state = ('the next run puts right what this one has begun'
+                 if migration.interrupted else 'and nothing was changed')
+        return fail(FAILED, f'interrupted, {state}')
 
 
 def migrate(migration, link):
@@ -167,14 +176,12 @@ def migrate(migration, link):
         int: The exit code.
     """
     plan = migration.plan(link)
-    if not plan.changes:
-        print(f'EnhancedTensorBoardHook {__version__} is there: nothing to '
-              'do.')
-        return 0
     describe(migration, plan)
     print('Importing the hook in a fresh Python ...', flush=True)
+    # Also if nothing is to do: what it imports may be gone since.
     migration.carry_out(plan, migration.verify)
-    print(f'Done: EnhancedTensorBoardHook {__version__} is there, and '
+    done = 'Done' if plan.changes else 'There was nothing to do'
+    print(f'{done}: EnhancedTensorBoardHook {__version__} is there, and '
           f'{sys.executable} finds it.\n'
           'In a config: default_hooks = dict(enhanced_tensorboard='
           "dict(type='EnhancedTensorBoardHook'))")
@@ -190,13 +197,17 @@ def restore(migration):
     Returns:
         int: The exit code.
     """
-    plan = migration.plan_restoration()
-    if not plan.changes:
+    if migration.manifest() is None:
         print('Nothing was migrated here: nothing to do.')
         return 0
+    plan = migration.plan_restoration()
     describe(migration, plan)
     migration.carry_out(plan)
-    print('Done: everything is as it was before the migration.')
+    if migration.installed():
+        print('Done, except for the files that are pip\'s now, and their '
+              f'backups: `pip uninstall {DISTRIBUTION}` takes them out.')
+    else:
+        print('Done: everything is as it was before the migration.')
     return 0
 
 
@@ -243,6 +254,8 @@ def show_status(migration):
     kind = 'links' if manifest['linked'] else 'copies'
     print(f'EnhancedTensorBoardHook {manifest["version"]} as {kind}; this is '
           f'{__version__}.')
+    if migration.installed():
+        print(f'{migration.installed()}, too: --restore leaves that to pip.')
     edited = migration.edited(manifest)
     print('Edited since:' if edited else 'Nothing was edited since.')
     for path in edited:

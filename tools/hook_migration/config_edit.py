@@ -7,7 +7,7 @@ def add_argument(source, kind, name, value):
     """Add an argument to every dict of a type that is written out.
 
     Comments and layout stay. A dict that has the argument, or a preset, which
-    sets it, is left alone.
+    sets it, is left alone. A preset that is None is none.
 
     Args:
         source (bytes): A config.
@@ -80,7 +80,10 @@ class Editor(cst.CSTTransformer):
             rbrace=node.rbrace.with_changes(whitespace_before=tail))
 
     def _is_wanted(self, known):
-        if 'type' not in known or {self.name, 'preset'} & set(known):
+        if 'type' not in known or self.name in known:
+            return False
+        preset = getattr(known.get('preset'), 'value', None)
+        if preset and getattr(preset, 'value', '') != 'None':
             return False
         kind = known['type'].value
         if isinstance(kind, (cst.SimpleString, cst.ConcatenatedString)):

@@ -24,6 +24,10 @@ class ConflictError(Exception):
     """Somebody else has changed a file; it names the files."""
 
 
+class BlockedError(Exception):
+    """Something has to be put right by the user first."""
+
+
 def read(path):
     """What is at a path.
 
@@ -121,14 +125,15 @@ class Transaction:
         nothing but the cleaning up was missing.
 
         Args:
-            force (bool): Also where the files were changed since. Defaults to
-                False.
+            force (bool): Also where the files were changed since; what they
+                are is kept beside them. Defaults to False.
 
         Returns:
             str or None: What was done; None if there was nothing to do.
 
         Raises:
             ConflictError: A file was changed since.
+            BlockedError: What there was is gone.
         """
         if _lexists(_new(self.journal)):
             _new(self.journal).unlink()
@@ -141,15 +146,25 @@ class Transaction:
         to_undo = []
         for path, before, after in files:
             now = fingerprint(read(path))
-            if now not in (before, after) and not force:
+            if now == before:
+                continue
+            edited = now != after
+            if edited and not force:
                 raise ConflictError(path)
-            if now != before:
-                to_undo.append((path, before))
-        for path, before in reversed(to_undo):
-            if before is None:
-                path.unlink()
-            elif _lexists(_old(path)):
+            if before and not _lexists(_old(path)):
+                if edited:  # Before it was this run's turn.
+                    continue
+                raise BlockedError(
+                    f'{path} cannot be put back, because {_old(path)} is '
+                    f'gone; to keep what is there, remove {self.journal}')
+            to_undo.append((path, before, edited and now))
+        for path, before, edited in reversed(to_undo):
+            if edited:
+                os.replace(str(path), str(free_name(path)))
+            if before:
                 os.replace(str(_old(path)), str(path))
+            elif _lexists(path):
+                path.unlink()
         self._remove_leftovers(files, made)
         self.journal.unlink()
         return 'undone'
@@ -176,7 +191,10 @@ class Transaction:
         return os.path.relpath(str(path), str(self.journal.parent))
 
     def _read_journal(self, journal):
-        kept = json.loads(journal.read_text(encoding='utf-8'))
+        try:
+            kept = json.loads(journal.read_text(encoding='utf-8'))
+        except ValueError as error:
+            raise BlockedError(f'{journal} is damaged: {error}')
 
         def absolute(path):
             joined = os.path.join(str(self.journal.parent), path)
@@ -188,6 +206,8 @@ class Transaction:
                 [absolute(folder) for folder in kept['removed']])
 
     def _clean_up(self):
+        # Before what it takes to put things back goes.
+        _sync(self.done.parent)
         files, _, removed = self._read_journal(self.done)
         self._remove_leftovers(files, removed)
         self.done.unlink()

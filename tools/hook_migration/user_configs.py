@@ -1,15 +1,19 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """What the new hook changes for a user's config, and how to keep it."""
 import ast
+import re
 import sys
 from difflib import get_close_matches
 
-from .exports import HOOK
+from .exports import HOOK, MODULE
+from .migration import FIXED
 from .mmpose_tree import HOOK_FILE, patch_source
 from .transaction import File, Transaction, free_name, read
 
 # Of the original hook; the new one has 10.
 ARGUMENT, ORIGINAL = 'val_image_interval', '1'
+BY_HAND = (f'set {ARGUMENT}={ORIGINAL} by hand: this config puts its hook '
+           'together in a way that is not understood')
 # MMEngine takes these away before the hook sees them.
 NOT_THE_HOOKS = ('type', 'priority', '_scope_')
 
@@ -18,12 +22,14 @@ class ConfigError(Exception):
     """A config that cannot be read or edited; the message says why."""
 
 
-def check_configs(files, keep_behaviour):
+def check_configs(files, keep_behaviour, force=False):
     """Report on configs and, if wanted, edit them.
 
     Args:
         files (list[Path]): The configs.
         keep_behaviour (bool): Write what they got by default until now.
+        force (bool): Put right what an interrupted run has left also where
+            the config was edited since. Defaults to False.
 
     Returns:
         bool: Whether something is wrong with one of them.
@@ -32,11 +38,15 @@ def check_configs(files, keep_behaviour):
     for file in files:
         print(file)
         try:
-            hooks = read_hooks(file)
+            recovered = edit_of(file).recover(force)
+            if recovered:
+                print('  the interrupted run before this one was '
+                      f'{recovered}')
+            hooks, leftovers = read_hooks(file)
             unknown, notes = report(hooks)
-            for line in unknown + notes:
+            for line in leftovers + unknown + notes:
                 print(f'  {line}')
-            wrong |= bool(unknown)
+            wrong |= bool(leftovers + unknown)
             if keep_behaviour and any(map(relies_on_default, hooks.values())):
                 print(f'  {keep(file)}')
         except ConfigError as error:
@@ -52,8 +62,9 @@ def read_hooks(file):
         file (Path): The config.
 
     Returns:
-        dict[str, dict]: Where it is, ``default_hooks.enhanced_tensorboard``
-        say, and its arguments.
+        tuple[dict[str, dict], list[str]]: Where it is,
+        ``default_hooks.enhanced_tensorboard`` say, and its arguments; and what
+        is wrong because a migration takes another module away.
 
     Raises:
         ConfigError: The config cannot be read.
@@ -65,16 +76,22 @@ def read_hooks(file):
                           'with: use the Python that you train with')
     try:
         config = Config.fromfile(str(file), import_custom_modules=False)
-        found = dict(find_hooks(config.to_dict()))
+        values = config.to_dict()
+        found = dict(find_hooks(values))
     # A config is code: anything can go wrong in it.
     except Exception as error:
         raise ConfigError(f'cannot be read: {type(error).__name__}: {error}')
+    leftovers = []
+    if FIXED in repr(values):
+        leftovers.append(f'names {FIXED}, which a migration takes away: name '
+                         f'mmpose.engine.hooks.{MODULE} instead')
     # Else a file that only others take their hook from.
-    return {
+    hooks = {
         place: hook
         for place, hook in found.items()
         if place.startswith(('default_hooks', 'custom_hooks'))
-    } or found
+    }
+    return hooks or found, leftovers
 
 
 def find_hooks(value, place=''):
@@ -161,11 +178,24 @@ def hook_arguments():
     return [argument.arg for argument in init.args.args[1:]]
 
 
-def keep(file):
+def edit_of(file):
+    """The edit of a config, which is done or not.
+
+    Args:
+        file (Path): The config, or a link to it.
+
+    Returns:
+        Transaction: To be run, or to be put right.
+    """
+    file = file.resolve()
+    return Transaction(file.with_name(f'.{file.name}.journal.json'))
+
+
+def keep(config):
     """Write the original default into a config that relies on it.
 
     Args:
-        file (Path): The config, which is backed up.
+        config (Path): The config, which is backed up where it is.
 
     Returns:
         str: What was done.
@@ -177,24 +207,26 @@ def keep(file):
         from .config_edit import add_argument
     except ImportError:
         raise ConfigError('editing needs LibCST: pip install libcst')
+    file = config.resolve()
     if file.suffix != '.py':
         raise ConfigError(f'only .py files are edited: set {ARGUMENT} to '
                           f'{ORIGINAL} by hand')
     before = read(file)
     data = add_argument(file.read_bytes(), HOOK, ARGUMENT, ORIGINAL)
-    if data == file.read_bytes():
-        raise ConfigError(f'a base of this config states the {HOOK}: name '
-                          'that file instead')
+    if data == before.data:
+        if re.search(rb'\b(_base_|read_base)\b', data):
+            raise ConfigError(f'this file does not state the {HOOK}: name the '
+                              'base that does instead, or set '
+                              f'{ARGUMENT}={ORIGINAL} by hand')
+        raise ConfigError(BY_HAND)
     backup = free_name(file)
 
     def check():
-        if any(map(relies_on_default, read_hooks(file).values())):
-            raise ConfigError(f'set {ARGUMENT}={ORIGINAL} by hand: this '
-                              'config puts its hook together in a way that '
-                              'is not understood')
+        # By its name: the bases are looked for beside that.
+        hooks, _ = read_hooks(config)
+        if any(map(relies_on_default, hooks.values())):
+            raise ConfigError(BY_HAND)
 
-    transaction = Transaction(file.with_name(f'.{file.name}.journal.json'))
-    transaction.recover()
-    transaction.run([(backup, before), (file, File(data, before.mode))],
-                    check=check)
+    edit_of(file).run([(backup, before), (file, File(data, before.mode))],
+                      check=check)
     return f'wrote {ARGUMENT}={ORIGINAL}; what it was is in {backup.name}'
