@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hook_migration import command, migration
+from hook_migration import command, migration, mmpose_tree, transaction
 from hook_migration.exports import HOOK
 from mmpose_copies import PARTS, contents, copy_mmpose
 
@@ -22,7 +22,9 @@ HOOK_FILE = HOOKS / 'enhanced_tensorboard_hook.py'
 FIXED_FILE = HOOKS / 'enhanced_tensorboard_hook_fixed.py'
 EXPORTS = HOOKS / '__init__.py'
 MONITOR = Path('mmpose', 'engine', 'monitors', 'base.py')
+GONE = MONITOR.with_name('gone.py')
 MANIFEST = HOOKS / 'enhanced_tensorboard_hook.manifest.json'
+JOURNAL = HOOKS / '.enhanced_tensorboard_hook.journal.json'
 ORDINARY = 0o100644
 
 # A stand-in for the original hook.
@@ -117,7 +119,19 @@ def others(tree):
     write(tree, HOOKS / '__init__.py.backup', 'mine\n')
 
 
-KINDS = (fresh, clone, original, corrected, only_corrected, others)
+def marked(tree):
+    """One whose exports were saved by Windows' Notepad."""
+    write(tree, EXPORTS, '\ufeff' + read(tree, EXPORTS))
+
+
+def elsewhere(tree):
+    """Somebody keeps the hooks in another folder."""
+    shutil.move(str(tree / HOOKS), str(tree / 'my' / 'engine' / 'hooks'))
+    (tree / HOOKS).symlink_to(tree / 'my' / 'engine' / 'hooks')
+
+
+KINDS = (fresh, clone, original, corrected, only_corrected, others, marked,
+         elsewhere)
 
 
 def make_tree(folder, kind, parts=PARTS):
@@ -220,6 +234,19 @@ def check_parts(tree, link):
     assert text.count(HOOK) == 2
 
 
+@pytest.mark.parametrize('there, back', [('site', 'clone'), ('clone', 'site')])
+def test_package_reached_by_a_link(there, back, tmp_path, run):
+    tree = make_tree(tmp_path / 'clone', clone)
+    (tmp_path / 'site').mkdir()
+    (tmp_path / 'site' / 'mmpose').symlink_to(tree / 'mmpose')
+    before = contents(tmp_path)
+    assert run(tmp_path / there)[0] == 0
+    check_parts(tree, ())
+    assert (tree / 'configs' / 'enhanced_tensorboard').is_dir()
+    assert run(tmp_path / back / 'mmpose', '--restore')[0] == 0
+    assert contents(tmp_path) == before
+
+
 def test_backups_and_manifest(tmp_path, run):
     tree = make_tree(tmp_path, original)
     exports = read(tree, EXPORTS)
@@ -309,6 +336,56 @@ def test_newer_version(tmp_path, run, monkeypatch):
     assert contents(tree) == before
 
 
+def test_newer_version_with_the_same_files(tree, run, monkeypatch):
+    run(tree)
+    before = contents(tree)
+    monkeypatch.setattr(migration, '__version__', '9.0')
+    assert 'nothing to do' in run(tree)[1]
+    assert f'{HOOK} 9.0 as copies' in run(tree, '--status')[1]
+    changed = contents(tree)
+    assert changed.pop(str(MANIFEST)) != before.pop(str(MANIFEST))
+    assert changed == before
+
+
+def with_one_more(package):
+    """The files of an older version of the patch."""
+    place = package.parent / GONE
+    return {**mmpose_tree.patch_files(package), place: TOOL}
+
+
+@pytest.mark.parametrize('is_there', [False, True])
+def test_users_file_where_an_older_version_had_one(is_there, tree, run,
+                                                   monkeypatch):
+    """It is the user's from then on, and never lost."""
+    if is_there:
+        (tree / GONE).parent.mkdir()
+        write(tree, GONE, 'before\n')
+    with monkeypatch.context() as patch:
+        patch.setattr(migration, 'patch_files', with_one_more)
+        run(tree, '--force')
+    assert run(tree)[0] == 0
+    there = {
+        path.name: path.read_text()
+        for path in (tree / GONE).parent.glob('gone*')
+    }
+    assert there == ({GONE.name: 'before\n'} if is_there else {})
+    write(tree, GONE, 'mine\n')
+    for options in [(), ('--restore', )]:
+        assert run(tree, *options)[0] == 0
+        assert read(tree, GONE) == 'mine\n'
+
+
+def test_edited_file_that_a_newer_version_has_no_more(tree, run, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(migration, 'patch_files', with_one_more)
+        run(tree)
+    write(tree, GONE, 'mine\n')
+    assert run(tree)[0] == command.CONFLICT
+    assert run(tree, '--force')[0] == 0
+    assert not (tree / GONE).exists()
+    assert read(tree, f'{GONE}.backup') == 'mine\n'
+
+
 # What it says
 
 
@@ -377,9 +454,17 @@ def test_edited_file_is_not_overwritten(path, tmp_path, run, monkeypatch):
         assert contents(tree) == edited
     assert run(tree, '--force')[0] == 0
     check_parts(tree, ())
-    write(tree, path, 'edited = True\n')
+    write(tree, path, 'edited = 2\n')
     assert run(tree, '--restore', '--force')[0] == 0
-    assert contents(tree) == before
+    # All but what was edited, which is kept beside.
+    after = contents(tree)
+    kept = [name for name in sorted(after) if '.backup' in name]
+    assert [read(tree, name)
+            for name in kept] == ['edited = True\n', 'edited = 2\n']
+    assert {Path(name).parent for name in kept} == {path.parent}
+    for name in [*kept, str(MONITOR.parent)]:
+        after.pop(name, None)
+    assert after == before
 
 
 def test_deleted_file_comes_back(tree, run):
@@ -389,9 +474,10 @@ def test_deleted_file_comes_back(tree, run):
     check_parts(tree, ())
 
 
+@pytest.mark.parametrize('force', [(), ('--force', )])
 @pytest.mark.parametrize('again', [False, True])
-@pytest.mark.parametrize('kind', [fresh, original, only_corrected])
-def test_edits_of_the_exports_are_kept(kind, again, tmp_path, run):
+@pytest.mark.parametrize('kind', [fresh, original, only_corrected, marked])
+def test_edits_of_the_exports_are_kept(kind, again, force, tmp_path, run):
     tree = make_tree(tmp_path, kind)
     before = contents(tree)
     old = read(tree, EXPORTS)
@@ -399,10 +485,25 @@ def test_edits_of_the_exports_are_kept(kind, again, tmp_path, run):
     mine = '\nfrom .my_hook import MyHook  # noqa\n'
     write(tree, EXPORTS, read(tree, EXPORTS) + mine)
     if again:
-        assert run(tree)[0] == 0
-    assert run(tree, '--restore')[0] == 0
+        assert run(tree, *force)[0] == 0
+    assert run(tree, '--restore', *force)[0] == 0
     assert read(tree, EXPORTS) == old + mine
     write(tree, EXPORTS, old)
+    assert contents(tree) == before
+
+
+def test_exports_that_cannot_be_edited_any_more(tree, run):
+    before = contents(tree)
+    run(tree)
+    write(tree, EXPORTS, 'mine = (\n')
+    edited = contents(tree)
+    code, printed = run(tree, '--restore')
+    assert code == command.FAILED and str(tree / EXPORTS) in printed
+    assert contents(tree) == edited
+    assert run(tree, '--restore', '--force')[0] == 0
+    kept = f'{EXPORTS}.backup2'
+    assert read(tree, kept) == 'mine = (\n'
+    (tree / kept).unlink()
     assert contents(tree) == before
 
 
@@ -462,7 +563,83 @@ def test_installed_by_pip(tree, run):
     assert contents(tree) == before
 
 
+@pytest.mark.parametrize('kind', [fresh, original])
+def test_pip_over_a_migration(kind, tmp_path, run):
+    tree = make_tree(tmp_path, kind)
+    before = contents(tree)
+    run(tree)
+    info = tree / 'mmpose_enhanced_tensorboard-1.0.0.dist-info'
+    info.mkdir()
+    record = f'{HOOK_FILE},sha256=x,1\n"{MONITOR}",sha256=x,1\n'
+    (info / 'RECORD').write_text(record + f'{info.name}/RECORD,,\n')
+    write(tree, HOOK_FILE, 'of a newer version\n')
+    code, printed = run(tree, '--status')
+    assert 'pip has put the hook into' in printed
+    assert 'Nothing was edited since' in printed
+    code, printed = run(tree, '--restore')
+    assert code == 0 and 'pip uninstall mmpose-enhanced-tens' in printed
+    after = contents(tree)
+    assert after[str(HOOK_FILE)] == (b'of a newer version\n', ORDINARY)
+    assert str(MONITOR) in after
+    assert (f'{HOOK_FILE}.backup' in after) == (kind is original)
+    for path in (HOOK_FILE, f'{HOOK_FILE}.backup', MONITOR, MONITOR.parent,
+                 info.name, f'{info.name}/RECORD'):
+        for found in (before, after):
+            found.pop(str(path), None)
+    assert after == before
+
+
 # What goes wrong
+
+
+@pytest.fixture
+def stub(tmp_path):
+    """A folder as pip installs into, with as much of MMPose in it as a
+    verification asks for."""
+    (tmp_path / HOOKS).mkdir(parents=True)
+    write(tmp_path, 'mmpose/__init__.py', 'import enum, pathlib, typing\n')
+    write(tmp_path, 'mmpose/engine/__init__.py', '')
+    write(tmp_path, 'mmpose/registry.py', 'HOOKS = {}\n')
+    write(tmp_path, EXPORTS,
+          f'from .enhanced_tensorboard_hook import {HOOK}\n')
+    write(
+        tmp_path, HOOK_FILE, 'from mmpose.registry import HOOKS\n'
+        f'class {HOOK}:\n    pass\nHOOKS["{HOOK}"] = {HOOK}\n')
+    return tmp_path
+
+
+@pytest.mark.parametrize('name', ['enum', 'pathlib', 'typing'])
+def test_packages_with_names_of_pythons_own(name, stub, monkeypatch):
+    """As PyPI has them: in a normal import they come after Python's."""
+    write(stub, f'{name}.py', 'raise RuntimeError("an old backport")\n')
+    migration.Migration(stub / 'mmpose').verify()
+    monkeypatch.chdir(stub)
+    migration.Migration(stub / 'mmpose').verify()
+
+
+def test_the_target_is_what_is_verified(stub, monkeypatch):
+    monkeypatch.setenv('PYTHONPATH', str(stub))
+    other = stub / 'other' / 'mmpose'
+    shutil.copytree(str(stub / 'mmpose'), str(other))
+    migration.Migration(other).verify()
+    write(other, 'registry.py', 'HOOKS = dict()\n')
+    write(other, 'engine/hooks/enhanced_tensorboard_hook.py',
+          f'class {HOOK}:\n    pass\n')
+    with pytest.raises(migration.VerificationError, match='has another hook'):
+        migration.Migration(other).verify()
+
+
+def test_verified_also_when_nothing_is_to_do(tree, run, monkeypatch):
+    run(tree)
+    before = contents(tree)
+
+    def fail(self):
+        raise migration.VerificationError('no TensorBoard any more')
+
+    monkeypatch.setattr(migration.Migration, 'verify', fail)
+    code, printed = run(tree)
+    assert code == command.UNVERIFIED and 'no TensorBoard' in printed
+    assert contents(tree) == before
 
 
 def test_hook_that_does_not_import_is_taken_out(tmp_path):
@@ -494,6 +671,14 @@ def test_no_mmpose(tmp_path, run):
     assert f'there is no MMPose in {tmp_path}' in printed
 
 
+def test_another_package_with_hooks(tree, run):
+    (tree / 'mmpose').rename(tree / 'mmdet')
+    for target in (tree, tree / 'mmdet'):
+        code, printed = run(target)
+        assert code == command.NO_MMPOSE
+        assert f'there is no MMPose in {target}' in printed
+
+
 def test_mmpose_0(tmp_path, run):
     (tmp_path / 'mmpose' / 'core').mkdir(parents=True)
     write(tmp_path, 'mmpose/version.py', "__version__ = '0.29.0'\n")
@@ -511,10 +696,31 @@ def test_exports_that_cannot_be_edited(tree, run):
     assert contents(tree) == before
 
 
-def test_damaged_manifest(tree, run):
-    write(tree, MANIFEST, '{')
+@pytest.mark.parametrize('statement', [
+    'from .enhanced_tensorboard_hook_fixed import *',
+    'from . import a, enhanced_tensorboard_hook_fixed',
+    f'from .enhanced_tensorboard_hook_fixed import {HOOK} as Fixed',
+    'import mmpose.engine.hooks.enhanced_tensorboard_hook_fixed as fixed',
+    'try:\n    from mmpose.engine.hooks import '
+    'enhanced_tensorboard_hook_fixed\nexcept ImportError:\n    pass',
+])
+def test_import_of_the_corrected_hook_that_would_break(statement, tmp_path,
+                                                       run):
+    tree = make_tree(tmp_path, original)
+    write(tree, EXPORTS, f'{read(tree, EXPORTS)}{statement}\n')
+    before = contents(tree)
     code, printed = run(tree)
-    assert code == command.FAILED and 'is damaged' in printed
+    assert code == command.FAILED
+    assert 'imports enhanced_tensorboard_hook_fixed' in printed
+    assert contents(tree) == before
+
+
+@pytest.mark.parametrize('path', [MANIFEST, JOURNAL])
+def test_damaged_notes(path, tree, run):
+    write(tree, path, '{')
+    code, printed = run(tree)
+    assert code == command.FAILED
+    assert f'{tree / path} is damaged' in printed
 
 
 def test_no_permission(tree):
@@ -621,50 +827,79 @@ def faulty(fault, step, tree, *options):
                           universal_newlines=True)
 
 
+# What a run begins with, and its options.
+RUNS = dict(
+    migrate=('before', ()),
+    restore=('after', ('--restore', )),
+    link=('before', ('--link', )),
+    upgrade=('older', ()),
+    # Which is to put right what a killed one has left.
+    recover=('killed', ('--restore', )))
+
+
+def make_state(folder, state):
+    """Make a tree for a run to begin with.
+
+    Args:
+        folder (Path): Where to.
+        state (str): One of those that RUNS names.
+
+    Returns:
+        Path: The folder that the package is in.
+    """
+    tree = make_tree(folder, only_corrected)
+    if state == 'killed':
+        assert faulty('kill_at_the_end', 0, tree).returncode == -9
+    elif state != 'before':
+        assert faulty('none', 0, tree).returncode == 0
+    if state == 'older':
+        write(tree, MONITOR, 'older\n')
+        manifest = json.loads(read(tree, MANIFEST))
+        manifest['version'] = '0.1'
+        manifest['files']['engine/monitors/base.py']['after'] = sha256(
+            'older\n')
+        write(tree, MANIFEST, json.dumps(manifest))
+    return tree
+
+
 def pytest_generate_tests(metafunc):
-    fault = getattr(metafunc.function, 'fault', None)
+    fault, runs = getattr(metafunc.function, 'fault', (None, ()))
     if fault is None:
         return
-    with tempfile.TemporaryDirectory() as folder:
-        tree = make_tree(Path(folder), only_corrected)
-        cases = []
-        for options in [(), ('--restore', )]:
+    cases = []
+    for run in runs:
+        state, options = RUNS[run]
+        with tempfile.TemporaryDirectory() as folder:
+            tree = make_state(Path(folder), state)
             steps = int(faulty(fault, 0, tree, *options).stdout.split()[-1])
-            cases += [(options, step) for step in range(1, steps + 1)]
-    metafunc.parametrize(
-        'options, step',
-        cases,
-        ids=[
-            f'{options[0] if options else "migrate"}-{step}'
-            for options, step in cases
-        ])
+        cases += [(run, step) for step in range(1, steps + 1)]
+    metafunc.parametrize('name, step', cases)
 
 
 @pytest.fixture(scope='module')
 def states(tmp_path_factory):
-    """A tree before and after a migration, by the options that lead away from
-    each."""
-    before, after = (
-        make_tree(tmp_path_factory.mktemp('tree') / 'a b', only_corrected)
-        for _ in range(2))
-    assert faulty('none', 0, after).returncode == 0
-    return {(): before, ('--restore', ): after}
+    """Trees for a run to begin with."""
+    return {
+        state: make_state(tmp_path_factory.mktemp('tree') / 'a b', state)
+        for state in ('before', 'after', 'older', 'killed')
+    }
 
 
-def test_killed(options, step, states, tmp_path):
+def test_killed(name, step, states, tmp_path):
+    state, options = RUNS[name]
     tree = tmp_path / 'tree'
-    shutil.copytree(str(states[options]), str(tree))
+    shutil.copytree(str(states[state]), str(tree), symlinks=True)
     assert faulty('kill', step, tree, *options).returncode == -9
     check_imports(tree)
     other = tmp_path / 'other'
-    shutil.copytree(str(tree), str(other))
+    shutil.copytree(str(tree), str(other), symlinks=True)
     assert faulty('none', 0, tree).returncode == 0
-    assert contents(tree) == contents(states[('--restore', )])
+    assert contents(tree) == contents(states['after'])
     assert faulty('none', 0, other, '--restore').returncode == 0
-    assert contents(other) == contents(states[()])
+    assert contents(other) == contents(states['before'])
 
 
-test_killed.fault = 'kill'
+test_killed.fault = 'kill', tuple(RUNS)
 
 
 def test_interrupted_by_the_user(tree, run, monkeypatch):
@@ -675,18 +910,61 @@ def test_interrupted_by_the_user(tree, run, monkeypatch):
     assert contents(tree) == before
 
 
-def interrupt(self):
+def test_interrupted_twice_by_the_user(tree, run, monkeypatch):
+    before = contents(tree)
+    with monkeypatch.context() as patch:
+        patch.setattr(migration.Migration, 'verify', interrupt)
+        patch.setattr(migration.Transaction, '_remove_leftovers', interrupt)
+        code, printed = run(tree)
+    assert code == command.FAILED and 'the next run puts right' in printed
+    assert 'nothing was changed' not in printed
+    assert 'was undone' in run(tree, '--restore')[1]
+    assert contents(tree) == before
+
+
+def interrupt(*args):
     raise KeyboardInterrupt
+
+
+def kill_when_all_is_in_place(tree, run, monkeypatch):
+    """All is in place, and nobody is there any more to put it back."""
+    with monkeypatch.context() as patch:
+        patch.setattr(migration.Migration, 'verify', interrupt)
+        patch.setattr(migration.Transaction, 'recover', lambda *args: None)
+        run(tree)
+
+
+def test_what_there_was_is_gone(tree, run, monkeypatch):
+    """As after a power cut, when names of files reach the disk in any
+    order."""
+    kill_when_all_is_in_place(tree, run, monkeypatch)
+    old, = (tree / HOOKS).glob('*__init__.py.migration_old')
+    old.unlink()
+    before = contents(tree)
+    code, printed = run(tree, '--restore')
+    assert code == command.FAILED and f'{old} is gone' in printed
+    assert 'undone' not in printed
+    assert contents(tree) == before
+
+
+def test_what_there_was_goes_last(tree, run, monkeypatch):
+    """Not before the end of the journal is on disk, also after a power cut."""
+    sync, there = transaction._sync, []
+
+    def note(folder):
+        sync(folder)
+        if (tree / f'{JOURNAL}.done').exists():
+            there.extend((tree / HOOKS).glob('*.migration_old'))
+
+    monkeypatch.setattr(transaction, '_sync', note)
+    run(tree)
+    assert there
 
 
 def test_edited_after_a_kill(tmp_path, run, monkeypatch):
     tree = make_tree(tmp_path, original)
     before = contents(tree)
-    with monkeypatch.context() as patch:
-        # All is in place, and nobody is there any more to put it back.
-        patch.setattr(migration.Migration, 'verify', interrupt)
-        patch.setattr(migration.Transaction, 'recover', lambda *args: None)
-        run(tree)
+    kill_when_all_is_in_place(tree, run, monkeypatch)
     assert 'was interrupted' in run(tree, '--status')[1]
     assert 'was interrupted' in run(tree, '--dry-run')[1]
     write(tree, HOOK_FILE, 'mine\n')
@@ -696,6 +974,9 @@ def test_edited_after_a_kill(tmp_path, run, monkeypatch):
     assert contents(tree) == edited
     code, printed = run(tree, '--restore', '--force')
     assert code == 0 and 'was undone' in printed
+    kept = tree / f'{HOOK_FILE}.backup2'
+    assert kept.read_text() == 'mine\n'
+    kept.unlink()
     assert contents(tree) == before
 
 
@@ -710,14 +991,15 @@ def check_imports(tree):
         assert (tree / MONITOR).exists()
 
 
-def test_disk_full(options, step, states, tmp_path):
-    shutil.copytree(str(states[options]), str(tmp_path / 'tree'))
+def test_disk_full(name, step, states, tmp_path):
+    state, options = RUNS[name]
+    shutil.copytree(str(states[state]), str(tmp_path / 'tree'))
     result = faulty('disk_full', step, tmp_path / 'tree', *options)
-    # Towards the end nothing is written any more.
-    done = {(): states[('--restore', )], ('--restore', ): states[()]}
-    expected = states if result.returncode else done
     assert result.returncode in (0, command.FAILED)
-    assert contents(tmp_path / 'tree') == contents(expected[options])
+    # Towards the end nothing is written any more.
+    done = 'before' if name == 'restore' else 'after'
+    expected = state if result.returncode else done
+    assert contents(tmp_path / 'tree') == contents(states[expected])
 
 
-test_disk_full.fault = 'disk_full'
+test_disk_full.fault = 'disk_full', ('migrate', 'restore', 'upgrade')

@@ -5,6 +5,7 @@ The manifest beside the hook says for each changed file what it was and what it
 is now, by SHA-256, and which backup holds what it was.
 """
 import contextlib
+import csv
 import json
 import os
 import subprocess
@@ -13,10 +14,11 @@ from collections import namedtuple
 from pathlib import Path
 
 from . import __version__
-from .exports import MODULE, add_export, redirect_import, remove_export
+from .exports import (MODULE, add_export, edit_file, find_mention,
+                      redirect_import, remove_export)
 from .mmpose_tree import EXPORTS_FILE, HOOK_FILE, HOOKS, patch_files
-from .transaction import (ConflictError, File, Link, Transaction, fingerprint,
-                          free_name, read)
+from .transaction import (BlockedError, ConflictError, File, Link, Transaction,
+                          fingerprint, free_name, read)
 
 try:
     import fcntl
@@ -31,15 +33,26 @@ MANIFEST = HOOKS / f'{MODULE}.manifest.json'
 JOURNAL = HOOKS / f'.{MODULE}.journal.json'
 LOCK = HOOKS / f'.{MODULE}.lock'
 
-# Run by a fresh Python. Nothing is compiled into the tree.
+# Run by a fresh Python. Nothing is compiled into the tree. Its folder is not
+# put on the path: where pip installs, there may be a package that has the name
+# of one of Python's own and must come after that.
 VERIFICATION = '''
 import os, sys
+from importlib.util import module_from_spec, spec_from_file_location
+package, hook = sys.argv[1:]
+if not sys.path[0]:
+    del sys.path[0]
+spec = spec_from_file_location(
+    'mmpose', os.path.join(package, '__init__.py'),
+    submodule_search_locations=[package])
+sys.modules['mmpose'] = module_from_spec(spec)
+spec.loader.exec_module(sys.modules['mmpose'])
 from mmpose.engine.hooks import EnhancedTensorBoardHook
 from mmpose.registry import HOOKS
 found = HOOKS.get('EnhancedTensorBoardHook')
-file = sys.modules[found.__module__].__file__
 assert found is EnhancedTensorBoardHook, 'the registry has another hook'
-assert os.path.samefile(file, sys.argv[1]), f'the hook comes from {file}'
+file = sys.modules[found.__module__].__file__
+assert os.path.samefile(file, hook), f'the hook comes from {file}'
 EnhancedTensorBoardHook()
 '''
 
@@ -56,16 +69,13 @@ class BusyError(Exception):
     """Another migration is at work."""
 
 
-class BlockedError(Exception):
-    """Something has to be put right by the user first."""
-
-
 class Migration:
     """The hook in one MMPose.
 
     Args:
         package (Path): The folder of MMPose's package.
-        force (bool): Overwrite what was edited since. Defaults to False.
+        force (bool): Overwrite what was edited since, and keep a backup of
+            it. Defaults to False.
     """
 
     def __init__(self, package, force=False):
@@ -104,9 +114,10 @@ class Migration:
         Returns:
             list[Path]: The files.
         """
+        pips = self.files_of_pip()
         return [
             path for path, entry in self._entries(manifest)
-            if fingerprint(read(path)) != entry['after']
+            if path not in pips and fingerprint(read(path)) != entry['after']
         ]
 
     def origin(self):
@@ -115,7 +126,7 @@ class Migration:
         Returns:
             str: One sentence.
         """
-        found = self._linked() or self._installed()
+        found = self._linked() or self.installed()
         if found:
             return f'{found}.'
         if read(self.package / HOOK_FILE):
@@ -123,17 +134,47 @@ class Migration:
         return f'There is no {HOOK_FILE.name}.'
 
     def _linked(self):
-        for folder in [path.parent for path in patch_files(self.package)]:
-            if folder.is_symlink():
-                return (f'{folder} is a link to {os.readlink(str(folder))}, '
-                        'which tools/link_patch.py has laid')
+        for path, source in patch_files(self.package).items():
+            folder = path.parent
+            # That one is MMPose's, and may be anywhere.
+            if folder == self.package / HOOKS or not folder.is_symlink():
+                continue
+            target = os.readlink(str(folder))
+            if Path(target).parts[-2:] == source.parent.parts[-2:]:
+                return (f'{folder} is a link to {target}, which '
+                        'tools/link_patch.py has laid')
         return None
 
-    def _installed(self):
-        owner = DISTRIBUTION.replace('-', '_')
-        for info in self.package.parent.glob(f'{owner}-*.dist-info'):
+    def installed(self):
+        """Find out whether pip has put the hook here.
+
+        Returns:
+            str or None: A clause that says so; None if it has not.
+        """
+        for info in self._installations():
             return f'pip has put the hook into {self.package} ({info.name})'
         return None
+
+    def files_of_pip(self):
+        """Find the files that pip will take out with the package.
+
+        Returns:
+            set[Path]: The files.
+        """
+        site = str(self.package.parent)
+        found = set()
+        for info in self._installations():
+            with contextlib.suppress(FileNotFoundError):
+                with (info / 'RECORD').open(encoding='utf-8') as record:
+                    found |= {
+                        Path(os.path.normpath(os.path.join(site, name)))
+                        for name, *_ in csv.reader(record)
+                    }
+        return found
+
+    def _installations(self):
+        owner = DISTRIBUTION.replace('-', '_')
+        return self.package.parent.glob(f'{owner}-*.dist-info')
 
     # What to do
 
@@ -151,14 +192,15 @@ class Migration:
                 where its own would be.
             BlockedError: The hook came here in another way.
         """
-        for found in (self._linked(), self._installed()):
+        for found in (self._linked(), self.installed()):
             if found:
                 raise BlockedError(f'{found}: it needs no migration')
-        manifest = self.manifest() or dict(files={}, folders=[])
+        there = self.manifest()
+        manifest = there or dict(files={}, folders=[])
         entries = dict(self._entries(manifest))
         wanted = self._wanted(entries, link)
-        self._check_conflicts(wanted, entries)
-        backups, changes = [], []
+        backups = self._check_conflicts(wanted, entries)
+        changes = []
         for path, content in wanted.items():
             now = read(path)
             entry = entries.get(path)
@@ -173,16 +215,23 @@ class Migration:
                 entry['after'] = fingerprint(content)
             if now != content:
                 changes.append((path, content))
+        # What is as it was before any migration is nobody's but the user's.
+        places = self._places()
+        left = [path for path in wanted if path not in places]
+        changes += [(path.with_name(entries[path]['backup']), None)
+                    for path in left if entries[path]['backup']]
         folders = [
             folder for path, content in changes for folder in path.parents
             if content and not folder.exists()
         ]
+        if not changes and there is None:
+            return Plan([], None, [])
         manifest = dict(
             version=__version__,
             linked=link,
             files={
                 self._relative(path): entries[path]
-                for path in wanted if path in entries
+                for path in wanted if path in entries and path not in left
             },
             folders=sorted({
                 *manifest['folders'],
@@ -194,7 +243,8 @@ class Migration:
         """Find out what putting everything back would change.
 
         Returns:
-            Plan: The changes; none of them if nothing was migrated.
+            Plan: The changes; none of them if nothing was migrated. What pip
+            will take out is left to it.
 
         Raises:
             ConflictError: Files were edited since the migration.
@@ -203,24 +253,30 @@ class Migration:
         manifest = self.manifest()
         if manifest is None:
             return Plan([], None, [])
-        entries = dict(self._entries(manifest))
+        pips = self.files_of_pip()
+        entries = {
+            path: entry
+            for path, entry in self._entries(manifest) if path not in pips
+        }
         wanted = {
             path: self._original(path, entry)
             for path, entry in reversed(list(entries.items()))
         }
+        kept = self._check_conflicts(wanted, entries)
         exports = self.package / EXPORTS_FILE
-        if exports in entries and not self.force:
-            backup = exports.with_name(entries[exports]['backup'])
-            before = backup.read_bytes().decode('utf-8')
-            if exports.read_bytes() != _exporting(before).encode('utf-8'):
-                wanted[exports] = self._edit_exports(
-                    lambda text: _not_exporting(text, before))
-        self._check_conflicts(wanted, entries)
+        if exports in entries:
+            try:
+                wanted[exports] = self._restored_exports(
+                    wanted[exports], entries[exports]['backup'])
+            except BlockedError:
+                if not self.force:
+                    raise
+                kept.append((free_name(exports), read(exports)))
         changes = [(path, content) for path, content in wanted.items()
                    if read(path) != content]
         backups = [(path.with_name(entry['backup']), None)
                    for path, entry in entries.items() if entry['backup']]
-        return Plan([*changes, *backups], None,
+        return Plan([*kept, *changes, *backups], None,
                     [self.package / folder for folder in manifest['folders']])
 
     def carry_out(self, plan, check=lambda: None):
@@ -235,7 +291,9 @@ class Migration:
         manifest = self.package / MANIFEST
         if plan.manifest is not None:
             text = json.dumps(plan.manifest, indent=1) + '\n'
-            changes.append((manifest, File(text.encode(), 0o644)))
+            content = File(text.encode(), 0o644)
+            if fingerprint(content) != fingerprint(read(manifest)):
+                changes.append((manifest, content))
         elif read(manifest):
             changes.append((manifest, None))
         self.transaction.run(changes, plan.removed_folders, check)
@@ -254,16 +312,11 @@ class Migration:
         Raises:
             VerificationError: It does not find the one of this MMPose.
         """
-        parent = str(self.package.parent)
-        env = dict(os.environ)
-        env['PYTHONPATH'] = os.pathsep.join(
-            [parent] + [env[key] for key in ['PYTHONPATH'] if env.get(key)])
         result = subprocess.run([
             sys.executable, '-B', '-W', 'ignore', '-c', VERIFICATION,
+            str(self.package),
             str(self.package / HOOK_FILE)
         ],
-                                cwd=parent,
-                                env=env,
                                 stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE)
         if result.returncode:
@@ -307,13 +360,21 @@ class Migration:
         }
         exports, fixed = self.package / EXPORTS_FILE, self.package / FIXED_FILE
         # Files of an earlier version that this one has no more.
+        places = self._places()
         for path, entry in entries.items():
-            if path not in (*wanted, exports, fixed):
+            if path not in places:
                 wanted[path] = self._original(path, entry)
         wanted[exports] = self._edit_exports(_exporting)
         if read(fixed) or fixed in entries:
             wanted[fixed] = None
         return wanted
+
+    def _places(self):
+        """What a migration by this version may change."""
+        return [
+            *patch_files(self.package), self.package / EXPORTS_FILE,
+            self.package / FIXED_FILE
+        ]
 
     def _entries(self, manifest):
         return [(Path(os.path.normpath(str(self.package / path))), entry)
@@ -345,15 +406,30 @@ class Migration:
         path = self.package / EXPORTS_FILE
         data = path.read_bytes()
         try:
-            new = edit(data.decode('utf-8')).encode('utf-8')
+            new = edit_file(data, edit)
         except (ValueError, SyntaxError) as error:
             raise BlockedError(f'{path} cannot be edited: {error}')
         return read(path) if new == data else File(
             new,
             path.stat().st_mode & 0o7777)
 
+    def _restored_exports(self, original, backup):
+        """What was exported, with what the user or an upgrade of MMPose has
+        changed since."""
+        exports = self.package / EXPORTS_FILE
+        data = exports.with_name(backup).read_bytes()
+        if exports.read_bytes() == edit_file(data, _exporting):
+            return original
+        before = data.decode('utf-8-sig')
+        return self._edit_exports(lambda text: _not_exporting(text, before))
+
     def _check_conflicts(self, wanted, entries):
-        """Refuse to overwrite what is not the patch's, or not any more."""
+        """Refuse to overwrite what is not the patch's, or not any more.
+
+        Returns:
+            list[tuple[Path, File or Link]]: With force, backups to make of
+            what was edited since.
+        """
         # The hook is backed up, the exports are edited around what is there.
         ours = [
             self.package / path
@@ -372,10 +448,17 @@ class Migration:
                 conflicts.append(path)
         if conflicts and not self.force:
             raise ConflictError(*conflicts)
+        return [(free_name(path), read(path)) for path in conflicts
+                if path in entries]
 
 
 def _exporting(text):
-    return add_export(redirect_import(text, FIXED, MODULE))
+    text = redirect_import(text, FIXED, MODULE)
+    statement = find_mention(text, FIXED)
+    if statement:
+        raise ValueError(f'line {statement.lineno} imports {FIXED}, which a '
+                         'migration takes away; take that out by hand')
+    return add_export(text)
 
 
 def _not_exporting(text, before):

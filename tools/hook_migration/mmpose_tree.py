@@ -29,7 +29,8 @@ def find_package(target=None):
             in. Defaults to None: the MMPose that this Python imports.
 
     Returns:
-        Path: The folder of the package, absolute.
+        Path: The folder of the package, the same by whatever links it is
+        reached.
 
     Raises:
         NoMMPoseError: There is none, or it is MMPose 0.x.
@@ -42,8 +43,13 @@ def find_package(target=None):
             raise NoMMPoseError(f'{sys.executable} has no MMPose installed')
         target = Path(spec.origin).parent
     for package in (target, target / 'mmpose'):
+        # A link may have another name than what it leads to.
+        names = (os.path.basename(os.path.abspath(str(package))),
+                 package.resolve().name)
+        if 'mmpose' not in names:
+            continue
         if (package / EXPORTS_FILE).is_file():
-            return Path(os.path.abspath(str(package)))
+            return package.resolve()
         version = mmpose_version(package)
         if version.startswith('0.'):
             raise NoMMPoseError(
