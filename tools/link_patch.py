@@ -11,7 +11,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from hook_migration.exports import add_export, remove_export
+from hook_migration.exports import add_export, edit_file, remove_export
+from hook_migration.migration import MANIFEST
 from hook_migration.mmpose_tree import (CONFIGS, EXPORTS_FILE, HOOK_FILE,
                                         MONITORS, NoMMPoseError,
                                         config_folders, find_package)
@@ -75,9 +76,16 @@ def remove_patch(package):
     Returns:
         list[str]: What was done, for the user.
     """
-    # First, so that no export is left without its hook.
-    done = edit_exports(package, remove_export)
-    for place, source in patch_links(package):
+    if (package / MANIFEST).exists():
+        raise LinkError(f'{package} was migrated: take the hook out with '
+                        'tools/migrate_hook.py --restore')
+    links = patch_links(package)
+    done = []
+    # First, so that no export is left without its hook. With another hook in
+    # its place, the export is of that one.
+    if not is_taken(*links[0]):
+        done += edit_exports(package, remove_export)
+    for place, source in links:
         if place.is_symlink() and not is_taken(place, source):
             place.unlink()
             done.append(f'removed {place}')
@@ -94,7 +102,8 @@ def patch_links(package):
         package (Path): The folder of MMPose's package.
 
     Returns:
-        list[tuple[Path, Path]]: The place of each link and what it leads to.
+        list[tuple[Path, Path]]: The place of each link and what it leads to,
+        the hook first.
     """
     links = [(package / path, ROOT / 'mmpose' / path)
              for path in (HOOK_FILE, MONITORS)]
@@ -149,7 +158,7 @@ def edit_exports(package, edit):
     file = package / EXPORTS_FILE
     old = file.read_bytes()
     try:
-        new = edit(old.decode('utf-8')).encode('utf-8')
+        new = edit_file(old, edit)
     except (ValueError, SyntaxError) as error:
         raise LinkError(f'{file} cannot be edited: {error}')
     if new == old:

@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from hook_migration.command import main as migrate
 from hook_migration.exports import IMPORT, add_export
+from hook_migration.migration import Migration
 from hook_migration.mmpose_tree import NoMMPoseError, find_package
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,6 +125,47 @@ def test_what_is_not_ours_is_kept(package, place):
     assert result.returncode != 0
     assert str(package / place) in result.stderr
     assert result.stderr.count('\n') == 1
+    assert link('--target', package, '--remove').returncode == 0
+    assert contents(package) == before
+
+
+@pytest.mark.parametrize('is_link', [False, True])
+def test_export_of_another_hook_is_kept(package, tmp_path, is_link):
+    hooks = package / 'engine' / 'hooks'
+    hook = hooks / 'enhanced_tensorboard_hook.py'
+    if is_link:
+        hook.symlink_to(tmp_path / 'my_hook.py')
+    else:
+        hook.write_text('class EnhancedTensorBoardHook: pass\n')
+    (hooks / '__init__.py').write_text(add_export(MMPOSE))
+    before = contents(package)
+    assert link('--target', package, '--remove').returncode == 0
+    assert contents(package) == before
+
+
+def test_links_of_a_migration_are_kept(package, monkeypatch):
+    monkeypatch.setattr(Migration, 'verify', lambda self: None)
+    assert migrate(['--target', str(package), '--link']) == 0
+    before = contents(package)
+    result = link('--target', package, '--remove')
+    assert result.returncode != 0
+    assert 'migrate_hook.py --restore' in result.stderr
+    assert contents(package) == before
+
+
+def test_export_whose_hook_is_gone_is_taken_out(package):
+    hooks = package / 'engine' / 'hooks'
+    (hooks / '__init__.py').write_text(add_export(MMPOSE))
+    assert link('--target', package, '--remove').returncode == 0
+    assert (hooks / '__init__.py').read_text() == MMPOSE
+
+
+def test_byte_order_mark_stays(package):
+    exports = package / 'engine' / 'hooks' / '__init__.py'
+    exports.write_text('\ufeff' + MMPOSE, encoding='utf-8')
+    before = contents(package)
+    assert link('--target', package).returncode == 0
+    assert exports.read_text(encoding='utf-8') == '\ufeff' + add_export(MMPOSE)
     assert link('--target', package, '--remove').returncode == 0
     assert contents(package) == before
 
