@@ -145,7 +145,7 @@ class EnhancedTensorBoardHook(Hook):
         flush_secs (float): The longest time that something logged is not yet
             on disk, in seconds. Defaults to 30.
         disk_quota (dict, optional): Arguments of :class:`DiskQuota`, from
-            when on images, histograms, layer scalars and at last everything
+            when on images, histograms, layer scalars and at last all scalars
             are given up: ``max_bytes`` for the run's event files (None: no
             limit) and ``min_free_bytes`` for the disk. Defaults to None,
             which is ``dict(max_bytes=None, min_free_bytes=1073741824)``.
@@ -210,6 +210,8 @@ class EnhancedTensorBoardHook(Hook):
             hist_by_passes=weight_hist_interval is None)
         # Never trips: there is nothing that it could switch off.
         self._guard = FailureGuard(type(self).__name__, strict, limit=0)
+        # The same for all; kept here, where it is not switched off.
+        self._budget = next((m.budget for m in self.monitors), None)
         self._writer: Optional[EventWriter] = None
         self._listening: List[Monitor] = []
         self._nonfinite_stop: Optional[NonfiniteStop] = None
@@ -224,6 +226,7 @@ class EnhancedTensorBoardHook(Hook):
         self._writer, self._listening = None, []
         self._nonfinite_stop = None
         self._train_seconds = 0.
+        self._resumed_run = ''
         first = next(h for h in runner.hooks if isinstance(h, type(self)))
         if first is not self:
             runner.logger.warning(
@@ -262,6 +265,16 @@ class EnhancedTensorBoardHook(Hook):
                     'model; train/images, gradients and weights are those of '
                     'the model in training.')
 
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Keep the name of the run that has saved the checkpoint.
+
+        Args:
+            runner (Runner): The runner of the training process.
+            checkpoint (dict): The checkpoint; left as it is.
+        """
+        meta = checkpoint.get('meta') or {}
+        self._resumed_run = str(meta.get('experiment_name', ''))
+
     def before_train(self, runner) -> None:
         """Let the monitors attach themselves to model and optimizers.
 
@@ -278,6 +291,9 @@ class EnhancedTensorBoardHook(Hook):
         self._continue_run(runner)
         self._write_layout(runner)
         self._notify('before_train', runner)
+        if self._budget is not None:
+            with self._guard:
+                self._budget.start()
         if self._nonfinite_stop is not None:
             self._nonfinite_stop.before_train(runner, self._writer)
 
@@ -316,6 +332,9 @@ class EnhancedTensorBoardHook(Hook):
             monitor.exchange_shards(runner)
         self._notify('after_train_iter', runner, batch_idx, data_batch,
                      outputs)
+        if self._budget is not None:
+            with self._guard:
+                self._budget.after_iter()
 
     def after_train_epoch(self, runner) -> None:
         """Let the monitors read the state after an epoch.
@@ -414,7 +433,8 @@ class EnhancedTensorBoardHook(Hook):
         if self._writer is None:
             return
         with self._guard:
-            log_dir = interrupted_log_dir(runner, self._writer.log_dir)
+            log_dir = interrupted_log_dir(runner, self._writer.log_dir,
+                                          self._resumed_run)
             if log_dir is not None:
                 self._writer.continue_run(log_dir, runner.iter + 1)
                 runner.logger.info(

@@ -183,24 +183,30 @@ def evaluation_step(runner) -> int:
     return runner.iter if is_iter_based(runner) else runner.epoch
 
 
-def interrupted_log_dir(runner, log_dir: str) -> Optional[str]:
+def interrupted_log_dir(runner, log_dir: str,
+                        resumed_run: str) -> Optional[str]:
     """Where the run has logged that this one resumes.
 
     Args:
         runner (Runner): The runner, after it has loaded the checkpoint.
         log_dir (str): Where this run's event file is.
+        resumed_run (str): The ``experiment_name`` of the run that has saved
+            the checkpoint.
 
     Returns:
-        str | None: In the same work directory, the directory that event files
-        were written to last; None if nothing was resumed or found.
+        str | None: In the same work directory, the directory of that run's
+        event files, or of those that it went on with; None if nothing was
+        resumed or found.
     """
     if not runner._resume or runner.iter == 0:
         return None
-    pattern = osp.join(
-        glob.escape(runner.work_dir), '*',
-        glob.escape(osp.relpath(log_dir, runner.log_dir)), '*tfevents*')
-    others = [
-        path for path in glob.glob(pattern)
-        if not osp.samefile(osp.dirname(path), log_dir)
-    ]
-    return osp.dirname(max(others, key=osp.getmtime)) if others else None
+    # Loaded with the checkpoint: the name of the run that was the first.
+    first_run = str(runner.message_hub.get_info('experiment_name', ''))
+    for name in (resumed_run, first_run):
+        # It ends with the time at which the run began, as its directory does.
+        other = osp.join(runner.work_dir, name[-len(runner.timestamp):],
+                         osp.relpath(log_dir, runner.log_dir))
+        files = glob.glob(osp.join(glob.escape(other), '*tfevents*'))
+        if name and files and not osp.samefile(other, log_dir):
+            return other
+    return None

@@ -10,8 +10,7 @@ from .schedule import Schedule
 class TelemetryMonitor(Monitor):
     """What the hook itself costs, since the last reading.
 
-    Comes last of the monitors, and keeps the books of the budget if there is
-    one.
+    Comes last of the monitors.
 
     ===================================== ==================================
     ``telemetry/overhead_percent``        Share of the training's time that
@@ -45,15 +44,11 @@ class TelemetryMonitor(Monitor):
         self._monitors = monitors
 
     def before_train(self, runner) -> None:
-        if self.budget is not None:
-            self.budget.start()
         self._since = time.perf_counter()
         self._spent = [monitor.guard.seconds for monitor in self._monitors]
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
-        if self.budget is not None:
-            self.budget.after_iter()
         if not self.schedule.is_due(runner.iter + 1):
             return
         now = time.perf_counter()

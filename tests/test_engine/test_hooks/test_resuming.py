@@ -1,0 +1,122 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""Which curves a resumed run goes on with."""
+import glob
+import os
+import time
+
+import pytest
+from mmengine.runner import Runner
+from tensorboard import context
+from tensorboard.backend.event_processing.event_accumulator import \
+    EventAccumulator
+from tensorboard.util import grpc_util
+from test_enhanced_tensorboard_hook import hook_of, messages
+
+
+@pytest.fixture
+def interrupt_and_resume(runner_cfg):
+    """A function that trains from the last checkpoint in a work directory.
+
+    Ends in the iteration ``at`` with Ctrl-C, if given. There is a checkpoint
+    after every second epoch of four iterations.
+    """
+
+    def make(work_dir, resume=False, at=None, **kwargs):
+        time.sleep(1)  # A Runner's directory is named by the second.
+        interrupt = [] if at is None else [dict(type='Interrupt', at=at)]
+        runner = Runner(**runner_cfg(
+            dict(grad_norm_interval=1, log_val_images=False, hard_samples=0),
+            work_dir=str(work_dir),
+            resume=resume,
+            train_cfg=dict(by_epoch=True, max_epochs=5, val_interval=1),
+            default_hooks=dict(
+                logger=dict(type='LoggerHook', interval=1),
+                checkpoint=dict(type='CheckpointHook', interval=2)),
+            custom_hooks=interrupt,
+            **kwargs))
+        if at is None:
+            runner.train()
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                runner.train()
+            hook_of(runner)._writer.close()
+        return runner
+
+    return make
+
+
+def runs_in(work_dir):
+    """The directories of event files, as TensorBoard's runs."""
+    return {
+        os.path.dirname(path)
+        for path in glob.glob(f'{work_dir}/**/*tfevents*', recursive=True)
+    }
+
+
+def test_a_test_in_between_does_not_take_the_curves(interrupt_and_resume,
+                                                    runner_cfg, tmp_path):
+    """Nor another training; a second time it is still the first run's."""
+    dead = interrupt_and_resume(tmp_path, at=14)  # In the fourth epoch.
+    time.sleep(1)
+    Runner(**runner_cfg(dict(), work_dir=str(tmp_path))).test()
+    other = interrupt_and_resume(tmp_path, at=2)
+    again = interrupt_and_resume(tmp_path, True, at=18)
+    resumed = interrupt_and_resume(tmp_path, True)
+    log_dir = f'{dead.log_dir}/vis_data'
+    runs = runs_in(tmp_path)
+    assert len(runs) == 3 and {log_dir, f'{other.log_dir}/vis_data'} < runs
+    for runner in (again, resumed):
+        assert f'curves in {log_dir}' in ''.join(messages(runner, 'INFO'))
+    events = EventAccumulator(log_dir).Reload()
+    for tag in ('train/gradient_norm/global', 'loss'):
+        assert [e.step for e in events.Scalars(tag)] == list(range(1, 21))
+
+
+def test_a_checkpoint_of_another_work_directory(interrupt_and_resume,
+                                                tmp_path):
+    """Its curves stay there; those of here go on here."""
+    first = interrupt_and_resume(tmp_path / 'a', at=10)
+    moved = interrupt_and_resume(
+        tmp_path / 'b',
+        True,
+        at=18,
+        load_from=f'{first.work_dir}/epoch_2.pth')
+    interrupt_and_resume(tmp_path / 'b', True)
+    assert runs_in(tmp_path) == {
+        f'{runner.log_dir}/vis_data'
+        for runner in (first, moved)
+    }
+
+
+def test_a_validation_beyond_the_checkpoint_is_shown_once(
+        interrupt_and_resume, tmp_path):
+    """In TensorBoard itself: by the new run."""
+    server_ingester = pytest.importorskip('tensorboard.data.server_ingester')
+    try:
+        binary = server_ingester.get_server_binary()
+    except server_ingester.NoDataServerError:
+        pytest.skip('TensorBoard has no data server here')
+    interrupt_and_resume(tmp_path, at=14)  # Validated at 3, saved at 2.
+    interrupt_and_resume(tmp_path, True)
+    server = server_ingester.SubprocessServerDataIngester(
+        binary,
+        str(tmp_path),
+        reload_interval=0,
+        channel_creds_type=grpc_util.ChannelCredsType.LOCAL)
+    server.start()
+    until = time.monotonic() + 30
+    steps = []
+    while 5 not in steps and time.monotonic() < until:  # It is reading.
+        time.sleep(0.1)
+        runs = server.data_provider.read_scalars(
+            context.RequestContext(),
+            experiment_id='',
+            plugin_name='scalars',
+            downsample=1000)
+        tags = next(iter(runs.values()), {})
+        steps = [datum.step for datum in tags.get('val/PCK', ())]
+    assert len(runs) == 1 and steps == [1, 2, 3, 4, 5]
+    assert [d.step for d in tags['loss']] == list(range(1, 21))
+    for tag in ('val/PCK', 'loss'):
+        times = [d.wall_time for d in tags[tag]]
+        assert times == sorted(times)
