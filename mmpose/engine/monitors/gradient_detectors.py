@@ -1,9 +1,9 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import math
+import statistics
 from collections import defaultdict, deque
 from typing import Dict, List, Optional
 
-import numpy as np
 from mmengine.dist import get_world_size
 
 from .first_cause import Streaks, dotted, started_at, under
@@ -296,7 +296,7 @@ class _Past:
     def median(self, name: str) -> float:
         """The median of a norm; 0 where the past is too short to tell."""
         past = self._norms[name]
-        return float(np.median(past)) if len(past) >= _MIN_PAST else 0.
+        return statistics.median(past) if len(past) >= _MIN_PAST else 0.
 
     def compare(self, norms: Dict[str, float]) -> Dict[str, List[float]]:
         """By what norms have grown.
@@ -325,4 +325,4 @@ def _finite(values: Dict[str, float]) -> Dict[str, float]:
 
 
 def _median(values: Dict[str, float]) -> float:
-    return float(np.median(list(values.values())))
+    return statistics.median(values.values())

@@ -125,6 +125,8 @@ def covering_modules(names: Iterable[str],
         that of the parameter, of everything 'model'.
     """
     names = [tuple(name.split('.')) for name in names]
+    if not names:
+        return {}
     total = Counter(
         path for name in among for path in _ancestry(tuple(name.split('.'))))
     found = Counter(path for name in names for path in _ancestry(name))

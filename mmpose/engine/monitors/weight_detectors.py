@@ -1,8 +1,8 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import math
+import statistics
 from typing import Dict, List, Optional
 
-import numpy as np
 from mmengine.logging import print_log
 
 from .first_cause import BACK, Streaks, dotted, started_at, under
@@ -76,7 +76,7 @@ class LargeUpdateDetector(Detector):
         large = self._large(groups, self._streaks[1])
         lasting = self._streaks[1].update(large)
         if lasting and 2 * len(large) > len(groups):
-            median = float(np.median([groups[g] for g in large]))
+            median = statistics.median(groups[g] for g in large)
             return [self._finding(step, '', median)]
         return [
             self._finding(step, group, groups[group]) for group in lasting
@@ -131,7 +131,7 @@ class SmallUpdateDetector(Detector):
             self._model = self._see(step, model, self._streaks[0],
                                     0. if annealed else _SMALL_RATIO)
         else:
-            median = float(np.median(list(groups.values())))
+            median = statistics.median(groups.values())
             self._groups = self._see(
                 step, groups, self._streaks[1],
                 min(_SMALL_RATIO, _SMALL_BESIDE_OTHERS * median))
