@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from .base import Monitor
 from .record import HParams, Record, Scalar, Value
 from .runner_parts import (bare_model, evaluation_step, is_iter_based,
-                           optim_wrappers)
+                           is_sharded, iterations_per_pass, optim_wrappers)
 
 HParam = Union[int, float, str]
 
@@ -38,7 +38,8 @@ class HParamsMonitor(Monitor):
     ``iterations``          The same in iterations
     ``input_size``          Of the model, width x height
     ``backbone``            Its type and depth, where it has one
-    ``parameters``          Elements of all parameters of the model
+    ``parameters``          Elements of all parameters of the model, unless
+                            each process holds a part of them only
     ``pretrained``          'yes' if it does not start from random weights
     ``seed``                Of the random generators
     ``<config key>``        What the user has asked for
@@ -157,7 +158,8 @@ def standard_hparams(runner) -> Dict[str, HParam]:
     hparams.update(_lengths(runner))
     hparams['input_size'] = _input_size(runner, model)
     hparams['backbone'] = _backbone(runner, model)
-    hparams['parameters'] = sum(p.numel() for p in model.parameters())
+    if not is_sharded(runner.model):
+        hparams['parameters'] = sum(p.numel() for p in model.parameters())
     hparams['pretrained'] = 'yes' if _is_pretrained(runner) else 'no'
     # As a text: a number would be rounded.
     hparams['seed'] = str(runner.seed)
@@ -227,7 +229,7 @@ def _lengths(runner) -> Iterator[Tuple[str, float]]:
         yield 'epochs', runner.max_epochs
         return
     try:
-        yield 'epochs', round(runner.max_iters / len(runner.train_dataloader),
+        yield 'epochs', round(runner.max_iters / iterations_per_pass(runner),
                               2)
     except TypeError:  # It has no end.
         return

@@ -1,11 +1,12 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import glob
+import math
 import os.path as osp
 import sys
 from typing import Iterator, List, Optional, Tuple
 
 import torch
-from mmengine.dataset import DefaultSampler
+from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -14,7 +15,7 @@ from torch import nn
 
 
 def bare_model(model: nn.Module) -> nn.Module:
-    """The model inside its distributed wrapper, if it has one.
+    """The model inside what distributes or compiles it, if anything does.
 
     Args:
         model (nn.Module): ``runner.model``.
@@ -22,9 +23,14 @@ def bare_model(model: nn.Module) -> nn.Module:
     Returns:
         nn.Module: The model that the config describes.
     """
-    while is_model_wrapper(model):
-        model = model.module
-    return model
+    while True:
+        if is_model_wrapper(model):
+            model = model.module
+        # Not a method of it, but all of it was given to ``torch.compile``.
+        elif '_orig_mod' in model._modules:
+            model = model._orig_mod
+        else:
+            return model
 
 
 def optim_wrappers(optim_wrapper) -> Iterator[Tuple[str, OptimWrapper]]:
@@ -106,6 +112,26 @@ def keypoint_names(metainfo: dict, num_keypoints: int) -> List[str]:
     if len(names) != num_keypoints:
         return [f'keypoint_{i}' for i in range(num_keypoints)]
     return [str(names[i]) for i in range(num_keypoints)]
+
+
+def iterations_per_pass(runner) -> int:
+    """How many iterations it takes until all training data were seen once.
+
+    Args:
+        runner (Runner): The runner of the training process.
+
+    Returns:
+        int: Of all ranks together.
+
+    Raises:
+        TypeError: The data have no end.
+    """
+    loader = runner.train_dataloader
+    iterations = len(loader)
+    if isinstance(loader.sampler, InfiniteSampler):
+        # A rank sees its part, but the length is that of the whole data set.
+        iterations = math.ceil(iterations / loader.sampler.world_size)
+    return iterations
 
 
 def own_samples(loader) -> int:
