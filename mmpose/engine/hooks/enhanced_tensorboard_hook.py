@@ -6,7 +6,7 @@ from numbers import Real
 from types import SimpleNamespace
 from typing import Dict, List, Optional, Sequence, Union
 
-from mmengine.dist import is_main_process
+from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.hooks.hook import DATA_BATCH
 
@@ -214,6 +214,7 @@ class EnhancedTensorBoardHook(Hook):
         self._budget = next((m.budget for m in self.monitors), None)
         self._writer: Optional[EventWriter] = None
         self._listening: List[Monitor] = []
+        self._exchanging: List[Monitor] = []
         self._nonfinite_stop: Optional[NonfiniteStop] = None
 
     def before_run(self, runner) -> None:
@@ -223,7 +224,7 @@ class EnhancedTensorBoardHook(Hook):
             runner (Runner): The runner of the training, validation or testing
                 process.
         """
-        self._writer, self._listening = None, []
+        self._writer, self._listening, self._exchanging = None, [], []
         self._nonfinite_stop = None
         self._train_seconds = 0.
         self._resumed_run = ''
@@ -239,9 +240,13 @@ class EnhancedTensorBoardHook(Hook):
             self._find_writer(runner)
         for monitor in self.monitors:
             monitor.writer = self._writer
+            monitor.waited_for = False
             # Even where nothing is written the others wait for what it reads.
-            if self._writer is not None or monitor.on_every_rank:
+            on_every_rank = monitor.is_on_every_rank(runner)
+            if self._writer is not None or on_every_rank:
                 self._listening.append(monitor)
+            if on_every_rank:
+                self._exchanging.append(monitor)
         if self.on_nonfinite == 'stop':
             self._nonfinite_stop = NonfiniteStop(
                 build_schedule(self.grad_norm_interval))
@@ -286,8 +291,7 @@ class EnhancedTensorBoardHook(Hook):
         self._train_began = time.perf_counter()
         self._sharing: List[Monitor] = []
         if is_sharded(runner.model):
-            with self._guard:
-                self._share(runner)
+            self._share(runner)
         self._continue_run(runner)
         self._write_layout(runner)
         self._notify('before_train', runner)
@@ -370,9 +374,8 @@ class EnhancedTensorBoardHook(Hook):
             metrics (dict[str, float], optional): What the evaluators
                 returned.
         """
-        for monitor in self._listening:
-            if monitor.on_every_rank:
-                monitor.exchange()
+        for monitor in self._exchanging:
+            monitor.exchange()
         self._notify('after_val_epoch', runner, metrics)
         self._flush()
 
@@ -451,23 +454,37 @@ class EnhancedTensorBoardHook(Hook):
             runner.logger.info(
                 f'{type(self).__name__}: the model is sharded. What needs the '
                 f'whole of it is left out: {", ".join(left_out)}.')
-        # Whatever fails below, no part is shown as the whole.
-        seeing = [
-            monitor for monitor in self._listening
-            if not (monitor.of_whole_model or monitor.adds_up_shards)
-        ]
-        self._listening = seeing
         sharing = [
             monitor for monitor in self.monitors if monitor.adds_up_shards
         ]
+        joined = False
+        with self._guard:
+            for monitor in sharing:
+                monitor.join_shards(runner)
+            joined = True
+        # Who has not joined would be waited for at every reading.
+        missing = [
+            i for i, has_joined in enumerate(all_gather_object(joined))
+            if not has_joined
+        ]
+        if missing:
+            for monitor in sharing:  # Take it off the optimizers.
+                monitor.notify('after_train', runner)
+            sharing = []
         for monitor in sharing:
-            # By a budget of its own, a rank would not come to the exchange.
-            monitor.budget = None
-            monitor.join_shards(runner)
+            monitor.waited_for = True
+        # No part is shown as the whole.
         self._listening = [
-            monitor for monitor in self.monitors if monitor in seeing + sharing
+            monitor for monitor in self.monitors
+            if monitor in sharing or monitor in self._listening
+            and not (monitor.of_whole_model or monitor.adds_up_shards)
         ]
         self._sharing = sharing
+        if joined and missing:
+            with self._guard:
+                raise RuntimeError(
+                    f'gradients cannot be read on rank {missing}, and those '
+                    'of the others are a part only')
 
     def _write_layout(self, runner) -> None:
         """Say which scalars belong together."""

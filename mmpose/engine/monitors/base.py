@@ -1,4 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+import pickle
 from typing import Dict, Optional, Sequence
 
 from mmengine.dist import all_gather_object
@@ -25,8 +26,6 @@ class Monitor:
             Defaults to False.
 
     Attributes:
-        on_every_rank (bool): Whether the monitor sees the validation on all
-            ranks. Others see only what the main process does.
         of_whole_model (bool): Whether what it reads would be wrong where each
             rank holds a part of the model only.
         adds_up_shards (bool): Whether it reads there, on all ranks, and adds
@@ -39,9 +38,10 @@ class Monitor:
             begins, and None where nothing is written.
         budget (OverheadBudget, optional): What may put off a reading that is
             due.
+        waited_for (bool): Whether the other ranks wait for its readings in
+            training, so that no budget may put them off.
     """
 
-    on_every_rank = False
     of_whole_model = False
     adds_up_shards = False
 
@@ -52,6 +52,7 @@ class Monitor:
         self.guard = FailureGuard(type(self).__name__, strict)
         self.writer: Optional[EventWriter] = None
         self.budget: Optional[OverheadBudget] = None
+        self.waited_for = False
         self.shards: list = []
         self._step = 1
 
@@ -81,8 +82,9 @@ class Monitor:
             bool: Whether the schedule says so and the budget allows it.
         """
         self._step = step
-        return self.schedule.is_due(step) and (self.budget is None or
-                                               self.budget.allows(self.guard))
+        return self.schedule.is_due(step) and (
+            self.waited_for or self.budget is None
+            or self.budget.allows(self.guard))
 
     def interval(self) -> int:
         """The interval in force, in the unit of the monitor's schedule.
@@ -90,8 +92,10 @@ class Monitor:
         Returns:
             int: What the schedule says, stretched by the budget.
         """
-        stretch = self.budget.stretch(self.guard) if self.budget else 1
-        return self.schedule.interval_at(self._step) * stretch
+        interval = self.schedule.interval_at(self._step)
+        if self.waited_for or self.budget is None:
+            return interval
+        return interval * self.budget.stretch(self.guard)
 
     def emit(self, record: Record) -> None:
         """Hand a record to the writer.
@@ -101,6 +105,19 @@ class Monitor:
         """
         if self.writer is not None:
             self.writer.write(record, self.guard)
+
+    def is_on_every_rank(self, runner) -> bool:
+        """Whether it sees validations on all ranks, and exchanges its shards.
+
+        Others see only what the main process does.
+
+        Args:
+            runner (Runner): The runner, when a run begins.
+
+        Returns:
+            bool: The same on all ranks.
+        """
+        return False
 
     def exchange(self) -> None:
         """Bring together what all ranks have read in a validation.
@@ -112,6 +129,8 @@ class Monitor:
         if not self.guard.tripped:
             with self.guard:
                 shard = self.shard()
+                shard = None if shard is None else pickle.dumps(shard)
+        # As bytes: what cannot be pickled would fail in the midst of it.
         shards = all_gather_object(shard)
         if shard is None:  # Why was said already.
             return
@@ -124,7 +143,7 @@ class Monitor:
                 raise RuntimeError(
                     f'nothing was read on rank {missing} of {len(shards)}, so '
                     'there is nothing to show of this validation')
-            self.shards = shards
+            self.shards = list(map(pickle.loads, shards))
 
     def shard(self):
         """What this rank has read in a validation, picklable.

@@ -14,7 +14,7 @@ from .norms import NamedNorms, named_norms
 from .record import Record, Scalar
 from .runner_parts import bare_model, optim_wrappers
 from .schedule import Schedule
-from .shards import ShardedNorms
+from .shards import Shard, ShardedNorms
 from .step_wrapping import call_around, has_closure
 
 
@@ -76,6 +76,8 @@ class GradientMonitor(Monitor):
     def before_train(self, runner) -> None:
         # A training that was interrupted has left these behind.
         self._detach.close()
+        if not self.waited_for:
+            self._detach_shards.close()
         self._wanted = False
         # What was read in this iteration from each optimizer: before clipping,
         # and of those that then stepped.
@@ -101,7 +103,7 @@ class GradientMonitor(Monitor):
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
-        if self._shards is not None:
+        if self.waited_for:
             return
         readings = [
             norms for read in self._readings.values() for norms in read
@@ -132,6 +134,7 @@ class GradientMonitor(Monitor):
             self.guard.succeeded()  # Nobody else will say so.
             return
         with self.guard:
+            packed = packed.clone()
             for values, kind in (self._whole_total,
                                  SCALAR), (self._whole_layers, LAYER_SCALAR):
                 self.emit(
@@ -229,19 +232,24 @@ class GradientMonitor(Monitor):
                 yield Scalar(f'train/gradient_norm/layers/{group}',
                              sum(of_group)**0.5)
 
-    def _read_of_shards(self) -> Optional[List[NamedNorms]]:
-        # Without any, why was said already.
-        return [norms for read in self._readings.values()
-                for norms in read] if self._readings else None
+    def _read_of_shards(self) -> Optional[Shard]:
+        if not self._readings:  # Why was said already.
+            return None
+        norms = [norms for read in self._readings.values() for norms in read]
+        return Shard(norms, self._overflows)
 
     def _whole_total(self, shards: ShardedNorms,
                      packed: np.ndarray) -> Iterable[Scalar]:
         whole = shards.unpack(packed)
+        if whole is None:
+            return []
         return self._total(whole.names, whole.squares)
 
     def _whole_layers(self, shards: ShardedNorms,
                       packed: np.ndarray) -> Iterable[Scalar]:
         whole = shards.unpack(packed)
+        if whole is None:
+            return []
         groups = layer_groups(
             {
                 name: torch.empty(size, device='meta')

@@ -60,8 +60,6 @@ class KeypointMonitor(Monitor):
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
-    on_every_rank = True
-
     def __init__(self,
                  log_accuracy: bool,
                  hard_samples: int,
@@ -75,6 +73,9 @@ class KeypointMonitor(Monitor):
         self._images = images
         self._dataset = None
         self._forget()
+
+    def is_on_every_rank(self, runner) -> bool:
+        return not isinstance(bare_model(runner.model), PoseLifter)
 
     def after_val_iter(self, runner, batch_idx: int, data_batch,
                        outputs: Optional[Sequence]) -> None:

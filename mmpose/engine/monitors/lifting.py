@@ -67,8 +67,6 @@ class LiftingMonitor(Monitor):
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
-    on_every_rank = True
-
     def __init__(self,
                  train_schedule: Optional[Schedule],
                  val_schedule: Optional[Schedule],
@@ -83,6 +81,9 @@ class LiftingMonitor(Monitor):
         self._log_joint_errors = log_joint_errors
         self._sums: Union[int, np.ndarray, None] = 0
         self._poses: List[LiftedPose] = []
+
+    def is_on_every_rank(self, runner) -> bool:
+        return self._log_joint_errors and _lifts(runner)
 
     def before_train(self, runner) -> None:
         self._probe: Optional[LiftingProbe] = None

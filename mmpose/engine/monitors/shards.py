@@ -54,6 +54,13 @@ class ShardedNorms:
             device=self._device)
         self._sizes = self._shares * torch.tensor(
             [p.numel() for p in named.values()] + [0], device=self._device)
+        # Squares, counts and sizes, the overflows and the failures. Here,
+        # since a rank without memory for it would be waited for.
+        self._packed = torch.zeros(
+            3 * len(self._shares) + 2,
+            dtype=torch.float64,
+            device=self._device)
+        self._sums = self._packed[:-2].view(3, -1)
         # It cannot fail, and never trips.
         guard = FailureGuard(type(self).__name__, limit=0)
         for optimizer in optimizers:
@@ -61,47 +68,47 @@ class ShardedNorms:
                 call_around(optimizer, 'step', guard, self._note_update))
 
     def exchange(self, step: int, guard: FailureGuard,
-                 read: Callable[[], Optional[List[NamedNorms]]]
-                 ) -> Optional[Tensor]:
+                 read: Callable[[], Optional['Shard']]) -> Optional[Tensor]:
         """Add up the norms of an iteration; to be called after each.
 
         Args:
             step (int): The number of the iteration, from 1.
             guard (FailureGuard): Where a failure to read ends.
-            read (Callable): Gives what this rank has read, see
-                :func:`named_norms`; None if it has failed.
+            read (Callable): Gives what this rank has read; None if it has
+                failed.
 
         Returns:
-            Tensor | None: What :meth:`unpack` takes, on the device; None if
-            nothing was due or this rank has failed.
+            Tensor | None: What :meth:`unpack` takes, on the device and to be
+            copied before the next iteration; None if nothing was due or this
+            rank has failed.
         """
         self._wanted = self._wanted or self._schedule.is_due(step)
         updated, self._updated = self._updated, False
         if not self._wanted or not updated:
             return None
         self._wanted = False
-        norms = None
-        sums = torch.zeros(
-            3, len(self._shares), dtype=torch.float64, device=self._device)
-        sums[2] = self._sizes
+        self._packed.zero_()
+        self._sums[2].copy_(self._sizes)
+        failed = True
         if not guard.tripped:
             with guard:
-                norms = read()
-                for names, values in norms or ():
-                    self._add(sums, names, values.to(self._device))
-        failed = sums.new_full((1, ), norms is None)
-        packed = torch.cat([sums.flatten(), failed])
-        distributed.all_reduce(packed, group=self._group)
-        return packed if norms is not None else None
+                shard = read()
+                if shard is not None:
+                    self._add(shard)
+                    failed = False
+        self._packed[-1:].fill_(failed)
+        distributed.all_reduce(self._packed, group=self._group)
+        return None if failed else self._packed
 
-    def unpack(self, packed: np.ndarray) -> 'WholeNorms':
+    def unpack(self, packed: np.ndarray) -> Optional['WholeNorms']:
         """What :meth:`exchange` has returned, once it is on the host.
 
         Args:
             packed (np.ndarray): As returned.
 
         Returns:
-            WholeNorms: For the parameters that have a gradient on any rank.
+            WholeNorms | None: For the parameters that have a gradient on any
+            rank; None if AMP has left the update out on any.
 
         Raises:
             RuntimeError: A rank has failed.
@@ -110,27 +117,47 @@ class ShardedNorms:
             raise RuntimeError(
                 f'{int(packed[-1])} of the ranks could not read their part of '
                 'the gradients')
-        squares, counts, sizes = packed[:-1].reshape(3, -1)
+        if packed[-2]:
+            return None
+        squares, counts, sizes = packed[:-2].reshape(3, -1)
         names = [*self._names, '']
         found = np.flatnonzero(counts)
         return WholeNorms([names[i] for i in found], squares[found],
                           dict(zip(self._names,
                                    sizes.round().astype(int))))
 
-    def _add(self, sums: Tensor, names: List[str], norms: Tensor) -> None:
+    def _add(self, shard: 'Shard') -> None:
+        for overflow in shard.overflows:
+            self._packed[-2:-1] += overflow.to(self._device)
+        for names, norms in shard.norms:
+            places = self._places_of(names)
+            squares = norms.to(self._device).double().square()
+            self._sums[0].index_add_(0, places, squares * self._shares[places])
+            self._sums[1].index_add_(0, places, torch.ones_like(squares))
+
+    def _places_of(self, names: List[str]) -> Tensor:
         key = tuple(names)
         if key not in self._places:
             order = {name: i for i, name in enumerate(self._names)}
             self._places[key] = torch.tensor(
                 [order.get(name, len(order)) for name in names],
                 device=self._device)
-        places = self._places[key]
-        sums[0].index_add_(0, places,
-                           norms.double().square() * self._shares[places])
-        sums[1].index_add_(0, places, torch.ones_like(norms).double())
+        return self._places[key]
 
     def _note_update(self, *_, **__) -> None:
         self._updated = True
+
+
+class Shard(NamedTuple):
+    """What a rank has read of its part of a model.
+
+    Attributes:
+        norms (list): See :func:`named_norms`.
+        overflows (list[Tensor]): Whether AMP leaves the update out, one for
+            each optimizer that finds that out inside its step.
+    """
+    norms: List[NamedNorms]
+    overflows: List[Tensor]
 
 
 class WholeNorms(NamedTuple):
