@@ -1,5 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
+import types
 from typing import Callable, NamedTuple, Optional
 
 from .failure_guard import FailureGuard
@@ -80,8 +81,8 @@ class _Observers(list):
         self._was_set = name in vars(owner)
         self._method = method = getattr(owner, name)
 
-        @functools.wraps(method)
-        def wrapper(*args, **kwargs):
+        @functools.wraps(getattr(method, '__func__', method))
+        def wrapper(_, *args, **kwargs):
             for observer in self:
                 observer.call(observer.before, *args, **kwargs)
             result = method(*args, **kwargs)
@@ -90,8 +91,9 @@ class _Observers(list):
             return result
 
         wrapper.observers = self
-        self.wrapper = wrapper
-        setattr(owner, name, wrapper)
+        # Schedulers, when they are made, ask ``optimizer.step`` whose it is.
+        self.wrapper = types.MethodType(wrapper, owner)
+        setattr(owner, name, self.wrapper)
 
     def take_off(self) -> None:
         # Whoever has wrapped the wrapper since needs it, empty as it is.
