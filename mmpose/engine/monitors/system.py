@@ -1,12 +1,13 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
-from typing import Dict, Iterable, Optional
+from typing import Dict, Iterable, List, Optional
 
 import torch
 from mmengine.dist import get_world_size
 
 from .base import Monitor
 from .record import Record, Scalar
+from .runner_parts import is_iter_based
 from .schedule import Schedule
 
 try:
@@ -42,8 +43,9 @@ class SystemMonitor(Monitor):
 
     The times are those that :class:`mmengine.hooks.IterTimerHook` takes
     anyway; nothing waits for the device. What hooks do after that one counts
-    as waiting for the next batch, since no hook runs later. The last two need
-    psutil.
+    as waiting for the next batch, since no hook runs later. In iteration-based
+    training that would be true of a whole validation: the iteration after it
+    does not count. The last two need psutil.
 
     Args:
         schedule (Schedule): At which iterations.
@@ -55,13 +57,16 @@ class SystemMonitor(Monitor):
         self._process = psutil.Process() if psutil else None
 
     def before_train(self, runner) -> None:
-        self._iters = 0
+        # Of the iterations since the last reading, whether each counts.
+        self._counts: List[bool] = []
+        self._validated = False
         if self._process:
             self._process.cpu_percent()  # From here on.
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
-        self._iters += 1
+        self._counts.append(not self._validated)
+        self._validated = False
         step = runner.iter + 1
         if not self.is_due(step):
             return
@@ -70,15 +75,19 @@ class SystemMonitor(Monitor):
             **_gpu_memory(),
             **self._usage()
         }
-        self._iters = 0
+        self._counts = []
         self.emit(Record(step, functools.partial(_scalars, values)))
+
+    def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
+        # An epoch starts the timer anew.
+        self._validated = is_iter_based(runner)
 
     def _speed(self, runner, data_batch) -> Dict[str, float]:
         hub = runner.message_hub
         # A config may do without IterTimerHook.
-        if 'train/time' not in hub.log_scalars:
+        if 'train/time' not in hub.log_scalars or not any(self._counts):
             return {}
-        seconds = hub.get_scalar('train/time').mean(self._iters)
+        seconds = self._mean(hub.get_scalar('train/time'))
         if seconds <= 0:
             return {}
         values = {'iterations_per_second': 1 / seconds}
@@ -86,9 +95,13 @@ class SystemMonitor(Monitor):
             samples = len(data_batch['inputs']) * get_world_size()
             values['samples_per_second'] = samples / seconds
         if 'train/data_time' in hub.log_scalars:
-            waited = hub.get_scalar('train/data_time').mean(self._iters)
+            waited = self._mean(hub.get_scalar('train/data_time'))
             values['data_time_percent'] = 100 * waited / seconds
         return values
+
+    def _mean(self, history) -> float:
+        values, _ = history.data
+        return values[-len(self._counts):][self._counts].mean()
 
     def _usage(self) -> Dict[str, float]:
         if not self._process:
