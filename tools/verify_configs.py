@@ -77,7 +77,6 @@ EVERYTHING = dict(
     train_image_interval=1,
     val_image_interval=1,
     strict=True)
-EPOCHS, IMAGES = 2, 4
 # Models without a loss in MMPose.
 WITHOUT_LOSS = ('EDPoseHead', )
 PICTURES = ('train/images', 'val/images', 'val/hard_samples',
@@ -104,6 +103,19 @@ def main():
     parser.add_argument(
         '--batch-size', type=int, default=2, help='(default: 2)')
     parser.add_argument(
+        '--images',
+        type=int,
+        default=4,
+        help='to generate, for each of training and validation; of your own '
+        'data four times as many are taken (default: 4)')
+    parser.add_argument(
+        '--epochs',
+        type=int,
+        default=2,
+        help='with a validation after half of them and at the end; findings '
+        'that need a longer training have no chance to show in a short one '
+        '(default: 2)')
+    parser.add_argument(
         '--work-dir',
         default='work_dirs/verify_configs',
         help='for runs, logs and generated data (default: %(default)s)')
@@ -127,8 +139,8 @@ def main():
 
 def is_verified(row):
     """Whether all that a config can do was tried, and was neutral."""
-    return row['outcome'] == 'neutral' and (
-        row['loop'] == 'train' or row['without_loss'])
+    return row['outcome'] == 'neutral' and (row['loop'] == 'train'
+                                            or row['without_loss'])
 
 
 def verify_in_process(config, args):
@@ -150,7 +162,9 @@ def verify_in_process(config, args):
     command = [
         sys.executable, __file__, config, '--child', out, '--work-dir',
         args.work_dir, '--batch-size',
-        str(args.batch_size)
+        str(args.batch_size), '--images',
+        str(args.images), '--epochs',
+        str(args.epochs)
     ] + ['--own-data'] * args.own_data
     with open(log, 'w') as output:
         code = subprocess.call(
@@ -317,7 +331,8 @@ def _bits(value):
     if isinstance(value, torch.Tensor):
         flat = value.detach().cpu().reshape(-1).contiguous()
         # NumPy does not know all types.
-        return value.dtype, value.shape, flat.view(torch.uint8).numpy().tobytes()
+        return value.dtype, value.shape, flat.view(
+            torch.uint8).numpy().tobytes()
     if isinstance(value, (float, np.ndarray, np.generic)):
         array = np.asarray(value)
         return array.dtype, array.shape, array.tobytes()
@@ -351,7 +366,7 @@ def load(config, args):
     register_all_modules()
     cfg = get_config(config) if '::' in config else Config.fromfile(config)
     if not args.own_data:
-        use_generated_data(cfg, osp.join(args.work_dir, 'data'))
+        use_generated_data(cfg, osp.join(args.work_dir, 'data'), args.images)
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.update(
             # Of images of different sizes there is one in a batch.
@@ -364,10 +379,14 @@ def load(config, args):
             # Those around others, which repeat or combine them, have none.
             for dataset in _dicts(loader.dataset):
                 if 'ann_file' in dataset:
-                    dataset.setdefault('indices', 4 * IMAGES)
+                    dataset.setdefault('indices', 4 * args.images)
     by_epoch = cfg.train_cfg.get('by_epoch', 'max_iters' not in cfg.train_cfg)
-    length = dict(max_epochs=EPOCHS) if by_epoch else dict(max_iters=4)
-    cfg.train_cfg.update(val_interval=1 if by_epoch else 2, **length)
+    # What is trained by iterations has no epochs: twice as many of them.
+    length = args.epochs if by_epoch else 2 * args.epochs
+    cfg.train_cfg.update({
+        'max_epochs' if by_epoch else 'max_iters': length,
+        'val_interval': length // 2 or 1
+    })
     cfg.train_cfg.pop('dynamic_intervals', None)
     cfg.test_dataloader = cfg.test_evaluator = cfg.test_cfg = None
     cfg.default_hooks = {
@@ -396,12 +415,13 @@ def without_pretrained(model):
             node['pretrained'] = None
 
 
-def use_generated_data(cfg, root):
+def use_generated_data(cfg, root, images):
     """Let training and validation run on generated data.
 
     Args:
         cfg (Config): Changed in place.
         root (str): Where to write it.
+        images (int): How many, for each of training and validation.
 
     Raises:
         NotImplementedError: There is no generator for a data set.
@@ -412,7 +432,7 @@ def use_generated_data(cfg, root):
             if 'ann_file' in dataset:
                 old = osp.join(
                     dataset.get('data_root') or '', dataset['ann_file'])
-                _generate(dataset, root, split)
+                _generate(dataset, root, split, images)
                 files[osp.normpath(old)] = osp.join(dataset['data_root'],
                                                     dataset['ann_file'])
     for evaluator in _dicts(cfg.val_evaluator):
@@ -421,22 +441,22 @@ def use_generated_data(cfg, root):
             evaluator['ann_file'] = files[path]
 
 
-def _generate(dataset, root, split):
+def _generate(dataset, root, split, images):
     """Generate data for a data set and change its config in place."""
     from mmpose.datasets.datasets.base import BaseCocoStyleDataset
     from mmpose.registry import DATASETS
     kind = dataset['type']
     kind = DATASETS.get(kind) if isinstance(kind, str) else kind
     name = getattr(kind, '__name__', str(dataset['type']))
-    folder = osp.join(root, name)
+    folder = osp.join(root, f'{name}_{images}')
     # Frames in a sequence: MotionBERT takes 243 at once.
-    frames = max(3 * IMAGES, dataset.get('multiple_target') or 0)
+    frames = max(3 * images, dataset.get('multiple_target') or 0)
     if name == 'Human36mDataset':
         folder += f'_{frames}_frames'
     dataset['data_root'] = folder
     dataset.pop('bbox_file', None)
     if name == 'CocoDataset':
-        synthetic_coco.generate_dataset(folder, IMAGES, IMAGES)
+        synthetic_coco.generate_dataset(folder, images, images)
         part = synthetic_keypoints.SPLITS[split]
         dataset['ann_file'] = f'annotations/person_keypoints_{part}.json'
     elif name == 'Human36mDataset':
@@ -447,7 +467,7 @@ def _generate(dataset, root, split):
             dataset['camera_param_file'] = 'annotation_body3d/cameras.pkl'
         return
     elif isinstance(kind, type) and issubclass(kind, BaseCocoStyleDataset):
-        synthetic_keypoints.generate_dataset(folder, kind, IMAGES)
+        synthetic_keypoints.generate_dataset(folder, kind, images)
         part = synthetic_keypoints.SPLITS[split]
         dataset['ann_file'] = f'annotations/{part}.json'
         if name == 'InterHand3DDataset':
@@ -482,15 +502,17 @@ def _dicts(node):
 def table(rows):
     """The Markdown table of all rows."""
     return '\n'.join([
-        '| config | tags | pictures | findings | with the hook | seconds | '
-        'extra |', '| :-- | --: | :-- | :-- | :-- | --: | --: |',
-        *map(_line, rows)
+        '| family | config | tags | pictures | findings | with the hook | '
+        'seconds | extra |',
+        '| :-- | :-- | --: | :-- | :-- | :-- | --: | --: |', *map(_line, rows)
     ])
 
 
 def _line(row):
     path = Path(row['config'].split('::')[-1])
-    cells = [f'{path.parent.parent} {path.stem}']
+    # As MMPose's folders are named; a file of the user's own has none.
+    family = path.parent.parent.as_posix() if '::' in row['config'] else ''
+    cells = [family, path.stem]
     outcome = row['outcome']
     if 'why' in row:
         cells += [''] * 3 + [f'{outcome}: {row["why"]} (see {row["log"]})']

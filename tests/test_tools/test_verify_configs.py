@@ -65,6 +65,8 @@ def verify(tmp_path, monkeypatch):
             child=str(tmp_path / 'row.json'),
             own_data=False,
             batch_size=2,
+            images=4,
+            epochs=2,
             work_dir=str(tmp_path))
         if hook != 'EnhancedTensorBoardHook':
             monkeypatch.setattr(verify_configs, 'EVERYTHING', dict(type=hook))
@@ -165,7 +167,7 @@ train_dataloader = dict(dataset=dict(type='H36MWholeBodyDataset'))
     metainfo=dict(from_file='configs/_base_/datasets/coco.py'))''', 8),
     ('COCO', 4),
 ])
-def test_own_data_are_shortened(tmp_path, monkeypatch, dataset, length):
+def test_own_data_are_shortened(tmp_path, dataset, length):
     """Inside of what would ignore or refuse it."""
     verify_configs.synthetic_coco.generate_dataset(str(tmp_path), 8, 1)
     coco = dict(
@@ -177,11 +179,15 @@ def test_own_data_are_shortened(tmp_path, monkeypatch, dataset, length):
     config.write_text(f'''{SMALL}
 train_dataloader = dict(dataset={dataset.replace("COCO", str(coco))})
 ''')
-    monkeypatch.setattr(verify_configs, 'IMAGES', 1)
     args = argparse.Namespace(
-        own_data=True, batch_size=2, work_dir=str(tmp_path))
+        own_data=True,
+        batch_size=2,
+        images=1,
+        epochs=3,
+        work_dir=str(tmp_path))
     cfg = verify_configs.load(str(config), args)
     assert len(DATASETS.build(cfg.train_dataloader.dataset)) == length
+    assert (cfg.train_cfg.max_epochs, cfg.train_cfg.val_interval) == (3, 1)
 
 
 @pytest.mark.parametrize('outcomes, code', [
