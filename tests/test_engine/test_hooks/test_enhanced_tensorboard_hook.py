@@ -684,9 +684,12 @@ class UnscalingSGD(torch.optim.SGD):
     """Unscales inside its step, as a fused kernel does."""
 
     def step(self, closure=None):
+        # Recent ones of torch raise if SGD is told it and has no such kernel.
+        scale = vars(self).pop('grad_scale')
         for parameter in self.param_groups[0]['params']:
-            parameter.grad.div_(self.grad_scale)
-        return super().step(closure)
+            parameter.grad.div_(scale)
+        super().step(closure)
+        self.grad_scale = scale
 
 
 def test_scaled_gradients_of_a_fused_optimizer_are_unscaled(

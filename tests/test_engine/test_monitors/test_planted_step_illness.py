@@ -1,12 +1,17 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """Real trainings with an illness that shows where the optimizer steps."""
 import copy
+import time
 
 import pytest
+import torch
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 from stepping import ScalingWrapper
 from torch import nn
 
+from mmpose.engine.hooks import EnhancedTensorBoardHook
+from mmpose.engine.monitors import first_cause, step_wrapping
 from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import HOOKS, MODELS
 
@@ -29,11 +34,15 @@ def findings(train, read_events):
     """A function that trains and returns what was found.
 
     Takes the number of iterations and arguments of the Runner, returns for
-    each finding the steps at which it began (1) and ended (0), and the texts
-    that were logged.
+    each finding the steps at which it began (1) and ended (0), and the lines of
+    the log that have the words.
     """
 
-    def run(iters, hook=WATCH, optimizer=ADAMW, **kwargs):
+    def run(iters,
+            hook=WATCH,
+            optimizer=ADAMW,
+            words='Training health',
+            **kwargs):
         kwargs.setdefault('optim_wrapper', dict(optimizer=optimizer))
         runner = train(
             hook,
@@ -48,7 +57,7 @@ def findings(train, read_events):
                     found.setdefault(value.tag[len(prefix):], []).append(
                         (event.step, value.simple_value))
         with open(f'{runner.log_dir}/{runner.timestamp}.log') as file:
-            return found, [line for line in file if 'Training health' in line]
+            return found, [line for line in file if words in line]
 
     return run
 
@@ -128,6 +137,19 @@ def test_a_branch_that_is_cut_off(findings, runner_cfg):
     assert 'No gradient ever arrives at branch. 30 of its parameters' in line
 
 
+def test_a_branch_that_is_cut_off_on_purpose(findings, runner_cfg):
+    """As DEKR's head.rescore_net, which has been trained before."""
+    model = dict(runner_cfg()['model'], type='CutOffPoseEstimator')
+    found, lines = findings(
+        12,
+        model=model,
+        cfg=dict(find_unused_parameters=True),
+        words='no gradient arrives')
+    assert found == {}
+    line, = lines
+    assert 'INFO' in line and 'no gradient arrives at branch.' in line
+
+
 @HOOKS.register_module(force=True)
 class Write(Hook):
     """Writes a number into a parameter, after a step."""
@@ -204,12 +226,47 @@ def test_a_head_that_is_frozen_by_mistake(findings):
 class Freeze(Hook):
     """Freezes as one should."""
 
+    def __init__(self, part='backbone'):
+        self.part = part
+
     def before_run(self, runner):
-        runner.model.backbone.requires_grad_(False)
+        getattr(runner.model, self.part).requires_grad_(False)
 
 
 def test_a_backbone_that_is_frozen_on_purpose(findings):
     assert findings(12, custom_hooks=[dict(type='Freeze')]) == ({}, [])
+
+
+def test_a_head_that_requires_no_gradient(findings):
+    found, (line, ) = findings(
+        16, custom_hooks=[dict(type='Freeze', part='head')])
+    assert found == {'frozen_head': [(10, 1)]}
+    assert 'The head is frozen, while other parts of the model are' in line
+    assert 'At step 10 none of its 11 parameters requires a gradient' in line
+
+
+def test_a_resumed_run_ends_what_is_wrong_no_more(runner_cfg, read_events):
+    checkpoint = dict(type='CheckpointHook', interval=1)
+
+    def train(epochs, **kwargs):
+        runner = Runner(**runner_cfg(
+            WATCH,
+            train_cfg=dict(by_epoch=True, max_epochs=epochs, val_interval=9),
+            default_hooks=dict(logger=dict(interval=1), checkpoint=checkpoint),
+            **kwargs))
+        runner.train()
+        return runner
+
+    first = train(3, custom_hooks=[dict(type='Freeze', part='head')])
+    time.sleep(1)  # A Runner's directory is named by the second.
+    train(4, work_dir=first.work_dir, resume=True)
+    found, count = [[(event.step, value.simple_value)
+                     for event in read_events(f'{first.log_dir}/vis_data')
+                     for value in event.summary.value if value.tag == tag]
+                    for tag in ('health/finding/frozen_head',
+                                'health/findings')]
+    assert found == [(10, 1), (13, 0)]
+    assert count == [(1, 0), (10, 1), (13, 0)]
 
 
 def test_a_layer_that_dies(findings):
@@ -226,6 +283,182 @@ def test_a_layer_that_dies(findings):
     # What is closest to the loss has an input of 0.
     assert found == {'vanishing_gradient/head/deconv_layers/6': [(18, 1)]}
     assert 'head.deconv_layers.4' in line and 'backbone.conv1' in line
+
+
+@HOOKS.register_module(force=True)
+class WeighLoss(Hook):
+    """Gives the loss another weight from a step on."""
+
+    def __init__(self, step, weight):
+        self.step = step
+        self.weight = weight
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        if runner.iter + 1 == self.step:
+            runner.model.head.loss_module.loss_weight = self.weight
+
+
+def test_gradients_that_explode(findings):
+    """Adam's steps are as long as before."""
+    found, (line, ) = findings(
+        24, custom_hooks=[dict(type='WeighLoss', step=18, weight=1e5)])
+    assert found == {'exploding_gradient': [(20, 1)]}
+    assert 'The gradients of the model explode.' in line
+
+
+def test_updates_that_are_too_large_in_one_group(findings):
+    """A convolution in front of a batch norm, with a decay to match."""
+    name = 'backbone.layer4.1.conv1'
+    decay = dict(custom_keys={name: dict(lr_mult=2., decay_mult=1.5e4)})
+    found, (line, ) = findings(
+        32,
+        dict(WATCH, max_layers_to_log=-1),
+        optim_wrapper=dict(optimizer=ADAMW, paramwise_cfg=decay))
+    (finding, ((step, begins), )), = found.items()
+    assert finding == 'update_ratio/backbone/layer4/1/conv1/weight'
+    assert begins and step < 32
+    assert f'The updates of {name}.weight are too large' in line
+
+
+def test_updates_that_are_too_small(findings, monkeypatch):
+    monkeypatch.setattr(first_cause, 'STARTED', 10)
+    found, (line, ) = findings(16, optimizer=dict(type='AdamW', lr=2e-8))
+    assert found == {'update_ratio': [(13, 1)]}
+    assert 'The updates of the model are too small to change' in line
+
+
+@HOOKS.register_module(force=True)
+class SwitchOff(Hook):
+    """Scales all channels of the backbone to nothing, after a step."""
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        if runner.iter + 1 == 4:
+            for name, parameter in runner.model.backbone.named_parameters():
+                if 'bn' in name and name.endswith('weight'):
+                    parameter.data.zero_()
+
+
+def test_channels_that_are_switched_off(findings):
+    found, (line, ) = findings(
+        12,
+        optimizer=dict(type='SGD', lr=1e-4),
+        custom_hooks=[dict(type='SwitchOff')])
+    assert found == {'dead_channels': [(6, 1)]}
+    assert 'Batch norms have switched many channels off.' in line
+
+
+def test_every_step_is_clipped(findings):
+    found, (line, ) = findings(
+        120,
+        dict(WATCH, grad_norm_interval=10, log_grad_norm=False),
+        optim_wrapper=dict(
+            optimizer=dict(type='SGD', lr=1.), clip_grad=dict(max_norm=1e-4)))
+    assert found == {'clipping': [(120, 1)]}
+    assert '100% of the updates since the last reading were clipped' in line
+
+
+@HOOKS.register_module(force=True)
+class Spoil(Hook):
+    """Makes a gradient NaN at a step, or the optimizer's memory of it."""
+
+    def __init__(self, step, name, what):
+        self.step = step
+        self.name = name
+        self.what = what
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        if runner.iter + 1 != self.step:
+            return
+        parameter = runner.model.get_parameter(self.name)
+        if self.what == 'gradient':
+            parameter.register_hook(lambda gradient: gradient * float('nan'))
+        else:
+            state = runner.optim_wrapper.optimizer.state[parameter]
+            state['exp_avg'].fill_(float('nan'))
+
+
+@pytest.mark.parametrize('what, words', [
+    ('gradient', 'A gradient became NaN or infinite, first that of '),
+    ('update', 'An update made weights NaN or infinite, first those of '),
+])
+def test_what_becomes_nan_in_backpropagation_or_the_optimizer(
+        findings, what, words):
+    name = 'backbone.layer3.0.conv1.weight'
+    found, (line, ) = findings(
+        12, custom_hooks=[dict(type='Spoil', step=5, name=name, what=what)])
+    assert found == {f'nonfinite_{what}': [(5, 1)]}
+    assert f'{words}{name}.' in line and 'step 5' in line
+
+
+def test_everything_on_and_nothing_but_the_cause_is_found(findings):
+    """At the intervals that are the default."""
+    # The images of the validation exist nowhere.
+    everything = dict(log_val_images=False, hard_samples=0)
+    name = 'backbone.layer3.0.conv1.weight'
+    found, (line, ) = findings(
+        104,
+        everything,
+        custom_hooks=[
+            dict(type='Write', step=36, name=name, value=float('nan'))
+        ])
+    assert found == {'nonfinite_loss': [(100, 1)]}
+    assert 'NaN or infinite at step 37: loss_kpt.' in line
+
+
+@pytest.mark.parametrize('interval', [1, 8])
+def test_a_weight_that_is_nan_in_mixed_precision(findings, interval):
+    """No update comes after it, and that is not the finding."""
+    name = 'backbone.layer3.0.conv1.weight'
+    found, (line, ) = findings(
+        32,
+        dict(WATCH, grad_norm_interval=interval),
+        optim_wrapper=dict(
+            type=ScalingWrapper.__name__,
+            overflows=[False] * 5 + [True] * 27,
+            optimizer=ADAMW),
+        custom_hooks=[
+            dict(type='Write', step=5, name=name, value=float('nan'))
+        ])
+    at = max(6, interval)
+    assert found == {'nonfinite_weight': [(at, 1)]}
+    assert f'first those of {name}.' in line and f'step {at}' in line
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_float16_that_overflows(findings):
+    found, (line, ) = findings(
+        28,
+        optim_wrapper=dict(type='AmpOptimWrapper', optimizer=ADAMW),
+        custom_hooks=[dict(type='WeighLoss', step=1, weight=1e20)])
+    assert found == {'amp_overflow': [(20, 1)]}
+    assert '20 of the last 20 were skipped' in line
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.parametrize('optim_wrapper', [
+    dict(optimizer=SGD, clip_grad=dict(max_norm=1.)),
+    dict(optimizer=SGD, clip_grad=dict(type='value', clip_value=0.01)),
+    dict(type='AmpOptimWrapper', optimizer=ADAMW)
+])
+def test_no_handler_waits_for_the_gpu(findings, monkeypatch, optim_wrapper):
+    """P3: once it has begun, also inside the optimizer's step."""
+
+    def without_waiting(function):
+
+        def call(*args, **kwargs):
+            torch.cuda.set_sync_debug_mode('error')
+            try:
+                return function(*args, **kwargs)
+            finally:
+                torch.cuda.set_sync_debug_mode('default')
+
+        return call
+
+    for owner, name in [(EnhancedTensorBoardHook, 'before_train_iter'),
+                        (EnhancedTensorBoardHook, 'after_train_iter'),
+                        (step_wrapping._Observer, 'call')]:
+        monkeypatch.setattr(owner, name, without_waiting(getattr(owner, name)))
+    assert findings(12, optim_wrapper=optim_wrapper) == ({}, [])
 
 
 def test_mixed_precision_that_overflows(findings):
