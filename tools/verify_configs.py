@@ -326,8 +326,7 @@ def differences(a, b, path=''):
 
 
 def _bits(value):
-    """What tells a value from all others, -0. from 0. and one NaN from another.
-    """
+    """What tells a value from all others: -0 from 0, a NaN from another."""
     if isinstance(value, torch.Tensor):
         flat = value.detach().cpu().reshape(-1).contiguous()
         # NumPy does not know all types.

@@ -50,8 +50,8 @@ def _gradients(model: nn.Module, grads: List[Tensor], folder: str,
     flat = torch.cat([grad.flatten() for grad in grads])
     subjects = dict(
         floor=_floor(flat),
-        one_core=None if flat.is_cuda else Subject(
-            lambda: torch.linalg.vector_norm(flat)),
+        one_core=None
+        if flat.is_cuda else Subject(lambda: torch.linalg.vector_norm(flat)),
         hook=hook_parts.gradient_norms(model, f'{folder}/norms'),
         **peers.gradient_readers(model, folder))
     missing = [name for name, subject in subjects.items() if subject is None]

@@ -82,9 +82,9 @@ class Monitor:
             bool: Whether the schedule says so and the budget allows it.
         """
         self._step = step
-        return self.schedule.is_due(step) and (
-            self.waited_for or self.budget is None
-            or self.budget.allows(self.guard))
+        return self.schedule.is_due(step) and (self.waited_for
+                                               or self.budget is None or
+                                               self.budget.allows(self.guard))
 
     def interval(self) -> int:
         """The interval in force, in the unit of the monitor's schedule.

@@ -9,8 +9,7 @@ from mmengine.model import BaseModel
 from test_enhanced_tensorboard_hook import hook_of, messages, monitor_of
 from torch import nn
 
-from mmpose.engine.monitors import (GradientMonitor, TelemetryMonitor,
-                                    gradients)
+from mmpose.engine.monitors import GradientMonitor, TelemetryMonitor, gradients
 from mmpose.registry import DATASETS, HOOKS, MODELS
 
 ITERATIONS = 250
@@ -74,8 +73,7 @@ def test_the_budget_is_held_within_a_fifth(train, monkeypatch, telemetry):
     if telemetry != 'works':
         monkeypatch.setattr(TelemetryMonitor, 'after_train_iter', fail)
     runner = train(
-        dict(
-            ONLY_GRADIENTS, overhead_budget=0.1, strict=telemetry == 'works'),
+        dict(ONLY_GRADIENTS, overhead_budget=0.1, strict=telemetry == 'works'),
         model=dict(type='OneLayer'),
         train_dataloader=dict(
             batch_size=1,

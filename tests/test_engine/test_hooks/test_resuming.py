@@ -77,10 +77,7 @@ def test_a_checkpoint_of_another_work_directory(interrupt_and_resume,
     """Its curves stay there; those of here go on here."""
     first = interrupt_and_resume(tmp_path / 'a', at=10)
     moved = interrupt_and_resume(
-        tmp_path / 'b',
-        True,
-        at=18,
-        load_from=f'{first.work_dir}/epoch_2.pth')
+        tmp_path / 'b', True, at=18, load_from=f'{first.work_dir}/epoch_2.pth')
     interrupt_and_resume(tmp_path / 'b', True)
     assert runs_in(tmp_path) == {
         f'{runner.log_dir}/vis_data'

@@ -34,8 +34,8 @@ def findings(train, read_events):
     """A function that trains and returns what was found.
 
     Takes the number of iterations and arguments of the Runner, returns for
-    each finding the steps at which it began (1) and ended (0), and the lines of
-    the log that have the words.
+    each finding the steps at which it began (1) and ended (0), and the lines
+    of the log that have the words.
     """
 
     def run(iters,

@@ -11,8 +11,7 @@ from mmengine.structures import InstanceData
 from noisy_poses import NoisyPoses
 from xtcocotools.coco import COCO
 
-from mmpose.datasets import (CocoDataset, CocoWholeBodyDataset,
-                             CombinedDataset)
+from mmpose.datasets import CocoDataset, CocoWholeBodyDataset, CombinedDataset
 from mmpose.engine.monitors.pose_samples import (PoseSample, PoseSampleReader,
                                                  match, predictions)
 from mmpose.structures import PoseDataSample
