@@ -171,9 +171,11 @@ def assert_same(events, expected):
         assert scalars(events, prefix) == pytest.approx(
             scalars(expected, prefix), rel=1e-4)
     for prefix in ('keypoints/', 'val/'):
+        # A place in a heatmap may be another for the last digit of a weight;
+        # that sums over ranks are exact is tested beside the monitor.
         numbers = scalars(events, prefix)
         assert numbers and numbers == pytest.approx(
-            scalars(expected, prefix), abs=1e-4)
+            scalars(expected, prefix), abs=1e-3)
     hard = pictures(events, 'val/hard_samples')
     assert len(hard) == 2 * 4
     for ours, theirs in zip(hard, pictures(expected, 'val/hard_samples')):

@@ -92,11 +92,17 @@ def count(function: Callable) -> Counts:
             the first time is left out, and once counted.
 
     Returns:
-        Counts: What the second call did.
+        Counts: What the second call did, on one thread, since each counts for
+        itself.
     """
     function()
-    with Counting() as counting:
-        function()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with Counting() as counting:
+            function()
+    finally:
+        torch.set_num_threads(threads)
     return Counts(
         sum(counting.launches.values()), sum(counting.syncs.values()),
         _cuda_syncs(function))

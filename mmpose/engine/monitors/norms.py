@@ -7,9 +7,11 @@ from torch import Tensor
 
 from .work_sharing import share
 
-# How many elements a thread takes at once: a fraction of a millisecond. To
-# start on a tensor takes as long as so many of its elements.
+# How many elements a thread takes at least: a fraction of a millisecond; and
+# into how many pieces all are cut at most. To start on a tensor takes as long
+# as so many of its elements.
 _PIECE = 1 << 21
+_MAX_PIECES = 8
 _COST_OF_CALL = 1 << 13
 
 # Names of tensors, and their norms on one device.
@@ -84,12 +86,14 @@ def _norms_on_one_core(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
 
 def _pieces(tensors: Sequence[Tensor]) -> Iterator[List[Tensor]]:
     """Cut into lists that take about as long, in the same order."""
-    piece, size = [], 0
-    for tensor in tensors:
+    costs = [tensor.numel() + _COST_OF_CALL for tensor in tensors]
+    enough = max(_PIECE, sum(costs) / _MAX_PIECES)
+    piece, cost_of_piece = [], 0
+    for tensor, cost in zip(tensors, costs):
         piece.append(tensor)
-        size += tensor.numel() + _COST_OF_CALL
-        if size >= _PIECE:
+        cost_of_piece += cost
+        if cost_of_piece >= enough:
             yield piece
-            piece, size = [], 0
+            piece, cost_of_piece = [], 0
     if piece:
         yield piece

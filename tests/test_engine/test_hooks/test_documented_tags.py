@@ -17,7 +17,8 @@ INTERNAL = ('_hparams_/', 'custom_scalars__config__')
 # groups, a hundred iterations or a full queue.
 ELSEWHERE = ('system/gpu_', 'health/amp/', 'health/nonfinite_',
              'health/no_gradient/', 'health/not_in_optimizer/',
-             'health/unchanged_weights/', 'health/zero_learning_rate/',
+             'health/frozen_head', 'health/unchanged_weights/',
+             'health/zero_learning_rate/',
              'health/finding/', 'health/loss/spike_', 'train/<setting>/',
              'telemetry/dropped/', 'val/skeletons/', 'keypoints/MPJPE/')
 

@@ -1,5 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import logging
+import pickle
 import time
 
 import pytest
@@ -134,7 +135,7 @@ class Sharing(Monitor):
 @pytest.fixture
 def gathered(monkeypatch):
     """Stands for three ranks: what was sent, and what the others send."""
-    sent, others = [], ['second', 'third']
+    sent, others = [], [pickle.dumps('second'), pickle.dumps('third')]
 
     def gather(shard):
         sent.append(shard)

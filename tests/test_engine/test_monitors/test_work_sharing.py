@@ -1,10 +1,12 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
+from mmpose.engine.monitors import work_sharing
 from mmpose.engine.monitors.work_sharing import share
 
 
@@ -12,6 +14,9 @@ from mmpose.engine.monitors.work_sharing import share
 def three_threads(monkeypatch):
     """As on a machine with three cores, whatever this one has."""
     monkeypatch.setattr(torch, 'get_num_threads', lambda: 3)
+    with ThreadPoolExecutor(2) as helpers:
+        monkeypatch.setattr(work_sharing, '_helpers', lambda: helpers)
+        yield
 
 
 def test_results_are_in_the_order_of_the_items(three_threads):
@@ -40,31 +45,18 @@ def test_no_other_thread_for_one_item_or_on_one_core(monkeypatch):
     assert set(threads) == {threading.get_ident()}
 
 
-def test_a_helper_that_has_not_begun_is_not_waited_for(three_threads):
+def test_a_helper_that_has_not_begun_is_not_waited_for(three_threads,
+                                                       monkeypatch):
     """P3: the work of other cores is done without them."""
     begun, released = threading.Semaphore(0), threading.Event()
-    held = threading.Thread(
-        target=share,
-        args=(lambda _: begun.release() or released.wait(30), range(3)))
-    held.start()
-    try:
-        for _ in range(3):
-            assert begun.acquire(timeout=30)
-        # All helpers but one are busy now.
-        busy = threading.Thread(
-            target=share,
-            args=(lambda _: begun.release() or released.wait(30), range(2)))
-        busy.start()
-        for _ in range(2):
-            assert begun.acquire(timeout=30)
-        # And now all are.
+    with ThreadPoolExecutor(1) as helpers:
+        monkeypatch.setattr(work_sharing, '_helpers', lambda: helpers)
+        helpers.submit(lambda: begun.release() or released.wait(30))
+        assert begun.acquire(timeout=30)
         threads = share(lambda _: threading.get_ident(), range(9))
-        assert set(threads) == {threading.get_ident()}
         assert not released.is_set()
-    finally:
         released.set()
-    held.join(30)
-    busy.join(30)
+    assert set(threads) == {threading.get_ident()}
 
 
 @pytest.mark.parametrize('of_helper', [False, True])
