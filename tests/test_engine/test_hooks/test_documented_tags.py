@@ -18,9 +18,9 @@ INTERNAL = ('_hparams_/', 'custom_scalars__config__')
 ELSEWHERE = ('system/gpu_', 'health/amp/', 'health/nonfinite_',
              'health/no_gradient/', 'health/not_in_optimizer/',
              'health/frozen_head', 'health/unchanged_weights/',
-             'health/zero_learning_rate/',
-             'health/finding/', 'health/loss/spike_', 'train/<setting>/',
-             'telemetry/dropped/', 'val/skeletons/', 'keypoints/MPJPE/')
+             'health/zero_learning_rate/', 'health/finding/',
+             'health/loss/spike_', 'train/<setting>/', 'telemetry/dropped/',
+             'val/skeletons/', 'keypoints/MPJPE/')
 
 
 def test_what_is_written_is_described_and_what_is_described_is_written(
