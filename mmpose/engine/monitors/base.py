@@ -128,9 +128,10 @@ class Monitor:
         self.shards, shard = [], None
         if not self.guard.tripped:
             with self.guard:
-                shard = self.shard()
-                shard = None if shard is None else pickle.dumps(shard)
-        # As bytes: what cannot be pickled would fail in the midst of it.
+                read = self.shard()
+                # As bytes: what cannot be pickled would fail in the midst of
+                # the exchange.
+                shard = None if read is None else pickle.dumps(read)
         shards = all_gather_object(shard)
         if shard is None:  # Why was said already.
             return

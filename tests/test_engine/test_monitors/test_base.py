@@ -181,6 +181,16 @@ def test_the_others_never_wait_in_vain(gathered, log):
     assert len(messages(log, logging.WARNING)) == 1
 
 
+def test_what_cannot_be_pickled_is_a_failure(gathered, log, monkeypatch):
+    """P2: it is said to the others, who would wait for it."""
+    monitor = Sharing()
+    monkeypatch.setattr(monitor, 'shard', lambda: lambda: 'mine')
+    monitor.exchange()
+    assert gathered[0] == [None]
+    assert monitor.guard.failures == 1 and monitor.shards == []
+    assert 'pickle' in messages(log, logging.WARNING)[0]
+
+
 def test_where_nothing_is_written_a_reading_is_a_success(gathered, log):
     """Else three failures in the whole run would switch it off."""
     monitor = Sharing()
