@@ -83,18 +83,8 @@ class NonfiniteDetector(Detector):
         self._gradient = None
         for name, share in under('health/nonfinite_gradient/',
                                  scalars).items():
-            self._gradient = Finding(
-                'nonfinite_gradient',
-                f'A gradient became NaN or infinite, first that of {name}.',
-                f'At step {step:,} the gradients of {share:.0%} of the '
-                'parameters were, before clipping; none that backpropagation '
-                'comes to earlier was.',
-                'Look in that layer and what comes after it for a division '
-                'by 0, or a root or logarithm of 0, and at the samples of '
-                'that step. If the norms had been growing, lower the '
-                'learning rate or clip the gradients. Go on from a '
-                'checkpoint that is older: the weights are lost.' +
-                (_OF_ANOTHER_PROCESS if self._is_averaged else ''))
+            self._gradient = self._or_elsewhere(
+                _nonfinite_gradient(step, name, share))
         self._gradient_is_finite = self._gradient is None
         if self._gradient_is_finite:
             self._present = []
@@ -110,7 +100,7 @@ class NonfiniteDetector(Detector):
             return
         self._say(self._waiting)
         for name, share in weights.items():
-            finding = _nonfinite_weight(step, name, share)
+            finding = self._or_elsewhere(_nonfinite_weight(step, name, share))
             # What is everywhere says nothing on where it began.
             if share < 1:
                 self._say(finding)
@@ -129,7 +119,25 @@ class NonfiniteDetector(Detector):
             if is_finite:
                 self._say(finding)
             else:
-                self._waiting = finding
+                self._waiting = self._or_elsewhere(finding)
+
+    def _or_elsewhere(self, finding: Finding) -> Finding:
+        if not self._is_averaged:
+            return finding
+        return finding._replace(advice=finding.advice + _OF_ANOTHER_PROCESS)
+
+
+def _nonfinite_gradient(step: int, name: str, share: float) -> Finding:
+    return Finding(
+        'nonfinite_gradient',
+        f'A gradient became NaN or infinite, first that of {name}.',
+        f'At step {step:,} the gradients of {share:.0%} of the parameters '
+        'were, before clipping; none that backpropagation comes to earlier '
+        'was.', 'Look in that layer and what comes after it for a division by '
+        '0, or a root or logarithm of 0, and at the samples of that step. If '
+        'the norms had been growing, lower the learning rate or clip the '
+        'gradients. Go on from a checkpoint that is older: the weights are '
+        'lost.')
 
 
 def _nonfinite_update(step: int, name: str, share: float) -> Finding:

@@ -2,6 +2,8 @@
 import math
 from typing import Dict, List, Optional
 
+from mmengine.dist import get_world_size
+
 from .health import Detector
 from .health_report import Finding
 from .runner_parts import bare_model
@@ -32,6 +34,11 @@ _SHOULD_HAVE_FALLEN_ITERS = 300
 _STANDS_STILL = 0.06
 # A loss that was so many times the first one has been driven there.
 _ROSE = 2
+
+_OF_ANOTHER_PROCESS = (
+    ' Or the loss of another process was NaN or infinite at the step before: '
+    'those that are logged are of the first, but the update is the same for '
+    'all.')
 
 
 class NonfiniteLossDetector(Detector):
@@ -66,7 +73,8 @@ class NonfiniteLossDetector(Detector):
             'Look at the samples of that step for empty or broken '
             'annotations, and at the gradients before it. If they had been '
             'growing, lower the learning rate or clip them. Go on from a '
-            'checkpoint that is older: the weights are lost.')
+            'checkpoint that is older: the weights are lost.' +
+            (_OF_ANOTHER_PROCESS if get_world_size() > 1 else ''))
 
 
 class LossSpikeDetector(Detector):

@@ -236,6 +236,23 @@ def test_gradients_alone_are_enough_and_so_are_weights():
     assert watch(NonfiniteDetector(), series([bad[1:], bad[1:]])) == []
 
 
+@pytest.mark.parametrize('reading', [
+    nonfinite(ALL),
+    nonfinite(weight=ALL)[1:],
+    nonfinite(weight={'layer3.conv.weight': 0.02}),
+    nonfinite(change=ALL)[1:],
+    nonfinite(loss=True),
+])
+@pytest.mark.parametrize('processes', [1, 2])
+def test_it_may_have_begun_in_another_process(monkeypatch, reading, processes):
+    """Only of the first the losses are known, and all follow from one."""
+    for module in 'gradient_detectors', 'loss_detectors':
+        monkeypatch.setattr(f'mmpose.engine.monitors.{module}.get_world_size',
+                            lambda: processes)
+    finding, = last(FirstNonfiniteDetector(), series([reading]))
+    assert ('another process' in finding.advice) == (processes > 1)
+
+
 def test_an_update_that_is_left_out_has_no_gradients():
     """Mixed precision leaves out every one, once a weight is NaN."""
     left_out = [{'health/nonfinite_weight/layer3.conv.weight': 0.02}]
