@@ -1,8 +1,11 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import itertools
+import warnings
 
 import pytest
+import torch
+from mmengine.optim import StepLR
 
 from mmpose.engine.monitors import FailureGuard
 from mmpose.engine.monitors.step_wrapping import call_around
@@ -83,6 +86,49 @@ def test_a_method_that_looks_like_a_wrapped_one_is_another():
     assert [call[0] for call in other.calls] == ['before b', 'after b']
     stop()
     assert owner.step() == 'result' and len(owner.calls) == 3
+
+
+@pytest.mark.parametrize(
+    'scheduler', [torch.optim.lr_scheduler.StepLR, StepLR],
+    ids=['torch', 'mmengine'])
+@pytest.mark.parametrize('made', ['before', 'while', 'both'])
+def test_schedulers_may_be_made_while_it_is_watched(scheduler, made):
+    """They wrap the step themselves, and ask it whose it is."""
+    parameter = torch.nn.Parameter(torch.ones(1))
+    parameter.grad = torch.ones(1)
+    optimizer = torch.optim.SGD([parameter], lr=1.)
+    guard, seen = FailureGuard('Watcher', strict=True), []
+    schedulers = []
+
+    def make():
+        schedulers.append(scheduler(optimizer, step_size=1, gamma=0.5))
+
+    def step():
+        optimizer.step()
+        for each in schedulers:
+            each.step()
+
+    with warnings.catch_warnings():
+        # That the step was replaced, or came after that of a scheduler.
+        warnings.simplefilter('error')
+        if made != 'while':
+            make()
+        before = vars(optimizer).get('step')
+        stop = call_around(optimizer, 'step', guard, lambda: seen.append(1))
+        if made != 'before':
+            make()
+        step()
+        assert len(seen) == 1 and parameter.item() == 0
+        assert optimizer.param_groups[0]['lr'] == 0.5**len(schedulers)
+        stop()
+        step()
+    assert len(seen) == 1 and parameter.item() == -0.5**len(schedulers)
+    # Whoever looks again finds nothing of it, or what a scheduler has wrapped.
+    if made != 'while':
+        assert vars(optimizer).get('step') == before
+    call_around(optimizer, 'step', guard, lambda: seen.append(1))
+    step()
+    assert len(seen) == 2
 
 
 def test_a_failure_ends_in_the_guard():
