@@ -1180,6 +1180,28 @@ def test_each_run_is_counted_for_itself(runner_cfg, monkeypatch):
     assert '0 failures' in last
 
 
+def test_a_hook_may_serve_another_runner_after_the_first(train, read_events):
+    """That trains by epochs where the first has trained by iterations."""
+    hook = EnhancedTensorBoardHook(strict=True, **EVERY_ITER)
+    first = train(
+        custom_hooks=[hook],
+        train_cfg=dict(by_epoch=False, max_iters=8, val_interval=8),
+        train_dataloader=dict(
+            batch_size=4,
+            num_workers=0,
+            sampler=dict(type='InfiniteSampler', shuffle=True),
+            dataset=dict(type='TinyPoseDataset')))
+    # As a sharded model leaves it.
+    monitor_of(hook, GradientMonitor).waited_for = True
+    second = train(custom_hooks=[hook])
+    for runner, steps in (first, [1, 4, 8]), (second, [4, 8, 12]):
+        events = read_events(runner)
+        assert [h.step for h in events.Histograms('weights/head/final_layer')
+                ] == steps
+        assert list(scalars(events, 'train/gradient_norm/global')) == list(
+            range(1, runner.iter + 1))
+
+
 def test_a_monitor_that_cannot_begin_costs_one_warning(train, monkeypatch):
     """P2: and no second one about what it then lacks."""
     from mmpose.engine.monitors import weights
