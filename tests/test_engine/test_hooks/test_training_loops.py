@@ -123,6 +123,23 @@ class Darken:
         return results
 
 
+@HOOKS.register_module(force=True)
+class Switched(Hook):
+    """Requires that the switches of a training are made in time."""
+    priority = 'LOWEST'
+
+    def after_train_epoch(self, runner):
+        dataset = runner.train_loop.dataloader.dataset
+        pipeline = getattr(dataset, 'pipeline', None)
+        weight = runner.model.head.loss_module.loss_weight
+        assert (dataset.noise, bool(pipeline), weight) == [
+            (True, False, 1.),
+            (True, True, 0.5),
+            (False, False, 0.5),
+            (False, False, 0.5),
+        ][runner.epoch]
+
+
 def can_be_fused():
     parameter = torch.nn.Parameter(torch.ones(1))
     parameter.grad = torch.ones(1)
@@ -201,6 +218,7 @@ LOOPS = [
                 deconv_kernel_sizes=None))),
     case(
         'switches',
+        train_cfg=dict(by_epoch=True, max_epochs=4, val_interval=1),
         train_dataloader=loader(dataset='PipedPoseDataset'),
         custom_hooks=[
             dict(type='SyncNormHook'),
@@ -217,6 +235,7 @@ LOOPS = [
                 type='mmdet.PipelineSwitchHook',
                 switch_epoch=1,
                 switch_pipeline=[dict(type='Darken')]),
+            dict(type='Switched'),
         ]),
 ]
 
@@ -338,6 +357,47 @@ def test_a_compiled_part_has_its_names(make_runner, read_events):
         assert log.count(left_out) == 1
 
 
+def what_does_not_depend_on_time(events):
+    """All scalars of a run by tag and step; of what else there is the tags."""
+    tags = events.Tags()
+    return {
+        tag: scalars(events, tag) if tag in tags['scalars'] else None
+        for kind in ('scalars', 'histograms', 'tensors') for tag in tags[kind]
+        if not tag.startswith(('system/', 'telemetry/')) and tag not in (
+            'time', 'data_time', 'memory')
+    }
+
+
+@pytest.mark.skipif(
+    not CAN_COMPILE, reason='this PyTorch cannot do it on a CPU')
+def test_a_model_that_is_compiled_as_a_whole(make_runner, read_events):
+    """P1, and what is read is that of the model inside."""
+    runners = []
+    for hook, compiled in (OFTEN, False), (OFTEN, True), (None, True):
+        runner = make_runner(hook)
+        if compiled:
+            runner.model.init_weights()
+            runner.model.init_weights = lambda: None
+            runner.model = torch.compile(runner.model, backend='eager')
+        runner.train()
+        runners.append(runner)
+    uncompiled, watched, plain = runners
+    without, with_hook = final_state(plain), final_state(watched)
+    assert without.keys() == with_hook.keys() and len(without) > 100
+    assert not [k for k in without if without[k] != with_hook[k]]
+    # What is set for a prediction would stay there.
+    assert vars(watched.model).keys() == vars(plain.model).keys()
+    assert 'test_cfg' not in vars(watched.model)
+    written = [
+        what_does_not_depend_on_time(read_events(runner))
+        for runner in (uncompiled, watched)
+    ]
+    assert written[0].keys() == written[1].keys() and len(written[0]) > 50
+    assert not [
+        tag for tag in written[0] if written[0][tag] != written[1][tag]
+    ]
+
+
 def test_validations_are_those_of_the_averaged_model(make_runner, monkeypatch):
     """And say so; training pictures are those of the model in training."""
     titles, training, validation = [], [], []
@@ -428,29 +488,41 @@ def test_a_resumed_training_is_the_same(make_runner, tmp_path):
 @pytest.mark.parametrize('fused', [False, True])
 def test_a_grad_scaler_stepped_by_hand(make_runner, read_events, fused):
     """Gradients are read unscaled, and none of an update that is skipped."""
-    scaler = torch.amp.GradScaler('cpu', init_scale=2.**10)
+    overflow = 5
 
     @MODELS.register_module(force=True)
     class SteppingByScaler(TopdownPoseEstimator):
 
+        def __init__(self, scales, **kwargs):
+            super().__init__(**kwargs)
+            self.scales, self.count = scales, 0
+            self.scaler = torch.amp.GradScaler(
+                'cpu', init_scale=2.**10, enabled=scales)
+
         def train_step(self, data, optim_wrapper):
             data = self.data_preprocessor(data, True)
             loss, log_vars = self.parse_losses(self(**data, mode='loss'))
-            scaler.scale(loss).backward()
-            scaler.step(optim_wrapper.optimizer)
-            scaler.update()
+            self.scaler.scale(loss).backward()
+            self.count += 1
+            if self.count != overflow:
+                self.scaler.step(optim_wrapper.optimizer)
+            elif self.scales:
+                self.head.final_layer.bias.grad[0] = float('inf')
+                self.scaler.step(optim_wrapper.optimizer)
+            self.scaler.update()
             optim_wrapper.zero_grad()
             return log_vars
 
     norms = []
-    for kind in ('TopdownPoseEstimator', 'SteppingByScaler'):
+    for scales in False, True:
         runner = make_runner(
             OFTEN,
-            model=dict(type=kind),
+            model=dict(type='SteppingByScaler', scales=scales),
             optim_wrapper=dict(
                 optimizer=dict(type='SGD', lr=0.01, fused=fused)))
         runner.train()
         norms.append(scalars(read_events(runner), NORM))
+    assert overflow not in norms[0] and len(norms[0]) == runner.iter - 1
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
 
 
