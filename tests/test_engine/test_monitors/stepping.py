@@ -28,7 +28,7 @@ class Written:
     def readings(self):
         """The scalars by step and tag."""
         for record in self.records[self._num_read:]:
-            values = record.values(*(t.numpy() for t in record.tensors))
+            values = record.values(*(t.cpu().numpy() for t in record.tensors))
             reading = self._readings.setdefault(record.step, {})
             reading.update({v.tag: v.value for v in values})
         self._num_read = len(self.records)

@@ -1,9 +1,12 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import pytest
 import torch
+from mmengine.optim import AmpOptimWrapper
+from noisy_poses import read_run
 from stepping import FusedSGD, Net, Training, every, of
 
 from mmpose.engine.monitors import GradientMonitor
+from mmpose.registry import OPTIMIZERS
 
 NAN = float('nan')
 GLOBAL = 'train/gradient_norm/global'
@@ -59,3 +62,64 @@ def test_layer_groups_are_in_the_order_of_the_model():
     training = gradients(model=model)
     assert list(of('train/gradient_norm/layers/', training.read(),
                    1)) == ['stem', 'block/0', 'block/1', 'head']
+
+
+@pytest.mark.parametrize('optimizer', [torch.optim.SGD, FusedSGD])
+def test_a_training_in_mixed_precision_with_an_overflow(train, optimizer):
+    """Gradients are read unscaled, and none of the update left out."""
+    OPTIMIZERS.register_module('Watched', force=True, module=optimizer)
+    hook = dict(
+        grad_norm_interval=1,
+        log_train_images=False,
+        log_val_images=False,
+        log_keypoints=False,
+        hard_samples=0)
+    norms = []
+    for wrapper in (dict(type='OptimWrapper'),
+                    dict(
+                        type='ScalingWrapper',
+                        overflows=[step == 5 for step in range(1, 9)])):
+        runner = train(
+            hook,
+            train_cfg=dict(by_epoch=True, max_epochs=2),
+            val_dataloader=None,
+            val_cfg=None,
+            val_evaluator=None,
+            optim_wrapper=dict(
+                wrapper, optimizer=dict(type='Watched', lr=0.01)))
+        events = read_run(runner.work_dir)
+        norms.append({e.step: e.value for e in events.Scalars(GLOBAL)})
+    assert list(norms[1]) == [1, 2, 3, 4, 6, 7, 8]
+    for step in range(1, 5):
+        assert norms[1][step] == pytest.approx(norms[0][step], rel=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.parametrize('fused', [False, True])
+@pytest.mark.parametrize('clip_grad', [None, dict(max_norm=1e-3)])
+def test_mixed_precision_on_a_gpu(fused, clip_grad):
+    """With MMEngine's wrapper and PyTorch's own scaler."""
+    training = gradients(
+        model=Net().cuda(),
+        optimizer=lambda p: torch.optim.AdamW(p, lr=1e-3, fused=fused),
+        wrapper=AmpOptimWrapper,
+        loss_scale=dict(init_scale=2.**10),
+        clip_grad=clip_grad)
+    expected = {}
+
+    def before_step():
+        step = training.runner.iter + 1
+        grads = [p.grad for p in training.model.parameters()]
+        if step == 3:
+            grads[0].view(-1)[0] = float('inf')
+            return
+        norm = torch.cat([grad.flatten() for grad in grads]).norm().item()
+        expected[step] = norm / training.wrapper.loss_scaler.get_scale()
+
+    readings = training.read(5, before_step)
+    assert {
+        step: reading[GLOBAL]
+        for step, reading in readings.items() if reading
+    } == pytest.approx(
+        expected, rel=1e-4)
+    assert list(expected) == [1, 2, 4, 5]

@@ -453,6 +453,21 @@ def test_a_keypoint_that_is_never_visible(tmp_path, num_keypoints):
     assert_written(read_run(tmp_path), 0, expected, names)
 
 
+@pytest.mark.parametrize('hook, times', [
+    (dict(log_keypoints=False, hard_samples=0), 0),
+    (dict(log_keypoints=False, hard_samples=1), 1),
+    (dict(), 1),
+])
+def test_ranks_exchange_nothing_for_nothing(tmp_path, monkeypatch, hook,
+                                            times):
+    """Nor the errors of joints, of a model that lifts none."""
+    sent = []
+    monkeypatch.setattr('mmpose.engine.monitors.base.all_gather_object',
+                        lambda shard: sent.append(shard) or [shard])
+    Runner(**runner_cfg(tmp_path, hook)).val()
+    assert len(sent) == times and None not in sent
+
+
 @pytest.mark.parametrize('log_keypoints', [True, False])
 @pytest.mark.parametrize('hard_samples', [0, 2])
 def test_each_part_can_be_switched_off(tmp_path, log_keypoints, hard_samples):

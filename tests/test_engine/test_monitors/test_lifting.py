@@ -305,6 +305,25 @@ def test_the_errors_of_the_joints(run):
         assert len(set(errors)) > 1
 
 
+@pytest.mark.parametrize('log_keypoints', [False, True])
+def test_ranks_exchange_the_errors_of_joints_alone(data_root, tmp_path,
+                                                   monkeypatch, log_keypoints):
+    """Nothing where they are not wanted, and nothing of 2D keypoints."""
+    sent = []
+    monkeypatch.setattr('mmpose.engine.monitors.base.all_gather_object',
+                        lambda shard: sent.append(shard) or [shard])
+    monkeypatch.setattr(Config, 'pretty_text', '')  # It takes seconds.
+    cfg = upstream('image', data_root, tmp_path)
+    cfg.custom_hooks = [
+        dict(
+            type='EnhancedTensorBoardHook',
+            log_keypoints=log_keypoints,
+            strict=True)
+    ]
+    Runner.from_cfg(cfg).val()
+    assert len(sent) == int(log_keypoints) and None not in sent
+
+
 def test_the_probe_is_no_part_of_a_batch(run, monkeypatch):
     """P1: it neither changes with the batch nor changes it."""
     # One of another model need not copy.
