@@ -13,18 +13,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
-from noisy_poses import (comparable, read_run, runner_cfg, topdown_cfg,
-                         warnings_of, write_coco)
+from noisy_poses import (comparable, keypoint_scalars, read_run, runner_cfg,
+                         topdown_cfg, warnings_of, write_coco)
 from torch import distributed, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from two_processes import make_runs, results_of, start_two
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook
 from mmpose.engine.monitors import gradients
+from mmpose.models.losses import KeypointMSELoss
 from mmpose.registry import HOOKS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 
 # Everything at every iteration.
@@ -73,13 +74,21 @@ class CollectivesByIteration(Hook):
 
 @HOOKS.register_module(force=True)
 class SlowFirst(Hook):
-    """Keeps the first process from its work."""
+    """Keeps the first process from its work.
+
+    When they exchange what they have read of a validation, the other one is
+    kept from it the next time.
+    """
 
     def after_train_iter(self, runner, *args, **kwargs) -> None:
         if distributed.get_rank() == 0:
             time.sleep(0.1)
 
     after_val_iter = after_train_iter
+
+    def after_val_epoch(self, runner, metrics) -> None:
+        if distributed.get_rank() == runner.epoch - 1:
+            time.sleep(1)
 
 
 def state_of(runner) -> str:
@@ -91,6 +100,10 @@ def state_of(runner) -> str:
         np.random.get_state(),
         random.getstate(),
         [module.training for module in runner.model.modules()],
+        [
+            hook.ema_model.state_dict() for hook in runner.hooks
+            if isinstance(hook, EMAHook)
+        ],
     ])
     return hashlib.sha256(repr(state).encode()).hexdigest()
 
@@ -155,6 +168,22 @@ def failing_first(work_dir):
         return top_down(dict(NUMBERS_ONLY, strict=False))(work_dir)
 
 
+def nan_in_second(work_dir):
+    """As :func:`top_down`, but once the second process has a loss of NaN."""
+    forward = KeypointMSELoss.forward
+    count = [0]
+
+    def spoil(self, *args, **kwargs):
+        count[0] += 1
+        loss = forward(self, *args, **kwargs)
+        return loss * np.nan if count[0] == 2 else loss
+
+    with pytest.MonkeyPatch.context() as patch:
+        if distributed.get_rank() == 1:
+            patch.setattr(KeypointMSELoss, 'forward', spoil)
+        return top_down(dict(NUMBERS_ONLY, grad_norm_interval=6))(work_dir)
+
+
 @MODELS.register_module(force=True)
 class TwoParts(BaseModel):
     """Two parts, each with an optimizer, as a GAN has."""
@@ -216,6 +245,7 @@ ACCUMULATE = dict(
         optimizer=dict(type='SGD', lr=0.01),
         accumulative_counts=2,
         clip_grad=dict(max_norm=0.1)))
+OTHER_HOOKS = [dict(type='SyncNormHook'), dict(type='EMAHook')]
 RUNS = dict(
     without=top_down(),
     always=top_down(ALWAYS),
@@ -227,6 +257,9 @@ RUNS = dict(
     accumulate=top_down(NUMBERS_ONLY, **ACCUMULATE),
     separate_without=separate(),
     separate=separate(ALWAYS),
+    other_hooks_without=top_down(other_hooks=OTHER_HOOKS),
+    other_hooks=top_down(ALWAYS, other_hooks=OTHER_HOOKS),
+    nan_in_second=nan_in_second,
 )
 
 
@@ -256,6 +289,7 @@ def results(folder):
     ('slow_first', 'without'),
     ('accumulate', 'accumulate_without'),
     ('separate', 'separate_without'),
+    ('other_hooks', 'other_hooks_without'),
 ])
 def test_both_end_as_without_the_hook(results, name, same_as):
     """P1: weights, optimizer, buffers, generators, flags, of both."""
@@ -274,6 +308,22 @@ def test_what_fails_in_the_first_process_is_not_waited_for(results, folder):
     assert second['failures'] == 0
     warning, = warnings_of(folder / 'failing_first')
     assert 'GradientMonitor failed' in warning and 'on purpose' in warning
+
+
+def test_nobody_is_too_late_for_an_exchange(results, folder):
+    """Neither the process that writes nor the other one."""
+    results('slow_first')
+    expected = keypoint_scalars(read_run(folder / 'always'))
+    assert {step for _, step in expected} == {1, 2}
+    assert keypoint_scalars(read_run(folder / 'slow_first')) == expected
+
+
+def test_a_nan_in_another_process_is_thought_of(results, folder):
+    """Its loss is not logged, only what follows from it."""
+    results('nan_in_second')
+    path, = (folder / 'nan_in_second').glob('*/*.log')
+    line, = [t for t in path.read_text().splitlines() if 'became NaN' in t]
+    assert 'at step 3: loss_kpt' in line and 'another process' in line
 
 
 @pytest.mark.parametrize('name, talking', [
