@@ -8,6 +8,7 @@ import functools
 import hashlib
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -15,13 +16,16 @@ import torch
 from mmengine.runner._flexible_runner import FlexibleRunner
 from noisy_poses import (comparable, read_run, topdown_cfg, warnings_of,
                          write_coco)
+from stepping import FusedSGD, ScalingWrapper, Training, every
+from tensorboard.plugins.hparams import metadata
 from torch import distributed
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 from two_processes import make_runs, results_of, start_two
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook
-from mmpose.engine.monitors import OverheadBudget, gradients
+from mmpose.engine.monitors import (GradientMonitor, OverheadBudget, gradients,
+                                    shards)
 from mmpose.models.backbones.resnet import BasicBlock
 
 NORMS = 'train/gradient_norm/'
@@ -138,6 +142,19 @@ def failing_second(work_dir):
         return train(work_dir, hook=dict(HOOK, strict=False))
 
 
+def unjoined_second(work_dir):
+    """The second process cannot prepare for adding up."""
+    find = shards._sharded_parameters
+
+    def fail(modules):
+        if distributed.get_rank() == 1:
+            raise OSError('broken on purpose')
+        return find(modules)
+
+    with mock.patch.object(shards, '_sharded_parameters', fail):
+        return train(work_dir, hook=dict(HOOK, strict=False))
+
+
 def over_budget(work_dir):
     """The second process has no time left for a reading."""
 
@@ -170,6 +187,7 @@ RUNS = dict(
     sparse=over_budget,
     accumulate=lambda folder: train(folder, **ACCUMULATE),
     failing_second=failing_second,
+    unjoined_second=unjoined_second,
 )
 
 
@@ -232,7 +250,7 @@ def test_the_global_norm_of_one_flat_parameter(results, folder):
 
 def test_both_end_as_without_the_hook(results):
     """P1: the weights of each rank, buffers, generators."""
-    for name in ('whole', 'sparse', 'failing_second'):
+    for name in ('whole', 'sparse', 'failing_second', 'unjoined_second'):
         for result, expected in zip(results(name), results('without')):
             assert result['state'] == expected['state']
 
@@ -267,6 +285,63 @@ def test_a_rank_that_fails_is_not_waited_for(results, folder):
     assert '1 of the ranks' in warning
 
 
+def test_a_rank_that_cannot_take_part_is_not_waited_for(results, folder):
+    """P2: nor are the others read, whose parts are not the whole."""
+    pairs = zip(results('unjoined_second'), results('without'))
+    for result, plain in pairs:
+        assert result['iters'] == 6
+        assert result['all_reduces'] == plain['all_reduces']
+    events = read_run(folder / 'unjoined_second')
+    assert not norms_of(folder / 'unjoined_second')
+    assert 'val/PCK' in events.Tags()['scalars']
+    warning, = warnings_of(folder / 'unjoined_second')
+    assert 'cannot be read on rank [1]' in warning
+
+
+def test_an_overflow_on_any_rank_is_no_reading(monkeypatch):
+    """A fused optimizer finds it inside its step, which all ranks make."""
+    elsewhere = iter([False, False, True, False])
+
+    def all_reduce(packed, group):
+        """With a rank that has read the same."""
+        packed *= 2
+        packed[-2] += next(elsewhere)
+
+    class SharedTraining(Training):
+
+        def notify(self, event, *args):
+            if event == 'after_train_iter':
+                self.monitors[0].exchange_shards(self.runner)
+            super().notify(event, *args)
+
+    module = SimpleNamespace(
+        process_group=None, compute_device='cpu', _handle=None)
+    monkeypatch.setattr(FullyShardedDataParallel, 'fsdp_modules',
+                        lambda model: [module])
+    monkeypatch.setattr(distributed, 'get_world_size', lambda group: 2)
+    monkeypatch.setattr(distributed, 'all_reduce', all_reduce)
+    monitor = GradientMonitor(every(), 20, strict=True)
+    monitor.waited_for = True
+    training = SharedTraining(
+        monitor,
+        optimizer=lambda p: FusedSGD(p, lr=0.1),
+        wrapper=ScalingWrapper,
+        overflows=[False, True, False, False])
+    monitor.join_shards(training.runner)
+    norms = []
+
+    def before_step():
+        scaled = [p.grad.flatten() for p in training.model.parameters()]
+        norms.append((torch.cat(scaled) /
+                      training.wrapper.loss_scaler._scale).norm().item())
+
+    readings = training.read(4, before_step)
+    assert [step for step, reading in readings.items() if reading] == [1, 4]
+    for step in (1, 4):
+        assert readings[step][f'{NORMS}global'] == pytest.approx(
+            norms[step - 1], rel=1e-5)
+
+
 def test_what_needs_the_whole_model_is_left_out_and_named(results, folder):
     results('whole')
     tags = read_run(folder / 'whole').Tags()
@@ -283,6 +358,14 @@ def test_what_needs_the_whole_model_is_left_out_and_named(results, folder):
     line, = [t for t in log.splitlines() if 'the model is sharded' in t]
     for monitor in ('WeightMonitor', 'UpdateMonitor', 'ModelInfoMonitor'):
         assert monitor in line
+
+
+def test_the_size_of_a_part_is_not_given_as_that_of_the_model(results, folder):
+    results('whole')
+    start = read_run(folder / 'whole').SummaryMetadata(
+        metadata.SESSION_START_INFO_TAG).plugin_data.content
+    hparams = metadata.parse_session_start_info_plugin_data(start).hparams
+    assert 'batch_size' in hparams and 'parameters' not in hparams
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
