@@ -1,6 +1,8 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import copy
 import glob
+import shutil
+import subprocess
 import uuid
 
 import numpy as np
@@ -159,3 +161,21 @@ def read_events():
         return events.Reload()
 
     return read
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """The folder of a disk of 256 KiB, where one can be mounted."""
+    folder = tmp_path / 'small_disk'
+    folder.mkdir()
+    if not shutil.which('mount'):
+        pytest.skip('there is no mount')
+    mounted = subprocess.run(
+        ['mount', '-t', 'tmpfs', '-o', 'size=256k', 'tmpfs',
+         str(folder)],
+        stderr=subprocess.PIPE,
+        universal_newlines=True)
+    if mounted.returncode:
+        pytest.skip(f'no tmpfs can be mounted here: {mounted.stderr.strip()}')
+    yield folder
+    subprocess.run(['umount', '-l', str(folder)], check=True)

@@ -4,8 +4,6 @@ import glob
 import io
 import os
 import shutil
-import subprocess
-from contextlib import contextmanager
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import \
@@ -226,22 +224,6 @@ def test_ctrl_c_in_the_middle_of_a_write(tmp_path, disk, read_events):
     assert len(files(tmp_path)) == 1
 
 
-@contextmanager
-def small_disk(folder):
-    folder.mkdir()
-    mounted = subprocess.run(
-        ['mount', '-t', 'tmpfs', '-o', 'size=256k', 'tmpfs',
-         str(folder)],
-        stderr=subprocess.PIPE,
-        universal_newlines=True)
-    if mounted.returncode:
-        pytest.skip(f'no tmpfs can be mounted here: {mounted.stderr.strip()}')
-    try:
-        yield
-    finally:
-        subprocess.run(['umount', '-l', str(folder)], check=True)
-
-
 def test_a_file_that_is_gone_has_no_size(tmp_path, monkeypatch):
     """P2: removed in the midst of it, or a link to nowhere."""
     file = event_file(tmp_path)
@@ -258,23 +240,20 @@ def test_a_file_that_is_gone_has_no_size(tmp_path, monkeypatch):
     assert file.bytes_on_disk() == size
 
 
-@pytest.mark.skipif(not shutil.which('mount'), reason='there is no mount')
-def test_a_real_disk_that_fills(tmp_path, read_events, warnings_logged):
+def test_a_real_disk_that_fills(small_disk, read_events, warnings_logged):
     """P2, P7: and goes on when the user has made room."""
-    log_dir = tmp_path / 'small'
-    with small_disk(log_dir):
-        ballast = log_dir / 'ballast'
-        ballast.write_bytes(bytes(200 << 10))
-        file = event_file(log_dir)
-        # Only the scalars are read as a tag: this is nearly 1 KB each.
-        for step in range(100):
-            append(file, [step], size=900)
-            file.flush()
-        assert file.failing
-        on_disk = steps(read_events(log_dir))
-        assert on_disk == list(range(len(on_disk))) and 10 < len(on_disk) < 90
-        ballast.unlink()
-        file.close()
-        assert steps(read_events(log_dir)) == list(range(100))
-        EventAccumulator(str(log_dir)).Reload()
+    ballast = small_disk / 'ballast'
+    ballast.write_bytes(bytes(200 << 10))
+    file = event_file(small_disk)
+    # Only the scalars are read as a tag: this is nearly 1 KB each.
+    for step in range(100):
+        append(file, [step], size=900)
+        file.flush()
+    assert file.failing
+    on_disk = steps(read_events(small_disk))
+    assert on_disk == list(range(len(on_disk))) and 10 < len(on_disk) < 90
+    ballast.unlink()
+    file.close()
+    assert steps(read_events(small_disk)) == list(range(100))
+    EventAccumulator(str(small_disk)).Reload()
     assert len(warnings_logged) == 1
