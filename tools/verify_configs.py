@@ -140,7 +140,7 @@ def main():
 def is_verified(row):
     """Whether all that a config can do was tried, and was neutral."""
     return row['outcome'] == 'neutral' and (row['loop'] == 'train'
-                                            or row['without_loss'])
+                                            or row['only_predicts'])
 
 
 def verify_in_process(config, args):
@@ -185,7 +185,7 @@ def verify(config, args):
     reproducible' if two trainings without the hook differ as well, 'not tried'
     if there is none without it, or 'error', the last two with ``why``;
     ``loop``, 'train', or 'val' where the training fails without the hook, with
-    ``training_error`` and ``without_loss``, whether it must; ``tags``,
+    ``training_error`` and ``only_predicts``, why it must; ``tags``,
     ``findings``, ``seconds`` with the hook and ``extra``, their ratio to those
     without it, minus 1; ``differing``, paths in the state.
     """
@@ -199,7 +199,7 @@ def verify(config, args):
         row.update(outcome='error', loop=loop)
         if loop == 'val':
             row['training_error'] = _one_line(failure)
-            row['without_loss'] = has_no_loss(cfg)
+            row['only_predicts'] = only_predicts(cfg)
         with_hook, row['seconds'], work_dir = run(cfg, loop, EVERYTHING)
         row['extra'] = row['seconds'] / first - 1
         row.update(read_run(work_dir))
@@ -240,11 +240,15 @@ def find_loop(cfg):
             raise error
 
 
-def has_no_loss(cfg):
-    """Whether MMPose cannot train the model of a config, whatever the data."""
+def only_predicts(cfg):
+    """Why a config is not one to train with, whatever the data; or ''."""
     kinds = [node.get('type') for node in _dicts(cfg.model)]
     # In the newer kind of config files it is the class itself.
-    return any(getattr(k, '__name__', k) in WITHOUT_LOSS for k in kinds)
+    if any(getattr(k, '__name__', k) in WITHOUT_LOSS for k in kinds):
+        return 'MMPose has no loss for it'
+    if cfg.train_dataloader.dataset.get('pipeline') == []:
+        return 'the config has no training pipeline'
+    return ''
 
 
 def _one_line(error):
@@ -520,8 +524,8 @@ def _line(row):
         outcome += f' ({row["differing"][0]}, ...)'
     if row['loop'] == 'val':
         outcome += ', validation only: ' + (
-            'MMPose cannot train it' if row['without_loss'] else
-            f'training fails without the hook: {row["training_error"]}')
+            row['only_predicts']
+            or f'training fails without the hook: {row["training_error"]}')
     pictures = [tag for tag in row['tags'] if tag in PICTURES]
     cells += [
         str(len(row['tags'])), ', '.join(pictures), ', '.join(row['findings'])

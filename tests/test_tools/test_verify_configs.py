@@ -113,7 +113,9 @@ def test_a_hook_that_fails_is_an_error(verify):
 
 def test_what_does_not_train_is_validated(verify):
     """And why it does not is said, and that something is missing."""
-    row = verify(SMALL + 'train_dataloader = dict(dataset=dict(pipeline=[]))')
+    row = verify(SMALL + """
+train_dataloader = dict(dataset=dict(pipeline=[dict(type='LoadImage')]))
+""")
     assert (row['outcome'], row['loop']) == ('neutral', 'val')
     assert 'val/coco/AP' in row['tags']
     error = ('RuntimeError: each data_itement in list of batch should be of '
@@ -135,11 +137,18 @@ train_dataloader = dict(dataset=dict(pipeline=[dict(type='NeedsAPackage')]))
 
 
 @pytest.mark.parametrize('kind', ['EDPoseHead', EDPoseHead])
-def test_mmpose_has_no_loss_for_some_models(kind):
-    cfg = Config(dict(model=dict(head=dict(type=kind))))
-    assert verify_configs.has_no_loss(cfg)
+def test_some_configs_are_not_to_train_with(kind):
+    dataset = dict(pipeline=[dict(type='LoadImage')])
+    cfg = Config(
+        dict(
+            model=dict(head=dict(type=kind)),
+            train_dataloader=dict(dataset=dataset)))
+    assert verify_configs.only_predicts(cfg) == 'MMPose has no loss for it'
     cfg.model.head.type = 'HeatmapHead'
-    assert not verify_configs.has_no_loss(cfg)
+    assert not verify_configs.only_predicts(cfg)
+    cfg.train_dataloader.dataset.pipeline = []
+    assert verify_configs.only_predicts(
+        cfg) == 'the config has no training pipeline'
 
 
 def test_a_missing_package_is_named(verify):
@@ -192,7 +201,7 @@ train_dataloader = dict(dataset={dataset.replace("COCO", str(coco))})
 
 @pytest.mark.parametrize('outcomes, code', [
     (['neutral', 'neutral'], 0),
-    (['neutral', 'without_loss'], 0),
+    (['neutral', 'only_predicts'], 0),
     (['neutral', 'validation_only'], 2),
     (['neutral', 'CHANGED'], 1),
     (['error', 'not tried'], 1),
@@ -202,9 +211,9 @@ train_dataloader = dict(dataset={dataset.replace("COCO", str(coco))})
 def test_exit_status(outcomes, code, monkeypatch):
     rows = dict(
         neutral=dict(loop='train'),
-        without_loss=dict(loop='val', without_loss=True, outcome='neutral'),
-        validation_only=dict(
-            loop='val', without_loss=False, outcome='neutral'))
+        only_predicts=dict(
+            loop='val', only_predicts='no loss', outcome='neutral'),
+        validation_only=dict(loop='val', only_predicts='', outcome='neutral'))
     monkeypatch.setattr(
         verify_configs, 'verify_in_process', lambda config, args: dict(
             dict(config=config, outcome=config, why='', log=''),
