@@ -13,9 +13,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine import dist
 from mmengine.config import ConfigDict
-from mmengine.dataset import pseudo_collate
+from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import MMDistributedDataParallel
+from mmengine.runner import Runner
+from mmengine.structures import InstanceData
 from painted_people import paint_data_set, painted_data_set, upstream
 from tensorboard.backend.event_processing.event_accumulator import \
     EventAccumulator
@@ -26,6 +29,7 @@ from mmpose.engine.monitors.pose_pictures import PANEL_HEIGHT
 from mmpose.models import (PoseDataPreprocessor, PoseLifter,
                            TopdownPoseEstimator)
 from mmpose.registry import DATASETS, MODELS
+from mmpose.structures import PoseDataSample
 from mmpose.testing import get_packed_inputs
 from mmpose.utils import register_all_modules
 
@@ -280,13 +284,16 @@ class SynchronisedResize(nn.Module):
         return inputs, data_samples
 
 
-def test_the_other_ranks_are_not_waited_for(runner_cfg, train, monkeypatch):
+def test_the_other_ranks_are_not_waited_for(runner_cfg, monkeypatch):
     """No augmentation of the batch and no collective."""
     model = runner_cfg()['model']
     model['data_preprocessor']['batch_augments'] = [
         dict(type='SynchronisedResize')
     ]
     SynchronisedResize.calls = 0
+    runner = Runner(**runner_cfg(ONLY_IMAGES, model=model, **iterations(2)))
+    # MMEngine's own collective.
+    monkeypatch.setattr(runner, '_init_model_weights', lambda: None)
 
     def fail(*args, **kwargs):
         raise AssertionError('a collective')
@@ -294,8 +301,19 @@ def test_the_other_ranks_are_not_waited_for(runner_cfg, train, monkeypatch):
     for name in ('all_reduce', 'all_gather', 'broadcast', 'barrier',
                  'all_gather_object', 'broadcast_object_list', 'gather'):
         monkeypatch.setattr(torch.distributed, name, fail)
-    train(ONLY_IMAGES, model=model, **iterations(2))
-    assert SynchronisedResize.calls == 2
+    # Those of MMEngine do nothing in a process that is alone.
+    for name, value in (('is_initialized', True), ('get_world_size', 2),
+                        ('get_rank', 0), ('get_backend', 'gloo')):
+        monkeypatch.setattr(
+            torch.distributed, name, lambda *_, value=value: value)
+    for module in dist.dist, dist.utils:
+        monkeypatch.setattr(module, 'get_default_group', lambda: None)
+    for collective in (dist.barrier, lambda: dist.all_gather_object(1),
+                       lambda: dist.all_reduce(torch.ones(1))):
+        with pytest.raises(AssertionError, match='a collective'):
+            collective()
+    runner.train()
+    assert SynchronisedResize.calls == 2 and list(pictures(runner)) == [1, 2]
 
 
 def test_the_wrapper_of_a_distributed_model_is_not_called(monitor):
@@ -581,6 +599,46 @@ def test_a_prediction_is_in_the_pixels_of_the_input(name, painted):
             assert away.min() <= max(place.stride)
 
 
+@pytest.mark.parametrize('count', [0, 1, 3])
+def test_what_only_a_prediction_needs_is_made_up(count):
+    """The box of everybody is all of the input, and is surely one."""
+    sample = PoseDataSample(metainfo=dict(flip_indices=[0]))
+    if count:
+        sample.gt_instances = InstanceData(labels=np.arange(count))
+    else:
+        sample.gt_instances = InstanceData()
+    bare = poses._in_input(sample, (256, 192), dict(flip_indices=[1]))
+    people = bare.gt_instances
+    assert people.bboxes.tolist() == [[0, 0, 192, 256]] * max(count, 1)
+    assert people.bbox_scores.tolist() == [1] * max(count, 1)
+    assert people.bboxes.dtype == people.bbox_scores.dtype == np.float32
+    assert bare.flip_indices == [0] and 'bboxes' not in sample.gt_instances
+
+
+def test_boxes_that_are_there_are_kept():
+    sample = PoseDataSample()
+    sample.gt_instances = InstanceData(
+        bboxes=np.float32([[1, 2, 3, 4]]), bbox_scores=np.float32([0.5]))
+    people = poses._in_input(sample, (256, 192), {}).gt_instances
+    assert people.bboxes.tolist() == [[1, 2, 3, 4]]
+    assert people.bbox_scores.tolist() == [0.5]
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_a_model_predicts_without_boxes(painted):
+    """A head that gives each prediction the score of its box."""
+    cfg = with_one_layer(HEATMAP)
+    dataset = painted_data_set(painted[14], cfg)
+    batch = pseudo_collate([dataset[i] for i in range(2)])
+    for sample in batch['data_samples']:
+        for name in 'bboxes', 'bbox_scores':
+            sample.gt_instances.pop(name, None)
+    model = MODELS.build(cfg.model)
+    probe = poses._Probe(model, batch, 2, False, dataset.metainfo)
+    for keypoints, *_ in probe.predict(model):
+        assert keypoints.shape == (1, 17, 2)
+
+
 @pytest.mark.filterwarnings('ignore')
 def test_a_heatmap_is_restored_to_the_size_of_the_input(painted):
     """Not to that of the image, which the sample still knows."""
@@ -642,14 +700,14 @@ def test_all_keypoints_that_are_trained_are_shown(painted):
     assert 'output_heatmaps' not in model.test_cfg
 
 
-def arguments_of(cfg, root):
+def arguments_of(cfg, root, **packing):
     """Arguments of a Runner: one iteration of an upstream config."""
     return dict(
         model=cfg.model,
         train_dataloader=dict(
             batch_size=8,
             sampler=dict(type='DefaultSampler', shuffle=False),
-            dataset=painted_data_set(root, cfg)),
+            dataset=painted_data_set(root, cfg, **packing)),
         **iterations(1))
 
 
@@ -668,28 +726,94 @@ def test_red_in_the_file_is_red(tmp_path, train):
         assert tuple(seen) == (255, 0, 0)
 
 
+def circle_and_dot(picture, count):
+    """Where a target is drawn, and the annotated keypoint beside it.
+
+    What is predicted is below the threshold: the input as it is.
+    """
+    target, plain = panels(picture, count)[:2]
+    circle = np.nonzero(np.abs(target.astype(int) - plain).max(-1) > 30)
+    if not len(circle[0]):
+        return None
+    circle = np.mean(circle, 1)
+    # That of another person may be seen as well.
+    dots = np.stack(np.nonzero(np.ptp(plain, -1) > 120), -1)
+    dot = dots[np.hypot(*(dots - circle).T) < 20].mean(0)
+    return circle[::-1], dot[::-1]
+
+
 @pytest.mark.parametrize('name', [RTMPOSE, REGRESSION])
 @pytest.mark.filterwarnings('ignore')
 def test_a_keypoint_is_drawn_on_its_pixel(name, painted, train):
     """In TensorBoard, flipped and rotated: within 1.5 pixels of the input."""
     cfg = with_one_layer(name)
-    shown = pictures(
-        train(
-            dict(ONLY_IMAGES, kpt_thr=9, max_train_images=8),
-            **arguments_of(cfg, painted[1])))
-    found = 0
-    for picture in shown[1]:
-        # What is predicted is below the threshold: the input as it is.
-        target, plain = panels(picture, 2 + (name == RTMPOSE))[:2]
-        circle = np.nonzero(np.abs(target.astype(int) - plain).max(-1) > 30)
-        if len(circle[0]):
-            circle = np.mean(circle, 1)
-            # That of the other person may be seen as well.
-            dots = np.stack(np.nonzero(np.ptp(plain, -1) > 120), -1)
-            dot = dots[np.hypot(*(dots - circle).T) < 20].mean(0)
-            assert np.hypot(*(dot - circle)) < 1.5 * PANEL_HEIGHT / 256
-            found += 1
-    assert found >= 4
+    arguments = arguments_of(
+        cfg, painted[1], meta_keys=('flip', 'bbox_rotation'))
+    runner = train(
+        dict(ONLY_IMAGES, kpt_thr=9, max_train_images=8), **arguments)
+    found = []
+    for picture, sample in zip(pictures(runner)[1], probe_of(runner)._samples):
+        places = circle_and_dot(picture, 2 + (name == RTMPOSE))
+        if places is not None:
+            assert np.hypot(*np.subtract(*places)) < 1.5 * PANEL_HEIGHT / 256
+            found.append((bool(sample.flip), abs(sample.bbox_rotation) > 5))
+    assert len(found) >= 4
+    flipped, rotated = zip(*found)
+    assert any(flipped) and any(rotated)
+
+
+@DATASETS.register_module(force=True)
+class TurnedDataset:
+    """A dot 40 pixels right of the middle of a box that is turned by 30
+    degrees, and lies right of and below the middle of the image."""
+    metainfo = dict(dataset_name='turned')
+
+    def __init__(self, codec):
+        self.pipeline = Compose([
+            dict(type='TopdownAffine', input_size=(192, 256)),
+            dict(type='GenerateTarget', encoder=codec),
+            dict(type='PackPoseInputs')
+        ])
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        image = np.full((300, 320, 3), 128, np.uint8)
+        cv2.circle(image, (210, 160), 4, (0, 255, 0), -1)
+        return self.pipeline(
+            dict(
+                img=image,
+                img_shape=(300, 320),
+                bbox=np.float32([[74, 32, 266, 288]]),
+                bbox_center=np.float32([[170, 160]]),
+                bbox_scale=np.float32([[192, 256]]),
+                bbox_rotation=np.float32([30]),
+                bbox_score=np.float32([1]),
+                keypoints=np.float32([[[210, 160]]]),
+                keypoints_visible=np.float32([[1]]),
+                dataset_keypoint_weights=np.float32([1])))
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_a_keypoint_is_drawn_where_an_affine_map_puts_it(train):
+    """The box upright: up and right of its middle, which is (96, 128)."""
+    cfg = with_one_layer(HEATMAP)
+    cfg.model.head.out_channels = 1
+    dataset = dict(type='TurnedDataset', codec=cfg.codec)
+    runner = train(
+        dict(ONLY_IMAGES, kpt_thr=9),
+        model=cfg.model,
+        train_dataloader=dict(
+            batch_size=1,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=dataset),
+        **iterations(1))
+    picture, = pictures(runner)[1]
+    for place in circle_and_dot(picture, 3):
+        # 40 times the cosine and the sine of 30 degrees.
+        off = place * 256 / PANEL_HEIGHT - (96 + 34.6, 128 - 20)
+        assert np.hypot(*off) < 1.5
 
 
 # Promise P2: harmless
