@@ -139,7 +139,8 @@ def measure_training(quick: bool, folder: str) -> dict:
         synthetic_coco.generate_dataset(data, num_train=4, num_val=2)
         say('training: demo')
         arms = [
-            training.BASE, 'balanced', 'every iteration', 'requirements, after'
+            training.BASE, 'balanced', 'every iteration',
+            'every iteration, no pictures', 'requirements, after'
         ]
         runs = training.measure('demo', arms, 4, data, batch_size=2)
         return dict(training=dict(demo=runs))

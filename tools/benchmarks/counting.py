@@ -79,9 +79,24 @@ class Counting(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
         self.launches[name] += 1
-        if name in _OPERATORS and not self._depth:
+        kwargs = kwargs or {}
+        if not self._depth and (name in _OPERATORS
+                                or _waits_for_device(name, args, kwargs)):
             self.syncs[name] += 1
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
+
+
+def _waits_for_device(name: str, args: tuple, kwargs: dict) -> bool:
+    """Whether it is a copy from the device to the host that is waited for."""
+    if name == '_to_copy':  # to(), by whatever it was given
+        source, target = args[0], kwargs.get('device')
+    elif name == 'copy_' and not any(
+            args[2:]) and not kwargs.get('non_blocking'):
+        source, target = args[1], args[0].device
+    else:
+        return False
+    return (target is not None and torch.device(target).type == 'cpu'
+            and source.device.type != 'cpu')
 
 
 def count(function: Callable) -> Counts:
