@@ -14,22 +14,24 @@ HIDDEN = '***'
 
 # What a secret may be the value of.
 SECRET_NAME = (r'passwd|password|passphrase|pwd|secret|token|credential|'
-               r'auth(?!ors?\b)|signature|'
+               r'auth(?!ors?\b)|signature|\bsig\b|_pass\b|cookie|'
                r'(?:api|access|private|account)[_-]?key')
 # What some look like wherever they stand: tokens of GitHub, GitLab, Hugging
 # Face, OpenAI, AWS, Google, Slack, PyPI and Weights & Biases, JSON web tokens,
-# private keys.
+# private keys; and the addresses that post to Slack.
 _SHAPES = re.compile(
     r'gh[pousr]_\w+|github_pat_\w+|glpat-[\w-]+|hf_\w{16,}|sk-[\w-]{16,}|'
     r'(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w-]{35}|xox\w-[\w-]+|pypi-[\w-]{16,}|'
     r'wandb_v\d_\w+|(?<![0-9A-Za-z])[0-9a-f]{40}(?![0-9A-Za-z])|'
-    r'eyJ[\w-]+\.[\w-]+\.[\w-]+|'
+    r'eyJ[\w-]+\.[\w-]+\.[\w-]+|(?<=hooks\.slack\.com/services/)[\w/-]+|'
     r'-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----',
     re.DOTALL)
 # What stands before the host of a URL; a password may have any sign in it.
 _URL_USER = re.compile(
     r'''(?<=://)(?:[^\s/:@'"]*:[^\s'"]{0,500}|[^\s/'"]{1,500})@''')
 _EMAIL = re.compile(r'(?<![\w.+-])[\w.+-]+@(?:[\w-]+\.)+[A-Za-z]{2,}')
+# As scp and rsync name a place on another machine.
+_REMOTE_USER = re.compile(r'(?<![\w.+!$-])[\w.+!$-]+(?=@[\w.-]+:[/~])')
 
 _QUOTED = (r'''[rRbBuUfF]{0,2}(?:"""(?:\\.|[^\\])*?"""|\'\'\'(?:\\.|[^\\])*?'''
            r'''\'\'\'|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')''')
@@ -87,6 +89,7 @@ def without_secrets(text: str) -> str:
         str: The text with '***' in their place.
     """
     text = _URL_USER.sub(f'{HIDDEN}@', text)
+    text = _REMOTE_USER.sub(HIDDEN, text)
     text = _SHAPES.sub(HIDDEN, text)
     text = _NAMED.sub(_hide_value, text)
     text = _OPTION.sub(rf'\1{HIDDEN}', text)

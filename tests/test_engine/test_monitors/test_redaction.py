@@ -24,6 +24,7 @@ SHAPES = {
     'AWS, for a while': ('ASIA', string.ascii_uppercase + string.digits, 16),
     'Google': ('AIza', WORD + '-_', 35),
     'Slack': ('xoxb-', string.digits, 24),
+    'Slack, to post to': ('https://hooks.slack.com/services/', WORD + '/', 44),
     'Weights & Biases': ('', HEX, 40),
     'Weights & Biases, new': ('wandb_v1_', WORD, 40),
 }
@@ -36,10 +37,11 @@ NAMED = ('password={!r}', "dict(token={!r}, type='X')", '{{"api_key": "{}"}}',
          '--hf-token={}', "--api-key '{}'", 'Authorization: Bearer {}',
          'https://x.org/data?token={}&n=1', 'MY_PASSWORD={} python train.py',
          'account_key={!r}', 'init_kwargs=dict(credentials=[{!r}])',
-         'x.pwd={!r}')
+         'x.pwd={!r}', 'https://x.org/data?sv=2024&sig={}&n=1',
+         'smtp_pass={!r}', 'Cookie: {}')
 URLS = ('https://{}@github.com/x/y.git', 'https://jane:{}@host:8080/x',
         's3://{}:abc@bucket/key', 'redis://:{}@localhost/0',
-        "dict(proxy='http://user:{}@proxy:3128')")
+        "dict(proxy='http://user:{}@proxy:3128')", '{}@cluster01:/data/coco')
 AROUND = ('{}', '11/24 03:17:12 - mmengine - INFO - {}', '({})', '  {},\n',
           '로그 {} 끝', 'x\n{}\ny')
 
