@@ -1,17 +1,21 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """What the hook costs, beside what people would use instead.
 
-Three parts: 'micro', what a logged step costs, for real models; 'training',
-what it costs an iteration of real trainings; 'scale', how it grows. Everything
-is timed in turn, so that ratios mean something on a machine that others use
-too. What is not installed is shown as missing: ``make benchmark`` installs it.
+Four parts: 'micro', what a logged step costs, for real models; 'training',
+what it costs an iteration of real trainings; 'memory', the most that these
+take; 'scale', how it grows. Everything is timed in turn, so that ratios mean
+something on a machine that others use too. What is not installed is shown as
+missing: ``make benchmark`` installs it.
 """
 import argparse
 import json
 import os
+import shlex
+import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import List
 
 import mdformat
 import torch
@@ -21,7 +25,9 @@ from make_doc_tables import FORMAT
 
 from mmpose.utils import register_all_modules
 
-PARTS = ('micro', 'training', 'scale')
+PARTS = ('micro', 'training', 'memory', 'scale')
+# Where the results go does not belong to how they were measured.
+FILES = ('--json', '--markdown')
 
 
 def main() -> None:
@@ -35,9 +41,9 @@ def main() -> None:
         args.json.write_text(json.dumps(results))
     images = None
     if args.markdown:
-        folder = args.markdown.parent / 'images'
-        plots.draw(results, folder)
-        images = folder.name
+        # As the page names them: one folder for those of all pages.
+        images = f'images/{args.markdown.stem}'
+        plots.draw(results, str(args.markdown.parent / images))
     page = report.markdown(results, images)
     if args.markdown:
         # As tests/test_lint.py wants all pages.
@@ -62,6 +68,21 @@ def parse_args() -> argparse.Namespace:
         default=models.NAMES,
         metavar='MODEL',
         help=f'for micro: {", ".join(models.NAMES)} (default: all)')
+    devices = ['cpu', *(['cuda'] if torch.cuda.is_available() else [])]
+    parser.add_argument(
+        '--devices',
+        nargs='+',
+        choices=devices,
+        default=devices,
+        metavar='DEVICE',
+        help='for micro: cpu, cuda (default: all that there are)')
+    parser.add_argument(
+        '--training-minutes',
+        type=float,
+        default=15,
+        metavar='MINUTES',
+        help='after how long the trainings end if they are not through '
+        '(default: 15)')
     parser.add_argument(
         '--repeat', type=int, default=21, help='rounds (default: 21)')
     parser.add_argument(
@@ -93,13 +114,17 @@ def measure(args: argparse.Namespace) -> dict:
         args (argparse.Namespace): The command line.
 
     Returns:
-        dict: ``machine``, ``load``, ``minutes``, and for each part what its
-        functions return: ``micro`` by model, ``inputs``, ``training`` by model
-        and arm, ``peak_memory`` by arm, ``validation``, ``scale``.
+        dict: ``command``, ``machine``, ``load``, ``minutes``, and for each
+        part what its functions return: ``micro`` by model, ``inputs``,
+        ``training`` by model and arm, ``peak_memory`` by arm, ``validation``,
+        ``scale``.
     """
     began = time.perf_counter()
     register_all_modules()
-    results = dict(machine=machine.describe(), load=[machine.load()])
+    results = dict(
+        command=command(sys.argv[1:]),
+        machine=machine.describe(),
+        load=[machine.load()])
     with tempfile.TemporaryDirectory() as folder:
         # Where wandb keeps what it keeps besides its runs.
         os.environ.update(
@@ -110,7 +135,9 @@ def measure(args: argparse.Namespace) -> dict:
         if 'micro' in args.parts:
             results.update(measure_micro(args))
         if 'training' in args.parts:
-            results.update(measure_training(args.quick, folder))
+            results.update(measure_training(args, folder))
+        if 'memory' in args.parts and not args.quick:
+            results['peak_memory'] = measure_memory(folder)
         if 'scale' in args.parts:
             say('scale')
             results['scale'] = measure_scale(args.quick)
@@ -121,10 +148,9 @@ def measure(args: argparse.Namespace) -> dict:
 
 def measure_micro(args: argparse.Namespace) -> dict:
     """See :func:`measure`."""
-    devices = ['cpu', *(['cuda'] if torch.cuda.is_available() else [])]
     found = {}
     for name in args.models:
-        for device in devices:
+        for device in args.devices:
             say(f'micro: {name}, {device}')
             key = name if device == 'cpu' else f'{name}, GPU'
             found[key] = micro.measure(
@@ -132,10 +158,10 @@ def measure_micro(args: argparse.Namespace) -> dict:
     return dict(micro=found, inputs=micro.measure_inputs(args.repeat))
 
 
-def measure_training(quick: bool, folder: str) -> dict:
+def measure_training(args: argparse.Namespace, folder: str) -> dict:
     """See :func:`measure`."""
     data = f'{folder}/data'
-    if quick:
+    if args.quick:
         synthetic_coco.generate_dataset(data, num_train=4, num_val=2)
         say('training: demo')
         arms = [
@@ -147,21 +173,29 @@ def measure_training(quick: bool, folder: str) -> dict:
     synthetic_coco.generate_dataset(data)
     found = {}
     # By its default intervals, the hook reads all that it ever does in 500.
-    for model, iterations, seconds in (('demo', 501, 720), ('RTMPose-t', 201,
-                                                            180)):
+    for model, iterations, share in (('demo', 501, 0.8), ('RTMPose-t', 201,
+                                                          0.2)):
         say(f'training: {model}')
         found[model] = training.measure(
-            model, training.MODELS[model], iterations, data, seconds=seconds)
+            model,
+            training.MODELS[model],
+            iterations,
+            data,
+            seconds=60 * share * args.training_minutes)
+    return dict(training=found, validation=training.validation_panels(5, data))
+
+
+def measure_memory(folder: str) -> dict:
+    """See :func:`measure`."""
+    data = f'{folder}/memory'
+    synthetic_coco.generate_dataset(data)
     peak = {}
     for arm in ('without TensorBoard', 'LoggerHook', 'balanced',
                 'every iteration', 'requirements, before',
                 'requirements, after'):
         say(f'memory: {arm}')
         peak[arm] = training.peak_memory(arm, 30, data)
-    return dict(
-        training=found,
-        peak_memory=peak,
-        validation=training.validation_panels(5, data))
+    return peak
 
 
 def measure_scale(quick: bool) -> dict:
@@ -178,6 +212,24 @@ def measure_scale(quick: bool) -> dict:
         tensors=scale.by_tensors(scale.TENSORS, 11),
         bytes=scale.by_bytes(scale.MEGABYTES, 5),
         weights=scale.by_weights(scale.MEGABYTES[:4], 5))
+
+
+def command(args: List[str]) -> str:
+    """How to measure the same again.
+
+    Args:
+        args (list[str]): The command line.
+
+    Returns:
+        str: A command.
+    """
+    for option in FILES:
+        if option in args:
+            at = args.index(option)
+            args = args[:at] + args[at + 2:]
+    if not args:
+        return 'make benchmark'
+    return f'python tools/benchmark_hook.py {shlex.join(args)}'
 
 
 def say(what: str) -> None:

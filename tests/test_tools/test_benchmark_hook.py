@@ -167,10 +167,11 @@ def test_the_page_holds_every_goal_and_its_plots(quick, results):
         assert f'| {row.what} ' in page
         assert row.reached
     for name in ('gradients', 'training', 'scale'):
-        assert f'(images/benchmark_{name}.png)' in page
-        plot = quick / f'images/benchmark_{name}.png'
+        assert f'(images/page_{name}.png)' in page
+        plot = quick / f'images/page_{name}.png'
         assert 1000 < plot.stat().st_size < 300e3
-    for words in ('Commit', 'What was tried', results['machine']['torch']):
+    for words in ('Commit', 'What was tried', results['machine']['torch'],
+                  'Made by `python tools/benchmark_hook.py --quick`'):
         assert words in page
 
 

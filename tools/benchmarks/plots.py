@@ -14,21 +14,22 @@ _READERS = ('floor', 'hook', 'after', 'before', 'Composer', 'Lightning',
             'wandb.watch')
 
 
-def draw(results: dict, folder: Path) -> None:
+def draw(results: dict, images: str) -> None:
     """Draw all plots.
 
     Args:
         results (dict): See ``benchmark_hook.measure``.
-        folder (Path): Where the PNG files go; made if needed.
+        images (str): What the paths of the PNG files begin with. Their folder
+            is made if needed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    Path(images).parent.mkdir(parents=True, exist_ok=True)
     for part, plot in (('micro', _gradients), ('training', _training),
                        ('scale', _scale)):
         if part in results:
             name = dict(micro='gradients').get(part, part)
             figure = plot(results[part])
             figure.tight_layout()
-            figure.savefig(str(folder / f'benchmark_{name}.png'), dpi=100)
+            figure.savefig(f'{images}_{name}.png', dpi=100)
 
 
 def _gradients(micro: dict) -> Figure:

@@ -19,19 +19,21 @@ def markdown(results: dict, images: Optional[str] = None) -> str:
 
     Args:
         results (dict): See ``benchmark_hook.measure``.
-        images (str, optional): The folder of the plots, as the page is to
-            name it. Defaults to None: without plots.
+        images (str, optional): What the plots' names begin with, as the page
+            is to name them. Defaults to None: without plots.
 
     Returns:
         str: Markdown.
     """
+    gpu = results['machine']['GPU']
     sections = [
-        '# Benchmarks',
-        'Made by `make benchmark`, never by hand. Everything is timed in turn '
-        'with what it is compared with, so that what disturbs one disturbs '
-        'all. Times are medians ± median absolute deviations; a ratio is the '
-        'median of the ratios within a round, and one that differs from 1 by '
-        'less than its spread is called not distinguishable.',
+        '# Benchmarks' if gpu == 'none' else f'# Benchmarks on {gpu}',
+        f'Made by `{results["command"]}`, never by hand. Everything is timed '
+        'in turn with what it is compared with, so that what disturbs one '
+        'disturbs all. Times are medians ± median absolute deviations; a '
+        'ratio is the median of the ratios within a round, and one that '
+        'differs from 1 by less than its spread is called not '
+        'distinguishable.',
         _machine(results), '## What was to be reached',
         _table(['what', 'goal', 'measured', 'reached'], goals(results))
     ]
@@ -45,7 +47,7 @@ def markdown(results: dict, images: Optional[str] = None) -> str:
     if 'scale' in results:
         sections += _scale(results['scale'], images)
     sections.append(_TRIED.read_text())
-    return _formatted('\n\n'.join(sections))
+    return '\n\n'.join(sections)
 
 
 def _machine(results: dict) -> str:
@@ -107,7 +109,7 @@ def _micro(micro: dict, images: Optional[str]) -> List[str]:
         ], norms), 'How many times as long as the hook, and the hook as the '
         'floor:',
         _table(['model', 'hook / floor', 'hook / one core', *_PEERS],
-               factors), *_image(images, 'benchmark_gradients.png',
+               factors), *_image(images, 'gradients',
                                  'Gradient norms: the hook beside the others'),
         'What the hook asks of torch for one reading, whatever the model; '
         '"brought to the host" counts in the training thread:',
@@ -201,7 +203,7 @@ def _training(training: dict, peak: dict, images: Optional[str]) -> List[str]:
                 'peak memory, MB'
             ], rows)
         ]
-    return parts + _image(images, 'benchmark_training.png',
+    return parts + _image(images, 'training',
                           'The cost of an iteration, in percent')
 
 
@@ -230,8 +232,8 @@ def _scale(scale: dict, images: Optional[str]) -> List[str]:
         _table([
             'scalars', 'training thread, µs each', "writer's thread, µs each",
             'bytes each', 'memory grown by, MB'
-        ], scalars), *_image(images, 'benchmark_scale.png',
-                             'Cost against size, both logarithmic')
+        ], scalars),
+        *_image(images, 'scale', 'Cost against size, both logarithmic')
     ]
 
 
@@ -267,20 +269,5 @@ def _table(head: Sequence[str], rows: Sequence[Sequence]) -> str:
                      for line in lines)
 
 
-def _image(folder: Optional[str], name: str, text: str) -> List[str]:
-    return [] if folder is None else [f'![{text}]({folder}/{name})']
-
-
-def _formatted(text: str) -> str:
-    """As the linter wants it, where that is installed."""
-    try:
-        import mdformat
-    except ImportError:
-        return text
-    return mdformat.text(
-        text,
-        extensions={'openmmlab', 'frontmatter'},
-        options={
-            'number': True,
-            'table-width': 200
-        })
+def _image(images: Optional[str], name: str, text: str) -> List[str]:
+    return [] if images is None else [f'![{text}]({images}_{name}.png)']
