@@ -23,6 +23,8 @@ ITERS_PER_EPOCH = NUM_SAMPLES // BATCH_SIZE
 
 # So small a model is faster on one thread, above all on a busy machine.
 torch.set_num_threads(1)
+# What is compared bit for bit has to be the same twice, on a GPU too.
+torch.backends.cudnn.deterministic = True
 
 
 @DATASETS.register_module(force=True)

@@ -254,8 +254,9 @@ def _ms(values: Optional[Sequence[float]], digits: int = 1) -> str:
     return f'{median(values):.{digits}f} ± {spread(values):.{digits}f}'
 
 
-def _ratio(values: Optional[Sequence[float]], to: Sequence[float]) -> str:
-    if values is None:
+def _ratio(values: Optional[Sequence[float]],
+           to: Optional[Sequence[float]]) -> str:
+    if values is None or to is None:
         return 'missing'
     ratio = f'{median(ratios(values, to)):.2f}'
     if not is_distinguishable(values, to):

@@ -16,9 +16,11 @@ _RATIO = 'health/update_ratio'
 # Weights that start near 0, of a fresh head say, change by far more at first:
 # when all updates go the same way by 1 / update, when they go anywhere by
 # 1 / sqrt(update). Both are below this from update 100 on, and below
-# 10 / update until then.
+# 10 / update until then. A layer group that starts at 0, as the last norm of a
+# residual block, came to 11 / update while the learning rate was warming up.
 _LARGE_RATIO = 0.1
 _LARGE_RATIO_TIMES_UPDATES = 10
+_LARGE_RATIO_OF_GROUP_TIMES_UPDATES = 20
 # A layer group has updates of its own that are too large, where all together
 # have none by far.
 _WELL_BELOW = 0.1
@@ -46,7 +48,7 @@ class LargeUpdateDetector(Detector):
 
     def before_train(self, runner) -> None:
         self._streaks = Streaks(), Streaks()
-        self._limit = math.inf
+        self._limit = self._group_limit = math.inf
         self._all_well = True
         self._model: List[Finding] = []
         self._groups: List[Finding] = []
@@ -55,15 +57,16 @@ class LargeUpdateDetector(Detector):
                                            float]) -> Optional[List[Finding]]:
         model, groups = _ratios(scalars)
         if model:
-            self._limit = max(
-                _LARGE_RATIO,
-                _LARGE_RATIO_TIMES_UPDATES / scalars['health/updates'])
+            self._limit, self._group_limit = (
+                max(_LARGE_RATIO, times / scalars['health/updates'])
+                for times in (_LARGE_RATIO_TIMES_UPDATES,
+                              _LARGE_RATIO_OF_GROUP_TIMES_UPDATES))
             well_below = _WELL_BELOW / (BACK if self._groups else 1)
             self._all_well = model['model'] < well_below * self._limit
             self._model = [
                 self._finding(step, '', model[name])
                 for name in self._streaks[0].update(
-                    self._large(model, self._streaks[0]))
+                    _large(model, self._limit, self._streaks[0]))
             ]
         elif groups:
             self._groups = self._see_groups(step, groups)
@@ -73,7 +76,7 @@ class LargeUpdateDetector(Detector):
 
     def _see_groups(self, step: int, groups: Dict[str,
                                                   float]) -> List[Finding]:
-        large = self._large(groups, self._streaks[1])
+        large = _large(groups, self._group_limit, self._streaks[1])
         lasting = self._streaks[1].update(large)
         if lasting and 2 * len(large) > len(groups):
             median = statistics.median(groups[g] for g in large)
@@ -81,12 +84,6 @@ class LargeUpdateDetector(Detector):
         return [
             self._finding(step, group, groups[group]) for group in lasting
             if self._all_well
-        ]
-
-    def _large(self, ratios: Dict[str, float], streaks: Streaks) -> List[str]:
-        return [
-            name for name, ratio in ratios.items()
-            if ratio > self._limit * streaks.ease(name)
         ]
 
     def _finding(self, step: int, group: str, ratio: float) -> Finding:
@@ -319,3 +316,11 @@ class DeadChannelDetector(Detector):
                 'the batch norms (norm_decay_mult=0 in paramwise_cfg).')
             for name in self._streaks.update(dead)
         ]
+
+
+def _large(ratios: Dict[str, float], limit: float,
+           streaks: Streaks) -> List[str]:
+    return [
+        name for name, ratio in ratios.items()
+        if ratio > limit * streaks.ease(name)
+    ]

@@ -104,8 +104,8 @@ class WeightMonitor(Monitor):
             Record(
                 step=step,
                 values=functools.partial(_histograms, list(self._members)),
-                tensors=[torch.stack(counts),
-                         torch.stack(moments)],
+                # Of a model on several devices they cannot be stacked.
+                tensors=[*counts, *moments],
                 kind=HISTOGRAM))
 
 
@@ -180,8 +180,10 @@ def bucket_edges() -> np.ndarray:
         magnitude.astype(np.int32).view(np.float32), number, dtype=np.float32)
 
 
-def _histograms(groups: List[str], all_counts: np.ndarray,
-                all_moments: np.ndarray) -> Iterable[Histogram]:
+def _histograms(groups: List[str],
+                *counts_and_moments: np.ndarray) -> Iterable[Histogram]:
+    all_counts, all_moments = (counts_and_moments[:len(groups)],
+                               counts_and_moments[len(groups):])
     edges = bucket_edges()
     finite = np.isfinite(edges[:-1])
     for group, counts, moments in zip(groups, all_counts, all_moments):

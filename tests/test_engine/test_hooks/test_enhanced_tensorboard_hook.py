@@ -10,6 +10,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -69,8 +70,10 @@ def leaves(value, path=''):
     if isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
             yield from leaves(item, f'{path}.{i}')
-    elif isinstance(value, (torch.Tensor, np.ndarray)):
-        yield path, np.asarray(value).tobytes()
+    elif isinstance(value, torch.Tensor):
+        yield path, value.cpu().numpy().tobytes()
+    elif isinstance(value, np.ndarray):
+        yield path, value.tobytes()
     else:
         yield path, value
 
@@ -104,6 +107,7 @@ def final_state(runner):
             runner.model.state_dict(),
             runner.optim_wrapper.state_dict(),
             torch.get_rng_state(),
+            torch.cuda.get_rng_state_all(),
             np.random.get_state(),
             random.getstate(),
             witness.seen,
@@ -531,7 +535,7 @@ def test_norms_with_frozen_shared_and_unused_parameters(
     backbone = runner.model.backbone
     backbone.conv1.weight.requires_grad = False
     backbone.layer1[1].conv1.weight = backbone.layer1[0].conv1.weight
-    runner.model.unused = nn.Linear(3, 3)
+    runner.model.unused = nn.Linear(3, 3).to(get_device())
     runner.train()
     events = read_events(runner)
     # 20 groups, two of which have no gradient.

@@ -321,9 +321,10 @@ def comparable(value):
         value = list(value.items())
     if isinstance(value, (list, tuple)):
         return [comparable(item) for item in value]
-    if isinstance(value, (torch.Tensor, np.ndarray)):
-        array = np.asarray(value)
-        return array.dtype.str, array.shape, array.tobytes()
+    if isinstance(value, torch.Tensor):
+        value = value.cpu().numpy()
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
     return value
 
 

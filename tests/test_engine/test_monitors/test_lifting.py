@@ -328,7 +328,7 @@ def test_the_probe_is_no_part_of_a_batch(run, monkeypatch):
     """P1: it neither changes with the batch nor changes it."""
     # One of another model need not copy.
     monkeypatch.setattr(BaseDataPreprocessor, 'forward',
-                        lambda self, data, training: data)
+                        lambda self, data, training: self.cast_data(data))
     batch = next(iter(run.watched.train_dataloader))
     before = copy.deepcopy(batch)
     probe = LiftingProbe(batch, 2)

@@ -447,13 +447,15 @@ EVERY_RATIO = dict.fromkeys(GROUPS, 1e-3)
         [update(dict(EVERY_RATIO, head=0.2))] * 2 + [update(EVERY_RATIO)] * 5,
         [update(dict(EVERY_RATIO, head=2 / i), i) for i in range(1, 30)],
         [update(dict(EVERY_RATIO, head=i**-0.5), i) for i in range(1, 300)],
+        [update(dict(EVERY_RATIO, head=11 / i), i) for i in range(1, 300)],
         [update(dict(EVERY_RATIO, **{'head/bias': 0.9}))] * 5,
         [update(dict.fromkeys(GROUPS, NAN), model=NAN)] * 5,
         [update(dict(EVERY_RATIO, head=0.2), model=0.05)] * 5,
     ],
     ids=[
-        'two odd batches', 'a fresh head', 'a fresh head that is lost', 'bias',
-        'nan', 'all are nearly'
+        'two odd batches', 'a fresh head', 'a fresh head that is lost',
+        'a branch that starts as nothing, in a warm-up', 'bias', 'nan',
+        'all are nearly'
     ])
 def test_what_is_no_update_that_is_too_large(readings):
     assert watch(LargeUpdateDetector(), series(readings, 1, 1)) == []

@@ -2,6 +2,8 @@
 import numpy as np
 import pytest
 import torch
+from mmengine.hooks import Hook
+from torch import nn
 
 from mmpose.engine.monitors.weights import (_chunks, _histograms, bucket_edges,
                                             count_values)
@@ -82,6 +84,20 @@ def test_a_gpu_counts_the_same():
     assert torch.equal(on_gpu.cpu(), on_cpu)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_a_model_on_two_devices(train, read_events):
+
+    class PutOnCPU(Hook):
+
+        def before_train(self, runner):
+            runner.model.unused = nn.Linear(3, 3)
+
+    events = read_events(
+        train(dict(weight_hist_interval=1), custom_hooks=[PutOnCPU()]))
+    for group in ('unused', 'head/final_layer'):
+        assert len(events.Histograms(f'weights/{group}')) == 3
+
+
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_precision_is_counted_exactly(dtype):
     values = torch.linspace(-2, 2, 999).to(dtype)
@@ -104,8 +120,7 @@ def test_the_tensors_are_not_touched():
 def test_an_infinite_or_undefined_weight_has_no_bucket():
     values = torch.tensor([1., 2., float('nan'), float('inf'), -float('inf')])
     counts, moments = count_values([values])
-    histogram, = _histograms(['a'], counts[None].numpy(),
-                             moments[None].numpy())
+    histogram, = _histograms(['a'], counts.numpy(), moments.numpy())
     assert histogram.counts.sum() == 2
     assert histogram.min <= 1 and 2 <= histogram.max < 3
     assert np.isfinite([histogram.sum, histogram.sum_squares]).all()
@@ -113,5 +128,4 @@ def test_an_infinite_or_undefined_weight_has_no_bucket():
 
 def test_a_group_without_a_finite_weight_has_no_histogram():
     counts, moments = count_values([torch.full((3, ), float('nan'))])
-    assert not list(
-        _histograms(['a'], counts[None].numpy(), moments[None].numpy()))
+    assert not list(_histograms(['a'], counts.numpy(), moments.numpy()))

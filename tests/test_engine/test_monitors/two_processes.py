@@ -10,6 +10,7 @@ import os
 import time
 from pathlib import Path
 from typing import Callable, Dict, List
+from unittest import mock
 
 import torch
 from torch import distributed, multiprocessing
@@ -27,8 +28,10 @@ def start_two(work: Callable[[int, str], None], folder: Path) -> None:
         work (Callable): Called in each with its rank and the folder.
         folder (Path): Where they write.
     """
-    processes = multiprocessing.spawn(
-        work, args=(str(folder), ), nprocs=2, join=False)
+    # One GPU is not enough for two.
+    with mock.patch.dict(os.environ, CUDA_VISIBLE_DEVICES=''):
+        processes = multiprocessing.spawn(
+            work, args=(str(folder), ), nprocs=2, join=False)
     deadline = time.monotonic() + TIMEOUT
     error = None
     try:
