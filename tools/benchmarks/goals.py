@@ -144,7 +144,8 @@ def _all_models(what: str, goal: str, measured: Dict[str, dict],
 
 
 def _gpu(micro: Dict[str, dict]) -> Goal:
-    what, goal = ('the same on a GPU', 'no synchronisation; at most 2 times '
+    what, goal = ('norms of all layers, on a GPU',
+                  'no synchronisation; at most 2 times '
                   'the floor and a handful of launches')
     gpu = {n: m for n, m in micro.items() if m['device'] != 'cpu'}
     if not gpu:

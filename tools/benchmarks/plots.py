@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .goals import cost
-from .report import run_of
+from .report import floor_of, run_of
 from .timing import median, spread
 from .training import BASE
 
@@ -38,7 +38,9 @@ def _gradients(micro: dict) -> Figure:
     width = 0.8 / len(_READERS)
     for i, reader in enumerate(_READERS):
         for x, found in enumerate(micro.values()):
-            times = run_of(found['gradients'], reader)
+            times = (
+                floor_of(found) if reader == 'floor' else run_of(
+                    found['gradients'], reader))
             if times is not None:
                 axes.bar(
                     x + (i - len(_READERS) / 2) * width,
@@ -52,7 +54,11 @@ def _gradients(micro: dict) -> Figure:
     axes.set_xticks(range(len(micro)))
     axes.set_xticklabels(list(micro))
     axes.set_title('Reading and logging gradient norms')
-    axes.legend(fontsize=8)
+    axes.legend(
+        fontsize=8,
+        ncol=len(_READERS),
+        loc='upper center',
+        bbox_to_anchor=(0.5, -0.08))
     return figure
 
 

@@ -35,7 +35,8 @@ def markdown(results: dict, images: Optional[str] = None) -> str:
         'differs from 1 by less than its spread is called not '
         'distinguishable.',
         _machine(results), '## What was to be reached',
-        _table(['what', 'goal', 'measured', 'reached'], goals(results))
+        _table(['what', 'goal', 'measured', 'reached'],
+               [goal for goal in goals(results) if goal.measured])
     ]
     if 'micro' in results:
         sections += _micro(results['micro'], images)
@@ -46,8 +47,18 @@ def markdown(results: dict, images: Optional[str] = None) -> str:
                               results.get('peak_memory', {}), images)
     if 'scale' in results:
         sections += _scale(results['scale'], images)
-    sections.append(_TRIED.read_text())
+    if _is_whole(results):
+        sections.append(_TRIED.read_text())
+    else:
+        sections.append('What was tried, and what stands in the way of a goal '
+                        'that is not reached: [Benchmarks](benchmarks.md).')
     return '\n\n'.join(sections)
+
+
+def _is_whole(results: dict) -> bool:
+    """Whether it is more than what a GPU adds to another page."""
+    devices = {found['device'] for found in results.get('micro', {}).values()}
+    return 'cpu' in devices or not devices
 
 
 def _machine(results: dict) -> str:
@@ -63,20 +74,21 @@ def _micro(micro: dict, images: Optional[str]) -> List[str]:
     norms, factors = [], []
     for name, found in micro.items():
         times = found['gradients']
-        hook, floor = times['hook']['run'], times['floor']['run']
+        hook = times['hook']['run']
+        floor = floor_of(found)
         one_core = run_of(times, 'one_core')
         head = [name, found['tensors'], f'{found["bytes"] / 1e6:.0f}']
         norms.append([
             *head, f'{found["bytes"] / 1e6 / median(floor):.0f}',
-            _ms(floor),
-            _ms(one_core),
+            _ms(floor, 2),
+            _ms(one_core) if one_core else '',
             _ms(hook), f'{median(times["hook"]["settle"]):.1f}',
             *(_ms(run_of(times, peer)) for peer in _PEERS)
         ])
         factors.append([
             name,
-            _ratio(hook, floor),
-            _ratio(hook, one_core),
+            _ratio(found['device_times'].get('hook', hook), floor),
+            _ratio(hook, one_core) if one_core else '',
             *(_ratio(run_of(times, peer), hook) for peer in _PEERS)
         ])
     rows = [[
@@ -102,7 +114,10 @@ def _micro(micro: dict, images: Optional[str]) -> List[str]:
         'replace, the total and the first 20 parameters; MMEngine, where it '
         'clips, only the total. The time of wandb is without the backward '
         'pass that it needs. The floor is one pass over the same bytes in one '
-        'piece, on all cores of a CPU; beside it the same on one.',
+        'piece, on all cores of a CPU; beside it the same on one. On a GPU '
+        "the floor is the card's time, and in the second table so is the "
+        "hook's, in which it waits for one launch after the other; else it is "
+        'the time of the training thread, which launches and goes on.',
         _table([
             'model', 'tensors', 'MB', 'GB/s', 'floor', 'one core', 'hook',
             'then in its thread', *_PEERS
@@ -237,6 +252,12 @@ def _scale(scale: dict, images: Optional[str]) -> List[str]:
     ]
 
 
+def floor_of(found: dict) -> List[float]:
+    """The times of a model's floor: on a GPU, the card's."""
+    return found['device_times'].get('floor',
+                                     found['gradients']['floor']['run'])
+
+
 def run_of(times: dict, peer: str) -> Optional[List[float]]:
     """The times of a peer; None if it is missing."""
     if times.get(peer) is None:
@@ -254,9 +275,8 @@ def _ms(values: Optional[Sequence[float]], digits: int = 1) -> str:
     return f'{median(values):.{digits}f} ± {spread(values):.{digits}f}'
 
 
-def _ratio(values: Optional[Sequence[float]],
-           to: Optional[Sequence[float]]) -> str:
-    if values is None or to is None:
+def _ratio(values: Optional[Sequence[float]], to: Sequence[float]) -> str:
+    if values is None:
         return 'missing'
     ratio = f'{median(ratios(values, to)):.2f}'
     if not is_distinguishable(values, to):
