@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import List
+from typing import List, Sequence
 
 import mdformat
 import torch
@@ -33,7 +33,7 @@ FILES = ('--json', '--markdown')
 def main() -> None:
     args = parse_args()
     if args.from_json:
-        results = json.loads(args.from_json.read_text())
+        results = read(args.from_json)
     else:
         # As JSON has it, keys of numbers too.
         results = json.loads(json.dumps(plain(measure(args))))
@@ -97,14 +97,36 @@ def parse_args() -> argparse.Namespace:
         help='a file for the page; its plots go to images/ beside it')
     parser.add_argument(
         '--from-json',
+        nargs='+',
         type=Path,
-        help='measure nothing; make the page of what was measured before')
+        metavar='JSON',
+        help='measure nothing; make the page of what was measured before; '
+        'what later files have takes the place of what earlier ones have')
     args = parser.parse_args()
     if args.repeat < 3:
         parser.error(f'--repeat must be at least 3, not {args.repeat}')
     if args.quick:
         args.models, args.repeat = ['RTMPose-m'], 3
     return args
+
+
+def read(files: Sequence[Path]) -> dict:
+    """Read what was measured before.
+
+    Args:
+        files (Sequence[Path]): As ``--json`` writes them. What later ones
+            have was measured again.
+
+    Returns:
+        dict: See :func:`measure`.
+    """
+    results, *others = (json.loads(file.read_text()) for file in files)
+    for other in others:
+        results['machine']['Commit'] += f", {other['machine']['Commit']}"
+        for key in ('command', 'machine', 'load', 'minutes'):
+            del other[key]
+        results.update(other)
+    return results
 
 
 def measure(args: argparse.Namespace) -> dict:

@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import benchmark_hook
 import pytest
 import torch
 from benchmarks import (counting, described, goals, hook_parts, models, peers,
@@ -182,6 +183,19 @@ def test_the_page_can_be_made_again_of_what_was_measured(quick):
                  again / 'page.md')
     assert result.returncode == 0, result.stdout
     assert (again / 'page.md').read_text() == (quick / 'page.md').read_text()
+
+
+def test_a_part_that_was_measured_again_takes_the_place_of_the_old(
+        quick, results, tmp_path):
+    again = json.loads(json.dumps(dict(results, inputs=dict(new=1))))
+    del again['training']
+    again['machine']['Commit'] = 'abc'
+    (tmp_path / 'again.json').write_text(json.dumps(again))
+    found = benchmark_hook.read([quick / 'all.json', tmp_path / 'again.json'])
+    assert found['inputs'] == dict(new=1)
+    assert found['training'] == results['training']
+    assert found['machine']['Commit'] == results['machine']['Commit'] + ', abc'
+    assert found['minutes'] == results['minutes']
 
 
 def test_the_smallest_number_of_rounds_is_named():

@@ -4,6 +4,7 @@
 A subject does what the hook does in one iteration in which it reads; how often
 that is, the intervals say.
 """
+import time
 from types import SimpleNamespace
 from typing import Sequence
 
@@ -75,8 +76,10 @@ class Panels:
 
     Attributes:
         subject (Subject): Makes the pictures.
-        predictions (list[float]): Of each time, what the model took for its
-            predictions, in milliseconds.
+        own (list[float]): Of each time, the milliseconds that the training
+            thread was busy with it, without the model's predictions. Another
+            thread that begins to draw, and lets this one wait for Python's
+            lock, does not count here.
         monitor (TrainImageMonitor): Makes the pictures.
     """
 
@@ -86,31 +89,35 @@ class Panels:
                  folder: str,
                  count: int = 4) -> None:
         self.monitor = TrainImageMonitor(Every(1), count, 0.3, strict=True)
-        self.predictions = []
+        self.own = []
         runner = _runner(model.train())
         runner.cfg = {}
         meta = parse_pose_metainfo(
             dict(from_file='configs/_base_/datasets/coco.py'))
         runner.train_dataloader = SimpleNamespace(
             dataset=SimpleNamespace(metainfo=meta))
-        own = []
+        predicted = []
         for owner, name in ((model, 'predict'), (model.data_preprocessor,
                                                  'forward')):
-            _time_calls(owner, name, own)
+            _time_calls(owner, name, predicted)
         subject = _subject(self.monitor, runner, folder)
         self.monitor.before_train_iter(runner, 0, batch)
 
         def draw() -> None:
-            del own[:]
+            del predicted[:]
+            began = time.thread_time()
             self.monitor.after_train_iter(runner, 0, batch, None)
-            self.predictions.append(sum(own))
+            took = time.thread_time() - began
+            self.own.append(1e3 * (took - sum(predicted)))
             runner.iter += 1
 
         def settle() -> None:
             subject.settle()
             # A picture comes right after an iteration, not after a pause, in
-            # which the cores have gone to sleep.
-            model.extract_feat(images)
+            # which the cores have gone to sleep. Without gradients: their
+            # memory would be given back in the middle of the next picture.
+            with torch.no_grad():
+                model.extract_feat(images)
 
         images = torch.stack(batch['inputs']).float()
         self.subject = subject._replace(run=draw, settle=settle)
@@ -150,15 +157,14 @@ def _subject(monitor: Monitor, runner: SimpleNamespace,
 
 
 def _time_calls(owner, name: str, times: list) -> None:
-    """Have ``times`` filled with what calls of ``owner.name`` take."""
-    import time
+    """Have ``times`` filled with how long calls keep this thread busy."""
     function = getattr(owner, name)
 
     def call(*args, **kwargs):
-        began = time.perf_counter()
+        began = time.thread_time()
         try:
             return function(*args, **kwargs)
         finally:
-            times.append((time.perf_counter() - began) * 1e3)
+            times.append(time.thread_time() - began)
 
     setattr(owner, name, call)

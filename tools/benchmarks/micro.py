@@ -133,14 +133,7 @@ def _panels(model: nn.Module, folder: str, repeat: int) -> dict:
         times = interleave(dict(panel=panels.subject), repeat)['panel']
     finally:
         panels.subject.close()
-    predictions = panels.predictions[1:]
-    return dict(
-        own=[
-            run - prediction for run, prediction in zip(times[0], predictions)
-        ],
-        prediction=predictions,
-        settle=times.settle,
-        count=4)
+    return dict(own=panels.own[1:], settle=times.settle, count=4)
 
 
 def measure_inputs(repeat: int) -> dict:

@@ -23,7 +23,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         model (nn.Module): The model. ``model.eval()`` is not called, since a
             module may override ``train()``, to freeze a stage say.
     """
-    modules = list(model.modules())
+    modules = _modules(model)
     flags = [module.training for module in modules]
     buffers = [(module, name, buffer) for module in modules
                for name, buffer in module._buffers.items()]
@@ -54,6 +54,18 @@ def _copy(to: List[Tensor], values: List[Tensor]) -> None:
         return
     for buffer, value in zip(to, values):
         buffer.copy_(value)
+
+
+def _modules(model: nn.Module) -> List[nn.Module]:
+    # As ``model.modules()``, whose nested generators take several times as
+    # long as all else that is done with the modules here.
+    found, left = {}, [model]
+    while left:
+        module = left.pop()
+        if module is not None and id(module) not in found:
+            found[id(module)] = module
+            left += module._modules.values()
+    return list(found.values())
 
 
 def _set_training(module: nn.Module, flag: bool) -> None:
