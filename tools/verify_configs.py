@@ -23,6 +23,7 @@ import os.path as osp
 import random
 import subprocess
 import sys
+import sysconfig
 import time
 import traceback
 from pathlib import Path
@@ -253,6 +254,8 @@ def only_predicts(cfg):
 
 def _one_line(error):
     last = str(error).strip().split('\n')[-1]
+    # The table may be shown to others.
+    last = last.replace(f'{sysconfig.get_path("purelib")}{os.sep}', '')
     return f'{type(error).__name__}: {last}'
 
 

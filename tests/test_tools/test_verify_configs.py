@@ -4,6 +4,7 @@ import json
 import os.path as osp
 import subprocess
 import sys
+import sysconfig
 
 import numpy as np
 import pytest
@@ -252,3 +253,10 @@ def test_every_difference_is_found(change):
     assert verify_configs.differences(changed, state()) == []
     change(changed)
     assert len(verify_configs.differences(changed, state())) == 1
+
+
+def test_a_reason_does_not_name_folders_of_this_machine():
+    folder = sysconfig.get_path('purelib')
+    error = ValueError(f'one\n{folder}/mmpose/x.py not found')
+    assert verify_configs._one_line(
+        error) == 'ValueError: mmpose/x.py not found'
