@@ -42,13 +42,18 @@ demo: data
 data: setup
 	.venv/bin/python tools/dataset_generators/synthetic_coco.py --out $(DATA)
 
+# One process for each core: most of a test runs on one. The tests of a file
+# share what they set up.
+PYTEST = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest --numprocesses logical \
+	--maxprocesses 4 --dist loadfile
+
 test: setup
-	.venv/bin/python -m pytest
+	$(call PYTEST,.venv)
 
 # mmengine's checkpoints hold more than weights, which torch.load has refused
 # since 2.6 if it is not told to trust them.
 test-latest: setup-latest
-	TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 .venv-latest/bin/python -m pytest \
+	TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 $(call PYTEST,.venv-latest) \
 		tests/test_engine
 
 # Some configs augment with albumentations.
