@@ -31,7 +31,7 @@ help:
 	@echo 'make docs         set up, build the documentation into docs/_build'
 	@echo 'make clean        remove .venv*, $(DATA), $(WORK_DIR) and docs/_build'
 	@echo
-	@echo 'All but the last make .venv when it is not there or out of date.'
+	@echo 'All but the last make .venv, or .venv-latest, when it is not there or old.'
 	@echo 'PYTHON=python3.10 chooses the interpreter for it (3.8 to 3.12).'
 
 demo: data

@@ -71,7 +71,9 @@ hand_3d_keypoint/internet/interhand3d/internet_res50_4xb16-20e_interhand3d-256x2
 
 # Everything that the hook can do, as often as it can.
 EVERYTHING = dict(
-    type='EnhancedTensorBoardHook',
+    # By its full name it is found also where pip has installed it.
+    type='mmpose.engine.hooks.enhanced_tensorboard_hook.'
+    'EnhancedTensorBoardHook',
     preset='detailed',
     grad_norm_interval=1,
     weight_hist_interval=1,

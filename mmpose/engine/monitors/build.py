@@ -1,6 +1,9 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+import logging
 from types import SimpleNamespace
 from typing import List
+
+from mmengine.logging import print_log
 
 from .base import Monitor
 from .batch_norms import BatchNormMonitor
@@ -120,6 +123,13 @@ def build_monitors(given: SimpleNamespace,
             # Mixed precision skips updates for a loss that is not finite.
             LossScaleMonitor(schedule, strict=given.strict)
         ]
+        if given.grad_norm_interval == 0:
+            print_log(
+                'EnhancedTensorBoardHook: with grad_norm_interval=0 the '
+                'report is made from validations alone. log_grad_norm=False '
+                'leaves out only the gradients.',
+                logger='current',
+                level=logging.INFO)
         detectors += training_detectors()
         detectors += step_detectors(given.on_nonfinite != 'ignore')
         monitors.append(HealthMonitor(detectors, strict=given.strict))

@@ -1,9 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
-import glob
 import logging
 import math
-import os.path as osp
 import re
 from typing import Dict, Iterator, Optional, Sequence, Set, Tuple, Union
 
@@ -12,6 +10,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 
 from .base import Monitor
+from .event_file import events_in
 from .record import HParams, Record, Scalar, Value
 from .runner_parts import (bare_model, evaluation_step, is_iter_based,
                            is_sharded, iterations_per_pass, optim_wrappers)
@@ -304,18 +303,12 @@ def _read_back(log_dir: str, step: int) -> Tuple[Dict[str, float], Set[str]]:
         tuple[dict[str, float], set[str]]: The best values by the metrics'
         names, and the parts.
     """
-    from tensorboard.backend.event_processing.event_file_loader import \
-        RawEventFileLoader
-    from tensorboard.compat.proto.event_pb2 import Event
     best, parts = {}, set()
-    for path in sorted(
-            glob.glob(osp.join(glob.escape(log_dir), '*tfevents*'))):
-        for data in RawEventFileLoader(path).Load():
-            event = Event.FromString(data)
-            for value in event.summary.value:
-                kind, _, name = value.tag.partition('/')
-                if kind == '_hparams_':
-                    parts.add(name)
-                elif kind == 'best' and event.step <= step:
-                    best[name] = value.simple_value
+    for event in events_in(log_dir):
+        for value in event.summary.value:
+            kind, _, name = value.tag.partition('/')
+            if kind == '_hparams_':
+                parts.add(name)
+            elif kind == 'best' and event.step <= step:
+                best[name] = value.simple_value
     return best, parts

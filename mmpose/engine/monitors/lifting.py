@@ -31,8 +31,7 @@ class LiftingMonitor(Monitor):
     ``train/images``            A picture for each of a few training samples,
                                 always the same ones: prediction and target
                                 from two sides
-    ``val/images``              The same for some of the validation samples,
-                                spread over its batches
+    ``val/images``              The same for some of the validation samples
     ``val/skeletons/<i>``       The first four of those, to turn around in 3D
     ``keypoints/MPJPE/<joint>`` Mean per-joint position error of one joint:
                                 its mean distance to the ground truth where

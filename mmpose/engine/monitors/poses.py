@@ -148,9 +148,9 @@ class ValImageMonitor(Monitor):
     training pictures beside bad validation pictures are a model that knows its
     training set by heart, or a validation that prepares its input differently.
 
-    The same samples in every validation, spread over its batches. With an
-    ``EMAHook`` they are predicted by the averaged model, and the pictures say
-    so.
+    The same samples in every validation, spread over the first of its batches
+    and those that are due. With an ``EMAHook`` they are predicted by the
+    averaged model, and the pictures say so.
 
     Args:
         schedule (Schedule): Of which batches samples are taken.
