@@ -93,8 +93,8 @@ class LiftingMonitor(Monitor):
             self._draws = False
             print_log(
                 f'{type(self).__name__}: a model that is sharded, or wrapped '
-                'part by part, predicts on all ranks together only, so there '
-                'are no training images.',
+                'part by part, or by another than DDP, may predict on all '
+                'ranks together only, so there are no training images.',
                 logger='current',
                 level=logging.INFO)
         if self._draws:

@@ -74,8 +74,8 @@ class TrainImageMonitor(Monitor):
             self._off = True
             print_log(
                 f'{type(self).__name__}: a model that is sharded, or wrapped '
-                'part by part, predicts on all ranks together only, so there '
-                'are no training images.',
+                'part by part, or by another than DDP, may predict on all '
+                'ranks together only, so there are no training images.',
                 logger='current',
                 level=logging.INFO)
         self._meta = getattr(data_set(runner.train_dataloader), 'metainfo', {})

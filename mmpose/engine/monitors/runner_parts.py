@@ -3,10 +3,11 @@ import glob
 import math
 import os.path as osp
 import sys
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.dist import get_world_size
 from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -57,13 +58,18 @@ def needs_all_ranks(model: nn.Module) -> bool:
         model (nn.Module): ``runner.model``.
 
     Returns:
-        bool: True under FSDP, where each rank holds a part of the model; and
-        where modules inside the model have a distributed wrapper of their
-        own, which may send buffers to the other ranks.
+        bool: True where modules inside the model have a distributed wrapper of
+        their own, which may send buffers to the other ranks; and with several
+        ranks, where the model is not known to be whole on each, as it is under
+        DDP and is not under FSDP or ZeRO.
     """
-    return is_sharded(model) or any(
-        map(is_model_wrapper,
-            bare_model(model).modules()))
+    if any(map(is_model_wrapper, bare_model(model).modules())):
+        return True
+    if get_world_size() == 1:
+        return is_sharded(model)
+    return not any(
+        isinstance(module, nn.parallel.DistributedDataParallel)
+        for module in model.modules())
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -209,30 +215,29 @@ def evaluation_step(runner) -> int:
     return runner.iter if is_iter_based(runner) else runner.epoch
 
 
-def interrupted_log_dir(runner, log_dir: str,
-                        resumed_run: str) -> Optional[str]:
+def interrupted_log_dir(
+        runner, log_dir: str,
+        resumed_runs: Sequence[str]) -> Optional[Tuple[str, str]]:
     """Where the run has logged that this one resumes.
 
     Args:
         runner (Runner): The runner, after it has loaded the checkpoint.
         log_dir (str): Where this run's event file is.
-        resumed_run (str): The ``experiment_name`` of the run that has saved
-            the checkpoint.
+        resumed_runs (Sequence[str]): The ``experiment_name`` of the run that
+            has saved the checkpoint, and of the one that it went on with.
 
     Returns:
-        str | None: In the same work directory, the directory of that run's
-        event files, or of those that it went on with; None if nothing was
+        tuple[str, str] | None: The first of these names with event files in
+        the same work directory, and their directory; None if nothing was
         resumed or found.
     """
     if not runner._resume or runner.iter == 0:
         return None
-    # Loaded with the checkpoint: the name of the run that was the first.
-    first_run = str(runner.message_hub.get_info('experiment_name', ''))
-    for name in (resumed_run, first_run):
+    for name in resumed_runs:
         # It ends with the time at which the run began, as its directory does.
         other = osp.join(runner.work_dir, name[-len(runner.timestamp):],
                          osp.relpath(log_dir, runner.log_dir))
         files = glob.glob(osp.join(glob.escape(other), '*tfevents*'))
-        if name and files and not osp.samefile(other, log_dir):
-            return other
+        if files and not osp.samefile(other, log_dir):
+            return name, other
     return None

@@ -5,13 +5,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import IterBasedTrainLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmpose.engine.monitors import Every, WeightMonitor
+from mmpose.engine.monitors import Every, WeightMonitor, runner_parts
 from mmpose.engine.monitors.hparams import _lengths
-from mmpose.engine.monitors.runner_parts import bare_model, iterations_per_pass
+from mmpose.engine.monitors.runner_parts import (bare_model,
+                                                 iterations_per_pass,
+                                                 needs_all_ranks)
 
 
 def training(sampler, processes, num_samples=7, batch_size=2):
@@ -52,3 +55,25 @@ def test_what_is_compiled_as_a_whole_is_unwrapped():
     # A part of it is not.
     parent = nn.Sequential(torch.compile(model, backend='eager'))
     assert bare_model(parent) is parent
+
+
+@pytest.fixture
+def process_group(tmp_path):
+    torch.distributed.init_process_group(
+        'gloo', f'file://{tmp_path}/store', rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize('wrap, alone', [
+    (lambda model: model, False),
+    (MMDistributedDataParallel, True),
+    (lambda model: torch.nn.DataParallel(model), False),
+])
+def test_a_rank_predicts_alone_where_its_model_is_known_to_be_whole(
+        process_group, monkeypatch, wrap, alone):
+    """Defect: rank 0 waited for ranks that gathered no parameters of ZeRO."""
+    model = wrap(nn.Sequential(nn.Linear(2, 2)))
+    assert not needs_all_ranks(model)
+    monkeypatch.setattr(runner_parts, 'get_world_size', lambda: 2)
+    assert needs_all_ranks(model) != alone
