@@ -18,7 +18,8 @@ _LOWER_IS_BETTER = ('NME', 'EPE', 'MPJPE', 'val_loss')
 # curve stands still for long before the learning rate is lowered.
 _PATIENCE = 5
 _PATIENCE_SHARE = 1 / 3
-# When the learning rate has come down to so much, the waiting starts anew.
+# When the learning rate has come down to so much, or is still being raised,
+# the waiting starts anew.
 _LOWERED = 0.5
 # In the last part of a training there is not much more to come.
 _LAST_PART = 0.2
@@ -93,8 +94,8 @@ class ValidationDetector(Detector):
             self._lr_then, self._loss_then = self._lr, self._loss
             self._present = []
             return
-        if self._lr is not None and self._lr_then is not None and (
-                self._lr < _LOWERED * self._lr_then):
+        if self._lr is not None and self._lr_then is not None and not (
+                _LOWERED * self._lr_then <= self._lr <= self._lr_then):
             self._lr_then = self._lr
             self._waiting_since = last
         if self._overfits():

@@ -471,6 +471,15 @@ def test_a_learning_rate_that_was_lowered_is_waited_for():
     assert names(courses) == [(110, ['plateau'])]
 
 
+def test_a_learning_rate_that_is_still_being_raised_is_waited_for():
+    """Defect: a finding in a healthy warm-up, whose AP was 0 until its end."""
+    values = [0.] * 16
+    lr = [1e-4 * min(i, 8) for i in range(1, 17)]
+    courses = watch(ValidationDetector(), validations(values, lr=lr),
+                    training(1000))
+    assert names(courses) == [(130, ['plateau'])]
+
+
 def test_no_plateau_begins_in_the_last_part():
     values = [.1 * i for i in range(1, 8)] + [.7] * 8
     assert names(
