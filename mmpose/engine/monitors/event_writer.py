@@ -487,12 +487,15 @@ def _start_copies(tensors: Iterable[Tensor]
         tensors (Iterable[Tensor]): Tensors on any device.
 
     Returns:
-        tuple[list[Tensor], list[torch.cuda.Event]]: Tensors on the host, and
-        the events after which they hold what they should.
+        tuple[list[Tensor], list[torch.cuda.Event]]: Tensors on the host,
+        those of bfloat16 as float32, and the events after which they hold
+        what they should.
     """
     copies, devices = [], set()
     for tensor in tensors:
         tensor = tensor.detach()
+        if tensor.dtype == torch.bfloat16:  # NumPy does not know it.
+            tensor = tensor.float()
         if tensor.is_cuda:
             # Only into pinned memory does the copy run by itself.
             pinned = torch.empty(

@@ -105,8 +105,7 @@ class LossMonitor(Monitor):
                 for name, pairs in held.items()
             }
             tensors = [
-                # NumPy knows no bfloat16.
-                torch.stack([value.reshape(()) for _, value in pairs]).float()
+                torch.stack([value.reshape(()) for _, value in pairs])
                 for pairs in held.values()
             ]
             self.emit(

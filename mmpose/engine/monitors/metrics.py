@@ -60,7 +60,7 @@ class MetricMonitor(Monitor):
             for tag, value in numbers.items() if not isinstance(value, Tensor)
         }
         tensors = {
-            tag: value.float()  # NumPy knows no bfloat16.
+            tag: value
             for tag, value in numbers.items() if isinstance(value, Tensor)
         }
         self.emit(

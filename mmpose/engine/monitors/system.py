@@ -43,9 +43,9 @@ class SystemMonitor(Monitor):
 
     The times are those that :class:`mmengine.hooks.IterTimerHook` takes
     anyway; nothing waits for the device. What hooks do after that one counts
-    as waiting for the next batch, since no hook runs later. In iteration-based
-    training that would be true of a whole validation: the iteration after it
-    does not count. The last two need psutil.
+    as waiting for the next batch, since by then it has taken its time. In
+    iteration-based training that would be true of a whole validation: the
+    iteration after it does not count. The last two need psutil.
 
     Args:
         schedule (Schedule): At which iterations.
@@ -65,9 +65,11 @@ class SystemMonitor(Monitor):
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
+        step = runner.iter + 1
+        if self.schedule.interval_at(step) == 0:
+            return
         self._counts.append(not self._validated)
         self._validated = False
-        step = runner.iter + 1
         if not self.is_due(step):
             return
         values = {

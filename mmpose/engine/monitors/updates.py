@@ -80,6 +80,14 @@ class UpdateMonitor(Monitor):
         self._max_groups = max_groups
         self._detach = ExitStack()
 
+    def notify(self, event: str, *args, **kwargs) -> None:
+        """See :meth:`Monitor.notify`."""
+        super().notify(event, *args, **kwargs)
+        # If it was switched off during an update, nobody has finished that:
+        # the thread that writes may do so at any time.
+        if self.guard.tripped:
+            self._begun = {}
+
     def before_train(self, runner) -> None:
         # A training that was interrupted has left these behind.
         self._detach.close()

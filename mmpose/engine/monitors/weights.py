@@ -1,7 +1,8 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import logging
-from typing import Iterable, Iterator, List, Tuple
+from collections import defaultdict
+from typing import Dict, Iterable, Iterator, List, Tuple
 
 import numpy as np
 import torch
@@ -29,6 +30,9 @@ _INFINITY = 0x7f800000
 # temporary memory: 4 MB in float32.
 _CHUNK_ON_CPU = 1 << 15
 _CHUNK = 1 << 20
+
+# What a group has on one device, by the two.
+Parts = Dict[Tuple[str, torch.device], List[Tensor]]
 
 
 class WeightMonitor(Monitor):
@@ -96,17 +100,33 @@ class WeightMonitor(Monitor):
     def _read(self, step: int) -> None:
         if not self._members:
             return
-        members = self._members.values()
-        on_cpu = next(iter(members))[0].device.type == 'cpu'
-        read = share if on_cpu else map
-        counts, moments = zip(*read(count_values, members))
+        on_cpu, elsewhere = _by_device(self._members)
+        # A GPU counts while the CPU does.
+        read = [
+            *map(count_values, elsewhere.values()),
+            *share(count_values, on_cpu.values())
+        ]
+        counts, moments = zip(*read)
+        groups = [group for group, _ in (*elsewhere, *on_cpu)]
         self.emit(
             Record(
                 step=step,
-                values=functools.partial(_histograms, list(self._members)),
+                values=functools.partial(_histograms, groups),
                 # Of a model on several devices they cannot be stacked.
                 tensors=[*counts, *moments],
                 kind=HISTOGRAM))
+
+
+def _by_device(members: Dict[str, List[Tensor]]) -> Tuple[Parts, Parts]:
+    """Split every group by device: on the CPU, and elsewhere."""
+    on_cpu, elsewhere = defaultdict(list), defaultdict(list)
+    for group, tensors in members.items():
+        for tensor in tensors:
+            if tensor.numel():
+                device = tensor.device
+                parts = on_cpu if device.type == 'cpu' else elsewhere
+                parts[group, device].append(tensor)
+    return on_cpu, elsewhere
 
 
 @torch.no_grad()
@@ -182,15 +202,25 @@ def bucket_edges() -> np.ndarray:
 
 def _histograms(groups: List[str],
                 *counts_and_moments: np.ndarray) -> Iterable[Histogram]:
-    all_counts, all_moments = (counts_and_moments[:len(groups)],
-                               counts_and_moments[len(groups):])
+    """One of each group, which is there once for each of its devices."""
+    parts = defaultdict(list)
+    for group, counts, moments in zip(groups, counts_and_moments,
+                                      counts_and_moments[len(groups):]):
+        parts[group].append((counts, moments))
     edges = bucket_edges()
-    finite = np.isfinite(edges[:-1])
-    for group, counts, moments in zip(groups, all_counts, all_moments):
+    # The last bucket of either sign ends at infinity.
+    finite = np.isfinite(edges[:-1]) | np.isfinite(edges[1:])
+    # In float64, in which the square of every float32 has its place.
+    edges = np.nan_to_num(edges).astype(np.float64)
+    for group, of_group in parts.items():
+        all_counts, all_moments = zip(*of_group)
         # An infinite or undefined weight has no place on the axis.
-        counts = np.where(finite, counts, 0)
-        low, high, total, squares = moments.tolist()
-        if not np.isfinite(moments).all():
+        counts = np.where(finite, sum(all_counts), 0)
+        moments = np.array(all_moments, dtype=np.float64)
+        if np.isfinite(moments).all():
+            low, high = moments[:, 0].min(), moments[:, 1].max()
+            total, squares = moments[:, 2:].sum(axis=0)
+        else:
             filled = np.flatnonzero(counts)
             if not len(filled):
                 continue

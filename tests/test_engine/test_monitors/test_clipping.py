@@ -85,6 +85,18 @@ def test_norms_before_and_after_clipping_by_value(clip_value):
                 norms.after[-1] / norms.before[-1], rel=1e-5))
 
 
+def test_a_model_in_bfloat16():
+    """``clip_grad_norm_`` returns a norm of the gradients' own type."""
+    model = torch.nn.Linear(6, 3).bfloat16()
+    training = clipping(model=model, clip_grad=dict(max_norm=1e-3))
+    training.loss = lambda: model(torch.randn(16, 6).bfloat16()).sum()
+    norms = Norms(training)
+    found = of(CLIP, training.read(before_step=norms.look), 1)
+    assert found['norm_before'] == pytest.approx(norms.before[0], rel=1e-2)
+    assert found['norm_after'] == pytest.approx(norms.after[0], rel=1e-2)
+    assert found['share'] == 1
+
+
 def test_every_update_since_the_last_reading_counts():
     training = clipping(4, clip_grad=dict(max_norm=1.))
     make = scaled_to([3, 3, 0.5, 0.5, 0.5, 0.5, 3, 0.5, 3, 3, 3, 3])

@@ -67,6 +67,22 @@ def test_a_record_is_one_event(summary_writer, guard):
     assert writer.bytes_on_disk() > 0
 
 
+def test_bfloat16_is_read_as_float32(summary_writer, guard):
+    """NumPy does not know it."""
+    writer = EventWriter(summary_writer)
+    tensors = [torch.full((2, ), 0.75).bfloat16(), torch.tensor(2).half()]
+    read = []
+
+    def values(*arrays):
+        read.extend(arrays)
+        return []
+
+    writer.write(Record(1, values, tensors), guard)
+    writer.close()
+    assert [array.dtype for array in read] == [np.float32, np.float16]
+    assert read[0].tolist() == [0.75, 0.75] and not guard.failures
+
+
 def test_an_empty_record_is_no_event(summary_writer, guard):
     EventWriter(summary_writer).write(Record(1, list), guard)
     events = list(RawEventFileLoader(event_file(summary_writer)).Load())

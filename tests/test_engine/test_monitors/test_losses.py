@@ -20,7 +20,10 @@ class Written:
         self.readings = {}
 
     def write(self, record, guard):
-        values = record.values(*(t.numpy() for t in record.tensors))
+        values = record.values(*(
+            # As the writer gives them: NumPy does not know bfloat16.
+            (t.float() if t.dtype == torch.bfloat16 else t).numpy()
+            for t in record.tensors))
         self.readings[record.step] = {v.tag: v.value for v in values}
 
 

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 import pytest
 from mmengine.hooks import Hook
 
-from mmpose.engine.monitors import Adaptive, Every, build_schedule
+from mmpose.engine.monitors import (Adaptive, Every, SystemMonitor,
+                                    build_schedule)
 
 
 def due_steps(schedule, last=30):
@@ -27,6 +28,16 @@ def test_one_is_every_step():
 
 def test_zero_is_never():
     assert due_steps(Every(0)) == []
+
+
+def test_what_is_never_due_keeps_nothing():
+    """Whatever would wait for the next reading grew without end."""
+    monitor = SystemMonitor(Every(0), strict=True)
+    runner = SimpleNamespace(iter=0)
+    monitor.notify('before_train', runner)
+    for runner.iter in range(9):
+        monitor.notify('after_train_iter', runner, 0, None, None)
+    assert not monitor._counts
 
 
 @pytest.mark.parametrize('start, end, ramp_iters', [(10, 500, 5000),

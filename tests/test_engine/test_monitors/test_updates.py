@@ -107,6 +107,25 @@ def test_only_at_steps_that_are_logged_and_nothing_stays(monkeypatch):
     assert 'step' not in vars(training.wrapper.optimizer)
 
 
+def test_nothing_stays_of_an_update_that_was_not_finished():
+    """The thread that writes may switch it off at any time."""
+    copies = []
+
+    class SGD(torch.optim.SGD):
+
+        def step(self, closure=None):
+            monitor, = training.monitors
+            update, = monitor._begun.values()
+            copies.extend(map(weakref.ref, update._copies))
+            monitor.guard.trip('it failed elsewhere')
+            super().step(closure)
+
+    training = updates(optimizer=lambda p: SGD(p, lr=0.1))
+    training.run()
+    assert len(copies) == 7
+    assert not any(ref() is not None for ref in copies)
+
+
 @pytest.mark.parametrize('interval, steps', [(1, [3, 6, 9]), (4, [3, 6, 9]),
                                              (7, [3, 9])])
 def test_accumulation_counts_updates(interval, steps):

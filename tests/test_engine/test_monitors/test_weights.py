@@ -1,10 +1,14 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+import warnings
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from mmengine.hooks import Hook
 from torch import nn
 
+from mmpose.engine.monitors import Every, WeightMonitor
 from mmpose.engine.monitors.weights import (_chunks, _histograms, bucket_edges,
                                             count_values)
 
@@ -84,6 +88,44 @@ def test_a_gpu_counts_the_same():
     assert torch.equal(on_gpu.cpu(), on_cpu)
 
 
+def read(model):
+    """The record of a model's weights after an epoch, as one group."""
+    records = []
+    runner = SimpleNamespace(model=model, iter=1, epoch=0, _train_loop=None)
+    monitor = WeightMonitor(Every(1), 1, strict=True)
+    monitor.writer = SimpleNamespace(
+        write=lambda record, guard: records.append(record))
+    monitor.notify('before_train', runner)
+    monitor.notify('after_train_epoch', runner)
+    return records[0]
+
+
+@pytest.mark.parametrize('value', [0.5, 3e30, float('nan')])
+def test_a_group_on_two_devices_is_one_histogram(value):
+    """The device 'meta' only says what it was asked to count."""
+    model = nn.Sequential(nn.Linear(9, 9), nn.Linear(9, 5))
+    model[1].bias.data.fill_(value)
+    whole = read(model)
+    expected, = whole.values(*(t.numpy() for t in whole.tensors))
+    there = [model[0].bias, model[1].weight]
+    counted = count_values(there)
+    model[0].bias, model[1].weight = (
+        nn.Parameter(t.to('meta', copy=True)) for t in there)
+    apart = read(model)
+    on_meta = iter(counted)
+    tensors = [
+        next(on_meta) if t.is_meta else t.clone() for t in apart.tensors
+    ]
+    assert not list(on_meta) and len(tensors) == 4
+    got, = apart.values(*(t.numpy() for t in tensors))
+    np.testing.assert_array_equal(got.counts, expected.counts)
+    assert got.counts.sum() == 140 - 5 * np.isnan(value)
+    np.testing.assert_allclose(
+        [got.min, got.max, got.sum, got.sum_squares],
+        [expected.min, expected.max, expected.sum, expected.sum_squares],
+        rtol=1e-5)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 def test_a_model_on_two_devices(train, read_events):
 
@@ -91,11 +133,15 @@ def test_a_model_on_two_devices(train, read_events):
 
         def before_train(self, runner):
             runner.model.unused = nn.Linear(3, 3)
+            runner.model.on_both = nn.Linear(3, 3)
+            runner.model.on_both.bias = nn.Parameter(torch.ones(3).cuda())
 
     events = read_events(
         train(dict(weight_hist_interval=1), custom_hooks=[PutOnCPU()]))
-    for group in ('unused', 'head/final_layer'):
+    for group in ('unused', 'on_both', 'head/final_layer'):
         assert len(events.Histograms(f'weights/{group}')) == 3
+    # Nine weights here, three biases there.
+    assert events.Histograms('weights/on_both')[0].histogram_value.num == 12
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
@@ -124,6 +170,22 @@ def test_an_infinite_or_undefined_weight_has_no_bucket():
     assert histogram.counts.sum() == 2
     assert histogram.min <= 1 and 2 <= histogram.max < 3
     assert np.isfinite([histogram.sum, histogram.sum_squares]).all()
+
+
+@pytest.mark.parametrize('values', [[1e20, 1., -2.], [3.4e38, -3.4e38, 0.]])
+def test_squares_of_large_weights_are_finite(values):
+    counts, moments = count_values([torch.tensor(values)])
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        histogram, = _histograms(['a'], counts.numpy(), moments.numpy())
+    assert histogram.counts.sum() == 3
+    assert histogram.min <= min(values) and max(values) <= histogram.max
+    assert np.isfinite(histogram.edges).all()
+    # As exact as the buckets are narrow.
+    assert histogram.sum_squares == pytest.approx(
+        np.square(values).sum(), rel=0.15)
+    assert histogram.sum == pytest.approx(
+        sum(values), rel=0.1, abs=max(values) * 1e-6)
 
 
 def test_a_group_without_a_finite_weight_has_no_histogram():
