@@ -88,9 +88,11 @@ class EnhancedTensorBoardHook(Hook):
             :class:`ModelInfoMonitor` and :class:`ComplexityMonitor`. Defaults
             to True.
         grad_norm_interval (int | dict, optional): Iterations between two
-            readings of gradients, learning rates and the hook's own cost,
-            see :class:`TelemetryMonitor`. Defaults to None: by the
-            preset, 100 without one.
+            readings of gradients, updates, losses, learning rates, speed and
+            memory, of which the report is made, and of the hook's own cost,
+            see :class:`TelemetryMonitor`. 0 switches all of them off, also
+            the search for NaN; ``log_grad_norm=False`` leaves out the
+            gradients alone. Defaults to None: by the preset, 100 without one.
         weight_hist_interval (int | dict, optional): Epochs between two
             histograms of the weights; in iteration-based training iterations,
             as ``val_interval`` is. Defaults to None: by the preset, 1 epoch
@@ -105,8 +107,9 @@ class EnhancedTensorBoardHook(Hook):
         max_layers_to_log (int, optional): The largest number of layer groups
             that the model is cut into for gradients and weights; together
             they hold every parameter. -1: each parameter for itself. 0: no
-            groups, only the global gradient norm. Defaults to None: by the
-            preset, 20 without one.
+            groups: only the global gradient norm and update ratio, no
+            histograms, and no findings about a group. Defaults to None: by
+            the preset, 20 without one.
         max_train_images (int, optional): Training samples in the pictures.
             Defaults to None: by the preset, 4 without one.
         kpt_thr (float): The score from which on a keypoint is drawn. Defaults
@@ -216,6 +219,7 @@ class EnhancedTensorBoardHook(Hook):
         self._listening: List[Monitor] = []
         self._exchanging: List[Monitor] = []
         self._nonfinite_stop: Optional[NonfiniteStop] = None
+        self._resumed_runs: List[str] = []
 
     def before_run(self, runner) -> None:
         """Find the writer of the run and say which it is.
@@ -227,7 +231,6 @@ class EnhancedTensorBoardHook(Hook):
         self._writer, self._listening, self._exchanging = None, [], []
         self._nonfinite_stop = None
         self._train_seconds = 0.
-        self._resumed_run = ''
         first = next(h for h in runner.hooks if isinstance(h, type(self)))
         if first is not self:
             runner.logger.warning(
@@ -242,11 +245,13 @@ class EnhancedTensorBoardHook(Hook):
             monitor.writer = self._writer
             monitor.waited_for = False
             # Even where nothing is written the others wait for what it reads.
-            on_every_rank = monitor.is_on_every_rank(runner)
-            if self._writer is not None or on_every_rank:
-                self._listening.append(monitor)
-            if on_every_rank:
-                self._exchanging.append(monitor)
+            # It asks for types alone: what fails here fails on all ranks.
+            with monitor.guard:
+                on_every_rank = monitor.is_on_every_rank(runner)
+                if self._writer is not None or on_every_rank:
+                    self._listening.append(monitor)
+                if on_every_rank:
+                    self._exchanging.append(monitor)
         if self.on_nonfinite == 'stop':
             self._nonfinite_stop = NonfiniteStop(
                 build_schedule(self.grad_norm_interval))
@@ -271,14 +276,26 @@ class EnhancedTensorBoardHook(Hook):
                     'the model in training.')
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Keep the name of the run that has saved the checkpoint.
+        """Keep the names of the run that has saved the checkpoint.
+
+        A FlexibleRunner, or a call by hand, loads it before ``before_run``.
 
         Args:
             runner (Runner): The runner of the training process.
             checkpoint (dict): The checkpoint; left as it is.
         """
-        meta = checkpoint.get('meta') or {}
-        self._resumed_run = str(meta.get('experiment_name', ''))
+        self._resumed_runs = []
+        with self._guard:
+            meta, hub = map(checkpoint.get, ('meta', 'message_hub'))
+            info = hub.get('runtime_info') if isinstance(hub, dict) else None
+            # Its own, and that of the run whose curves it went on with.
+            names = [
+                part.get('experiment_name') for part in (meta, info)
+                if isinstance(part, dict)
+            ]
+            self._resumed_runs = [
+                name for name in names if name and isinstance(name, str)
+            ]
 
     def before_train(self, runner) -> None:
         """Let the monitors attach themselves to model and optimizers.
@@ -290,7 +307,11 @@ class EnhancedTensorBoardHook(Hook):
         """
         self._train_began = time.perf_counter()
         self._sharing: List[Monitor] = []
-        if is_sharded(runner.model):
+        sharded = False
+        # It asks for types alone: what fails here fails on all ranks.
+        with self._guard:
+            sharded = is_sharded(runner.model)
+        if sharded:
             self._share(runner)
         self._continue_run(runner)
         self._write_layout(runner)
@@ -422,6 +443,8 @@ class EnhancedTensorBoardHook(Hook):
             runner (Runner): The runner of the training, validation or testing
                 process.
         """
+        # Not for a later run of the same Runner.
+        self._resumed_runs = []
         if self._writer is None:
             return
         with self._guard:
@@ -436,10 +459,13 @@ class EnhancedTensorBoardHook(Hook):
         if self._writer is None:
             return
         with self._guard:
-            log_dir = interrupted_log_dir(runner, self._writer.log_dir,
-                                          self._resumed_run)
-            if log_dir is not None:
+            found = interrupted_log_dir(runner, self._writer.log_dir,
+                                        self._resumed_runs)
+            if found is not None:
+                name, log_dir = found
                 self._writer.continue_run(log_dir, runner.iter + 1)
+                # For who resumes this run, whose directory stays empty.
+                runner.message_hub.update_info('experiment_name', name)
                 runner.logger.info(
                     f'{type(self).__name__} goes on with the curves in '
                     f'{log_dir} from iteration {runner.iter + 1}.')
@@ -603,7 +629,7 @@ def _check_values(given: dict) -> None:
           lambda v: 0 < v < 1)
     check(
         'disk_quota', (dict, None), 'None or a dict of max_bytes (an integer '
-        'of at least 0 or None) and min_free_bytes (an integer of at least '
+        'of at least 1 or None) and min_free_bytes (an integer of at least '
         '0)', _is_disk_quota)
 
 

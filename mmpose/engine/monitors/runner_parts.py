@@ -215,9 +215,8 @@ def evaluation_step(runner) -> int:
     return runner.iter if is_iter_based(runner) else runner.epoch
 
 
-def interrupted_log_dir(
-        runner, log_dir: str,
-        resumed_runs: Sequence[str]) -> Optional[Tuple[str, str]]:
+def interrupted_log_dir(runner, log_dir: str, resumed_runs: Sequence[str]
+                        ) -> Optional[Tuple[str, str]]:
     """Where the run has logged that this one resumes.
 
     Args:

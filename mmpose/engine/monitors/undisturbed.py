@@ -1,6 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import random
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Iterator, List
 
 import numpy as np
@@ -36,6 +36,8 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
                 _set_training(module, False)
             yield
     finally:
+        random.setstate(generators[0])
+        np.random.set_state(generators[1])
         for module, flag in zip(modules, flags):
             _set_training(module, flag)
         # They may have been replaced, or changed in place.
@@ -43,17 +45,29 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             module._buffers[name] = buffer
         _copy([b for *_, b in buffers if b is not None],
               [value for value in values if value is not None])
-        random.setstate(generators[0])
-        np.random.set_state(generators[1])
 
 
 @torch.no_grad()
 def _copy(to: List[Tensor], values: List[Tensor]) -> None:
     if to and hasattr(torch, '_foreach_copy_'):  # PyTorch 2.1
-        torch._foreach_copy_(to, values)
-        return
-    for buffer, value in zip(to, values):
-        buffer.copy_(value)
+        # It knows no sparse tensors, and no views made by ``expand()``.
+        with suppress(RuntimeError):
+            torch._foreach_copy_(to, values)
+            return
+    # What one of them raises is raised after all of them.
+    with ExitStack() as stack:
+        for buffer, value in zip(to, values):
+            stack.callback(_copy_one, buffer, value)
+
+
+def _copy_one(buffer: Tensor, value: Tensor) -> None:
+    if buffer.layout is torch.strided:
+        # Where a view shows an element several times it is written once.
+        distinct = tuple(
+            slice(1) if stride == 0 else slice(None)
+            for stride in buffer.stride())
+        buffer, value = buffer[distinct], value[distinct]
+    buffer.copy_(value)
 
 
 def _modules(model: nn.Module) -> List[nn.Module]:

@@ -22,8 +22,9 @@ from torch import nn
 from torch.utils.tensorboard.writer import FileWriter
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook
-from mmpose.engine.monitors import (EventWriter, GradientMonitor, Monitor,
-                                    OverheadBudget, WeightMonitor)
+from mmpose.engine.monitors import (EventWriter, GradientMonitor,
+                                    KeypointMonitor, Monitor, OverheadBudget,
+                                    WeightMonitor)
 from mmpose.engine.monitors.layer_groups import layer_groups, named_parameters
 from mmpose.engine.monitors.runner_parts import bare_model
 from mmpose.models import TopdownPoseEstimator
@@ -211,6 +212,24 @@ def test_a_failure_inside_the_optimizer_step_is_held_back(train, monkeypatch):
         hook = hook_of(runner)
         assert monitor_of(hook, GradientMonitor).guard.tripped
         assert 'step' not in vars(runner.optim_wrapper.optimizer)
+
+
+@pytest.mark.parametrize('part', ['is_sharded', 'is_on_every_rank'])
+def test_what_is_asked_at_the_beginning_may_fail(train, read_events,
+                                                 monkeypatch, part):
+    """P2: all else is written."""
+    from mmpose.engine.hooks import enhanced_tensorboard_hook as module
+
+    def fail(*args):
+        raise RuntimeError('broken on purpose')
+
+    owner = module if part == 'is_sharded' else KeypointMonitor
+    monkeypatch.setattr(owner, part, fail)
+    runner = train(dict(strict=False, **EVERY_ITER))
+    warnings = [m for m in messages(runner, 'WARNING') if 'failed with' in m]
+    assert len(warnings) == 1 and 'broken on purpose' in warnings[0]
+    tags = read_events(runner).Tags()['scalars']
+    assert 'train/gradient_norm/global' in tags and 'val/PCK' in tags
 
 
 def test_a_writer_that_fails_does_not_stop_the_training(train, monkeypatch):
@@ -1131,6 +1150,8 @@ def test_an_explicit_argument_wins_over_the_preset():
      ['on_nonfinite', 'grad_norm_interval']),
     (dict(disk_quota=dict(max=3)), ValueError,
      ['disk_quota', "'max': 3", 'max_bytes', 'min_free_bytes']),
+    (dict(disk_quota=dict(max_bytes=0)), ValueError,
+     ["'max_bytes': 0", 'at least 1 or None']),
     (dict(disk_quota=dict(min_free_bytes=None)), ValueError,
      ['disk_quota', 'min_free_bytes']),
     (dict(preset='quick'), ValueError,
@@ -1144,6 +1165,17 @@ def test_a_bad_argument_is_named_with_what_is_allowed(arguments, error, words):
         HOOKS.build(dict(type='EnhancedTensorBoardHook', **arguments))
     for word in words:
         assert word in str(info.value)
+
+
+def test_that_next_to_nothing_is_looked_at_is_said(train):
+    """Else the report that nothing is wrong could be believed."""
+    for interval, times in ((0, 1), (5, 0)):
+        runner = train(dict(grad_norm_interval=interval))
+        said = [
+            message for message in messages(runner, 'INFO')
+            if 'from validations alone' in message
+        ]
+        assert len(said) == times
 
 
 def test_other_processes_than_the_first_write_nothing(train, monkeypatch):

@@ -5,12 +5,16 @@ import os
 import time
 
 import pytest
+import torch
 from mmengine.runner import Runner
+from mmengine.runner._flexible_runner import FlexibleRunner
 from tensorboard import context
 from tensorboard.backend.event_processing.event_accumulator import \
     EventAccumulator
 from tensorboard.util import grpc_util
 from test_enhanced_tensorboard_hook import hook_of, messages
+
+from mmpose.engine.hooks import EnhancedTensorBoardHook
 
 
 @pytest.fixture
@@ -18,22 +22,32 @@ def interrupt_and_resume(runner_cfg):
     """A function that trains from the last checkpoint in a work directory.
 
     Ends in the iteration ``at`` with Ctrl-C, if given. There is a checkpoint
-    after every second epoch of four iterations.
+    after every second epoch of four iterations. ``by_hand``: it is loaded
+    before ``train()`` is called.
     """
 
-    def make(work_dir, resume=False, at=None, **kwargs):
+    def make(work_dir,
+             resume=False,
+             at=None,
+             kind=Runner,
+             by_hand=False,
+             max_epochs=5,
+             **kwargs):
         time.sleep(1)  # A Runner's directory is named by the second.
         interrupt = [] if at is None else [dict(type='Interrupt', at=at)]
-        runner = Runner(**runner_cfg(
+        runner = kind(**runner_cfg(
             dict(grad_norm_interval=1, log_val_images=False, hard_samples=0),
             work_dir=str(work_dir),
             resume=resume,
-            train_cfg=dict(by_epoch=True, max_epochs=5, val_interval=1),
+            train_cfg=dict(
+                by_epoch=True, max_epochs=max_epochs, val_interval=1),
             default_hooks=dict(
                 logger=dict(type='LoggerHook', interval=1),
                 checkpoint=dict(type='CheckpointHook', interval=2)),
             custom_hooks=interrupt,
             **kwargs))
+        if by_hand:
+            runner.load_or_resume()
         if at is None:
             runner.train()
         else:
@@ -72,13 +86,81 @@ def test_a_test_in_between_does_not_take_the_curves(interrupt_and_resume,
         assert [e.step for e in events.Scalars(tag)] == list(range(1, 21))
 
 
+@pytest.mark.parametrize('how', [
+    dict(kind=FlexibleRunner),
+    dict(by_hand=True),
+])
+def test_a_checkpoint_that_is_loaded_before_the_run(interrupt_and_resume,
+                                                    tmp_path, how):
+    """Defect: its run was forgotten when the new one began."""
+    dead = interrupt_and_resume(tmp_path, at=10, **{**how, 'by_hand': False})
+    interrupt_and_resume(tmp_path, True, at=18, **how)
+    interrupt_and_resume(tmp_path, True, **how)
+    log_dir = f'{dead.log_dir}/vis_data'
+    assert runs_in(tmp_path) == {log_dir}
+    events = EventAccumulator(log_dir).Reload()
+    for tag in ('train/gradient_norm/global', 'loss'):
+        assert [e.step for e in events.Scalars(tag)] == list(range(1, 21))
+
+
+def test_a_second_run_of_a_runner_resumes_nothing(interrupt_and_resume,
+                                                  runner_cfg, tmp_path):
+    interrupt_and_resume(tmp_path, at=10)
+    time.sleep(1)
+    runner = Runner(**runner_cfg(dict(), work_dir=str(tmp_path), resume=True))
+    runner.test()
+    runner.train()
+    assert runner.iter == 12
+    assert 'goes on with' not in ''.join(messages(runner, 'INFO'))
+
+
+@pytest.mark.parametrize('meta, hub, names', [
+    (None, None, []),
+    ('epoch 3', 'hub', []),
+    (['epoch'], dict(runtime_info=['iter']), []),
+    (dict(experiment_name=3), dict(runtime_info=dict(iter=3)), []),
+    (dict(experiment_name='a'), dict(), ['a']),
+    ('epoch 3', dict(runtime_info=dict(experiment_name='b')), ['b']),
+    (dict(experiment_name='a'), dict(runtime_info=dict(experiment_name='b')),
+     ['a', 'b']),
+])
+def test_the_runs_named_in_a_checkpoint(meta, hub, names):
+    """Which may be anybody's."""
+    hook = EnhancedTensorBoardHook(strict=True)
+    hook.after_load_checkpoint(None, dict(meta=meta, message_hub=hub))
+    assert hook._resumed_runs == names
+    hook.after_load_checkpoint(None, dict())
+    assert hook._resumed_runs == []
+
+
+@pytest.mark.parametrize('meta', ['epoch 3', ['epoch', 3]])
+def test_a_checkpoint_with_another_meta_can_be_loaded(runner_cfg, tmp_path,
+                                                      meta):
+    """P2."""
+    runner = Runner(**runner_cfg(
+        dict(strict=False), load_from=str(tmp_path / 'checkpoint.pth')))
+    torch.save(
+        dict(meta=meta, state_dict=runner.model.state_dict()),
+        tmp_path / 'checkpoint.pth')
+    runner.train()
+    assert runner.iter == 12
+
+
+def test_what_fails_with_a_checkpoint_does_not_stop_the_training():
+    """P2."""
+    hook = EnhancedTensorBoardHook()
+    hook.after_load_checkpoint(None, ['no checkpoint'])
+    assert hook._guard.failures == 1
+
+
 def test_a_checkpoint_of_another_work_directory(interrupt_and_resume,
                                                 tmp_path):
-    """Its curves stay there; those of here go on here."""
+    """Its curves stay there; those of here go on here, however often."""
     first = interrupt_and_resume(tmp_path / 'a', at=10)
     moved = interrupt_and_resume(
         tmp_path / 'b', True, at=18, load_from=f'{first.work_dir}/epoch_2.pth')
     interrupt_and_resume(tmp_path / 'b', True)
+    interrupt_and_resume(tmp_path / 'b', True, max_epochs=6)
     assert runs_in(tmp_path) == {
         f'{runner.log_dir}/vis_data'
         for runner in (first, moved)

@@ -114,6 +114,42 @@ def test_a_buffer_of_two_modules_stays_shared(model):
     assert not model.changed.any()
 
 
+@pytest.mark.parametrize('changed', [False, True])
+def test_a_buffer_that_copy_cannot_write_to(model, changed):
+    """P1: an expanded view, a sparse one; and nothing else is left out."""
+    seen = torch.arange(3.).view(3, 1)
+    model.register_buffer('view', seen.expand(2, 3, 4))
+    model.register_buffer('empty', torch.zeros(1).expand(0))
+    model.register_buffer('sparse', torch.eye(3).to_sparse())
+    model.register_buffer('last', torch.zeros(3))
+    values = {name: b.clone() for name, b in model.named_buffers()}
+    before = generators()
+    with undisturbed(model):
+        model.predict(torch.rand(2, 3, 4, 4))
+        if changed:
+            seen += 1
+            model.sparse.mul_(2)
+            model.last += 1
+    assert generators() == before
+    for name, buffer in model.named_buffers():
+        assert not (buffer - values[name]).abs().sum(), name
+
+
+def test_what_cannot_be_put_back_costs_nothing_else(model):
+    """P1."""
+    model.register_buffer('grown', torch.zeros(3))
+    model.register_buffer('last', torch.zeros(3))
+    flags, before = model.flags(), generators()
+    with pytest.raises(RuntimeError):
+        with undisturbed(model):
+            model.predict(torch.rand(2, 3, 4, 4))
+            model.grown.resize_(5)
+            model.last += 1
+    assert model.flags() == flags and generators() == before
+    for name in ('changed', 'written', 'replaced', 'deleted', 'last'):
+        assert not getattr(model, name).any(), name
+
+
 def test_a_scripted_model():
     model = torch.jit.script(nn.Sequential(nn.BatchNorm2d(3)))
     before = {name: b.clone() for name, b in model.named_buffers()}
