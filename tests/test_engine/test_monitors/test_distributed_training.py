@@ -8,6 +8,7 @@ import functools
 import hashlib
 import random
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,9 @@ NUMBERS_ONLY = dict(
     hard_samples=0,
     log_model_stats=False,
     log_run_info=False)
+
+# Before, a mode like that knows no ``torch.Tensor(...)``, as MMEngine has it.
+CAN_COUNT = torch.__version__ >= '2'
 
 
 class Collectives(TorchDispatchMode):
@@ -129,7 +133,7 @@ def train(work_dir, hook=None, make_cfg=topdown_cfg, other_hooks=(), **kwargs):
     cfg['custom_hooks'] += [*other_hooks, counter]
     cfg['cfg'] = dict(model_wrapper_cfg=wrapper)
     runner = Runner(**cfg)
-    with collectives:
+    with collectives if CAN_COUNT else nullcontext():
         runner.train()
     failures, off = 0, []
     for hook in runner.hooks:
@@ -326,6 +330,7 @@ def test_a_nan_in_another_process_is_thought_of(results, folder):
     assert 'at step 3: loss_kpt' in line and 'another process' in line
 
 
+@pytest.mark.skipif(not CAN_COUNT, reason='needs PyTorch 2')
 @pytest.mark.parametrize('name, talking', [
     ('always', []),
     ('slow_first', []),

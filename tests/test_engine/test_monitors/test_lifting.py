@@ -67,7 +67,7 @@ def upstream(name, data_root, folder) -> Config:
     loader = dict(num_workers=0, persistent_workers=False)
     dataset = dict(data_root=f'{data_root}/')
     if name == 'motionbert':
-        loader.update(prefetch_factor=None, pin_memory=False)
+        loader.update(pin_memory=False)
         dataset.update(
             multiple_target=FRAMES, multiple_target_step=FRAMES // 2)
         cfg.merge_from_dict({
@@ -81,6 +81,7 @@ def upstream(name, data_root, folder) -> Config:
         options = dict(loader, batch_size=batch_size)
         options['dataset'] = dict(dataset, indices=samples)
         cfg.merge_from_dict({f'{split}_dataloader': options})
+        cfg[f'{split}_dataloader'].pop('prefetch_factor', None)
     cfg.merge_from_dict(
         dict(
             train_cfg=dict(max_epochs=EPOCHS, val_interval=1),

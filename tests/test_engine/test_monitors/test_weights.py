@@ -100,6 +100,8 @@ def read(model):
     return records[0]
 
 
+@pytest.mark.skipif(
+    torch.__version__ < '2', reason='this PyTorch counts nothing on meta')
 @pytest.mark.parametrize('value', [0.5, 3e30, float('nan')])
 def test_a_group_on_two_devices_is_one_histogram(value):
     """The device 'meta' only says what it was asked to count."""
