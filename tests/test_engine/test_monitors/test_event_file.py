@@ -262,11 +262,13 @@ def test_of_a_file_without_its_end_the_rest_is_read(written, cut):
 
 def test_what_is_no_event_ends_a_file(written):
     path, events = written
-    for garbage in (b'\xff' * 40, bytes([9]) + bytes(11) + b'\xff' * 40):
+    length = events[2].ByteSize()
+    for garbage in (b'\xff' * 12, length.to_bytes(12, 'little')):
         with open(path, 'r+b') as file:
-            file.seek(-40, os.SEEK_END)
-            file.write(garbage)
-        assert len(list(events_in(os.path.dirname(path)))) >= 1
+            file.seek(-length - 16, os.SEEK_END)
+            file.write(garbage + b'\xff' * (length + 4))
+        version, *read = events_in(os.path.dirname(path))
+        assert read == events[:1]
 
 
 def test_a_file_that_is_gone_has_no_size(tmp_path, monkeypatch):

@@ -67,6 +67,24 @@ def test_a_record_is_one_event(summary_writer, guard):
     assert writer.bytes_on_disk() > 0
 
 
+def test_a_device_is_waited_for_in_the_thread_that_writes(
+        summary_writer, guard, monkeypatch):
+    """P3, also of devices from which nothing is copied by itself."""
+    threads = []
+    cpu = torch.Tensor.cpu
+
+    def waiting(tensor):
+        threads.append(threading.current_thread())
+        return cpu(tensor)
+
+    monkeypatch.setattr(torch.Tensor, 'cpu', waiting)
+    writer = EventWriter(summary_writer)
+    writer.write(Record(1, lambda array: [], [torch.zeros(2)]), guard)
+    writer.close()
+    assert threads and threading.current_thread() not in threads
+    assert not guard.failures
+
+
 def test_bfloat16_is_read_as_float32(summary_writer, guard):
     """NumPy does not know it."""
     writer = EventWriter(summary_writer)

