@@ -89,7 +89,7 @@ def test_a_reading_of_norms_is_a_few_launches_and_two_events(
     subject = hook_parts.gradient_norms(model, str(tmp_path / 'counted'))
     counts = counting.count(subject.run)
     subject.close()
-    assert 0 < counts.launches <= 8 + PIECES
+    assert 0 < counts.launches <= 8 + 2 * PIECES
     assert counts.syncs == counts.cuda_syncs == 0
     events, values, size = writes(hook_parts.gradient_norms, model,
                                   str(tmp_path))
@@ -138,7 +138,7 @@ def test_the_samples_that_are_kept_are_less_than_a_megabyte(results):
 def test_a_real_model_is_read_as_the_small_ones(results):
     found = results['micro']['RTMPose-m']
     assert found['tensors'] == 191
-    assert found['counts']['gradients']['launches'] <= 8 + PIECES
+    assert found['counts']['gradients']['launches'] <= 8 + 2 * PIECES
     assert found['counts']['gradients']['syncs'] == 0
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .base import Monitor
-from .norms import joined, named_norms
+from .norms import cut, joined, named_norms
 from .record import Record, Scalar
 from .runner_parts import optim_wrappers
 from .schedule import Schedule
@@ -212,6 +212,7 @@ def _largest_element(parameters: Iterable[Tensor]) -> Tensor:
 
 def _total_norm(parameters: Iterable[Tensor]) -> Tensor:
     """L2 norm of all gradients."""
+    parameters = list(parameters)
     _, norms = joined(
-        named_norms(('', parameter.grad) for parameter in parameters))
+        named_norms(cut([''] * len(parameters), parameters), 'grad'))
     return torch.linalg.vector_norm(norms)

@@ -1,7 +1,8 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
+import operator
 from contextlib import ExitStack
-from typing import Callable, Dict, Iterable, Iterator, List, Optional
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from .base import Monitor
 from .dropping_queue import LAYER_SCALAR, SCALAR
 from .layer_groups import layer_groups, named_parameters
-from .norms import NamedNorms, named_norms
+from .norms import NamedNorms, Piece, cut, named_norms
 from .record import Record, Scalar
 from .runner_parts import bare_model, optim_wrappers
 from .schedule import Schedule
@@ -92,6 +93,7 @@ class GradientMonitor(Monitor):
             id(parameter): name
             for name, parameter in named.items()
         }
+        self._pieces: Dict[str, Tuple[List[Tensor], List[Piece]]] = {}
         self._order = {name: i for i, name in enumerate(named)}
         self._groups = layer_groups(named, self._max_groups)
         for name, optim_wrapper in optim_wrappers(runner.optim_wrapper):
@@ -199,14 +201,21 @@ class GradientMonitor(Monitor):
         # Of several steps in an iteration the first is read.
         if not self._wanted or name in self._readings:
             return
-        norms = named_norms([(self._names.get(id(parameter), ''), grad)
-                             for parameter in parameters
-                             for grad in (parameter.grad, )
-                             if grad is not None])
+        norms = named_norms(self._cut(name, list(parameters)), 'grad')
         if scale is not None:
             norms = [(names, norm / scale.to(norm.device))
                      for names, norm in norms]
         readings[name] = norms
+
+    def _cut(self, name: str, parameters: List[Tensor]) -> List[Piece]:
+        """Cut an optimizer's parameters, once while they are the same."""
+        last, pieces = self._pieces.get(name, ((), []))
+        if len(parameters) != len(last) or not all(
+                map(operator.is_, parameters, last)):
+            names = [self._names.get(id(p), '') for p in parameters]
+            pieces = cut(names, parameters)
+            self._pieces[name] = parameters, pieces
+        return pieces
 
     def _total(self, names: List[str],
                squares: np.ndarray) -> Iterator[Scalar]:

@@ -1,6 +1,10 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+import functools
+import math
 from collections import defaultdict
-from typing import Iterable, Iterator, List, Sequence, Tuple
+from itertools import chain, compress
+from operator import attrgetter
+from typing import Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -10,44 +14,69 @@ from .work_sharing import share
 # How many elements a thread takes at least: a fraction of a millisecond; and
 # into how many pieces all are cut at most. To start on a tensor takes as long
 # as so many of its elements.
-_PIECE = 1 << 21
-_MAX_PIECES = 8
+_PIECE = 1 << 20
+_MAX_PIECES = 16
 _COST_OF_CALL = 1 << 13
 
+_KIND = attrgetter('device', 'dtype', 'layout')
+
+# Names of tensors, and the tensors.
+Piece = Tuple[Sequence[str], Sequence[Tensor]]
 # Names of tensors, and their norms on one device.
 NamedNorms = Tuple[List[str], Tensor]
 
 
-@torch.no_grad()
-def named_norms(named: Iterable[Tuple[str, Tensor]]) -> List[NamedNorms]:
+def cut(names: Sequence[str], tensors: Sequence[Tensor]) -> List[Piece]:
+    """Cut tensors into pieces that take about as long, in the same order.
+
+    On the CPU a foreach operator takes one tensor after the other, on one
+    core, and each core takes a piece. Dot products take all cores, but wait
+    for those that are busy elsewhere. A GPU is given all in one piece.
+
+    Args:
+        names (Sequence[str]): The name of each tensor.
+        tensors (Sequence[Tensor]): The tensors.
+
+    Returns:
+        list[tuple[Sequence[str], Sequence[Tensor]]]: The pieces.
+    """
+    costs = [tensor.numel() + _COST_OF_CALL for tensor in tensors]
+    enough = max(_PIECE, sum(costs) / _MAX_PIECES)
+    if not all(tensor.is_cpu for tensor in tensors):
+        enough = math.inf
+    pieces = []
+    begin = cost_of_piece = 0
+    for end, cost in enumerate(costs, 1):
+        cost_of_piece += cost
+        if cost_of_piece >= enough or end == len(costs):
+            pieces.append((names[begin:end], tensors[begin:end]))
+            begin, cost_of_piece = end, 0
+    return pieces
+
+
+def named_norms(pieces: Iterable[Piece],
+                attribute: Optional[str] = None) -> List[NamedNorms]:
     """L2 norm of each tensor, on a GPU in one launch for each type.
 
     Norms of half-precision tensors are accumulated and returned in float32,
     so that they neither overflow nor lose digits.
 
     Args:
-        named (Iterable[tuple[str, Tensor]]): Names and tensors of any shape,
-            dense or sparse.
+        pieces (Iterable[tuple]): Tensors of any shape, dense or sparse, see
+            :func:`cut`.
+        attribute (str, optional): Take this attribute of each, 'grad' say,
+            where it is not None. Defaults to None: the tensor itself.
 
     Returns:
-        list[tuple[list[str], Tensor]]: For each device and type the names of
-        the tensors and their norms, shape (N, ), on that device.
+        list[tuple[list[str], Tensor]]: For each device, type and layout the
+        names of the tensors and their norms, shape (N, ), on that device.
     """
-    alike = defaultdict(list)
-    for name, tensor in named:
-        if tensor.layout is not torch.strided:
-            # Duplicate indices of a sparse gradient stand for their sum.
-            tensor = tensor.coalesce().values()
-        alike[tensor.dtype, tensor.device].append((name, tensor))
-    norms = []
-    for (dtype, _), of_a_kind in alike.items():
-        names, tensors = zip(*of_a_kind)
-        if dtype not in (torch.float32, torch.float64):
-            compute = _norms_in_float32
-        else:
-            compute = _norms_at_once
-        norms.append((list(names), compute(tensors)))
-    return norms
+    norms = defaultdict(lambda: ([], []))
+    found = share(functools.partial(_norms_by_kind, attribute), pieces)
+    for kind, of_names, of_kind in chain(*found):
+        norms[kind][0].extend(of_names)
+        norms[kind][1].append(of_kind)
+    return [(names, torch.cat(of_kind)) for names, of_kind in norms.values()]
 
 
 def joined(norms: Iterable[NamedNorms]) -> NamedNorms:
@@ -65,35 +94,29 @@ def joined(norms: Iterable[NamedNorms]) -> NamedNorms:
             torch.cat([tensor.to(tensors[0].device) for tensor in tensors]))
 
 
-def _norms_in_float32(tensors: Sequence[Tensor]) -> Tensor:
+@torch.no_grad()
+def _norms_by_kind(attribute: Optional[str],
+                   piece: Piece) -> List[Tuple[tuple, List[str], Tensor]]:
+    names, tensors = piece
+    if attribute is not None:
+        tensors = [getattr(tensor, attribute) for tensor in tensors]
+        names = [n for n, t in zip(names, tensors) if t is not None]
+        tensors = [tensor for tensor in tensors if tensor is not None]
+    norms = []
+    kinds = list(map(_KIND, tensors))
+    for kind in dict.fromkeys(kinds):
+        alike = [other == kind for other in kinds]
+        norms.append((kind, list(compress(names, alike)),
+                      _norms_of_kind(list(compress(tensors, alike)), kind)))
+    return norms
+
+
+def _norms_of_kind(tensors: Sequence[Tensor], kind: tuple) -> Tensor:
+    _, dtype, layout = kind
+    if layout is not torch.strided:
+        # Duplicate indices of a sparse gradient stand for their sum.
+        tensors = [tensor.coalesce().values() for tensor in tensors]
+    if dtype in (torch.float32, torch.float64):
+        return torch.stack(torch._foreach_norm(tensors))
     return torch.stack(
         [torch.linalg.vector_norm(t, dtype=torch.float32) for t in tensors])
-
-
-def _norms_at_once(tensors: Sequence[Tensor]) -> Tensor:
-    if tensors[0].device.type != 'cpu':
-        return torch.stack(torch._foreach_norm(tensors))
-    # There the operator takes one tensor after the other, on one core. Dot
-    # products take all cores, but wait for those that are busy elsewhere.
-    norms = share(_norms_on_one_core, _pieces(tensors))
-    return torch.stack([norm for piece in norms for norm in piece])
-
-
-@torch.no_grad()
-def _norms_on_one_core(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-    return torch._foreach_norm(tensors)
-
-
-def _pieces(tensors: Sequence[Tensor]) -> Iterator[List[Tensor]]:
-    """Cut into lists that take about as long, in the same order."""
-    costs = [tensor.numel() + _COST_OF_CALL for tensor in tensors]
-    enough = max(_PIECE, sum(costs) / _MAX_PIECES)
-    piece, cost_of_piece = [], 0
-    for tensor, cost in zip(tensors, costs):
-        piece.append(tensor)
-        cost_of_piece += cost
-        if cost_of_piece >= enough:
-            yield piece
-            piece, cost_of_piece = [], 0
-    if piece:
-        yield piece

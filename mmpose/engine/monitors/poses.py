@@ -97,21 +97,16 @@ class TrainImageMonitor(Monitor):
         step = runner.iter + 1
         if self._off or not self.is_due(step):
             return
-        predicted = self._probe.predict(bare_model(runner.model))
-        people = [(keypoints, scores) for keypoints, scores, *_ in predicted]
-        places = [place for *_, place in predicted]
-        heatmaps = [
-            heatmap for _, _, heatmap, _ in predicted if heatmap is not None
-        ]
-        draw = functools.partial(self._draw, self._probe, step, people, places)
-        self.emit(Record(step, draw, heatmaps, IMAGE))
+        people, heatmaps = self._probe.predict(bare_model(runner.model))
+        draw = functools.partial(self._draw, self._probe, step, people,
+                                 heatmaps)
+        self.emit(Record(step, draw, heatmaps.tensors, IMAGE))
 
     def _draw(self, probe: '_Probe', step: int, people: List[tuple],
-              places: List[Optional[HeatmapPlace]],
-              *heatmaps: np.ndarray) -> Iterable[Image]:
-        left = list(heatmaps)
+              heatmaps: '_Heatmaps', *arrays: np.ndarray) -> Iterable[Image]:
         pictures = []
-        for i, (keypoints, scores) in enumerate(people):
+        for i, ((keypoints, scores),
+                heatmap) in enumerate(zip(people, heatmaps.drawn(arrays))):
             picture = probe.pixels[i].picture()
             height, width = picture.shape[:2]
             part = view(picture, (0, 0, width, height),
@@ -126,10 +121,10 @@ class TrainImageMonitor(Monitor):
                 error = _mean_error(target, visible, keypoints)
                 if np.isfinite(error):
                     caption += f'   error {error:.1f} px'
-            if places[i] is not None:
-                heatmap = left.pop(0)
-                panels.append((f'heatmap, max {heatmap.max():.2g}',
-                               heat(part, heatmap, *places[i])))
+            if heatmap is not None:
+                values, place = heatmap
+                panels.append((f'heatmap, max {values.max():.2g}',
+                               heat(part, values, *place)))
             pictures.append(compose(panels, caption))
         yield Image('train/images', pictures)
 
@@ -171,8 +166,8 @@ class ValImageMonitor(Monitor):
         self._max_images = max_images
         self._kpt_thr = kpt_thr
         self._images = images
-        self._samples: List[_ValSample] = []
-        self._heatmaps: List[Tensor] = []
+        self._samples: List[PoseSample] = []
+        self._heatmaps = _Heatmaps()
         self._takes: Dict[int, int] = {}
         self._dataset = None
 
@@ -181,22 +176,20 @@ class ValImageMonitor(Monitor):
         if batch_idx == 0:
             self._begin(runner)
         for result in (outputs or ())[:self._takes.get(batch_idx, 0)]:
-            sample = self._reader.read(result)
-            heatmap, place = heatmap_of(result, self._codec), None
-            if heatmap is not None:
-                place = heatmap_place(heatmap, self._codec, result)
-                self._heatmaps.append(heatmap)
-            self._samples.append(_ValSample(sample, place))
+            self._samples.append(self._reader.read(result))
+            self._heatmaps.add(result, self._codec, result)
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
         samples, self._samples = self._samples, []
-        heatmaps, self._heatmaps = self._heatmaps, []
+        heatmaps, self._heatmaps = self._heatmaps, _Heatmaps()
         if samples:
-            draw = functools.partial(self._draw, self._pictures, samples)
-            self.emit(Record(evaluation_step(runner), draw, heatmaps, IMAGE))
+            draw = functools.partial(self._draw, self._pictures, samples,
+                                     heatmaps)
+            self.emit(
+                Record(evaluation_step(runner), draw, heatmaps.tensors, IMAGE))
 
     def _begin(self, runner) -> None:
-        self._samples, self._heatmaps = [], []
+        self._samples, self._heatmaps = [], _Heatmaps()
         dataset = data_set(runner.val_dataloader)
         if dataset is self._dataset:
             return
@@ -220,22 +213,52 @@ class ValImageMonitor(Monitor):
         self._dataset = dataset
 
     @staticmethod
-    def _draw(pictures: SamplePictures, samples: List['_ValSample'],
-              *heatmaps: np.ndarray) -> Iterable[Image]:
-        left = list(heatmaps)
+    def _draw(pictures: SamplePictures, samples: List[PoseSample],
+              heatmaps: '_Heatmaps', *arrays: np.ndarray) -> Iterable[Image]:
         drawn = []
-        for sample, place in samples:
-            heatmap = left.pop(0) if place is not None else None
+        for sample, heatmap in zip(samples, heatmaps.drawn(arrays)):
             error = _mean_error(sample.truth, sample.visible, sample.predicted)
             caption = f'error {error:.1f} px' if np.isfinite(error) else ''
-            drawn.append(pictures.draw(sample, caption, heatmap, place))
+            drawn.append(
+                pictures.draw(sample, caption, *(heatmap or (None, None))))
         yield Image('val/images', [d for d in drawn if d is not None])
 
 
-class _ValSample(NamedTuple):
-    """A predicted sample, and where its heatmap lies if it has one."""
-    sample: PoseSample
-    place: Optional[HeatmapPlace]
+class _Heatmaps:
+    """The heatmaps of samples, on their way to the thread that draws.
+
+    Attributes:
+        tensors (list[Tensor]): What of them has to come to the host.
+    """
+
+    def __init__(self) -> None:
+        self.tensors: List[Tensor] = []
+        self._heatmaps: List[Optional[tuple]] = []
+
+    def add(self, result, codec, sample) -> None:
+        """Add what a model returned for a sample, maybe none."""
+        heatmap = heatmap_of(result, codec)
+        if isinstance(heatmap, Tensor):
+            self.tensors.append(heatmap)
+        self._heatmaps.append(None if heatmap is None else (
+            heatmap, heatmap_place(heatmap, codec, sample)))
+
+    def drawn(
+        self, arrays: Sequence[np.ndarray]
+    ) -> Iterator[Optional[Tuple[np.ndarray, HeatmapPlace]]]:
+        """For each sample the heatmap, shape (h, w), and where it lies.
+
+        Args:
+            arrays (Sequence[np.ndarray]): What came of ``tensors``.
+        """
+        arrays = iter(arrays)
+        for item in self._heatmaps:
+            if item is None:
+                yield None
+                continue
+            heatmap, place = item
+            yield (next(arrays) if isinstance(heatmap, Tensor) else
+                   heatmap.largest(), place)
 
 
 class _Probe:
@@ -282,15 +305,15 @@ class _Probe:
             for sample, _ in zip(samples, self._samples)
         ]
 
-    def predict(self, model: nn.Module) -> List[tuple]:
+    def predict(self, model: nn.Module) -> Tuple[List[tuple], _Heatmaps]:
         """Let the model predict; nothing of it is changed.
 
         Returns:
-            list[tuple]: For each sample the keypoints in the input's pixels,
-            shape (M, K, 2), their scores, shape (M, K), and the heatmap of
-            shape (h, w) and its :obj:`HeatmapPlace`, None if there is none.
+            tuple[list[tuple], _Heatmaps]: For each sample the keypoints in the
+            input's pixels, shape (M, K, 2), with their scores, shape (M, K);
+            and the heatmaps.
         """
-        results = []
+        people, heatmaps = [], _Heatmaps()
         with undisturbed(model), _everything_returned(model):
             for i in range(0, len(self._samples), self._batch_size):
                 batch = slice(i, i + self._batch_size)
@@ -299,15 +322,12 @@ class _Probe:
                     inputs=torch.stack(inputs) if self._is_stacked else inputs,
                     data_samples=copy.deepcopy(self._samples[batch]))
                 data = model.data_preprocessor(data, False)
-                results += model.predict(**data)
-        predicted = []
-        for sample, result in zip(self._samples, results):
-            heatmap = heatmap_of(result, self._codec)
-            place = heatmap_place(heatmap, self._codec,
-                                  sample) if heatmap is not None else None
-            predicted.append(
-                (*predictions(result.pred_instances), heatmap, place))
-        return predicted
+                # Read at once, so that nothing large is kept.
+                for sample, result in zip(self._samples[batch],
+                                          model.predict(**data)):
+                    people.append(predictions(result.pred_instances))
+                    heatmaps.add(result, self._codec, sample)
+        return people, heatmaps
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 import logging
 import os.path as osp
 import threading
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Tuple, Union
 
 import mmcv
 import numpy as np
@@ -171,7 +171,29 @@ class SamplePictures:
         return compose(panels, f'{caption}   {name}')
 
 
-def heatmap_of(result, codec=None) -> Optional[Tensor]:
+class AxisHeatmaps(NamedTuple):
+    """Heatmaps that are products of a vector for each axis, on the host.
+
+    Attributes:
+        y (np.ndarray): Of each keypoint the values along y, shape (K, h).
+        x (np.ndarray): Those along x, shape (K, w).
+    """
+    y: np.ndarray
+    x: np.ndarray
+
+    @property
+    def shape(self) -> Tuple[int, int]:
+        return self.y.shape[1], self.x.shape[1]
+
+    def largest(self) -> np.ndarray:
+        """The largest value over all keypoints, shape (h, w)."""
+        largest = np.full(self.shape, -np.inf, np.float32)
+        for y, x in zip(self.y, self.x):
+            np.maximum(largest, np.outer(y, x), out=largest)
+        return largest
+
+
+def heatmap_of(result, codec=None) -> Union[Tensor, AxisHeatmaps, None]:
     """The largest value over all keypoints of what a model returned.
 
     Args:
@@ -179,24 +201,29 @@ def heatmap_of(result, codec=None) -> Optional[Tensor]:
         codec (BaseKeypointCodec, optional): The model's. Defaults to None.
 
     Returns:
-        Tensor | None: Shape (h, w), on the model's device; None if it
-        returned no heatmap.
+        Tensor | AxisHeatmaps | None: Shape (h, w), on the model's device; of
+        a model that predicts a vector for each axis, those, which are small;
+        None if it returned no heatmap.
     """
     heatmaps = result.get('pred_fields', {}).get('heatmaps')
     # Of nobody, where each person has heatmaps of their own.
     if heatmaps is None or heatmaps.ndim < 3 or not heatmaps.numel():
         return None
     heatmaps = heatmaps.flatten(0, -3)
+    axes = _axes(result.get('pred_instances', {}))
+    if axes and (len(axes.y), *axes.shape) == heatmaps.shape:
+        return axes
     if getattr(codec, 'heatmap_type', None) == 'combined':
         heatmaps = heatmaps[::3]  # After each its offsets, along x and y.
     return heatmaps.amax(0)
 
 
-def heatmap_place(heatmap: Tensor, codec, sample) -> HeatmapPlace:
+def heatmap_place(heatmap: Union[Tensor, AxisHeatmaps], codec,
+                  sample) -> HeatmapPlace:
     """Where a heatmap lies in the image that its sample is of.
 
     Args:
-        heatmap (Tensor): Shape (h, w).
+        heatmap (Tensor | AxisHeatmaps): Shape (h, w).
         codec (BaseKeypointCodec, optional): The model's.
         sample (PoseDataSample): Its ``input_size``, ``input_scale`` and
             ``input_center`` say what part of the image was the input.
@@ -212,6 +239,14 @@ def heatmap_place(heatmap: Tensor, codec, sample) -> HeatmapPlace:
     scale = sample.get('input_scale') / input_size
     offset = sample.get('input_center') - 0.5 * sample.get('input_scale')
     return HeatmapPlace(stride * scale, offset)
+
+
+def _axes(instances) -> Optional[AxisHeatmaps]:
+    """The vectors of which a model has made its heatmaps."""
+    y, x = (instances.get(f'keypoint_{axis}_labels', None) for axis in 'yx')
+    if not isinstance(y, np.ndarray) or not isinstance(x, np.ndarray):
+        return None
+    return AxisHeatmaps(*(axis.reshape(-1, axis.shape[-1]) for axis in (y, x)))
 
 
 def _backend_args(dataset) -> Optional[dict]:

@@ -1,11 +1,17 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import random
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Iterator, List
+from typing import Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+# What they compute in evaluation mode only reads the statistics; in training
+# mode it writes them where they are tracked.
+_BATCH_NORMS = {
+    nn.modules.batchnorm._BatchNorm.forward, nn.SyncBatchNorm.forward
+}
 
 
 @contextmanager
@@ -16,6 +22,10 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     recorded. After it every module's ``training`` flag, every buffer and all
     random number generators are as they were before, also after an error.
 
+    The statistics of PyTorch's own batch norms, which are most of a model's
+    buffers, are not copied for that. Inside the block they are not tracked, so
+    a batch norm does not write them even if it is put into training mode.
+
     Not :func:`torch.inference_mode`: what a module keeps for later, a grid of
     anchors say, could not be used in training any more.
 
@@ -23,33 +33,84 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         model (nn.Module): The model. ``model.eval()`` is not called, since a
             module may override ``train()``, to freeze a stage say.
     """
-    modules = _modules(model)
-    flags = [module.training for module in modules]
-    buffers = [(module, name, buffer) for module in modules
-               for name, buffer in module._buffers.items()]
     generators = random.getstate(), np.random.get_state()
-    with torch.no_grad():
-        values = [None if b is None else b.clone() for *_, b in buffers]
+    kept = _Kept()
     try:
+        modules = kept.keep(model)
         with torch.random.fork_rng(_cuda_devices(modules)), torch.no_grad():
-            for module in modules:
-                _set_training(module, False)
             yield
     finally:
         random.setstate(generators[0])
         np.random.set_state(generators[1])
-        for module, flag in zip(modules, flags):
-            _set_training(module, flag)
-        # They may have been replaced, or changed in place.
-        for module, name, buffer in buffers:
-            module._buffers[name] = buffer
-        _copy([b for *_, b in buffers if b is not None],
-              [value for value in values if value is not None])
+        kept.put_back()
+
+
+class _Kept:
+    """What a prediction may change in the modules of a model."""
+
+    def __init__(self) -> None:
+        self._attributes: List[Tuple[dict, str, bool]] = []
+        self._scripted: List[Tuple[nn.Module, bool]] = []
+        self._buffers: List[Tuple[Dict[str, Tensor], dict]] = []
+        self._values: List[Tuple[Tensor, Tensor]] = []
+
+    def keep(self, model: nn.Module) -> List[nn.Module]:
+        """Keep what is in the modules, and put them into evaluation mode.
+
+        Without ``model.modules()``, whose nested generators take longer than
+        all that is done here.
+
+        Returns:
+            list[nn.Module]: All modules of the model.
+        """
+        found, left = {}, [model]
+        while left:
+            module = left.pop()
+            if module is None or id(module) in found:
+                continue
+            found[id(module)] = module
+            left += module._modules.values()
+            attributes, buffers = vars(module), module._buffers
+            if 'training' in attributes:
+                self._set(attributes, 'training')
+            else:  # TorchScript keeps it elsewhere.
+                self._scripted.append((module, module.training))
+                module.training = False
+            if not buffers:
+                continue
+            # They may be replaced, or changed in place.
+            self._buffers.append((buffers, dict(buffers.items())))
+            if (getattr(type(module), 'forward', None) in _BATCH_NORMS
+                    and 'forward' not in attributes):
+                self._set(attributes, 'track_running_stats')
+            else:
+                self._values += [(buffer, buffer.detach().clone())
+                                 for buffer in buffers.values()
+                                 if buffer is not None]
+        return list(found.values())
+
+    def put_back(self) -> None:
+        """Have everything as it was."""
+        for attributes, name, value in self._attributes:
+            attributes[name] = value
+        for module, flag in self._scripted:
+            module.training = flag
+        for buffers, before in self._buffers:
+            for name, buffer in before.items():
+                buffers[name] = buffer
+        if self._values:
+            _copy(*zip(*self._values))
+
+    def _set(self, attributes: dict, name: str) -> None:
+        # ``nn.Module.__setattr__`` looks for parameters and buffers first,
+        # which takes longer than all else here.
+        self._attributes.append((attributes, name, attributes[name]))
+        attributes[name] = False
 
 
 @torch.no_grad()
-def _copy(to: List[Tensor], values: List[Tensor]) -> None:
-    if to and hasattr(torch, '_foreach_copy_'):  # PyTorch 2.1
+def _copy(to: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    if hasattr(torch, '_foreach_copy_'):  # PyTorch 2.1
         # It knows no sparse tensors, and no views made by ``expand()``.
         with suppress(RuntimeError):
             torch._foreach_copy_(to, values)
@@ -70,28 +131,7 @@ def _copy_one(buffer: Tensor, value: Tensor) -> None:
     buffer.copy_(value)
 
 
-def _modules(model: nn.Module) -> List[nn.Module]:
-    # As ``model.modules()``, whose nested generators take several times as
-    # long as all else that is done with the modules here.
-    found, left = {}, [model]
-    while left:
-        module = left.pop()
-        if module is not None and id(module) not in found:
-            found[id(module)] = module
-            left += module._modules.values()
-    return list(found.values())
-
-
-def _set_training(module: nn.Module, flag: bool) -> None:
-    # ``nn.Module.__setattr__`` looks for parameters and buffers first, which
-    # takes longer than all else here.
-    if 'training' in vars(module):
-        vars(module)['training'] = flag
-    else:  # TorchScript keeps it elsewhere.
-        module.training = flag
-
-
-def _cuda_devices(modules) -> set:
+def _cuda_devices(modules: List[nn.Module]) -> set:
     if not torch.cuda.is_initialized():
         return set()
     return {

@@ -13,7 +13,7 @@ from torch import Tensor
 from .base import Monitor
 from .dropping_queue import LAYER_SCALAR, SCALAR
 from .layer_groups import covering_modules, layer_groups, named_parameters
-from .norms import joined, named_norms
+from .norms import cut, joined, named_norms
 from .record import Record, Scalar
 from .runner_parts import bare_model, optim_wrappers
 from .schedule import Schedule
@@ -184,8 +184,10 @@ class UpdateMonitor(Monitor):
     def _hand_over_weights(self, step: int) -> None:
         """There was to be an update, and AMP has left it out."""
         names, norms = joined(
-            named_norms((name, parameter.detach())
-                        for name, parameter in self._parameters.items()))
+            named_norms(
+                cut(
+                    list(self._parameters),
+                    [p.detach() for p in self._parameters.values()])))
         self.emit(
             Record(step,
                    lambda norms: self._nonfinite(dict(zip(names, norms))),
@@ -286,7 +288,8 @@ class _Update:
                 if stopped:
                     self.stopped.add(name)
         self.names = set(self._weights)
-        self.norms = named_norms(self._weights.items())
+        self.norms = named_norms(
+            cut(list(self._weights), list(self._weights.values())))
         self.overflow = getattr(optimizer, 'found_inf', None)
         self._copies = [weight.clone() for weight in self._weights.values()]
 
@@ -294,6 +297,6 @@ class _Update:
     def finish(self) -> None:
         """To be called when the optimizer has stepped."""
         torch._foreach_sub_(self._copies, list(self._weights.values()))
-        self.changes = named_norms(zip(self._weights, self._copies))
+        self.changes = named_norms(cut(list(self._weights), self._copies))
         # They are as large as the model.
         del self._weights, self._copies

@@ -196,7 +196,7 @@ def test_a_failure_inside_the_optimizer_step_is_held_back(train, monkeypatch):
     """P2: a reading is guarded also where no hook event is running."""
     from mmpose.engine.monitors import gradients
 
-    def fail(grads):
+    def fail(*args):
         raise RuntimeError('broken on purpose')
 
     monkeypatch.setattr(gradients, 'named_norms', fail)
@@ -666,9 +666,9 @@ def test_an_interrupted_iteration_leaves_nothing_behind(
     named_norms = gradients.named_norms
     calls = []
 
-    def count(grads):
-        calls.append(grads)
-        return named_norms(grads)
+    def count(*args):
+        calls.append(args)
+        return named_norms(*args)
 
     monkeypatch.setattr(gradients, 'named_norms', count)
     runner = Runner(**runner_cfg(
@@ -1001,9 +1001,9 @@ def test_an_overhead_budget_is_held_in_a_real_run(train, read_events,
     from mmpose.engine.monitors import gradients
     named_norms = gradients.named_norms
 
-    def slow(grads):
+    def slow(*args):
         time.sleep(0.1)
-        return named_norms(grads)
+        return named_norms(*args)
 
     def slow_batch(self, runner, batch_idx, data_batch=None):
         time.sleep(0.05)

@@ -164,7 +164,7 @@ def top_down(hook=None, **kwargs):
 def failing_first(work_dir):
     """As :func:`top_down`, but the first process cannot read gradients."""
 
-    def fail(named):
+    def fail(*args):
         raise RuntimeError('broken on purpose')
 
     with pytest.MonkeyPatch.context() as patch:

@@ -64,6 +64,28 @@ def test_layer_groups_are_in_the_order_of_the_model():
                    1)) == ['stem', 'block/0', 'block/1', 'head']
 
 
+def test_parameters_that_come_later():
+    """As in a fine-tuning whose layers are thawed one by one."""
+    training = gradients()
+    optimizer = training.wrapper.optimizer
+
+    def norm(parameter, size):
+
+        def fill():
+            parameter.grad = torch.full((1, ), size)
+
+        step = training.runner.iter + 1
+        return training.read(1, fill)[step][GLOBAL]
+
+    first, second = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
+    assert norm(first, 1000.) < 1000
+    optimizer.add_param_group(dict(params=[first]))
+    assert norm(first, 1000.) > 1000
+    assert norm(second, 1000.) < 1000
+    optimizer.param_groups[1]['params'] = [second]
+    assert norm(second, 1000.) > 1000
+
+
 @pytest.mark.parametrize('optimizer', [torch.optim.SGD, FusedSGD])
 def test_a_training_in_mixed_precision_with_an_overflow(train, optimizer):
     """Gradients are read unscaled, and none of the update left out."""

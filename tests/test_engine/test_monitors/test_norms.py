@@ -3,12 +3,12 @@ import pytest
 import torch
 from torch import nn
 
-from mmpose.engine.monitors.norms import named_norms
+from mmpose.engine.monitors.norms import cut, named_norms
 
 
 def norms_of(grads):
     found = {}
-    for names, norms in named_norms(grads.items()):
+    for names, norms in named_norms(cut(list(grads), list(grads.values()))):
         found.update(zip(names, norms.tolist()))
     return found
 
@@ -43,13 +43,20 @@ def test_a_sparse_gradient_is_summed_before_it_is_squared():
     assert not grad.is_coalesced()
 
 
+def test_one_sparse_gradient_among_dense_ones():
+    weight = torch.eye(3)
+    grads = dict(a=weight, b=weight.to_sparse(), c=2 * weight)
+    found = norms_of(grads)
+    assert found == pytest.approx(dict(a=3**0.5, b=3**0.5, c=2 * 3**0.5))
+
+
 def test_one_launch_for_all_gradients_of_a_type(monkeypatch):
     calls = []
     foreach_norm = torch._foreach_norm
     monkeypatch.setattr(
         torch, '_foreach_norm',
         lambda tensors: calls.append(len(tensors)) or foreach_norm(tensors))
-    named_norms((str(i), torch.ones(2)) for i in range(100))
+    named_norms(cut(list(map(str, range(100))), [torch.ones(2)] * 100))
     assert calls == [100]
 
 
@@ -69,7 +76,7 @@ def test_many_gradients_on_the_cpu_are_shared_between_its_cores(monkeypatch):
 
     monkeypatch.setattr(torch, 'get_num_threads', lambda: 2)
     monkeypatch.setattr(torch, '_foreach_norm', counting)
-    (names, norms), = named_norms((str(i), g) for i, g in enumerate(grads))
+    (names, norms), = named_norms(cut('01234567', grads))
     assert names == list('01234567')
     assert norms.tolist() == alone
     assert len(calls) > 1 and sum(calls) == len(grads)

@@ -132,11 +132,11 @@ def failing_second(work_dir):
     read = gradients.named_norms
     count = [0]
 
-    def fail(named):
+    def fail(*args):
         count[0] += 1
         if distributed.get_rank() == 1 and count[0] > 1:
             raise OSError('broken on purpose')
-        return read(named)
+        return read(*args)
 
     with mock.patch.object(gradients, 'named_norms', fail):
         return train(work_dir, hook=dict(HOOK, strict=False))

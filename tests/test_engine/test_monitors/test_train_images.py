@@ -141,7 +141,7 @@ def test_what_stands_over_a_picture(train, drawn):
         assert [title.split()[0]
                 for title in titles] == ['target', 'prediction', 'heatmap,']
     probe = probe_of(runner)
-    predicted = probe.predict(runner.model)
+    predicted = predicted_by(probe, runner.model)
     for (caption, _), target, (keypoints, *_) in zip(drawn[-4:], probe.targets,
                                                      predicted):
         points, counted = target
@@ -468,7 +468,7 @@ def test_the_prediction_is_that_of_the_model(train):
         expected = model.head.predict(
             model.extract_feat(inputs['inputs']), inputs['data_samples'])
     model.train()
-    for found, instances in zip(probe.predict(model), expected):
+    for found, instances in zip(predicted_by(probe, model), expected):
         np.testing.assert_allclose(found[0], instances.keypoints, atol=1e-4)
         np.testing.assert_allclose(found[1], instances.keypoint_scores)
     assert model.training
@@ -524,6 +524,15 @@ def with_one_layer(name, stride=None):
     return cfg
 
 
+def predicted_by(probe, model):
+    """For each sample the keypoints, their scores, the heatmap and its place,
+    as they are drawn."""
+    people, heatmaps = probe.predict(model)
+    arrays = [tensor.numpy() for tensor in heatmaps.tensors]
+    return [(*person, *(heatmap or (None, None)))
+            for person, heatmap in zip(people, heatmaps.drawn(arrays))]
+
+
 def probe_with(cfg, dataset):
     """A probe of samples from a real pipeline, its model and the samples."""
     model = MODELS.build(cfg.model)
@@ -540,7 +549,7 @@ def test_a_real_head_predicts_in_the_middle_of_its_training(name, painted):
     cfg = with_one_layer(name)
     probe, model, _ = probe_with(cfg, painted_data_set(painted[14], cfg))
     for _ in range(2):
-        predicted = probe.predict(model)
+        predicted = predicted_by(probe, model)
         assert len(predicted) == 2
         for keypoints, scores, heatmap, place in predicted:
             assert keypoints.shape == (*scores.shape, 2)
@@ -557,7 +566,7 @@ def test_nobody_is_found(painted):
     probe, model, _ = probe_with(cfg, painted_data_set(painted[14], cfg))
     model.head.iia_module.forward_test = lambda feats, test_cfg: (torch.zeros(
         0, 8), torch.zeros(0, 2), torch.zeros(0))
-    for keypoints, scores, heatmap, place in probe.predict(model):
+    for keypoints, scores, heatmap, place in predicted_by(probe, model):
         assert keypoints.shape == (0, 17, 2) and heatmap is place is None
 
 
@@ -588,7 +597,7 @@ def test_a_prediction_is_in_the_pixels_of_the_input(name, painted):
                                 sample.get('gt_fields'))
 
     model.head.forward = forward
-    for result, target in zip(probe.predict(model), probe.targets):
+    for result, target in zip(predicted_by(probe, model), probe.targets):
         keypoints, _, heatmap, place = result
         points, counted = target
         away = np.linalg.norm(points[:, None] - keypoints, axis=-1).min(1)
@@ -637,7 +646,7 @@ def test_a_model_predicts_without_boxes(painted):
             sample.gt_instances.pop(name, None)
     model = MODELS.build(cfg.model)
     probe = poses._Probe(model, batch, 2, False, dataset.metainfo)
-    for keypoints, *_ in probe.predict(model):
+    for keypoints, *_ in predicted_by(probe, model):
         assert keypoints.shape == (1, 17, 2)
 
 
@@ -649,7 +658,7 @@ def test_a_heatmap_is_restored_to_the_size_of_the_input(painted):
     dataset = painted_data_set(painted[14], upstream(CID))
     probe, model, samples = probe_with(cfg, dataset)
     assert samples[0].img_shape == (288, 320)
-    for _, _, heatmap, place in probe.predict(model):
+    for _, _, heatmap, place in predicted_by(probe, model):
         assert heatmap.shape == (512, 512)
         assert tuple(place.stride) == (1, 1)
 
@@ -666,8 +675,29 @@ def test_offsets_are_no_part_of_a_heatmap(painted):
     output[:, 1::3] += 5
     output[:, 2::3] += 9
     model.head.forward = lambda feats: output
-    for (_, _, heatmap, _), expected in zip(probe.predict(model), output):
-        assert torch.equal(heatmap, expected[::3].amax(0))
+    for (_, _, heatmap,
+         _), expected in zip(predicted_by(probe, model), output):
+        assert (heatmap == expected[::3].amax(0).numpy()).all()
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('name, num_tensors', [(HEATMAP, 2), (RTMPOSE, 0)])
+def test_the_heatmap_is_that_of_the_model(painted, name, num_tensors):
+    """Where a model makes it of two vectors, so does who draws it."""
+    cfg = with_one_layer(name)
+    probe, model, _ = probe_with(cfg, painted_data_set(painted[14], cfg))
+    assert len(probe.predict(model)[1].tensors) == num_tensors
+    returned = []
+    predict = model.predict
+
+    def remember(*args, **kwargs):
+        results = predict(*args, **kwargs)
+        returned.extend(r.pred_fields.heatmaps.amax(0) for r in results)
+        return results
+
+    model.predict = remember
+    shown = [heatmap for *_, heatmap, _ in predicted_by(probe, model)]
+    np.testing.assert_allclose(shown, torch.stack(returned), rtol=1e-6)
 
 
 @pytest.mark.filterwarnings('ignore')
@@ -686,7 +716,7 @@ def test_each_input_is_seen_once(painted, name, batches):
     seen = []
     model.backbone.register_forward_pre_hook(
         lambda _, args: seen.append(len(args[0])))
-    assert len(probe.predict(model)) == 2
+    assert len(predicted_by(probe, model)) == 2
     assert (len(seen), sum(seen)) == (batches, 2)
     assert model.test_cfg.flip_test
 
@@ -697,7 +727,7 @@ def test_all_keypoints_that_are_trained_are_shown(painted):
     cfg = with_one_layer(HEATMAP)
     cfg.model.test_cfg.output_keypoint_indices = [0, 1, 2]
     probe, model, _ = probe_with(cfg, painted_data_set(painted[14], cfg))
-    assert probe.predict(model)[0][0].shape == (1, 17, 2)
+    assert predicted_by(probe, model)[0][0].shape == (1, 17, 2)
     assert model.test_cfg.output_keypoint_indices == [0, 1, 2]
     assert 'output_heatmaps' not in model.test_cfg
 

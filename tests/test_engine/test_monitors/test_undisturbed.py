@@ -165,6 +165,65 @@ def test_a_scripted_model():
         assert torch.equal(buffer, before[name])
 
 
+class Counting(nn.BatchNorm2d):
+    """Writes its statistics itself, whatever they say of tracking."""
+
+    def forward(self, x):
+        self.num_batches_tracked += 1
+        return super().forward(x)
+
+
+def written_by_its_own_call():
+    norm = nn.BatchNorm2d(3)
+
+    def forward(x):
+        norm.running_mean += 1
+        return x
+
+    norm.forward = forward
+    return norm
+
+
+@pytest.mark.parametrize(
+    'make', [
+        lambda: nn.BatchNorm2d(3), lambda: nn.BatchNorm2d(3, momentum=None),
+        lambda: nn.BatchNorm2d(3, track_running_stats=False),
+        lambda: nn.SyncBatchNorm(3),
+        lambda: nn.InstanceNorm2d(3, track_running_stats=True),
+        lambda: Counting(3), written_by_its_own_call
+    ],
+    ids=[
+        'BatchNorm2d', 'mean of all', 'not tracked', 'SyncBatchNorm',
+        'InstanceNorm2d', 'subclass', 'own call'
+    ])
+@pytest.mark.parametrize('training', [False, True])
+def test_statistics(make, training):
+    """P1: also of a norm that a prediction puts into training mode."""
+    x = torch.rand(2, 3, 4, 4)
+    norm, twin = make(), make()
+    for each in norm, twin:
+        each.eval()
+        each(x)
+        each.train(training)
+    values = {name: b.clone() for name, b in norm.named_buffers()}
+    tracks = norm.track_running_stats
+    with undisturbed(nn.Sequential(norm)):
+        predicted = norm(x)
+        norm.train()
+        norm(x)
+    assert norm.training == training
+    assert norm.track_running_stats == tracks
+    for name, buffer in norm.named_buffers():
+        assert torch.equal(buffer, values[name]), name
+    # The statistics are what a prediction goes by all the same.
+    assert torch.equal(predicted, twin.eval()(x))
+    # And afterwards they are tracked as before.
+    norm.train()
+    norm(x)
+    if values:
+        assert not torch.equal(norm.running_mean, values['running_mean'])
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 def test_the_generator_of_the_device(model):
     model.cuda()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from mmengine.structures import PixelData
+from mmengine.structures import InstanceData, PixelData
 from noisy_poses import (HEIGHT, WIDTH, NoisyPoses, OutputWitness,
                          PaintedImages, comparable, keypoint_scalars, person,
                          pictures, read_run, runner_cfg, topdown_cfg,
@@ -284,6 +284,26 @@ def test_the_heatmap_is_the_largest_over_all_keypoints():
     assert heatmap_of(sample) is None
     sample.pred_fields = PixelData(heatmaps=heatmaps)
     assert (heatmap_of(sample) == heatmaps.max(0)[0]).all()
+    # Vectors that it is not made of are something else.
+    sample.pred_instances = InstanceData(
+        keypoint_x_labels=np.zeros((1, 5, 6)),
+        keypoint_y_labels=np.zeros((1, 5, 8)))
+    assert (heatmap_of(sample) == heatmaps.max(0)[0]).all()
+
+
+@pytest.mark.parametrize('value', [0.5, -0.5, np.nan])
+def test_the_heatmap_of_vectors_for_each_axis(value):
+    """Of one person's three keypoints."""
+    x = np.full((3, 4), value, np.float32)
+    y = np.random.rand(3, 5).astype(np.float32)
+    heatmaps = torch.from_numpy(y[:, :, None] * x[:, None])
+    sample = PoseDataSample()
+    sample.pred_fields = PixelData(heatmaps=heatmaps)
+    sample.pred_instances = InstanceData(
+        keypoint_x_labels=x[None], keypoint_y_labels=y[None])
+    heatmap = heatmap_of(sample)
+    assert heatmap.shape == (5, 4)
+    np.testing.assert_array_equal(heatmap.largest(), heatmaps.amax(0))
 
 
 def test_heatmaps_of_a_real_model_peak_at_its_predictions(
