@@ -4,7 +4,7 @@ import math
 from collections import defaultdict
 from itertools import chain, compress
 from operator import attrgetter
-from typing import Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Iterable, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor

@@ -3,9 +3,9 @@ import copy
 import functools
 import logging
 import math
+import pickle
 from contextlib import contextmanager
-from typing import (Dict, Iterable, Iterator, List, NamedTuple, Optional,
-                    Sequence, Tuple)
+from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -285,6 +285,9 @@ class _Probe:
             _in_input(sample, pixels.pixels.shape[1:], meta)
             for sample, pixels in zip(data_batch['data_samples'], self.pixels)
         ]
+        # A prediction may change its samples, and each is given new ones. To
+        # copy them takes longer.
+        self._pickled = list(map(pickle.dumps, self._samples))
         self.targets: List[Optional[Tuple[np.ndarray, np.ndarray]]] = [
             None for _ in self._samples
         ]
@@ -320,7 +323,7 @@ class _Probe:
                 inputs = [pixels.as_input() for pixels in self.pixels[batch]]
                 data = dict(
                     inputs=torch.stack(inputs) if self._is_stacked else inputs,
-                    data_samples=copy.deepcopy(self._samples[batch]))
+                    data_samples=list(map(pickle.loads, self._pickled[batch])))
                 data = model.data_preprocessor(data, False)
                 # Read at once, so that nothing large is kept.
                 for sample, result in zip(self._samples[batch],

@@ -78,15 +78,15 @@ class _Kept:
                 module.training = False
             if not buffers:
                 continue
-            # They may be replaced, or changed in place.
-            self._buffers.append((buffers, dict(buffers.items())))
             if (getattr(type(module), 'forward', None) in _BATCH_NORMS
                     and 'forward' not in attributes):
                 self._set(attributes, 'track_running_stats')
-            else:
-                self._values += [(buffer, buffer.detach().clone())
-                                 for buffer in buffers.values()
-                                 if buffer is not None]
+                continue
+            # They may be replaced, or changed in place.
+            self._buffers.append((buffers, dict(buffers.items())))
+            self._values += [(buffer, buffer.detach().clone())
+                             for buffer in buffers.values()
+                             if buffer is not None]
         return list(found.values())
 
     def put_back(self) -> None:
