@@ -1,7 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import math
-from collections import defaultdict
 from itertools import chain, compress
 from operator import attrgetter
 from typing import Iterable, List, Optional, Sequence, Tuple
@@ -71,11 +70,14 @@ def named_norms(pieces: Iterable[Piece],
         list[tuple[list[str], Tensor]]: For each device, type and layout the
         names of the tensors and their norms, shape (N, ), on that device.
     """
-    norms = defaultdict(lambda: ([], []))
+    norms = {}
     found = share(functools.partial(_norms_by_kind, attribute), pieces)
     for kind, of_names, of_kind in chain(*found):
-        norms[kind][0].extend(of_names)
-        norms[kind][1].append(of_kind)
+        # Not a defaultdict: torch.compile, which may come here with the
+        # optimizer's step, makes a dict of it.
+        all_names, of_all = norms.setdefault(kind, ([], []))
+        all_names.extend(of_names)
+        of_all.append(of_kind)
     return [(names, torch.cat(of_kind)) for names, of_kind in norms.values()]
 
 
