@@ -246,7 +246,9 @@ def _axes(instances) -> Optional[AxisHeatmaps]:
     y, x = (instances.get(f'keypoint_{axis}_labels', None) for axis in 'yx')
     if not isinstance(y, np.ndarray) or not isinstance(x, np.ndarray):
         return None
-    return AxisHeatmaps(*(axis.reshape(-1, axis.shape[-1]) for axis in (y, x)))
+    # Copies: they are views of those of the whole batch.
+    return AxisHeatmaps(*(np.array(axis).reshape(-1, axis.shape[-1])
+                          for axis in (y, x)))
 
 
 def _backend_args(dataset) -> Optional[dict]:

@@ -303,6 +303,8 @@ def test_the_heatmap_of_vectors_for_each_axis(value):
         keypoint_x_labels=x[None], keypoint_y_labels=y[None])
     heatmap = heatmap_of(sample)
     assert heatmap.shape == (5, 4)
+    assert not np.shares_memory(heatmap.x, x), 'it would keep a whole batch'
+    assert not np.shares_memory(heatmap.y, y)
     np.testing.assert_array_equal(heatmap.largest(), heatmaps.amax(0))
 
 
