@@ -1,9 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import math
-from itertools import chain, compress
-from operator import attrgetter
-from typing import Iterable, List, Optional, Sequence, Tuple
+from typing import Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -17,68 +15,107 @@ _PIECE = 1 << 20
 _MAX_PIECES = 16
 _COST_OF_CALL = 1 << 13
 
-_KIND = attrgetter('device', 'dtype', 'layout')
-
-# Names of tensors, and the tensors.
-Piece = Tuple[Sequence[str], Sequence[Tensor]]
 # Names of tensors, and their norms on one device.
 NamedNorms = Tuple[List[str], Tensor]
 
+# Where there are so many small tensors of one shape, they are put side by side
+# and started on together.
+_MANY = 16
 
-def cut(names: Sequence[str], tensors: Sequence[Tensor]) -> List[Piece]:
-    """Cut tensors into pieces that take about as long, in the same order.
+
+class _Small(NamedTuple):
+    """How many elements, at most, one of them has, and all side by side."""
+    size: int
+    total: int
+
+
+# Above that total, operators on the CPU wait for all cores. On a GPU nearly
+# all that the training thread does is to start.
+_SMALL_ON_CPU = _Small(1 << 12, 1 << 15)
+_SMALL_ON_GPU = _Small(1 << 18, 1 << 22)
+
+
+class Piece(NamedTuple):
+    """Tensors on one device that a thread takes together.
+
+    Attributes:
+        names (Sequence[str]): The name of each tensor.
+        tensors (Sequence[Tensor]): The tensors.
+        alike (bool): Whether they are small and of one shape and type.
+    """
+    names: Sequence[str]
+    tensors: Sequence[Tensor]
+    alike: bool = False
+
+
+def cut(names: Iterable[str], tensors: Iterable[Tensor]) -> List[Piece]:
+    """Cut tensors into pieces, the longest first.
 
     On the CPU a foreach operator takes one tensor after the other, on one
     core, and each core takes a piece. Dot products take all cores, but wait
-    for those that are busy elsewhere. A GPU is given all in one piece.
+    for those that are busy elsewhere.
 
     Args:
-        names (Sequence[str]): The name of each tensor.
-        tensors (Sequence[Tensor]): The tensors.
+        names (Iterable[str]): The name of each tensor.
+        tensors (Iterable[Tensor]): The tensors.
 
     Returns:
-        list[tuple[Sequence[str], Sequence[Tensor]]]: The pieces.
+        list[Piece]: The pieces.
     """
-    costs = [tensor.numel() + _COST_OF_CALL for tensor in tensors]
-    enough = max(_PIECE, sum(costs) / _MAX_PIECES)
-    if not all(tensor.is_cpu for tensor in tensors):
-        enough = math.inf
-    pieces = []
-    begin = cost_of_piece = 0
-    for end, cost in enumerate(costs, 1):
-        cost_of_piece += cost
-        if cost_of_piece >= enough or end == len(costs):
-            pieces.append((names[begin:end], tensors[begin:end]))
-            begin, cost_of_piece = end, 0
-    return pieces
+    by_shape = {}
+    for name, tensor in zip(names, tensors):
+        key = tensor.device, tensor.dtype, tensor.shape
+        by_shape.setdefault(key, []).append((name, tensor))
+    alike, others = [], {}
+    for (device, dtype, shape), group in by_shape.items():
+        small = _SMALL_ON_CPU if device.type == 'cpu' else _SMALL_ON_GPU
+        size = shape.numel()
+        if shape and 0 < size <= small.size and len(group) >= _MANY:
+            step = small.total // size
+            alike += [
+                Piece(*zip(*group[i:i + step]), alike=True)
+                for i in range(0, len(group), step)
+            ]
+        else:
+            others.setdefault((device, dtype), []).extend(group)
+    # A thread that begins with few tensors leaves Python to another at once.
+    return [
+        piece for (device, _), group in others.items()
+        for piece in _cut_by_size(group, device)
+    ] + alike
 
 
-def named_norms(pieces: Iterable[Piece],
+def named_norms(pieces: Sequence[Piece],
                 attribute: Optional[str] = None) -> List[NamedNorms]:
-    """L2 norm of each tensor, on a GPU in one launch for each type.
+    """L2 norm of each tensor.
 
     Norms of half-precision tensors are accumulated and returned in float32,
     so that they neither overflow nor lose digits.
 
     Args:
-        pieces (Iterable[tuple]): Tensors of any shape, dense or sparse, see
+        pieces (Sequence[Piece]): Tensors of any shape, dense or sparse, see
             :func:`cut`.
         attribute (str, optional): Take this attribute of each, 'grad' say,
             where it is not None. Defaults to None: the tensor itself.
 
     Returns:
-        list[tuple[list[str], Tensor]]: For each device, type and layout the
-        names of the tensors and their norms, shape (N, ), on that device.
+        list[tuple[list[str], Tensor]]: For each device and type the names of
+        the tensors and their norms, shape (N, ), on that device.
     """
+    # What a GPU is to do is said by the thread whose stream it is.
+    on_cpu = all(piece.tensors[0].is_cpu for piece in pieces)
+    take = share if on_cpu else map
     norms = {}
-    found = share(functools.partial(_norms_by_kind, attribute), pieces)
-    for kind, of_names, of_kind in chain(*found):
+    for of_names, of_piece in take(
+            functools.partial(_norms_of_piece, attribute), pieces):
         # Not a defaultdict: torch.compile, which may come here with the
         # optimizer's step, makes a dict of it.
-        all_names, of_all = norms.setdefault(kind, ([], []))
+        all_names, of_all = norms.setdefault((of_piece.device, of_piece.dtype),
+                                             ([], []))
         all_names.extend(of_names)
-        of_all.append(of_kind)
-    return [(names, torch.cat(of_kind)) for names, of_kind in norms.values()]
+        of_all.append(of_piece)
+    return [(names, torch.cat(of_kind)) for names, of_kind in norms.values()
+            if names]
 
 
 def joined(norms: Iterable[NamedNorms]) -> NamedNorms:
@@ -96,29 +133,48 @@ def joined(norms: Iterable[NamedNorms]) -> NamedNorms:
             torch.cat([tensor.to(tensors[0].device) for tensor in tensors]))
 
 
+def _cut_by_size(group: List[Tuple[str, Tensor]],
+                 device: torch.device) -> List[Piece]:
+    group.sort(key=lambda named: named[1].numel(), reverse=True)
+    costs = [tensor.numel() + _COST_OF_CALL for _, tensor in group]
+    enough = math.inf
+    if device.type == 'cpu':
+        enough = max(_PIECE, sum(costs) / _MAX_PIECES)
+    pieces = []
+    begin = cost_of_piece = 0
+    for end, cost in enumerate(costs, 1):
+        cost_of_piece += cost
+        if cost_of_piece >= enough or end == len(costs):
+            pieces.append(Piece(*zip(*group[begin:end])))
+            begin, cost_of_piece = end, 0
+    return pieces
+
+
 @torch.no_grad()
-def _norms_by_kind(attribute: Optional[str],
-                   piece: Piece) -> List[Tuple[tuple, List[str], Tensor]]:
-    names, tensors = piece
+def _norms_of_piece(attribute: Optional[str], piece: Piece) -> NamedNorms:
+    names, tensors, alike = piece
     if attribute is not None:
         tensors = [getattr(tensor, attribute) for tensor in tensors]
-        names = [n for n, t in zip(names, tensors) if t is not None]
-        tensors = [tensor for tensor in tensors if tensor is not None]
-    norms = []
-    kinds = list(map(_KIND, tensors))
-    for kind in dict.fromkeys(kinds):
-        alike = [other == kind for other in kinds]
-        norms.append((kind, list(compress(names, alike)),
-                      _norms_of_kind(list(compress(tensors, alike)), kind)))
-    return norms
-
-
-def _norms_of_kind(tensors: Sequence[Tensor], kind: tuple) -> Tensor:
-    _, dtype, layout = kind
-    if layout is not torch.strided:
+        if any(tensor is None for tensor in tensors):
+            names = [n for n, t in zip(names, tensors) if t is not None]
+            tensors = [tensor for tensor in tensors if tensor is not None]
+    if not tensors:
+        return [], torch.empty(0)
+    if not all(tensor.layout is torch.strided for tensor in tensors):
         # Duplicate indices of a sparse gradient stand for their sum.
-        tensors = [tensor.coalesce().values() for tensor in tensors]
-    if dtype in (torch.float32, torch.float64):
-        return torch.stack(torch._foreach_norm(tensors))
-    return torch.stack(
-        [torch.linalg.vector_norm(t, dtype=torch.float32) for t in tensors])
+        tensors = [
+            tensor
+            if tensor.layout is torch.strided else tensor.coalesce().values()
+            for tensor in tensors
+        ]
+        alike = False
+    dtype = tensors[0].dtype
+    if dtype not in (torch.float32, torch.float64):
+        dtype = torch.float32
+    if alike:
+        rows = torch.cat(tensors).reshape(len(tensors), -1)
+        return names, torch.linalg.vector_norm(rows, dim=1, dtype=dtype)
+    if dtype == tensors[0].dtype:
+        return names, torch.stack(torch._foreach_norm(tensors))
+    return names, torch.stack(
+        [torch.linalg.vector_norm(tensor, dtype=dtype) for tensor in tensors])
