@@ -171,7 +171,8 @@ def _norms_of_piece(attribute: Optional[str], piece: Piece) -> NamedNorms:
     dtype = tensors[0].dtype
     if dtype not in (torch.float32, torch.float64):
         dtype = torch.float32
-    if alike:
+    # A parameter may have been given another shape since all were cut.
+    if alike and len({tensor.shape for tensor in tensors}) == 1:
         rows = torch.cat(tensors).reshape(len(tensors), -1)
         return names, torch.linalg.vector_norm(rows, dim=1, dtype=dtype)
     if dtype == tensors[0].dtype:

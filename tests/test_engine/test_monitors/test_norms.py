@@ -120,6 +120,18 @@ def test_small_gradients_that_are_missing_or_sparse():
     assert named_norms(cut(parameters, parameters.values()), 'grad') == []
 
 
+def test_small_parameters_that_were_given_other_shapes():
+    parameters = {str(i): nn.Parameter(torch.zeros(4)) for i in range(16)}
+    pieces = cut(parameters, parameters.values())
+    for i, parameter in enumerate(parameters.values()):
+        parameter.data = torch.zeros(2 + 4 * (i % 2))
+        parameter.grad = torch.ones_like(parameter)
+    (names, norms), = named_norms(pieces, attribute='grad')
+    assert dict(zip(names, norms.tolist())) == pytest.approx(
+        {str(i): (2 + 4 * (i % 2))**0.5
+         for i in range(16)})
+
+
 def test_many_gradients_on_the_cpu_are_shared_between_its_cores(monkeypatch):
     """Each norm is the same to the bit, and in its place."""
     generator = torch.Generator().manual_seed(0)
