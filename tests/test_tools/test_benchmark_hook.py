@@ -19,7 +19,7 @@ from benchmarks.training import ARMS, BASE
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from mmpose.engine.monitors import norms
+from mmpose.engine.monitors.optimization import norms
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / 'tools/benchmark_hook.py'

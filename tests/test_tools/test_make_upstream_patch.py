@@ -104,7 +104,7 @@ def test_one_commit_with_all_that_travels(clone):
 def test_what_travels():
     names = travelling_files()
     for name in ('mmpose/engine/hooks/enhanced_tensorboard_hook.py',
-                 'mmpose/engine/monitors/gradients.py',
+                 'mmpose/engine/monitors/optimization/gradients.py',
                  'configs/_base_/enhanced_tensorboard/fast.py',
                  'tests/test_engine/conftest.py',
                  'tests/test_engine/test_monitors/noisy_poses.py'):

@@ -161,7 +161,7 @@ def test_nothing_of_mmposes_is_packed(wheel, mmpose_wheel):
     ours, mmposes = names(wheel), names(mmpose_wheel)
     assert not ours & mmposes
     assert 'mmpose/engine/hooks/enhanced_tensorboard_hook.py' in ours
-    assert 'mmpose/engine/monitors/base.py' in ours
+    assert 'mmpose/engine/monitors/core/monitor.py' in ours
     assert ('mmpose/.mim/configs/_base_/enhanced_tensorboard/fast.py' in ours)
     assert 'mmpose/engine/monitors/gone.py' not in ours
 
@@ -219,7 +219,7 @@ def check_command(venv, folder):
     assert 'pip has put the hook into' in run(command, '--status')
     copy_mmpose(folder / 'clone', PARTS)
     printed = run(command, '--target', folder / 'clone', '--dry-run')
-    assert 'add    engine/monitors/base.py' in printed
+    assert 'add    engine/monitors/core/monitor.py' in printed
     assert 'add    .mim/configs/_base_/enhanced_tensorboard/fast' in printed
     assert '\n+from .enhanced_tensorboard_hook import' in printed
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from mmpose.engine.monitors.input_pixels import input_pixels
+from mmpose.engine.monitors.poses.input_pixels import input_pixels
 from . import described, hook_parts, models, peers
 from .counting import count
 from .timing import Subject, close, device_times, interleave, synchronize

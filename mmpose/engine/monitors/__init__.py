@@ -1,55 +1,67 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from .base import Monitor
-from .batch_norms import BatchNormMonitor
-from .build import build_monitors
-from .clipping import ClippingMonitor
-from .complexity import ComplexityMonitor
-from .disk_quota import DiskQuota
-from .environment import EnvironmentMonitor
-from .event_writer import EventWriter
-from .failure_guard import FailureGuard
-from .gradients import GradientMonitor
-from .graph import GraphMonitor
-from .health import Detector, HealthMonitor
-from .health_report import Finding, HealthReport
-from .hparams import HParamsMonitor
-from .keypoints import KeypointMonitor
-from .layout import scalar_layout
-from .learning_rate import LearningRateMonitor
-from .lifting import LiftingMonitor
-from .loss_detectors import NonfiniteLossDetector
-from .loss_scale import LossScaleMonitor
-from .losses import LossMonitor
-from .metrics import MetricMonitor
-from .model_info import ModelInfoMonitor
-from .nonfinite_stop import NonfiniteStop, NonfiniteTrainingError
-from .overhead_budget import OverheadBudget
-from .poses import TrainImageMonitor, ValImageMonitor
-from .record import Histogram, Image, Record, Scalar, Text
-from .runner_parts import (bare_model, interrupted_log_dir, is_averaged,
-                           is_sharded)
-from .sample_pictures import ImageLoader
-from .schedule import Adaptive, Every, Schedule, build_schedule
-from .step_detectors import step_detectors
-from .system import SystemMonitor
-from .telemetry import TelemetryMonitor
-from .training_detectors import training_detectors
-from .unused_parameters import UnusedParameterMonitor
-from .updates import UpdateMonitor
-from .weights import WeightMonitor
+"""The monitors of ``EnhancedTensorBoardHook``, and what to write one with.
 
-__all__ = [
-    'Adaptive', 'BatchNormMonitor', 'ClippingMonitor', 'ComplexityMonitor',
-    'Detector', 'DiskQuota', 'EnvironmentMonitor', 'EventWriter', 'Every',
-    'FailureGuard', 'Finding', 'GradientMonitor', 'GraphMonitor',
-    'HParamsMonitor', 'HealthMonitor', 'HealthReport', 'Histogram', 'Image',
-    'ImageLoader', 'KeypointMonitor', 'LearningRateMonitor', 'LiftingMonitor',
-    'LossMonitor', 'LossScaleMonitor', 'MetricMonitor', 'ModelInfoMonitor',
-    'Monitor', 'NonfiniteLossDetector', 'NonfiniteStop',
-    'NonfiniteTrainingError', 'OverheadBudget', 'Record', 'Scalar', 'Schedule',
-    'SystemMonitor', 'TelemetryMonitor', 'Text', 'TrainImageMonitor',
-    'UnusedParameterMonitor', 'UpdateMonitor', 'ValImageMonitor',
-    'WeightMonitor', 'bare_model', 'build_monitors', 'build_schedule',
-    'interrupted_log_dir', 'is_averaged', 'is_sharded', 'scalar_layout',
-    'step_detectors', 'training_detectors'
-]
+A monitor answers events of the training and emits records:
+
+.. code-block:: python
+
+    @MONITORS.register_module()
+    class BatchSize(Monitor):
+        \"\"\"Log how many samples a batch has.\"\"\"
+
+        def before_train_iter(self, runner, batch_idx, data_batch):
+            step = runner.iter + 1
+            if self.is_due(step):
+                value = Scalar('my/batch_size', len(data_batch['inputs']))
+                self.emit(Record(step, lambda: [value]))
+
+and ``monitors=[dict(type='BatchSize', interval=50)]`` among the arguments of
+the hook switches it on. The folders: ``core`` is what a monitor is,
+``writers`` the way of a record into the event file; ``optimization``,
+``poses``, ``run`` and ``health`` are the monitors, one file each.
+
+Names are imported when they are asked for: a config that does not use the
+hook does not wait for them.
+"""
+from importlib import import_module
+from typing import Any
+
+_MODULES = {
+    'core.arguments': ('Argument', 'Arguments', 'presets'),
+    'core.dispatch': ('Dispatcher', ),
+    'core.failure_guard': ('FailureGuard', 'StopTraining'),
+    'core.layout': ('scalar_layout', ),
+    'core.monitor': ('Chart', 'Monitor'),
+    'core.overhead_budget': ('OverheadBudget', ),
+    'core.registry': ('DETECTORS', 'MONITORS', 'build_monitors',
+                      'declared_arguments', 'monitor_classes'),
+    'core.resuming': ('interrupted_log_dir', ),
+    'core.runner_parts': ('bare_model', 'is_averaged', 'is_sharded'),
+    'core.schedule': ('Adaptive', 'Every', 'Schedule', 'build_schedule'),
+    'health.health': ('Detector', ),
+    'health.health_report': ('Finding', 'HealthReport'),
+    'health.loss_detectors': ('NonfiniteLossDetector', ),
+    'health.nonfinite_stop': ('NonfiniteTrainingError', ),
+    'health.step_detectors': ('step_detectors', ),
+    'health.training_detectors': ('training_detectors', ),
+    'poses.sample_pictures': ('ImageLoader', ),
+    'writers.disk_quota': ('DiskQuota', ),
+    'writers.event_writer': ('EventWriter', ),
+    'writers.record': ('Histogram', 'Image', 'Record', 'Scalar', 'Text'),
+}
+_MODULE_OF = {
+    name: module
+    for module, names in _MODULES.items() for name in names
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE_OF:
+        module = import_module(f'{__name__}.{_MODULE_OF[name]}')
+        return getattr(module, name)
+    if not name.startswith('_'):
+        registry = import_module(f'{__name__}.core.registry')
+        for cls in registry.monitor_classes():
+            if cls.__name__ == name:
+                return cls
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -11,7 +11,9 @@ from test_enhanced_tensorboard_hook import hook_of, messages, monitor_of
 from torch import nn
 
 from mmpose.engine.monitors import (GradientMonitor, OverheadBudget,
-                                    TelemetryMonitor, build, gradients)
+                                    TelemetryMonitor)
+from mmpose.engine.monitors.core import build
+from mmpose.engine.monitors.optimization import gradients
 from mmpose.registry import DATASETS, HOOKS, MODELS
 
 ITERATIONS = 250

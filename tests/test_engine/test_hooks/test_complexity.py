@@ -6,11 +6,12 @@ import torch
 from mmengine.analysis import get_model_complexity_info
 from test_enhanced_tensorboard_hook import messages, scalars
 
-from mmpose.engine.monitors import complexity
-from mmpose.engine.monitors.complexity import (Flops, count_flops,
-                                               flops_by_group)
-from mmpose.engine.monitors.layer_groups import layer_groups, named_parameters
-from mmpose.engine.monitors.tracing import traceable
+from mmpose.engine.monitors.core.layer_groups import (layer_groups,
+                                                      named_parameters)
+from mmpose.engine.monitors.run import complexity
+from mmpose.engine.monitors.run.complexity import (Flops, count_flops,
+                                                   flops_by_group)
+from mmpose.engine.monitors.run.tracing import traceable
 
 # What takes long and is not looked at here is left out.
 HOOK = dict(

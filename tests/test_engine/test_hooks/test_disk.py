@@ -13,8 +13,9 @@ from mmengine.runner import Runner
 from tensorboard.backend.event_processing.event_accumulator import \
     EventAccumulator
 
-from mmpose.engine.monitors import NonfiniteTrainingError, event_writer
-from mmpose.engine.monitors.event_file import EventFile, events_in
+from mmpose.engine.monitors import NonfiniteTrainingError
+from mmpose.engine.monitors.writers import event_writer
+from mmpose.engine.monitors.writers.event_file import EventFile, events_in
 from mmpose.registry import HOOKS
 
 # How long something may take that is only missing if it takes longer.

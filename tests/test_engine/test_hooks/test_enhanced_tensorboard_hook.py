@@ -25,8 +25,9 @@ from mmpose.engine.hooks import EnhancedTensorBoardHook
 from mmpose.engine.monitors import (EventWriter, GradientMonitor,
                                     KeypointMonitor, Monitor, OverheadBudget,
                                     WeightMonitor)
-from mmpose.engine.monitors.layer_groups import layer_groups, named_parameters
-from mmpose.engine.monitors.runner_parts import bare_model
+from mmpose.engine.monitors.core.layer_groups import (layer_groups,
+                                                      named_parameters)
+from mmpose.engine.monitors.core.runner_parts import bare_model
 from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import (HOOKS, METRICS, OPTIM_WRAPPER_CONSTRUCTORS,
                              OPTIMIZERS)
@@ -194,7 +195,7 @@ def test_a_monitor_that_raises_costs_one_warning(runner_cfg, read_events,
 
 def test_a_failure_inside_the_optimizer_step_is_held_back(train, monkeypatch):
     """P2: a reading is guarded also where no hook event is running."""
-    from mmpose.engine.monitors import gradients
+    from mmpose.engine.monitors.optimization import gradients
 
     def fail(*args):
         raise RuntimeError('broken on purpose')
@@ -662,7 +663,7 @@ def test_an_overflow_between_clipping_and_step_is_no_reading(
 def test_an_interrupted_iteration_leaves_nothing_behind(
         runner_cfg, read_events, spy, monkeypatch):
     """In a notebook, training goes on in the same process."""
-    from mmpose.engine.monitors import gradients
+    from mmpose.engine.monitors.optimization import gradients
     named_norms = gradients.named_norms
     calls = []
 
@@ -998,7 +999,7 @@ def test_the_telemetry(train, read_events, async_write):
 def test_an_overhead_budget_is_held_in_a_real_run(train, read_events,
                                                   monkeypatch):
     """What would cost five times the budget is read a fifth as often."""
-    from mmpose.engine.monitors import gradients
+    from mmpose.engine.monitors.optimization import gradients
     named_norms = gradients.named_norms
 
     def slow(*args):
@@ -1199,7 +1200,7 @@ def test_a_second_hook_in_the_config_stays_off(train, read_events):
 
 
 def test_each_run_is_counted_for_itself(runner_cfg, monkeypatch):
-    from mmpose.engine.monitors import weights
+    from mmpose.engine.monitors.optimization import weights
 
     def fail(tensors):
         raise RuntimeError('broken on purpose')
@@ -1240,7 +1241,7 @@ def test_a_hook_may_serve_another_runner_after_the_first(train, read_events):
 
 def test_a_monitor_that_cannot_begin_costs_one_warning(train, monkeypatch):
     """P2: and no second one about what it then lacks."""
-    from mmpose.engine.monitors import weights
+    from mmpose.engine.monitors.optimization import weights
 
     def fail(*args):
         raise RuntimeError('broken on purpose')
@@ -1318,7 +1319,7 @@ def test_ema_is_neutral_too(train):
 
 def test_failures_are_logged_by_mmengine(train, monkeypatch):
     """Defect: errors went to DEBUG, so nobody noticed them."""
-    from mmpose.engine.monitors import weights
+    from mmpose.engine.monitors.optimization import weights
 
     def fail(tensors):
         raise RuntimeError('broken on purpose')

@@ -16,9 +16,9 @@ import torch
 from tensorboard.plugins.text.text_plugin import text_array_to_html
 
 import mmpose
-from mmpose.engine.monitors import environment
-from mmpose.engine.monitors.environment import describe_command
-from mmpose.engine.monitors.redaction import without_user
+from mmpose.engine.monitors.run import environment
+from mmpose.engine.monitors.run.environment import describe_command
+from mmpose.engine.monitors.run.redaction import without_user
 
 # What takes long and is not looked at here is left out.
 HOOK = dict(

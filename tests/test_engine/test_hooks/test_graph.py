@@ -16,9 +16,9 @@ from test_enhanced_tensorboard_hook import (Interrupt, final_state, hook_of,
 from torch import nn
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook
-from mmpose.engine.monitors import tracing
-from mmpose.engine.monitors.graph import model_graph
-from mmpose.engine.monitors.tracing import Untraceable
+from mmpose.engine.monitors.run import tracing
+from mmpose.engine.monitors.run.graph import model_graph
+from mmpose.engine.monitors.run.tracing import Untraceable
 from mmpose.models import HeatmapHead
 from mmpose.registry import MODELS
 from mmpose.utils import register_all_modules

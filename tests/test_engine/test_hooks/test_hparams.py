@@ -26,7 +26,8 @@ from test_enhanced_tensorboard_hook import (Interrupt, hook_of, messages,
 from torch import nn
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook
-from mmpose.engine.monitors.hparams import better, direction, standard_hparams
+from mmpose.engine.monitors.run.hparams import (better, direction,
+                                                standard_hparams)
 from mmpose.registry import METRICS, OPTIM_WRAPPER_CONSTRUCTORS
 
 # What takes long and is not looked at here is left out.

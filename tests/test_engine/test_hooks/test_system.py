@@ -8,7 +8,8 @@ import pytest
 import torch
 from mmengine.logging import MessageHub
 
-from mmpose.engine.monitors import Every, SystemMonitor, system
+from mmpose.engine.monitors import Every, SystemMonitor
+from mmpose.engine.monitors.run import system
 
 HOOK = dict(grad_norm_interval=3)
 STEPS = [1, 3, 6, 9, 12]

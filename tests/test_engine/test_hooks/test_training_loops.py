@@ -14,7 +14,8 @@ from mmengine.runner import Runner
 from mmengine.runner.amp import autocast
 from test_enhanced_tensorboard_hook import final_state, messages, scalars
 
-from mmpose.engine.monitors import ImageLoader, poses, sample_pictures
+from mmpose.engine.monitors import ImageLoader
+from mmpose.engine.monitors.poses import poses, sample_pictures
 from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import (DATASETS, HOOKS, MODELS,
                              OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS,

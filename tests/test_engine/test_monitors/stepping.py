@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmpose.engine.monitors import Every
-from mmpose.engine.monitors.event_writer import _start_copies
+from mmpose.engine.monitors.writers.event_writer import _start_copies
 from mmpose.registry import OPTIM_WRAPPERS
 
 

@@ -1,0 +1,114 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import logging
+import time
+import traceback
+
+from mmengine.logging import print_log
+
+
+class StopTraining(RuntimeError):
+    """Ends the training on purpose: no guard holds it back."""
+
+
+class FailureGuard:
+    """Keeps what goes wrong in the hook away from the training.
+
+    Works as a ``with`` block in the training thread, and by :meth:`report`
+    anywhere. The first failure of a kind is one WARNING, repeats go to DEBUG,
+    with the traceback. After ``limit`` failures without a success in between
+    the guard is :attr:`tripped`: its owner is expected to stop working. Only
+    :class:`Exception` is held back; Ctrl-C passes.
+
+    Args:
+        name (str): Who is guarded, for the log.
+        strict (bool): Let every exception out. Defaults to False.
+        limit (int): The number of failures in a row that trip the guard. 0:
+            none do. Defaults to 3.
+
+    Attributes:
+        failures (int): How many failures were held back.
+        seconds (float): The time spent inside the block, in seconds; of
+            blocks inside each other that of the outermost.
+        tripped (bool): Whether the owner is switched off.
+    """
+
+    def __init__(self,
+                 name: str,
+                 strict: bool = False,
+                 limit: int = 3) -> None:
+        self.name = name
+        self.strict = strict
+        self.limit = limit
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, as a new run does."""
+        self.failures = 0
+        self.seconds = 0.
+        self.tripped = False
+        self._in_a_row = 0
+        self._kinds_seen = set()
+        self._entered = []
+
+    def __enter__(self) -> 'FailureGuard':
+        self._entered.append(time.perf_counter())
+        return self
+
+    def __exit__(self, kind, error, trace) -> bool:
+        entered = self._entered.pop()
+        if not self._entered:
+            self.seconds += time.perf_counter() - entered
+        if (error is None or self.strict or isinstance(error, StopTraining)
+                or not isinstance(error, Exception)):
+            return False
+        self.report(error)
+        return True
+
+    def succeeded(self) -> None:
+        """To be called when the owner has done what it is there for."""
+        self._in_a_row = 0
+
+    def report(self, error: Exception) -> None:
+        """Count and log a failure that was caught elsewhere.
+
+        Args:
+            error (Exception): What was raised.
+
+        Raises:
+            Exception: The error itself, if ``strict``.
+        """
+        if self.strict:
+            raise error
+        kind = type(error)
+        self.failures += 1
+        self._in_a_row += 1
+        if kind not in self._kinds_seen:
+            self._kinds_seen.add(kind)
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            print_log(
+                f'{self.name} failed with {kind.__name__}: {error} (at '
+                f'{place.filename}:{place.lineno}). The training goes on '
+                'without this reading. To see every repeat, set '
+                "log_level='DEBUG'; to stop at the error, set strict=True in "
+                'EnhancedTensorBoardHook.',
+                logger='current',
+                level=logging.WARNING)
+        print_log(
+            ''.join(
+                traceback.format_exception(kind, error, error.__traceback__)),
+            logger='current',
+            level=logging.DEBUG)
+        if self._in_a_row == self.limit:
+            self.trip(f'it failed {self.limit} times in a row')
+
+    def trip(self, reason: str) -> None:
+        """Switch the owner off and say so.
+
+        Args:
+            reason (str): Why, for the log.
+        """
+        self.tripped = True
+        print_log(
+            f'{self.name} is switched off for the rest of the run: {reason}.',
+            logger='current',
+            level=logging.INFO)

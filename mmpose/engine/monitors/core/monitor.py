@@ -1,0 +1,261 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import pickle
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+from mmengine.dist import all_gather_object
+
+from ..writers.event_writer import EventWriter
+from ..writers.record import Record
+from .arguments import Argument, Arguments
+from .failure_guard import FailureGuard
+from .overhead_budget import OverheadBudget
+from .schedule import Schedule, build_schedule
+
+
+class Chart(NamedTuple):
+    """A chart of the Custom Scalars page.
+
+    Attributes:
+        category (str): Under which heading, such as 'Overview'.
+        title (str): Its title.
+        tags (str): A regular expression that matches the start of the tags
+            of its curves.
+    """
+    category: str
+    title: str
+    tags: str
+
+
+class Monitor:
+    """Watch one aspect of a training and hand measurements to the writer.
+
+    A subclass overrides the events that it answers. Events have the names,
+    the order and the arguments of :class:`mmengine.hooks.Hook`'s. A handler
+    may read anything and change nothing, waits for no device, and may raise:
+    :meth:`notify` is where a failure ends.
+
+    A subclass declares, as class attributes, the arguments of the hook that
+    switch it on and time it and the charts of its curves. Its docstring has a
+    table of its tags.
+
+    Args:
+        interval (int | dict | Schedule, optional): At which steps to measure,
+            see :func:`build_schedule`. Defaults to None: when events say so.
+        strict (bool): Whether a failure is raised instead of reported.
+            Defaults to False.
+
+    Attributes:
+        switches (tuple[Argument]): The arguments of the hook of which any
+            switches it on. Without one it is there only where a config names
+            it in ``monitors``.
+        settings (dict[str, Argument]): The names of its own arguments, and
+            the arguments of the hook that give their values.
+        charts (tuple[Chart]): The charts of its curves.
+        priority (str): Which monitors see an event first, see
+            :func:`mmengine.runner.priority.get_priority`.
+        of_whole_model (bool): Whether what it reads would be wrong where each
+            rank holds a part of the model only.
+        adds_up_shards (bool): Whether it reads there, on all ranks, and adds
+            up what they have read.
+        shards (list): What all ranks have read in a validation, in their
+            order; filled before :meth:`after_val_epoch` where there is a
+            writer, and empty if it failed on any rank.
+        guard (FailureGuard): Counts the failures and the time of the monitor.
+        writer (EventWriter, optional): Where records go; set when a run
+            begins, and None where nothing is written.
+        budget (OverheadBudget, optional): What may put off a reading that is
+            due.
+        peers (list[Monitor]): All monitors of the hook, this one too.
+        waited_for (bool): Whether the other ranks wait for its readings in
+            training, so that no budget may put them off.
+    """
+
+    switches: Tuple[Argument, ...] = ()
+    settings: Dict[str, Argument] = {}
+    charts: Tuple[Chart, ...] = ()
+    priority = 'NORMAL'
+    of_whole_model = False
+    adds_up_shards = False
+
+    @classmethod
+    def declared_arguments(cls) -> List[Argument]:
+        """Return the arguments of the hook that this monitor declares."""
+        return [*cls.switches, *cls.settings.values()]
+
+    @classmethod
+    def is_wanted(cls, given: Arguments) -> bool:
+        """Return whether the arguments of the hook switch it on."""
+        return any(getattr(given, switch.name) for switch in cls.switches)
+
+    @classmethod
+    def settings_from(cls, given: Arguments) -> dict:
+        """Return its own arguments, from those of the hook."""
+        return {
+            name: getattr(given, argument.name)
+            for name, argument in cls.settings.items()
+        }
+
+    def __init__(self,
+                 interval: Union[int, dict, Schedule, None] = None,
+                 strict: bool = False) -> None:
+        self.schedule = None if interval is None else build_schedule(interval)
+        self.guard = FailureGuard(type(self).__name__, strict)
+        self.writer: Optional[EventWriter] = None
+        self.budget: Optional[OverheadBudget] = None
+        self.waited_for = False
+        self.peers: List['Monitor'] = [self]
+        self.shards: list = []
+        self._step = 1
+
+    def charts_of(self, runner) -> Sequence[Chart]:
+        """Return the charts that the curves of this run need.
+
+        Args:
+            runner (Runner): The runner of the training process.
+        """
+        return self.charts
+
+    def notify(self, event: str, *args, **kwargs) -> None:
+        """Answer an event, unless the monitor is switched off.
+
+        Args:
+            event (str): The name of one of the handlers below.
+        """
+        # What is attached is taken off even then.
+        if self.guard.tripped and event != 'after_train':
+            return
+        with self.guard:
+            getattr(self, event)(*args, **kwargs)
+            return
+        # It has failed: the guard held the error back.
+        if event == 'before_train':
+            self.guard.trip('it could not begin')
+
+    def is_due(self, step: int) -> bool:
+        """Whether to read at this step; to be asked once a step.
+
+        Args:
+            step (int): The number of the step, from 1.
+
+        Returns:
+            bool: Whether the schedule says so and the budget allows it.
+        """
+        self._step = step
+        return self.schedule.is_due(step) and (self.waited_for
+                                               or self.budget is None or
+                                               self.budget.allows(self.guard))
+
+    def interval(self) -> int:
+        """The interval in force, in the unit of the monitor's schedule.
+
+        Returns:
+            int: What the schedule says, stretched by the budget.
+        """
+        interval = self.schedule.interval_at(self._step)
+        if self.waited_for or self.budget is None:
+            return interval
+        return interval * self.budget.stretch(self.guard)
+
+    def emit(self, record: Record) -> None:
+        """Hand a record to the writer.
+
+        Args:
+            record (Record): What was read.
+        """
+        if self.writer is not None:
+            self.writer.write(record, self.guard)
+
+    def is_on_every_rank(self, runner) -> bool:
+        """Whether it sees validations on all ranks, and exchanges its shards.
+
+        Others see only what the main process does.
+
+        Args:
+            runner (Runner): The runner, when a run begins.
+
+        Returns:
+            bool: The same on all ranks.
+        """
+        return False
+
+    def exchange(self) -> None:
+        """Bring together what all ranks have read in a validation.
+
+        To be called on every rank, whatever has failed there: the others wait
+        for it.
+        """
+        self.shards, shard = [], None
+        if not self.guard.tripped:
+            with self.guard:
+                read = self.shard()
+                # As bytes: what cannot be pickled would fail in the midst of
+                # the exchange.
+                shard = None if read is None else pickle.dumps(read)
+        shards = all_gather_object(shard)
+        if shard is None:  # Why was said already.
+            return
+        if self.writer is None:
+            self.guard.succeeded()  # Nobody else will say so.
+            return
+        with self.guard:
+            missing = [i for i, shard in enumerate(shards) if shard is None]
+            if missing:
+                raise RuntimeError(
+                    f'nothing was read on rank {missing} of {len(shards)}, so '
+                    'there is nothing to show of this validation')
+            self.shards = list(map(pickle.loads, shards))
+
+    def shard(self):
+        """What this rank has read in a validation, picklable.
+
+        Returns:
+            Any: Not None, unless something has failed and was reported.
+        """
+
+    def join_shards(self, runner) -> None:
+        """Prepare :meth:`exchange_shards`, before training begins.
+
+        To be called on every rank.
+
+        Args:
+            runner (Runner): The runner of the training process.
+        """
+
+    def exchange_shards(self, runner) -> None:
+        """Bring together what all ranks have read in an iteration.
+
+        To be called on every rank after every iteration, whatever has failed
+        there.
+
+        Args:
+            runner (Runner): The runner of the training process.
+        """
+
+    def before_train(self, runner) -> None:
+        """The model is built, wrapped and loaded; training begins."""
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
+        """A training iteration begins."""
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch,
+                         outputs: Optional[dict]) -> None:
+        """A training iteration is over; ``runner.iter`` is still its own."""
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """A checkpoint is about to be saved; it is left as it is."""
+
+    def after_train_epoch(self, runner) -> None:
+        """An epoch is over; ``runner.iter`` already counts all of it."""
+
+    def after_val_iter(self, runner, batch_idx: int, data_batch,
+                       outputs: Optional[Sequence]) -> None:
+        """A validation batch was predicted."""
+
+    def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
+        """A validation is over."""
+
+    def after_test_epoch(self, runner, metrics: Optional[Dict]) -> None:
+        """A test is over."""
+
+    def after_train(self, runner) -> None:
+        """The training is over; the writer is still open."""

@@ -1,0 +1,120 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""Which monitors and detectors there are.
+
+The modules of a room register what they define. A config may name anything
+that is registered, a class in the user's own file as well.
+"""
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Iterable, List, Optional
+
+from mmengine.registry import Registry
+from mmengine.runner.priority import get_priority
+
+from .arguments import Argument, Arguments, unique
+from .monitor import Monitor
+
+PACKAGE = __name__.rpartition('.core.')[0]
+ROOMS = ('optimization', 'poses', 'run', 'health')
+
+MONITORS = Registry('monitor', scope='mmpose')
+DETECTORS = Registry('detector', scope='mmpose')
+
+
+def import_rooms() -> None:
+    """Import every module of the rooms, so that it registers its classes.
+
+    A room that is not installed is passed over.
+    """
+    package = import_module(PACKAGE)
+    found = [m.name for m in iter_modules(package.__path__) if m.ispkg]
+    for room in ROOMS:
+        if room in found:
+            path = import_module(f'{PACKAGE}.{room}').__path__
+            for module in iter_modules(path):
+                import_module(f'{PACKAGE}.{room}.{module.name}')
+
+
+def monitor_classes() -> List[type]:
+    """Return the registered classes in the order in which they see events."""
+    import_rooms()
+    return sorted(
+        dict.fromkeys(MONITORS.module_dict.values()),
+        key=lambda cls: get_priority(cls.priority))
+
+
+def declared_arguments() -> List[Argument]:
+    """Return the arguments that the registered monitors declare."""
+    return unique(argument for cls in monitor_classes()
+                  for argument in cls.declared_arguments())
+
+
+def build_monitors(given: Arguments,
+                   changes: Optional[Iterable] = None) -> List[Monitor]:
+    """Build the monitors that a config asks for.
+
+    Args:
+        given (Arguments): The arguments of the hook.
+        changes (Iterable[dict | Monitor], optional): Further monitors, as
+            ``dict(type=..., <its arguments>)`` or built; for one that the
+            arguments ask for already, what is to be other about it, or
+            ``enabled=False``. Defaults to None.
+
+    Returns:
+        list[Monitor]: In the order in which they see events.
+
+    Raises:
+        KeyError: A type is not registered.
+        TypeError: A monitor is no dict with a type, or cannot be built with
+            its arguments.
+    """
+    classes = monitor_classes()
+    settings = {
+        cls: cls.settings_from(given)
+        for cls in classes if cls.is_wanted(given)
+    }
+    monitors: List[Monitor] = []
+    for change in changes or ():
+        if isinstance(change, Monitor):
+            monitors.append(change)
+            continue
+        cls, change = _class_and_arguments(change)
+        if not change.pop('enabled', True):
+            settings.pop(cls, None)
+        elif cls in settings:
+            settings[cls].update(change)
+        elif cls.settings:
+            settings[cls] = {**cls.settings_from(given), **change}
+        else:
+            monitors.append(_build(cls, change, given.strict))
+    monitors += [
+        _build(cls, arguments, given.strict)
+        for cls, arguments in settings.items()
+    ]
+    # Stable: of the same priority, the order of the classes.
+    order = {cls: i for i, cls in enumerate(classes)}
+    monitors.sort(key=lambda monitor: (get_priority(monitor.priority),
+                                       order.get(type(monitor), len(order))))
+    for monitor in monitors:
+        monitor.peers = monitors
+    return monitors
+
+
+def _class_and_arguments(change) -> tuple:
+    if not isinstance(change, dict) or 'type' not in change:
+        raise TypeError("a monitor must be a dict(type='...', ...), but got "
+                        f'{change!r}')
+    arguments = dict(change)
+    kind = arguments.pop('type')
+    cls = MONITORS.get(kind) if isinstance(kind, str) else kind
+    if cls is None:
+        names = ', '.join(sorted(MONITORS.module_dict))
+        raise KeyError(f'no monitor {kind!r} is registered; there are {names}')
+    return cls, arguments
+
+
+def _build(cls: type, arguments: dict, strict: bool) -> Monitor:
+    try:
+        return cls(**{'strict': strict, **arguments})
+    except TypeError as error:
+        raise TypeError(f'{cls.__name__}: {error}') from error

@@ -1,0 +1,90 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import glob
+import os.path as osp
+from typing import List, Optional, Sequence, Tuple
+
+from ..writers.event_writer import EventWriter
+
+
+class ResumedRun:
+    """Let a resumed training go on with the curves of the run that ended."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Be ready for another run of the same runner."""
+        self._names: List[str] = []
+        self._continued: Optional[str] = None
+
+    def after_load_checkpoint(self, checkpoint: dict) -> None:
+        """Keep the names of the run that has saved the checkpoint.
+
+        Args:
+            checkpoint (dict): The checkpoint; left as it is.
+        """
+        meta, hub = map(checkpoint.get, ('meta', 'message_hub'))
+        info = hub.get('runtime_info') if isinstance(hub, dict) else None
+        # Its own, and that of the run whose curves it went on with.
+        names = [
+            part.get('experiment_name') for part in (meta, info)
+            if isinstance(part, dict)
+        ]
+        self._names = [
+            name for name in names if name and isinstance(name, str)
+        ]
+
+    def before_train(self, runner, writer: EventWriter) -> None:
+        """Move the writer into the directory of the run that ended.
+
+        Args:
+            runner (Runner): The runner, after it has loaded the checkpoint.
+            writer (EventWriter): The writer of this run.
+        """
+        found = interrupted_log_dir(runner, writer.log_dir, self._names)
+        if found is None:
+            return
+        self._continued, log_dir = found
+        writer.continue_run(log_dir, runner.iter + 1)
+        self.name_run(runner)
+        runner.logger.info('EnhancedTensorBoardHook goes on with the curves '
+                           f'in {log_dir} from iteration {runner.iter + 1}.')
+
+    def name_run(self, runner) -> None:
+        """Note whose curves go on, for the checkpoints of this run.
+
+        Its own directory stays empty. ``RuntimeInfoHook`` sets the name of
+        the run that begins, also of one inside the training.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        if self._continued is not None:
+            runner.message_hub.update_info('experiment_name', self._continued)
+
+
+def interrupted_log_dir(runner, log_dir: str, resumed_runs: Sequence[str]
+                        ) -> Optional[Tuple[str, str]]:
+    """Where the run has logged that this one resumes.
+
+    Args:
+        runner (Runner): The runner, after it has loaded the checkpoint.
+        log_dir (str): Where this run's event file is.
+        resumed_runs (Sequence[str]): The ``experiment_name`` of the run that
+            has saved the checkpoint, and of the one that it went on with.
+
+    Returns:
+        tuple[str, str] | None: The first of these names with event files in
+        the same work directory, and their directory; None if nothing was
+        resumed or found.
+    """
+    if not runner._resume or runner.iter == 0:
+        return None
+    for name in resumed_runs:
+        # It ends with the time at which the run began, as its directory does.
+        other = osp.join(runner.work_dir, name[-len(runner.timestamp):],
+                         osp.relpath(log_dir, runner.log_dir))
+        files = glob.glob(osp.join(glob.escape(other), '*tfevents*'))
+        if files and not osp.samefile(other, log_dir):
+            return name, other
+    return None

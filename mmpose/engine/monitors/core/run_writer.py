@@ -1,0 +1,71 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""The writer of a run: where it is found, and what is said of it."""
+import shlex
+from typing import Optional, Sequence
+
+from ..writers.disk_quota import DiskQuota
+from ..writers.event_writer import EventWriter
+from .failure_guard import FailureGuard
+from .runner_parts import is_averaged
+
+
+def writer_of_run(runner, async_write: bool, flush_secs: float,
+                  disk_quota: Optional[dict]) -> EventWriter:
+    """Return the writer that shares the event file of ``LoggerHook``.
+
+    Says in the log where it writes.
+
+    Args:
+        runner (Runner): The runner.
+        async_write (bool): See :class:`EventWriter`.
+        flush_secs (float): See :class:`EventWriter`.
+        disk_quota (dict, optional): Arguments of :class:`DiskQuota`.
+
+    Raises:
+        ImportError: tensorboard is missing or broken.
+    """
+    writer, added = EventWriter.of_run(
+        runner,
+        async_write=async_write,
+        flush_secs=flush_secs,
+        disk_quota=DiskQuota(**(disk_quota or {})))
+    runner.logger.info(
+        f'EnhancedTensorBoardHook writes to {writer.log_dir}' +
+        (', through a TensorboardVisBackend that it added to the '
+         "visualizer: the config has none, so the run's losses would "
+         'not have been there.' if added else '.'))
+    if is_averaged(runner):
+        runner.logger.info(
+            'EnhancedTensorBoardHook: there is an EMAHook, so metrics '
+            'and pictures of validations are those of the averaged '
+            'model; train/images, gradients and weights are those of '
+            'the model in training.')
+    return writer
+
+
+def closing_line(writer: EventWriter, guards: Sequence[FailureGuard],
+                 train_seconds: float, work_dir: str) -> str:
+    """Return what was written and what it cost, in one line.
+
+    Args:
+        writer (EventWriter): The writer of the run.
+        guards (Sequence[FailureGuard]): Those of the hook and its monitors.
+        train_seconds (float): How long the training took; 0: there was none.
+        work_dir (str): What TensorBoard is to be pointed at.
+    """
+    written = writer.written
+    parts = [
+        f'EnhancedTensorBoardHook wrote {written["Scalar"]:,} scalars, '
+        f'{written["Histogram"]:,} histograms and '
+        f'{written["Image"]:,} images '
+        f'({writer.bytes_on_disk() / 1e6:.1f} MB on disk)'
+    ]
+    if train_seconds:
+        share = sum(g.seconds for g in guards) / train_seconds
+        parts.append(f'took {share:.2%} of the training time')
+    parts.append(f'{sum(g.failures for g in guards)} failures')
+    off = [g.name for g in guards if g.tripped]
+    if off:
+        parts.append(f'switched off: {", ".join(off)}')
+    return (', '.join(parts) +
+            f'. To view: tensorboard --logdir {shlex.quote(work_dir)}')

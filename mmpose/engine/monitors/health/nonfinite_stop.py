@@ -1,0 +1,136 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+from typing import Dict, List, NamedTuple, Optional
+
+from mmengine.dist import broadcast_object_list, get_world_size
+
+from ..core.arguments import GRAD_NORM_INTERVAL, Argument, Arguments
+from ..core.failure_guard import StopTraining
+from ..core.monitor import Monitor
+from ..core.registry import MONITORS
+from ..core.runner_parts import is_iter_based
+from .arguments import ON_NONFINITE
+
+# What the monitors write where something is NaN or infinite, and how it is
+# called. Of the same step, the first explains the others.
+_KINDS = {
+    'weight': 'the weight',
+    'loss': 'the loss',
+    'gradient': 'the gradient of',
+    'update': 'the update of'
+}
+_PREFIX = 'health/nonfinite_'
+
+
+class NonfiniteTrainingError(StopTraining):
+    """Something in the training was NaN or infinite, and was to end it."""
+
+
+@MONITORS.register_module()
+class NonfiniteStop(Monitor):
+    """Ends the training when a loss, gradient or weight is not finite.
+
+    It waits for what the monitors find, which they do at the iterations that
+    are logged. In distributed training all ranks end together: at each logged
+    iteration the main process tells the others, and they wait for it; so the
+    training ends one logging interval later.
+
+    Args:
+        interval (int | dict | Schedule): That of the monitors, the same on
+            all ranks.
+        strict (bool): See :class:`Monitor`. Defaults to False.
+    """
+
+    settings = dict(interval=GRAD_NORM_INTERVAL)
+    # Nothing of an iteration that is not to be is measured.
+    priority = 'VERY_HIGH'
+
+    @classmethod
+    def declared_arguments(cls) -> List[Argument]:
+        return [ON_NONFINITE, *super().declared_arguments()]
+
+    @classmethod
+    def is_wanted(cls, given: Arguments) -> bool:
+        if given.on_nonfinite != 'stop':
+            return False
+        if not given.log_health or given.grad_norm_interval == 0:
+            raise ValueError(
+                "EnhancedTensorBoardHook: on_nonfinite='stop' needs "
+                'log_health=True and a grad_norm_interval other than 0: '
+                'without them nothing would be found.')
+        return True
+
+    def is_on_every_rank(self, runner) -> bool:
+        return True
+
+    def exchange(self) -> None:
+        """It has no part in validations."""
+
+    def before_train(self, runner) -> None:
+        self._found: Optional[_Nonfinite] = None
+        self._saved_after = 0
+        if self.writer is not None:
+            self.writer.observe(self._observe, self.guard)
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
+        """End the training if something was found.
+
+        Raises:
+            NonfiniteTrainingError: Something was NaN or infinite.
+        """
+        found = [self._found]
+        if get_world_size() > 1:
+            if not self.schedule.is_due(runner.iter + 1):
+                return
+            broadcast_object_list(found)
+        if found[0] is None:
+            return
+        if self.writer is not None:
+            with self.guard:
+                self.writer.flush()
+            # What was still waiting to be written may be nearer the cause.
+            found = [self._found]
+        step, what = found[0].step, found[0].what
+        raise NonfiniteTrainingError(
+            f'{what} was NaN or infinite at step {step:,}. The training is '
+            f'stopped after step {runner.iter:,}, because of on_nonfinite='
+            "'stop' in EnhancedTensorBoardHook. "
+            f'{self._last_checkpoint(runner, step)}')
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        # By iterations, the one at the end of which it is saved is not yet
+        # counted.
+        self._saved_after = runner.iter + is_iter_based(runner)
+
+    def _observe(self, step: int, scalars: Dict[str, float]) -> None:
+        """Called in the thread that writes."""
+        for tag, value in scalars.items():
+            if not tag.startswith(_PREFIX):
+                continue
+            kind, _, name = tag[len(_PREFIX):].partition('/')
+            if kind not in _KINDS:
+                continue
+            found = _Nonfinite(
+                # Of a loss the exact step is known.
+                step=int(value) if kind == 'loss' else step,
+                order=list(_KINDS).index(kind),
+                # Their sum says less than the losses.
+                is_sum=name == 'loss',
+                what=f'{_KINDS[kind]} {name}')
+            self._found = min(self._found or found, found)
+
+    def _last_checkpoint(self, runner, step: int) -> str:
+        path = runner.message_hub.runtime_info.get('last_ckpt')
+        if path is None:
+            return 'No checkpoint was saved.'
+        if self._saved_after >= step:
+            return (f'The last checkpoint, {path}, was saved after that: '
+                    'take an older one.')
+        return f'The last checkpoint is {path}.'
+
+
+class _Nonfinite(NamedTuple):
+    """Something that was not finite; the smallest is nearest the cause."""
+    step: int
+    order: int
+    is_sum: bool
+    what: str

@@ -1,0 +1,123 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+from typing import Dict, Iterator, List, Tuple
+
+from torch import Tensor
+
+from ..core.arguments import GRAD_NORM_INTERVAL, MAX_LAYERS_TO_LOG, flag
+from ..core.monitor import Chart, Monitor
+from ..core.registry import MONITORS
+from ..core.runner_parts import optim_wrappers
+from ..core.schedule import Interval
+from ..writers.record import Record, Scalar
+
+
+@MONITORS.register_module()
+class LearningRateMonitor(Monitor):
+    """What the optimizer works with in an iteration.
+
+    =================================== ===================================
+    ``train/learning_rate/lr``          Learning rate
+    ``train/momentum/momentum``         Momentum, or the first of Adam's betas
+    ``train/weight_decay/weight_decay`` Weight decay
+    ``train/<setting>/group_<i>``       The same of a param group, where there
+                                        are several
+    =================================== ===================================
+
+    What it tells: Whether warm-up and decay come when they were meant to, and
+    ``lr_mult`` where it was meant to. The other two are constant unless
+    something schedules them.
+
+    With several optimizers the optimizer's name stands before the last part.
+    A config with ``paramwise_cfg`` makes a param group of every parameter:
+    beyond ``max_layers_to_log``, groups whose values have been equal from the
+    start are written once, under the lowest of their numbers.
+
+    Args:
+        interval (int | dict | Schedule): At which iterations to read.
+        max_groups (int): The number of param groups up to which each has
+            curves of its own. -1: always.
+        strict (bool): See :class:`Monitor`. Defaults to False.
+    """
+
+    switches = (flag(
+        'log_lr', 'Write learning rate, momentum and weight decay, '
+        'see :class:`LearningRateMonitor`.'), )
+    settings = dict(interval=GRAD_NORM_INTERVAL, max_groups=MAX_LAYERS_TO_LOG)
+    charts = (Chart('Overview', 'learning rate', 'train/learning_rate/'), )
+
+    def __init__(self,
+                 interval: Interval,
+                 max_groups: int,
+                 strict: bool = False) -> None:
+        super().__init__(interval, strict)
+        self._max_groups = max_groups
+
+    def before_train(self, runner) -> None:
+        # For each optimizer and its number of groups: the number that each
+        # group is written under.
+        self._leaders: Dict[Tuple[str, int], List[int]] = {}
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
+        # Schedulers step before ``after_train_iter`` reaches this hook: what
+        # stands there then belongs to the next iteration.
+        step = runner.iter + 1
+        if not self.is_due(step):
+            return
+        settings = [
+            setting
+            for name, optim_wrapper in optim_wrappers(runner.optim_wrapper)
+            for setting in self._read(name, optim_wrapper.optimizer)
+        ]
+        # A capturable optimizer's learning rate is a tensor that it changes.
+        tensors = [
+            value.detach().clone() for _, value in settings
+            if isinstance(value, Tensor)
+        ]
+
+        def values(*arrays) -> Iterator[Scalar]:
+            arrays = iter(arrays)
+            for tag, value in settings:
+                if isinstance(value, Tensor):
+                    value = next(arrays)
+                yield Scalar(tag, float(value))
+
+        self.emit(Record(step, values, tensors))
+
+    def _read(self, name: str, optimizer) -> Iterator[Tuple[str, object]]:
+        groups = [_settings(group) for group in optimizer.param_groups]
+        if 0 <= self._max_groups < len(groups):
+            numbers = self._follow(name, groups)
+        else:
+            numbers = range(len(groups))
+        for i in numbers:
+            for quantity, value in groups[i].items():
+                short = 'lr' if quantity == 'learning_rate' else quantity
+                last = short if len(groups) == 1 else f'group_{i}'
+                parts = ['train', quantity, name, last]
+                yield '/'.join(part for part in parts if part), value
+
+    def _follow(self, name: str, groups: List[dict]) -> List[int]:
+        """The groups that others have the same values as, or nobody has."""
+        leaders = self._leaders.setdefault((name, len(groups)),
+                                           [0] * len(groups))
+        first: Dict[tuple, int] = {}
+        for i, group in enumerate(groups):
+            # A group that differs from its leader now never comes back.
+            key = (leaders[i], *map(_comparable, group.values()))
+            leaders[i] = first.setdefault(key, i)
+        return sorted(first.values())
+
+
+def _settings(group: dict) -> dict:
+    """The values of a param group, those that it has."""
+    settings = dict(
+        learning_rate=group['lr'],
+        momentum=group.get('momentum',
+                           group.get('betas', (None, ))[0]),
+        weight_decay=group.get('weight_decay'))
+    return {k: v for k, v in settings.items() if v is not None}
+
+
+def _comparable(value):
+    """Tensors are not compared: that would wait for the device."""
+    return id(value) if isinstance(value, Tensor) else value

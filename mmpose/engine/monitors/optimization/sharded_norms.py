@@ -1,0 +1,187 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+from contextlib import ExitStack
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Set
+
+import numpy as np
+import torch
+from torch import Tensor, distributed, nn
+
+from ..core.failure_guard import FailureGuard
+from ..core.layer_groups import named_parameters
+from ..core.runner_parts import bare_model
+from ..core.schedule import Schedule
+from ..core.step_wrapping import call_around
+from .norms import NamedNorms
+
+
+class ShardedNorms:
+    """Adds up the norms that each rank has read of its part of a model.
+
+    All ranks talk to each other in the same iterations: in those with an
+    update, the first that is due or comes after one that is. That depends on
+    nothing that may fail on one of them, so none waits for another in vain.
+
+    Args:
+        model (nn.Module): ``runner.model``, with FSDP in it.
+        optimizers (Iterable[Optimizer]): All that may update it.
+        schedule (Schedule): At which iterations, the same on all ranks.
+        detach (ExitStack): Takes it off the optimizers.
+    """
+
+    def __init__(self, model: nn.Module, optimizers: Iterable,
+                 schedule: Schedule, detach: ExitStack) -> None:
+        from torch.distributed.fsdp import FullyShardedDataParallel
+        modules = FullyShardedDataParallel.fsdp_modules(model)
+        self._group = modules[0].process_group
+        self._device = modules[0].compute_device
+        self._schedule = schedule
+        self._wanted = False
+        self._updated = False
+        self._places: Dict[tuple, Tensor] = {}
+
+        named = dict(named_parameters(bare_model(model)))
+        self._names = list(named)
+        sharded = _sharded_parameters(modules)
+        num_ranks = distributed.get_world_size(self._group)
+        # What each rank has the whole of counts once. The last place is that
+        # of parameters without a name.
+        self._shares = torch.tensor(
+            [
+                1. if id(p) in sharded else 1 / num_ranks
+                for p in named.values()
+            ] + [1.],
+            dtype=torch.float64,
+            device=self._device)
+        self._sizes = self._shares * torch.tensor(
+            [p.numel() for p in named.values()] + [0], device=self._device)
+        # Squares, counts and sizes, the overflows and the failures. Here,
+        # since a rank without memory for it would be waited for.
+        self._packed = torch.zeros(
+            3 * len(self._shares) + 2,
+            dtype=torch.float64,
+            device=self._device)
+        self._sums = self._packed[:-2].view(3, -1)
+        # It cannot fail, and never trips.
+        guard = FailureGuard(type(self).__name__, limit=0)
+        for optimizer in optimizers:
+            detach.callback(
+                call_around(optimizer, 'step', guard, self._note_update))
+
+    def exchange(self, step: int, guard: FailureGuard,
+                 read: Callable[[], Optional['Shard']]) -> Optional[Tensor]:
+        """Add up the norms of an iteration; to be called after each.
+
+        Args:
+            step (int): The number of the iteration, from 1.
+            guard (FailureGuard): Where a failure to read ends.
+            read (Callable): Gives what this rank has read; None if it has
+                failed.
+
+        Returns:
+            Tensor | None: What :meth:`unpack` takes, on the device and to be
+            copied before the next iteration; None if nothing was due or this
+            rank has failed.
+        """
+        self._wanted = self._wanted or self._schedule.is_due(step)
+        updated, self._updated = self._updated, False
+        if not self._wanted or not updated:
+            return None
+        self._wanted = False
+        self._packed.zero_()
+        self._sums[2].copy_(self._sizes)
+        failed = True
+        if not guard.tripped:
+            with guard:
+                shard = read()
+                if shard is not None:
+                    self._add(shard)
+                    failed = False
+        self._packed[-1:].fill_(failed)
+        distributed.all_reduce(self._packed, group=self._group)
+        return None if failed else self._packed
+
+    def unpack(self, packed: np.ndarray) -> Optional['WholeNorms']:
+        """What :meth:`exchange` has returned, once it is on the host.
+
+        Args:
+            packed (np.ndarray): As returned.
+
+        Returns:
+            WholeNorms | None: For the parameters that have a gradient on any
+            rank; None if AMP has left the update out on any.
+
+        Raises:
+            RuntimeError: A rank has failed.
+        """
+        if packed[-1]:
+            raise RuntimeError(
+                f'{int(packed[-1])} of the ranks could not read their part of '
+                'the gradients')
+        if packed[-2]:
+            return None
+        squares, counts, sizes = packed[:-2].reshape(3, -1)
+        names = [*self._names, '']
+        found = np.flatnonzero(counts)
+        return WholeNorms([names[i] for i in found], squares[found],
+                          dict(zip(self._names,
+                                   sizes.round().astype(int))))
+
+    def _add(self, shard: 'Shard') -> None:
+        for overflow in shard.overflows:
+            self._packed[-2:-1] += overflow.to(self._device)
+        for names, norms in shard.norms:
+            places = self._places_of(names)
+            squares = norms.to(self._device).double().square()
+            self._sums[0].index_add_(0, places, squares * self._shares[places])
+            self._sums[1].index_add_(0, places, torch.ones_like(squares))
+
+    def _places_of(self, names: List[str]) -> Tensor:
+        key = tuple(names)
+        if key not in self._places:
+            order = {name: i for i, name in enumerate(self._names)}
+            self._places[key] = torch.tensor(
+                [order.get(name, len(order)) for name in names],
+                device=self._device)
+        return self._places[key]
+
+    def _note_update(self, *_, **__) -> None:
+        self._updated = True
+
+
+class Shard(NamedTuple):
+    """What a rank has read of its part of a model.
+
+    Attributes:
+        norms (list): See :func:`named_norms`.
+        overflows (list[Tensor]): Whether AMP leaves the update out, one for
+            each optimizer that finds that out inside its step.
+    """
+    norms: List[NamedNorms]
+    overflows: List[Tensor]
+
+
+class WholeNorms(NamedTuple):
+    """Norms of a sharded model as if it were whole.
+
+    Attributes:
+        names (list[str]): The parameters that have a gradient.
+        squares (np.ndarray): The squares of their norms, float64 of shape
+            (N, ).
+        sizes (dict[str, int]): The number of elements of each parameter.
+    """
+    names: List[str]
+    squares: np.ndarray
+    sizes: Dict[str, int]
+
+
+def _sharded_parameters(modules: Iterable[nn.Module]) -> Set[int]:
+    """The ids of the parameters of which a rank holds a part only."""
+    found = set()
+    for module in modules:
+        # A list in PyTorch 2.0.
+        handles = getattr(module, '_handles', None) or [module._handle]
+        for handle in handles:
+            if handle is not None and handle.uses_sharded_strategy:
+                flat = handle.flat_param
+                found.update(map(id, flat._params or [flat]))
+    return found

@@ -1,0 +1,311 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import functools
+import math
+from collections import defaultdict
+from contextlib import ExitStack
+from typing import (Callable, Dict, Iterable, Iterator, List, Optional, Set,
+                    Tuple)
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH, MAX_LAYERS_TO_LOG
+from ..core.layer_groups import (covering_modules, layer_groups,
+                                 named_parameters)
+from ..core.monitor import Chart, Monitor
+from ..core.registry import MONITORS
+from ..core.runner_parts import bare_model, optim_wrappers
+from ..core.schedule import Interval
+from ..core.step_wrapping import call_around, has_closure
+from ..writers.dropping_queue import LAYER_SCALAR, SCALAR
+from ..writers.record import Record, Scalar
+from .norms import cut, joined, named_norms
+
+# For each parameter, in the order of the model, the norms of its weights
+# before an update and of their change.
+Norms = Dict[str, Tuple[float, float]]
+
+
+@MONITORS.register_module()
+class UpdateMonitor(Monitor):
+    """How much an update of the optimizer changes the weights.
+
+    ======================================== ==============================
+    ``health/updates``                       Number of updates so far, since
+                                             the training was begun or resumed
+    ``health/update_ratio``                  Norm of the change of all
+                                             weights over their norm before;
+                                             about 1e-3 is usual
+    ``health/update_ratio/<group>``          The same of a layer group
+    ``health/nonfinite_weight/<parameter>``  Share of the parameters that are
+                                             NaN or infinite before the
+                                             update
+    ``health/nonfinite_update/<parameter>``  Share of the parameters that are
+                                             not, but then are after it
+    ``health/unchanged_weights/<module>``    Number of its parameters that
+                                             have a gradient and are exactly
+                                             what they were before
+    ``health/zero_learning_rate/<module>``   Those of them with a learning
+                                             rate of 0
+    ======================================== ==============================
+
+    What it tells: The learning rate as the weights feel it, comparable between
+    layers and models. A ratio that is far too large breaks what was learnt,
+    one that is far too small learns nothing; a group that is far from the
+    others asks for an ``lr_mult`` of its own.
+
+    The last four are there only if there is such a parameter. Of those that
+    are not finite the first of the model gives the name; for the others see
+    :func:`covering_modules`.
+
+    What counts is the change of the weights themselves, so it is exact for
+    every optimizer and has weight decay in it. The weights are copied right
+    before an update that is read, and the copy is gone right after it. A
+    group has no ratio where its weights are all 0 or none has a gradient.
+    With several optimizers all that stepped in the iteration count. Of an
+    update that AMP leaves out for an overflow there are only the weights that
+    are not finite: they may be why.
+
+    Args:
+        interval (int | dict | Schedule): At which iterations to read. Where gradients are
+            accumulated, the next update after such an iteration counts.
+        max_groups (int): See :func:`layer_groups`.
+        strict (bool): See :class:`Monitor`. Defaults to False.
+    """
+
+    switches = (LOG_HEALTH, )
+    settings = dict(interval=GRAD_NORM_INTERVAL, max_groups=MAX_LAYERS_TO_LOG)
+    charts = (Chart('Overview', 'update-to-weight ratio',
+                    'health/update_ratio(/|$)'), )
+
+    of_whole_model = True
+
+    def __init__(self,
+                 interval: Interval,
+                 max_groups: int,
+                 strict: bool = False) -> None:
+        super().__init__(interval, strict)
+        self._max_groups = max_groups
+        self._detach = ExitStack()
+
+    def notify(self, event: str, *args, **kwargs) -> None:
+        """See :meth:`Monitor.notify`."""
+        super().notify(event, *args, **kwargs)
+        # If it was switched off during an update, nobody has finished that:
+        # the thread that writes may do so at any time.
+        if self.guard.tripped:
+            self._begun = {}
+
+    def before_train(self, runner) -> None:
+        # A training that was interrupted has left these behind.
+        self._detach.close()
+        self._wanted = False
+        # Whether an update that is left out was looked at instead.
+        self._looked = False
+        self._num_updates: Dict[str, int] = defaultdict(int)
+        # Of this iteration, by optimizer.
+        self._begun: Dict[str, _Update] = {}
+        self._done: Dict[str, _Update] = {}
+
+        named = dict(named_parameters(bare_model(runner.model)))
+        self._names = {
+            id(parameter): name
+            for name, parameter in named.items()
+        }
+        self._parameters = named
+        self._groups = layer_groups(named, self._max_groups)
+        for name, optim_wrapper in optim_wrappers(runner.optim_wrapper):
+            self._attach(name, optim_wrapper.optimizer)
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
+        step = runner.iter + 1
+        if not self._wanted:
+            self._wanted = self.is_due(step)
+        if self.schedule.is_due(step):
+            self._looked = False
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch,
+                         outputs: Optional[dict]) -> None:
+        done = list(self._done.values())
+        self._begun = {}
+        self._done = {}
+        if done:
+            self._wanted = False
+            self._hand_over(runner.iter + 1, done)
+        elif self._wanted and not self._looked and all(
+                optim_wrapper.should_update()
+                for _, optim_wrapper in optim_wrappers(runner.optim_wrapper)):
+            self._looked = True
+            self._hand_over_weights(runner.iter + 1)
+
+    def after_train(self, runner) -> None:
+        self._detach.close()
+
+    def _attach(self, name: str, optimizer) -> None:
+
+        def before_step(*args, **kwargs):
+            self._num_updates[name] += 1
+            # Of several steps in an iteration the first is read.
+            if self._wanted and name not in self._done:
+                update = _Update(optimizer, self._names,
+                                 has_closure(*args, **kwargs))
+                if update.names:
+                    self._begun[name] = update
+
+        def after_step(*_, **__):
+            if name in self._begun:
+                update = self._begun.pop(name)
+                update.finish()
+                self._done[name] = update
+
+        self._detach.callback(
+            call_around(optimizer, 'step', self.guard, before_step,
+                        after_step))
+
+    def _hand_over(self, step: int, updates: List['_Update']) -> None:
+        names, norms = joined(n for u in updates for n in u.norms)
+        changed, changes = joined(n for u in updates for n in u.changes)
+        overflows = [u.overflow for u in updates if u.overflow is not None]
+        overall = functools.partial(
+            _overall,
+            max(self._num_updates.values()),
+            telling=set().union(*(u.telling for u in updates)),
+            stopped=set().union(*(u.stopped for u in updates)))
+
+        def values(of_norms: Callable[[Norms], Iterable[Scalar]],
+                   norms: np.ndarray, changes: np.ndarray,
+                   *overflows: np.ndarray) -> Iterable[Scalar]:
+            norm_of = dict(zip(names, norms.tolist()))
+            if any(overflow.any() for overflow in overflows):
+                return self._nonfinite(norm_of) if of_norms is overall else []
+            change_of = dict(zip(changed, changes.tolist()))
+            return of_norms({
+                name: (norm_of[name], change_of[name])
+                for name in self._names.values() if name in norm_of
+            })
+
+        for of_norms, kind in (overall, SCALAR), (self._layers, LAYER_SCALAR):
+            self.emit(
+                Record(step, functools.partial(values, of_norms),
+                       [norms, changes, *overflows], kind))
+
+    def _hand_over_weights(self, step: int) -> None:
+        """There was to be an update, and AMP has left it out."""
+        names, norms = joined(
+            named_norms(
+                cut(
+                    list(self._parameters),
+                    [p.detach() for p in self._parameters.values()])))
+        self.emit(
+            Record(step,
+                   lambda norms: self._nonfinite(dict(zip(names, norms))),
+                   [norms]))
+
+    def _nonfinite(self, norm_of: Dict[str, float]) -> Iterator[Scalar]:
+        """The weights that are not finite, where there was no update."""
+        found = [
+            name for name in self._names.values()
+            if not math.isfinite(norm_of.get(name, 0))
+        ]
+        if found:
+            yield Scalar(f'health/nonfinite_weight/{found[0]}',
+                         len(found) / len(norm_of))
+
+    def _layers(self, norms: Norms) -> Iterator[Scalar]:
+        for group, members in self._groups.items():
+            ratio = _ratio(norms[name] for name in members if name in norms)
+            if ratio is not None:
+                yield Scalar(f'health/update_ratio/{group}', ratio)
+
+
+def _overall(num_updates: int, norms: Norms, telling: Set[str],
+             stopped: Set[str]) -> Iterator[Scalar]:
+    yield Scalar('health/updates', num_updates)
+    ratio = _ratio(norms.values())
+    yield Scalar('health/update_ratio', math.nan if ratio is None else ratio)
+
+    nonfinite = [
+        n for n, (norm, _) in norms.items() if not math.isfinite(norm)
+    ]
+    spoiled = [
+        name for name, (norm, change) in norms.items()
+        if math.isfinite(norm) and not math.isfinite(change)
+    ]
+    for kind, found in ('weight', nonfinite), ('update', spoiled):
+        if found:
+            yield Scalar(f'health/nonfinite_{kind}/{found[0]}',
+                         len(found) / len(norms))
+
+    unchanged = telling & {n for n, (_, change) in norms.items() if not change}
+    for kind, found in (('unchanged_weights', unchanged),
+                        ('zero_learning_rate', unchanged & stopped)):
+        for module, number in covering_modules(found, telling).items():
+            yield Scalar(f'health/{kind}/{module}', number)
+
+
+def _ratio(norms: Iterable[Tuple[float, float]]) -> Optional[float]:
+    columns = list(zip(*norms))
+    if not columns:
+        return None
+    norm, change = (math.hypot(*column) for column in columns)
+    return change / norm if norm else None
+
+
+class _Update:
+    """The weights before an update of one optimizer, and their change.
+
+    Args:
+        optimizer (Optimizer): The optimizer, about to step.
+        names (dict[int, str]): The names of the parameters, by their id.
+        closure (bool): Whether the gradients come inside the step. All
+            parameters that require one count then.
+
+    Attributes:
+        names (set[str]): The parameters that have a gradient.
+        norms (list): Those of their weights, see :func:`named_norms`.
+        changes (list): Those of the change, after :meth:`finish`.
+        telling (set[str]): The parameters that change in any training that is
+            well.
+        stopped (set[str]): Those of them with a learning rate of 0.
+        overflow (Tensor, optional): Whether AMP leaves the update out, where
+            a fused optimizer finds that out inside its step.
+    """
+
+    @torch.no_grad()
+    def __init__(self, optimizer, names: Dict[int, str],
+                 closure: bool) -> None:
+        self._weights: Dict[str, Tensor] = {}
+        self.telling, self.stopped = set(), set()
+        for group in optimizer.param_groups:
+            for parameter in group['params']:
+                name = names.get(id(parameter))
+                has_gradient = (
+                    parameter.requires_grad
+                    if closure else parameter.grad is not None)
+                if name is None or not has_gradient:
+                    continue
+                self._weights[name] = parameter.detach()
+                # A learning rate on the device is not looked at.
+                stopped = not isinstance(group['lr'],
+                                         Tensor) and not group['lr']
+                # A bias may get no more than the rounding errors of what is
+                # 0, in front of a batch norm say, and well stay as it is.
+                if not closure and parameter.numel() and (stopped or
+                                                          parameter.dim() > 1):
+                    self.telling.add(name)
+                if stopped:
+                    self.stopped.add(name)
+        self.names = set(self._weights)
+        self.norms = named_norms(
+            cut(list(self._weights), list(self._weights.values())))
+        self.overflow = getattr(optimizer, 'found_inf', None)
+        self._copies = [weight.clone() for weight in self._weights.values()]
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """To be called when the optimizer has stepped."""
+        torch._foreach_sub_(self._copies, list(self._weights.values()))
+        self.changes = named_norms(cut(list(self._weights), self._copies))
+        # They are as large as the model.
+        del self._weights, self._copies

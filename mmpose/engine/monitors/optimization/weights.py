@@ -1,0 +1,254 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import functools
+import logging
+from collections import defaultdict
+from typing import Dict, Iterable, Iterator, List, Tuple
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+from torch import Tensor
+
+from ..core.arguments import MAX_LAYERS_TO_LOG, Arguments, flag
+from ..core.arguments import interval as interval_of
+from ..core.layer_groups import layer_groups, named_parameters
+from ..core.monitor import Monitor
+from ..core.registry import MONITORS
+from ..core.runner_parts import bare_model, is_iter_based, iterations_per_pass
+from ..core.schedule import Every, Interval
+from ..writers.dropping_queue import HISTOGRAM
+from ..writers.record import Histogram, Record
+from .work_sharing import share
+
+# A float32 is sign, 8 bits of exponent and 23 of mantissa. Its upper bits,
+# down to the third of the mantissa, tell its bucket: 8 buckets from each power
+# of two to the next, 2048 of either sign.
+_SHIFT = 20
+_BUCKETS = 1 << 12
+_ZERO = _BUCKETS // 2
+_INFINITY = 0x7f800000
+# How many elements are counted at once. On the CPU as many as torch does not
+# share between threads, each of which would have to wait for a busy core; they
+# stay in its cache, too. On a GPU launches count, and this bounds the
+# temporary memory: 4 MB in float32.
+_CHUNK_ON_CPU = 1 << 15
+_CHUNK = 1 << 20
+
+# What a group has on one device, by the two.
+Parts = Dict[Tuple[str, torch.device], List[Tensor]]
+
+
+@MONITORS.register_module()
+class WeightMonitor(Monitor):
+    """The distribution of the weights.
+
+    ====================== ==========================================
+    ``weights/<group>``    Histogram of every weight of a layer group
+    ====================== ==========================================
+
+    What it tells: A distribution that does not move is not trained; one that
+    widens without end needs weight decay; a peak at zero are channels that
+    died.
+
+    Args:
+        interval (int | dict | Schedule): At which epochs to read; in iteration-based
+            training at which iterations.
+        max_groups (int): See :func:`layer_groups`.
+        by_passes (bool): In iteration-based training take the schedule to be
+            in passes over the training data, which is what an epoch is.
+            Defaults to False.
+        strict (bool): See :class:`Monitor`. Defaults to False.
+    """
+
+    switches = (flag(
+        'log_weight_hist', 'Write histograms of the weights, see '
+        ':class:`WeightMonitor`.'), )
+    settings = dict(
+        interval=interval_of(
+            'weight_hist_interval',
+            'Epochs between two histograms of the weights; in iteration-based '
+            'training iterations, as ``val_interval`` is. Without a value, in '
+            'iteration-based training the same number of passes over the '
+            'training data.', dict(fast=5, balanced=1, detailed=1)),
+        max_groups=MAX_LAYERS_TO_LOG)
+
+    @classmethod
+    def settings_from(cls, given: Arguments) -> dict:
+        return dict(
+            super().settings_from(given),
+            by_passes=not given.is_given('weight_hist_interval'))
+
+    of_whole_model = True
+
+    def __init__(self,
+                 interval: Interval,
+                 max_groups: int,
+                 by_passes: bool = False,
+                 strict: bool = False) -> None:
+        super().__init__(interval, strict)
+        self._max_groups = max_groups
+        self._by_passes = by_passes
+        self._given = self.schedule
+
+    def before_train(self, runner) -> None:
+        named = dict(named_parameters(bare_model(runner.model)))
+        self._members = {
+            group: [named[name] for name in names]
+            for group, names in layer_groups(named, self._max_groups).items()
+            if any(named[name].numel() for name in names)
+        }
+        self.schedule = self._given
+        if self._by_passes and is_iter_based(runner):
+            self.schedule = Every(self._given.interval *
+                                  iterations_per_pass(runner))
+        elif is_iter_based(runner) and self.schedule.interval_at(1) == 1:
+            print_log(
+                'weight_hist_interval counts iterations in iteration-based '
+                'training: the weights are counted at every single one. Leave '
+                'it out to count them once in a pass over the data.',
+                logger='current',
+                level=logging.WARNING)
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch,
+                         outputs) -> None:
+        step = runner.iter + 1
+        if is_iter_based(runner) and self.is_due(step):
+            self._read(step)
+
+    def after_train_epoch(self, runner) -> None:
+        if not is_iter_based(runner) and self.is_due(runner.epoch + 1):
+            self._read(runner.iter)
+
+    def _read(self, step: int) -> None:
+        if not self._members:
+            return
+        on_cpu, elsewhere = _by_device(self._members)
+        # A GPU counts while the CPU does.
+        read = [
+            *map(count_values, elsewhere.values()),
+            *share(count_values, on_cpu.values())
+        ]
+        counts, moments = zip(*read)
+        groups = [group for group, _ in (*elsewhere, *on_cpu)]
+        self.emit(
+            Record(
+                step=step,
+                values=functools.partial(_histograms, groups),
+                # Of a model on several devices they cannot be stacked.
+                tensors=[*counts, *moments],
+                kind=HISTOGRAM))
+
+
+def _by_device(members: Dict[str, List[Tensor]]) -> Tuple[Parts, Parts]:
+    """Split every group by device: on the CPU, and elsewhere."""
+    on_cpu, elsewhere = defaultdict(list), defaultdict(list)
+    for group, tensors in members.items():
+        for tensor in tensors:
+            if tensor.numel():
+                device = tensor.device
+                parts = on_cpu if device.type == 'cpu' else elsewhere
+                parts[group, device].append(tensor)
+    return on_cpu, elsewhere
+
+
+@torch.no_grad()
+def count_values(tensors: Iterable[Tensor]) -> Tuple[Tensor, Tensor]:
+    """Count every element of some tensors into buckets, on their device.
+
+    The buckets are the same for all data, so that no minimum has to be known
+    beforehand and nothing waits. Numbers are taken as float32.
+
+    Args:
+        tensors (Iterable[Tensor]): Tensors of any shape on one device, with
+            at least one element in all.
+
+    Returns:
+        tuple[Tensor, Tensor]: The counts, int64 of shape (4096, ): bucket
+        ``i`` is between elements ``i`` and ``i + 1`` of :func:`bucket_edges`,
+        with the edge that is nearer to zero. And minimum, maximum, sum and
+        sum of squares, float32 of shape (4, ).
+    """
+    tensors = [tensor for tensor in tensors if tensor.numel()]
+    device = tensors[0].device
+    on_cpu = device.type == 'cpu'
+    counts = torch.zeros(_BUCKETS, dtype=torch.int64, device=device)
+    one = counts.new_ones(1)
+    lows, highs, totals, norms = [], [], [], []
+    for chunk in _chunks(tensors, _CHUNK_ON_CPU if on_cpu else _CHUNK):
+        chunk = chunk.float()
+        bucket = (chunk.view(torch.int32) >> _SHIFT).add_(_ZERO)
+        if on_cpu:  # Twice as fast; a GPU would have to be waited for.
+            counts += torch.bincount(bucket, minlength=_BUCKETS)
+        else:
+            counts.index_add_(0, bucket, one.expand(len(bucket)))
+        low, high = torch.aminmax(chunk)
+        lows.append(low)
+        highs.append(high)
+        totals.append(chunk.sum())
+        norms.append(torch.linalg.vector_norm(chunk))
+    # The bits of negative ones ascend from -0.
+    counts = torch.cat([counts[:_ZERO].flip(0), counts[_ZERO:]])
+    return counts, torch.stack([
+        torch.stack(lows).min(),
+        torch.stack(highs).max(),
+        torch.stack(totals).sum(),
+        torch.stack(norms).square().sum()
+    ])
+
+
+def _chunks(tensors: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """Cut what is long, put together what is short: flat, ``size`` at most."""
+    held: List[Tensor] = []
+    total = 0
+    for tensor in tensors:
+        for piece in tensor.reshape(-1).split(size):
+            if total + len(piece) > size:
+                yield torch.cat(held) if len(held) > 1 else held[0]
+                held, total = [], 0
+            held.append(piece)
+            total += len(piece)
+    yield torch.cat(held) if len(held) > 1 else held[0]
+
+
+def bucket_edges() -> np.ndarray:
+    """The edges of :func:`count_values`' buckets.
+
+    Returns:
+        np.ndarray: 4097 ascending float32 numbers from -inf to inf.
+    """
+    number = np.arange(-_ZERO, _ZERO + 1)
+    magnitude = np.minimum(np.abs(number) << _SHIFT, _INFINITY)
+    return np.copysign(
+        magnitude.astype(np.int32).view(np.float32), number, dtype=np.float32)
+
+
+def _histograms(groups: List[str],
+                *counts_and_moments: np.ndarray) -> Iterable[Histogram]:
+    """One of each group, which is there once for each of its devices."""
+    parts = defaultdict(list)
+    for group, counts, moments in zip(groups, counts_and_moments,
+                                      counts_and_moments[len(groups):]):
+        parts[group].append((counts, moments))
+    edges = bucket_edges()
+    # The last bucket of either sign ends at infinity.
+    finite = np.isfinite(edges[:-1]) | np.isfinite(edges[1:])
+    # In float64, in which the square of every float32 has its place.
+    edges = np.nan_to_num(edges).astype(np.float64)
+    for group, of_group in parts.items():
+        all_counts, all_moments = zip(*of_group)
+        # An infinite or undefined weight has no place on the axis.
+        counts = np.where(finite, sum(all_counts), 0)
+        moments = np.array(all_moments, dtype=np.float64)
+        if np.isfinite(moments).all():
+            low, high = moments[:, 0].min(), moments[:, 1].max()
+            total, squares = moments[:, 2:].sum(axis=0)
+        else:
+            filled = np.flatnonzero(counts)
+            if not len(filled):
+                continue
+            low, high = edges[filled[0]], edges[filled[-1] + 1]
+            middles = (edges[filled] + edges[filled + 1]) / 2
+            total = np.dot(counts[filled], middles)
+            squares = np.dot(counts[filled], middles**2)
+        yield Histogram(f'weights/{group}', edges, counts, low, high, total,
+                        squares)

@@ -1,0 +1,248 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import functools
+import logging
+from collections import Counter
+from typing import Dict, Iterator, List, Optional, Sequence, Union
+
+import numpy as np
+from mmengine.logging import print_log
+
+from ..core.arguments import Arguments
+from ..core.monitor import Chart, Monitor
+from ..core.registry import MONITORS
+from ..core.runner_parts import (bare_model, data_set, evaluation_step,
+                                 keypoint_names, needs_all_ranks, own_samples)
+from ..core.schedule import Interval, build_schedule
+from ..writers.dropping_queue import IMAGE, LAYER_SCALAR
+from ..writers.record import Image, Record, Scalar, Value
+from .arguments import (LOG_KEYPOINTS, LOG_TRAIN_IMAGES, LOG_VAL_IMAGES,
+                        MAX_TRAIN_IMAGES, MAX_VAL_IMAGES, TRAIN_IMAGE_INTERVAL,
+                        VAL_IMAGE_INTERVAL)
+from .lifted_poses import LiftedPose, LiftingProbe, joint_errors, middle_pose
+from .model_kinds import lifts_poses
+from .skeletons_3d import draw_skeletons, skeleton_mesh
+
+_MAX_MESHES = 4
+# Of joints without a bone, and of bones for which the data set has none.
+_COLOR = (51, 153, 255)
+
+
+@MONITORS.register_module()
+class LiftingMonitor(Monitor):
+    """How well a model lifts 2D poses to 3D.
+
+    For :obj:`PoseLifter` alone; with any other model it does nothing.
+
+    =========================== =============================================
+    ``train/images``            A picture for each of a few training samples,
+                                always the same ones: prediction and target
+                                from two sides
+    ``val/images``              The same for some of the validation samples
+    ``val/skeletons/<i>``       The first four of those, to turn around in 3D
+    ``keypoints/MPJPE/<joint>`` Mean per-joint position error of one joint:
+                                its mean distance to the ground truth where
+                                that is visible, over the whole validation,
+                                in the unit of the data, which in MMPose's
+                                data sets is the metre. As
+                                :class:`mmpose.evaluation.MPJPE` without
+                                alignment and without a ``skip_list``
+    =========================== =============================================
+
+    What it tells: Which joints are lifted badly. A pose that is right as the
+    camera sees it and wrong from the side has its error in the depth.
+
+    The training samples are the first ones of the first batch, augmented.
+    Their target is what the loss is computed from, decoded by the model. The
+    prediction is by the model's own ``predict``; see :func:`undisturbed`. Of a
+    sequence of poses the middle one is drawn.
+
+    The errors are over all ranks: each sums up what it has seen, and the sums
+    are added. Samples that a sampler gives to a second rank to make the shares
+    equal count once.
+
+    Args:
+        train_interval (int | dict | Schedule, optional): At which iterations to draw
+            training samples. None: never.
+        val_interval (int | dict | Schedule, optional): Of which validation batches samples
+            are drawn. None: of none.
+        max_train_images (int): The number of training samples.
+        max_val_images (int): The largest number of samples of a validation.
+        log_joint_errors (bool): Write the errors of the joints. Defaults to
+            True.
+        strict (bool): See :class:`Monitor`. Defaults to False.
+    """
+
+    switches = (LOG_TRAIN_IMAGES, LOG_VAL_IMAGES, LOG_KEYPOINTS)
+    settings = dict(
+        train_interval=TRAIN_IMAGE_INTERVAL,
+        val_interval=VAL_IMAGE_INTERVAL,
+        max_train_images=MAX_TRAIN_IMAGES,
+        max_val_images=MAX_VAL_IMAGES,
+        log_joint_errors=LOG_KEYPOINTS)
+    charts = (Chart('Keypoints', 'MPJPE', 'keypoints/MPJPE/'), )
+
+    @classmethod
+    def settings_from(cls, given: Arguments) -> dict:
+        settings = super().settings_from(given)
+        if not given.log_train_images:
+            settings['train_interval'] = None
+        if not given.log_val_images:
+            settings['val_interval'] = None
+        return settings
+
+    def charts_of(self, runner) -> Sequence[Chart]:
+        return self.charts if self._log_joint_errors and _lifts(runner) else ()
+
+    def __init__(self,
+                 train_interval: Optional[Interval],
+                 val_interval: Optional[Interval],
+                 max_train_images: int,
+                 max_val_images: int,
+                 log_joint_errors: bool = True,
+                 strict: bool = False) -> None:
+        super().__init__(train_interval, strict)
+        self._batches = (None if val_interval is None else
+                         build_schedule(val_interval))
+        self._max_train_images = max_train_images
+        self._max_val_images = max_val_images
+        self._log_joint_errors = log_joint_errors
+        self._sums: Union[int, np.ndarray, None] = 0
+        self._poses: List[LiftedPose] = []
+
+    def is_on_every_rank(self, runner) -> bool:
+        return self._log_joint_errors and _lifts(runner)
+
+    def before_train(self, runner) -> None:
+        self._probe: Optional[LiftingProbe] = None
+        self._draws = (
+            self.schedule is not None and self._max_train_images > 0
+            and self.writer is not None and _lifts(runner))
+        if self._draws and needs_all_ranks(runner.model):
+            self._draws = False
+            print_log(
+                f'{type(self).__name__}: a model that is sharded, or wrapped '
+                'part by part, or by another than DDP, may predict on all '
+                'ranks together only, so there are no training images.',
+                logger='current',
+                level=logging.INFO)
+        if self._draws:
+            self._painter = _Painter(data_set(runner.train_dataloader))
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
+        if self._draws and self._probe is None:
+            self._draws = False  # If it fails, it would again.
+            self._probe = LiftingProbe(data_batch, self._max_train_images)
+            self._draws = True
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch,
+                         outputs: Optional[dict]) -> None:
+        step = runner.iter + 1
+        if not self._draws or not self.is_due(step):
+            return
+        poses = self._probe.predict(bare_model(runner.model))
+        draw = functools.partial(self._painter.draw, 'train/images', poses,
+                                 f'step {step:,}   ')
+        self.emit(Record(step, draw, kind=IMAGE))
+
+    def after_val_iter(self, runner, batch_idx: int, data_batch,
+                       outputs: Optional[Sequence]) -> None:
+        if batch_idx == 0:
+            self._begin(runner)
+        if self._takes is None:
+            return
+        sums, self._sums = self._sums, None
+        if sums is not None:  # Else a batch before could not be read.
+            own = outputs[:max(self._own_samples - self._seen, 0)]
+            self._sums = sums + sum(map(joint_errors, own))
+            self._seen += len(outputs)
+        count = min(self._takes[batch_idx], len(outputs))
+        self._poses += [
+            middle_pose(outputs[i * len(outputs) // count])
+            for i in range(count)
+        ]
+
+    def shard(self) -> Union[int, np.ndarray, None]:
+        """The sum of :func:`joint_errors`, 0 where there was no sample."""
+        sums, self._sums = self._sums, 0
+        return sums
+
+    def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
+        sums, self.shards = sum(self.shards), []
+        poses, self._poses = self._poses, []
+        step = evaluation_step(runner)
+        dataset = data_set(runner.val_dataloader)
+        if np.any(sums):
+            names = keypoint_names(
+                getattr(dataset, 'metainfo', {}), sums.shape[1])
+            values = functools.partial(_mean_errors, names, *sums)
+            self.emit(Record(step, values, kind=LAYER_SCALAR))
+        if poses:
+            draw = functools.partial(_Painter(dataset).draw_val, poses)
+            self.emit(Record(step, draw, kind=IMAGE))
+
+    def _begin(self, runner) -> None:
+        """A validation begins: which of its samples to read."""
+        self._sums, self._takes = None, None
+        self._poses, self._seen = [], 0
+        if _lifts(runner):
+            loader, due = runner.val_dataloader, []
+            if self._batches is not None and self.writer is not None:
+                due = [
+                    i for i in range(len(loader))
+                    if self._batches.is_due(i + 1)
+                ]
+            count = self._max_val_images
+            self._takes = Counter(due[i * len(due) // count]
+                                  for i in range(count) if due)
+            self._own_samples = (
+                own_samples(loader) if self._log_joint_errors else 0)
+        self._sums = 0
+
+
+class _Painter:
+    """Draws poses of a data set.
+
+    Args:
+        dataset (Dataset): Without ``skeleton_links`` only joints are drawn,
+            without ``skeleton_link_colors`` all bones alike.
+    """
+
+    def __init__(self, dataset) -> None:
+        meta = getattr(dataset, 'metainfo', {})
+        self._links = meta.get('skeleton_links', [])
+        colors = meta.get('skeleton_link_colors', [])
+        if len(colors) != len(self._links):
+            colors = [_COLOR] * len(self._links)
+        self._colors = np.array([*colors, _COLOR])
+
+    def draw(self, tag: str, poses: List[LiftedPose],
+             caption: str) -> Iterator[Image]:
+        pictures = []
+        for pose in poses:
+            error = f'MPJPE {1000 * pose.error:.1f} mm'
+            pictures.append(
+                draw_skeletons(*self._scene(pose), caption + error))
+        yield Image(tag, pictures)
+
+    def draw_val(self, poses: List[LiftedPose]) -> Iterator[Value]:
+        yield from self.draw('val/images', poses, '')
+        for i, pose in enumerate(poses[:_MAX_MESHES]):
+            yield skeleton_mesh(f'val/skeletons/{i}', *self._scene(pose))
+
+    def _scene(self, pose: LiftedPose) -> tuple:
+        """What :func:`draw_skeletons` wants, without the caption."""
+        truth, predicted = (
+            joints[:, [0, 2, 1]] * (1, 1, -1)
+            for joints in (pose.truth, pose.predicted))
+        return truth, predicted, pose.visible, self._links, self._colors
+
+
+def _lifts(runner) -> bool:
+    return lifts_poses(bare_model(runner.model))
+
+
+def _mean_errors(names: List[str], sums: np.ndarray,
+                 counts: np.ndarray) -> Iterator[Value]:
+    for name, error, count in zip(names, sums, counts):
+        if count:
+            yield Scalar(f'keypoints/MPJPE/{name}', error / count)

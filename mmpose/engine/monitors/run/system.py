@@ -1,0 +1,137 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import functools
+from typing import Dict, Iterable, List, Optional
+
+import torch
+from mmengine.dist import get_world_size
+
+from ..core.arguments import GRAD_NORM_INTERVAL, flag
+from ..core.monitor import Chart, Monitor
+from ..core.registry import MONITORS
+from ..core.runner_parts import is_iter_based
+from ..core.schedule import Interval
+from ..writers.record import Record, Scalar
+
+try:
+    import psutil
+except ImportError:
+    psutil = None
+
+_MIB = 1 << 20
+
+
+@MONITORS.register_module()
+class SystemMonitor(Monitor):
+    """How fast the training is and what it uses of the machine.
+
+    ===================================== ==================================
+    ``system/iterations_per_second``      Since the last reading
+    ``system/samples_per_second``         The same times the samples of a
+                                          batch, on all ranks
+    ``system/data_time_percent``          Of an iteration, what it waits for
+                                          the data loader
+    ``system/gpu_memory_allocated_mib``   What tensors take on the GPU now
+    ``system/gpu_memory_reserved_mib``    What PyTorch keeps for them
+    ``system/gpu_memory_peak_mib``        The most that tensors took since
+                                          ``LoggerHook`` last reset the peak
+    ``system/cpu_percent``                Of one core, by this process since
+                                          the last reading
+    ``system/resident_memory_mib``        Of this process
+    ===================================== ==================================
+
+    What it tells: Whether the machine holds the training up. More than 30 %
+    of the time waiting for data: more workers help. Memory that grows without
+    end is something that is kept from iteration to iteration, such as a loss
+    with its graph.
+
+    The times are those that :class:`mmengine.hooks.IterTimerHook` takes
+    anyway; nothing waits for the device. What hooks do after that one counts
+    as waiting for the next batch, since by then it has taken its time. In
+    iteration-based training that would be true of a whole validation: the
+    iteration after it does not count. The last two need psutil.
+
+    Args:
+        interval (int | dict | Schedule): At which iterations.
+        strict (bool): See :class:`Monitor`. Defaults to False.
+    """
+
+    switches = (flag('log_system', 'Write speed and memory, see '
+                     ':class:`SystemMonitor`.'), )
+    settings = dict(interval=GRAD_NORM_INTERVAL)
+    charts = (Chart('Overview', 'samples per second',
+                    'system/samples_per_second$'), )
+
+    def __init__(self, interval: Interval, strict: bool = False) -> None:
+        super().__init__(interval, strict)
+        self._process = psutil.Process() if psutil else None
+
+    def before_train(self, runner) -> None:
+        # Of the iterations since the last reading, whether each counts.
+        self._counts: List[bool] = []
+        self._validated = False
+        if self._process:
+            self._process.cpu_percent()  # From here on.
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch,
+                         outputs: Optional[dict]) -> None:
+        step = runner.iter + 1
+        if self.schedule.interval_at(step) == 0:
+            return
+        self._counts.append(not self._validated)
+        self._validated = False
+        if not self.is_due(step):
+            return
+        values = {
+            **self._speed(runner, data_batch),
+            **_gpu_memory(),
+            **self._usage()
+        }
+        self._counts = []
+        self.emit(Record(step, functools.partial(_scalars, values)))
+
+    def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
+        # An epoch starts the timer anew.
+        self._validated = is_iter_based(runner)
+
+    def _speed(self, runner, data_batch) -> Dict[str, float]:
+        hub = runner.message_hub
+        # A config may do without IterTimerHook.
+        if 'train/time' not in hub.log_scalars or not any(self._counts):
+            return {}
+        seconds = self._mean(hub.get_scalar('train/time'))
+        if seconds <= 0:
+            return {}
+        values = {'iterations_per_second': 1 / seconds}
+        if isinstance(data_batch, dict) and 'inputs' in data_batch:
+            samples = len(data_batch['inputs']) * get_world_size()
+            values['samples_per_second'] = samples / seconds
+        if 'train/data_time' in hub.log_scalars:
+            waited = self._mean(hub.get_scalar('train/data_time'))
+            values['data_time_percent'] = 100 * waited / seconds
+        return values
+
+    def _mean(self, history) -> float:
+        values, _ = history.data
+        return values[-len(self._counts):][self._counts].mean()
+
+    def _usage(self) -> Dict[str, float]:
+        if not self._process:
+            return {}
+        with self._process.oneshot():
+            return dict(
+                cpu_percent=self._process.cpu_percent(),
+                resident_memory_mib=self._process.memory_info().rss / _MIB)
+
+
+def _gpu_memory() -> Dict[str, float]:
+    if not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return {}
+    return dict(
+        gpu_memory_allocated_mib=torch.cuda.memory_allocated() / _MIB,
+        gpu_memory_reserved_mib=torch.cuda.memory_reserved() / _MIB,
+        gpu_memory_peak_mib=torch.cuda.max_memory_allocated() / _MIB)
+
+
+def _scalars(values: Dict[str, float]) -> Iterable[Scalar]:
+    for name, value in values.items():
+        yield Scalar(f'system/{name}', value)

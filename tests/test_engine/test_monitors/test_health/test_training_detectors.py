@@ -1,0 +1,619 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from torch import nn
+
+from mmpose.engine.monitors import NonfiniteLossDetector
+from mmpose.engine.monitors.health import training_detectors
+from mmpose.engine.monitors.health.data_loader_detector import \
+    DataLoaderDetector
+from mmpose.engine.monitors.health.learning_rate_detectors import (
+    DivergenceDetector, LearningRateZeroDetector)
+from mmpose.engine.monitors.health.loss_detectors import (LossSpikeDetector,
+                                                          NotLearningDetector)
+from mmpose.engine.monitors.health.validation_detector import \
+    ValidationDetector
+
+LR = 'train/learning_rate/lr'
+AP = 'val/coco/AP'
+MEDIAN = 'health/loss/median'
+
+
+def training(max_iters=1000, max_epochs=10, hooks=(), **kwargs):
+    """What a detector may ask of a Runner."""
+    kind = EpochBasedTrainLoop if max_epochs else IterBasedTrainLoop
+    loop = kind.__new__(kind)
+    loop.val_interval = kwargs.get('val_interval', 1)
+    return SimpleNamespace(
+        iter=kwargs.get('start', 0),
+        max_iters=max_iters,
+        max_epochs=max_epochs or 1,
+        train_loop=loop,
+        _train_loop=loop,
+        hooks=list(hooks),
+        model=nn.Module(),
+        _load_from=kwargs.get('load_from'),
+        train_dataloader=SimpleNamespace(
+            num_workers=kwargs.get('num_workers', 0)))
+
+
+def watch(detector, events, runner=None):
+    """When which finding begins and ends.
+
+    Returns:
+        list[tuple]: A step, and the findings from there on.
+    """
+    detector.before_train(runner or training())
+    courses, present = [], []
+    for step, scalars in events:
+        findings = detector.see(step, scalars)
+        if findings is None:
+            continue
+        findings = list(findings)
+        if [f.what for f in findings] != [f.what for f in present]:
+            courses.append((step, findings))
+        present = findings
+    return courses
+
+
+def names(courses):
+    return [(step, [f.name for f in findings]) for step, findings in courses]
+
+
+def test_every_detector_is_asked_and_has_nothing_to_say_of_nothing():
+    detectors = training_detectors()
+    assert len({type(d) for d in detectors}) == 5
+    for detector in [
+            *detectors,
+            DivergenceDetector(),
+            NonfiniteLossDetector()
+    ]:
+        detector.before_train(training())
+        for scalars in ({}, {'loss': 1.}, {'coco/AP': 0.5}):
+            assert not detector.see(1, scalars)
+
+
+@pytest.mark.parametrize('detector, events', [
+    (NonfiniteLossDetector(), [(10, {
+        'health/nonfinite_loss/loss': 7
+    })]),
+    (LossSpikeDetector(), [(10, {
+        'health/loss/spike_score': 9,
+        'health/loss/spike_ratio': 9,
+        'health/loss/spike_step': 7
+    })]),
+    (NotLearningDetector(), [(s, {
+        MEDIAN: 1.
+    }) for s in (1, 100, 200, 300)]),
+    (DivergenceDetector(), [(s, {
+        MEDIAN: 1. if s == 1 else 100.,
+        'health/loss/deviation': 0.1
+    }) for s in (1, 100, 200, 300)]),
+    (LearningRateZeroDetector(), [(500, {
+        LR: 0.
+    })]),
+    (ValidationDetector(), [(s, {
+        AP: 0.5
+    }) for s in range(10, 700, 10)]),
+    (DataLoaderDetector(), [(s, {
+        'system/data_time_percent': 70.
+    }) for s in range(1, 300, 50)]),
+])
+def test_a_second_training_begins_anew(detector, events):
+    """What was found in one training says nothing about the next."""
+    first = watch(detector, events)
+    assert len(first) == 1
+    assert names(watch(detector, events)) == names(first)
+
+
+# nonfinite_loss
+
+
+def test_a_nonfinite_loss_is_named_with_its_step_once():
+    courses = watch(NonfiniteLossDetector(), [
+        (10, {
+            MEDIAN: 1.
+        }),
+        (20, {
+            MEDIAN: 1.,
+            'health/nonfinite_loss/loss': 17.,
+            'health/nonfinite_loss/loss_kpt': 17.,
+            'health/nonfinite_loss/loss_depth': 18.
+        }),
+        (25, {
+            LR: 0.1
+        }),
+        (30, {
+            'health/nonfinite_loss/loss': 21.,
+            'health/nonfinite_loss/loss_depth': 21.
+        }),
+        (40, {
+            MEDIAN: 1.
+        }),
+    ])
+    assert names(courses) == [(20, ['nonfinite_loss']), (40, [])]
+    what = courses[0][1][0].what
+    assert 'step 17: loss_kpt.' in what
+
+
+def test_a_nonfinite_sum_of_losses_is_named_if_it_is_all_there_is():
+    courses = watch(NonfiniteLossDetector(),
+                    [(20, {
+                        'health/nonfinite_loss/loss': 17.
+                    })])
+    assert 'step 17: loss.' in courses[0][1][0].what
+
+
+# loss_spike
+
+
+def spikes(*found):
+    return [(step, {
+        MEDIAN: 1.,
+        'health/loss/spike_score': score,
+        'health/loss/spike_step': at,
+        **({} if ratio is None else {
+               'health/loss/spike_ratio': ratio
+           })
+    }) for step, at, score, ratio in found]
+
+
+def test_a_spike_lasts_for_one_reading():
+    courses = watch(
+        LossSpikeDetector(),
+        spikes((100, 20, 2.5, 1.2), (200, 130, 11., 8.), (300, 240, 3., 1.3)))
+    assert names(courses) == [(200, ['loss_spike']), (300, [])]
+    assert 'step 130' in courses[0][1][0].what
+    assert '11' in courses[0][1][0].evidence
+    assert '8 times' in courses[0][1][0].evidence
+
+
+@pytest.mark.parametrize('score, ratio', [(5.9, 20.), (50., 2.9)])
+def test_scatter_is_no_spike(score, ratio):
+    assert not watch(LossSpikeDetector(), spikes((100, 20, score, ratio)))
+
+
+def test_a_spike_of_a_loss_without_ratios():
+    assert watch(LossSpikeDetector(), spikes((100, 20, 6.1, None)))
+
+
+def test_a_spike_over_several_iterations_is_one():
+    events = spikes(*((step + 50, step, 12., 9.) for step in range(20, 26)))
+    courses = watch(LossSpikeDetector(), events)
+    assert len(courses) == 1 and 'step 20' in courses[0][1][0].what
+
+
+def test_another_spike_is_told():
+    courses = watch(LossSpikeDetector(),
+                    spikes((100, 20, 12., 9.), (200, 130, 12., 9.)))
+    assert [
+        'step 20' in courses[0][1][0].what, 'step 130' in courses[1][1][0].what
+    ] == [True, True]
+
+
+# not_learning
+
+# The medians of the demo, with a learning rate that is right and with one
+# that is a thousand times too high.
+RIGHT = [4.41, 3.48, 2.83, 2.44, 2.11, 1.9, 1.7, 1.5]
+WRONG = [4.41, 43.5, 4.4, 4.3, 4.25, 4.2, 4.25, 4.22]
+
+
+def test_a_loss_that_comes_back_to_where_it_began():
+    courses = watch(NotLearningDetector(), medians(WRONG), training(1000))
+    assert names(courses) == [(300, ['not_learning'])]
+    finding = courses[0][1][0]
+    assert 'rose at first and is back' in finding.what
+    assert 'was 4.41' in finding.evidence and '4.3 at' in finding.evidence
+    assert 'after 43.5' in finding.evidence
+    assert 'Lower the learning rate' in finding.advice
+
+
+@pytest.mark.parametrize(
+    'values',
+    [
+        [2.] * 9,
+        [-2.] * 9,
+        # Of a single batch, and of a few.
+        [2., 1., 2., 2., 2.],
+    ])
+def test_a_loss_that_never_moves(values):
+    courses = watch(NotLearningDetector(), medians(values), training(1000))
+    assert names(courses) == [(300, ['not_learning'])]
+    finding = courses[0][1][0]
+    assert 'the loss is where it was' in finding.what
+    assert 'after' not in finding.evidence
+
+
+def test_a_long_training_has_longer_to_begin():
+    courses = watch(NotLearningDetector(), medians([2.] * 9), training(3000))
+    assert names(courses) == [(600, ['not_learning'])]
+
+
+def test_it_ends_when_the_loss_falls_and_does_not_come_again():
+    values = [2.] * 6 + [1.7] + [2.] * 6
+    courses = watch(NotLearningDetector(), medians(values), training(1000))
+    assert names(courses) == [(300, ['not_learning']), (600, [])]
+
+
+@pytest.mark.parametrize('name, values', [
+    ('a healthy training', RIGHT),
+    ('a first batch with a low loss', [1.5, *RIGHT[1:]]),
+    ('a likelihood', [-1., -3., -5., -6., -6., -6.]),
+])
+def test_a_loss_that_falls(name, values):
+    assert not watch(NotLearningDetector(), medians(values), training(1000))
+
+
+@pytest.mark.parametrize(
+    'runner', [training(1000, start=1),
+               training(1000, load_from='it.pth')])
+def test_a_training_that_goes_on_need_not_fall(runner):
+    assert not watch(NotLearningDetector(), medians([2.] * 9), runner)
+
+
+def test_a_model_that_is_loaded_need_not_fall():
+    runner = training(1000)
+    runner.model.init_cfg = dict(type='Pretrained', checkpoint='it.pth')
+    assert not watch(NotLearningDetector(), medians([2.] * 9), runner)
+
+
+# learning_rate_too_high
+
+
+def medians(values, interval=100, deviation=0.1, lr=None):
+    """Readings at step 1 and every multiple of the interval."""
+    for i, value in enumerate(values):
+        step = max(1, i * interval)
+        if lr is not None:
+            yield step, {LR: lr[i]}
+        yield step, {MEDIAN: value, 'health/loss/deviation': deviation * value}
+
+
+def test_a_loss_that_diverges_names_the_learning_rate():
+    courses = watch(
+        DivergenceDetector(),
+        medians([5, 1, .8, .9, 3, 4, 5, 5, 4, .9, .7],
+                lr=[.1, .2, .3, .4, .5] + [.6] * 6))
+    assert names(courses) == [(600, ['learning_rate_too_high']), (900, [])]
+    finding = courses[0][1][0]
+    assert finding.what.startswith('The loss diverges: the learning rate of '
+                                   '0.5 is too high')
+    assert '0.8 at step 200' in finding.evidence
+    assert 'from step 400' in finding.evidence
+
+
+def test_a_loss_that_explodes_from_the_first_step():
+    values = [1, 1e5, 1e6, 1e4, 1e5, 1e5]
+    courses = watch(DivergenceDetector(), medians(values))
+    assert names(courses) == [(500, ['learning_rate_too_high'])]
+
+
+@pytest.mark.parametrize('name, values', [
+    ('falls', [5, 3, 2, 1, 1, 1, 1]),
+    ('rises by less', [5, 1, 2, 2, 2, 2, 2]),
+    ('comes back', [5, 1, 4, 4, 1, 4, 4, 1]),
+    ('is falling again', [5, 1, 20, 15, 12, 9, 7, 5, 4, 3, 2]),
+    ('was low in one batch', [1, 5, 5, 5, 5, 5, 5]),
+    ('is a likelihood', [9, -5, -6, -5.5, -6, -5, -4, -4]),
+])
+def test_a_loss_that_does_not_diverge(name, values):
+    assert not watch(DivergenceDetector(), medians(values))
+
+
+def test_a_likelihood_that_diverges():
+    courses = watch(DivergenceDetector(),
+                    medians([9, -5, -6, 40, 50, 60], deviation=-0.1))
+    assert names(courses) == [(500, ['learning_rate_too_high'])]
+
+
+@pytest.mark.parametrize('name, values', [
+    ('stands still', [5, 3, 2, 1, 6, 6.2, 6.1, 6, 6.1, 6.2, 6.2, 6]),
+    ('falls', [5, 3, 2, 1, 6, 5.8, 5.5, 5.6, 5, 4.5, 4.6, 4, 4.1]),
+    ('jumps within two readings', [5, 3, 2, 1, 4, 6, 6.1, 6, 6.1, 6.1]),
+    ('once more', [5, 3, 2, 1, 6, 6, 6, 6, 30, 30, 30, 30, 29]),
+])
+def test_a_loss_that_is_another_one(name, values):
+    """A hook changes the weights of the losses, as RTMOModeSwitchHook."""
+    assert not watch(DivergenceDetector(), medians(values))
+
+
+@pytest.mark.parametrize('name, values, step', [
+    ('rises on', [5, 3, 2, 1, 6, 7, 8, 9, 9, 9], 600),
+    ('rises later', [5, 3, 2, 1, 6, 6, 6, 6, 20, 30, 40], 1000),
+    ('jumps by far', [5, 3, 2, 1, 60, 60, 60, 60, 60], 600),
+    ('was never lower', [1, 12, 12, 12, 12, 12], 300),
+])
+def test_a_jump_that_no_weights_of_losses_make(name, values, step):
+    courses = watch(DivergenceDetector(), medians(values))
+    assert names(courses) == [(step, ['learning_rate_too_high'])]
+
+
+def test_around_zero_ratios_say_nothing():
+    events = [(step, {
+        MEDIAN: value,
+        'health/loss/deviation': 1.
+    }) for step, value in zip(
+        range(100, 900, 100), [9, 3, .01, .5, 1, 2, 1, 2])]
+    assert not watch(DivergenceDetector(), events)
+
+
+def test_readings_of_every_iteration_are_not_yet_a_course():
+    events = list(medians([5, 5, 1] + [90] * 110, interval=1))
+    assert not watch(DivergenceDetector(), events[:100])
+    assert names(watch(DivergenceDetector(),
+                       events)) == [(103, ['learning_rate_too_high'])]
+
+
+def test_a_warm_restart_of_the_schedule_is_no_divergence():
+    values = [5, 3, 2, .5, .1, .5, .5, .6, .3, .2]
+    lr = [.5, .5, .4, .1, .01, .5, .5, .5, .4, .1]
+    assert not watch(DivergenceDetector(), medians(values, lr=lr))
+    # Higher than ever before: that is another matter.
+    lr = [.3, .3, .2, .1, .01] + [.5] * 5
+    assert watch(DivergenceDetector(), medians(values, lr=lr))
+
+
+# learning_rate_zero
+
+
+def rates(pairs, tag=LR):
+    return [(step, {tag: lr}) for step, lr in pairs]
+
+
+def test_a_learning_rate_of_zero():
+    courses = watch(
+        LearningRateZeroDetector(),
+        rates([(1, .1), (100, .1), (200, 0.), (300, 1e-12), (400, .1)]))
+    assert names(courses) == [(200, ['learning_rate_zero']), (400, [])]
+    assert 'step 200' in courses[0][1][0].evidence
+
+
+def test_it_lasts_to_the_end():
+    events = rates([(step, 0. if step > 500 else .1)
+                    for step in range(100, 1001, 100)])
+    assert names(watch(LearningRateZeroDetector(),
+                       events)) == [(600, ['learning_rate_zero'])]
+
+
+@pytest.mark.parametrize('name, pairs', [
+    ('warm-up from 0', [(1, 0.), (2, 1e-5), (100, .1), (1000, .1)]),
+    ('annealed to 0', [(1, .1), (500, .05), (901, 0.), (1000, 0.)]),
+    ('very low', [(1, 1e-8), (500, 1e-8)]),
+])
+def test_a_schedule_may_begin_and_end_at_zero(name, pairs):
+    assert not watch(LearningRateZeroDetector(), rates(pairs))
+
+
+def test_a_learning_rate_that_was_never_above_zero():
+    events = rates([(step, 0.) for step in (1, 50, 100, 150)])
+    # One epoch of the ten is allowed for.
+    assert names(watch(LearningRateZeroDetector(),
+                       events)) == [(150, ['learning_rate_zero'])]
+    # By iterations, a twentieth.
+    assert names(
+        watch(LearningRateZeroDetector(), events,
+              training(max_epochs=None))) == [(100, ['learning_rate_zero'])]
+
+
+def test_a_warm_up_is_over_once_the_rate_was_above_zero():
+    events = rates([(1, .1), (50, 0.)])
+    assert names(watch(LearningRateZeroDetector(),
+                       events)) == [(50, ['learning_rate_zero'])]
+
+
+def test_one_epoch_is_not_all_of_a_training():
+    """The edge of the schedule is a part of the training only."""
+    events = rates([(1, .1), (500, 0.)])
+    assert watch(LearningRateZeroDetector(), events, training(max_epochs=1))
+
+
+def test_frozen_groups_have_no_learning_rate_on_purpose():
+    events = [(500, {
+        'train/learning_rate/group_0': 0.,
+        'train/learning_rate/group_1': .1
+    })]
+    assert not watch(LearningRateZeroDetector(), events)
+
+
+# plateau and overfitting
+
+
+def validations(values, tag=AP, losses=None, lr=None, every=10):
+    for i, value in enumerate(values):
+        step = (i + 1) * every
+        if lr is not None:
+            yield step, {LR: lr[i]}
+        if losses is not None:
+            yield step, {MEDIAN: losses[i]}
+        yield step, {tag: value, 'val/other': 0.}
+
+
+def rising(count, noise=0.003, seed=0):
+    """A metric as those of healthy trainings."""
+    i = np.arange(count)
+    return 0.7 * (1 - np.exp(-(i + 1) / 15)) + noise * np.random.default_rng(
+        seed).standard_normal(count)
+
+
+def test_a_plateau_lasts_until_the_metric_is_better_than_ever():
+    values = [.1, .3, .5, .49, .5, .48, .5, .49, .5, .51, .51]
+    courses = watch(ValidationDetector(), validations(values), training(1000))
+    assert names(courses) == [(80, ['plateau']), (100, [])]
+    finding = courses[0][1][0]
+    assert finding.what == 'val/coco/AP has not become better since step 30.'
+    assert 'It was 0.5 and is 0.49 5 validations later' in finding.evidence
+
+
+def test_the_patience_grows_with_the_training():
+    values = [.5] * 60
+    courses = watch(ValidationDetector(), validations(values),
+                    training(max_iters=1000, max_epochs=100, val_interval=5))
+    assert names(courses) == [(10 * 8, ['plateau'])]
+    courses = watch(ValidationDetector(), validations(values),
+                    training(max_iters=1000, max_epochs=None, val_interval=20))
+    assert names(courses) == [(10 * 18, ['plateau'])]
+
+
+@pytest.mark.parametrize('interval', [0, 1])
+def test_a_training_without_validations(interval):
+    assert not watch(ValidationDetector(), [(10, {
+        LR: 0.1
+    })], training(1000, val_interval=interval))
+
+
+def test_a_learning_rate_that_was_lowered_is_waited_for():
+    values = [.1, .5] + [.5] * 12
+    lr = [1e-3] * 5 + [1e-4] * 9
+    courses = watch(ValidationDetector(), validations(values, lr=lr),
+                    training(1000))
+    assert names(courses) == [(110, ['plateau'])]
+
+
+def test_a_learning_rate_that_is_still_being_raised_is_waited_for():
+    """Defect: a finding in a healthy warm-up, whose AP was 0 until its end."""
+    values = [0.] * 16
+    lr = [1e-4 * min(i, 8) for i in range(1, 17)]
+    courses = watch(ValidationDetector(), validations(values, lr=lr),
+                    training(1000))
+    assert names(courses) == [(130, ['plateau'])]
+
+
+def test_no_plateau_begins_in_the_last_part():
+    values = [.1 * i for i in range(1, 8)] + [.7] * 8
+    assert names(
+        watch(ValidationDetector(), validations(values),
+              training(1000))) == [(120, ['plateau'])]
+    assert not watch(ValidationDetector(), validations(values), training(140))
+
+
+@pytest.mark.parametrize('tag, best', [(AP, 1.), (AP, .995), ('val/PCK', 99.5),
+                                       ('val/EPE', 0.)])
+def test_what_is_perfect_need_not_improve(tag, best):
+    assert not watch(ValidationDetector(), validations([best] * 20, tag))
+
+
+def test_a_healthy_training_has_neither():
+    for seed in range(20):
+        for metric, losses in (
+            (rising(40, seed=seed), 2 * np.exp(-np.arange(40) / 20)),
+            (20 - 15 * rising(40, seed=seed), 2 * np.exp(-np.arange(40) / 20)),
+        ):
+            tag = AP if metric[0] < metric[-1] else 'val/EPE'
+            assert not watch(ValidationDetector(),
+                             validations(metric, tag, losses), training(
+                                 400, 40))
+
+
+def overfitted(count=20):
+    i = np.arange(count)
+    metric = .6 - .02 * abs(i - 6) + .002 * np.sin(7 * i)
+    return metric, 2 * np.exp(-i / 8)
+
+
+@pytest.mark.parametrize('tag, sign', [(AP, 1), ('val/NME', -1)])
+def test_overfitting(tag, sign):
+    metric, losses = overfitted()
+    courses = watch(ValidationDetector(),
+                    validations(.7 * (sign < 0) + sign * metric, tag, losses),
+                    training(1000, 100))
+    assert names(courses)[0][1] == ['overfitting'] and len(courses) == 1
+    finding = courses[0][1][0]
+    assert finding.what == (f'The model overfits: {tag} gets worse since step '
+                            '70, while the training loss falls.')
+    assert 120 <= courses[0][0] <= 140
+
+
+def test_without_a_falling_training_loss_it_is_no_overfitting():
+    metric, losses = overfitted()
+    courses = watch(ValidationDetector(),
+                    validations(metric, AP, [1.] * len(losses)),
+                    training(1000))
+    assert names(courses) == [(120, ['plateau'])]
+
+
+@pytest.mark.parametrize('name, values', [
+    ('a little worse', .6 - .002 * abs(np.arange(20) - 6)),
+    ('a lucky one among scattered ones',
+     np.array([.3, .65] + [.5, .6] * 8 + [.5])),
+])
+def test_what_is_not_yet_overfitting(name, values):
+    courses = watch(ValidationDetector(),
+                    validations(values, AP, 2 * np.exp(-np.arange(20) / 8)),
+                    training(1000))
+    assert [n for _, n in names(courses)] == [['plateau']]
+
+
+def test_a_metric_that_is_nan_is_no_metric():
+    values = [float('nan')] + [.01 * i for i in range(15)]
+    assert not watch(ValidationDetector(), validations(values))
+
+
+def test_a_plateau_may_turn_into_overfitting_and_not_back():
+    metric, losses = overfitted(30)
+    metric = np.concatenate([metric[:7], [.599] * 6, metric[7:]])
+    losses = np.concatenate([losses[:7], losses[7] * np.ones(6), losses[7:]])
+    metric[-5:] = .59
+    courses = watch(ValidationDetector(), validations(metric, AP, losses),
+                    training(1000))
+    assert [n for _, n in names(courses)] == [['plateau'], ['overfitting']]
+
+
+@pytest.mark.parametrize('save_best, rule, tags, expected', [
+    (None, None, ['val/PCK', AP], (AP, True)),
+    (None, None, ['val/other', 'val/EPE', 'val/NME'], ('val/NME', False)),
+    (None, None, ['val/val_loss'], ('val/val_loss', False)),
+    (None, None, ['val/PCKh'], None),
+    ('auto', None, ['val/AUC'], ('val/AUC', True)),
+    ('EPE', 'less', ['val/AUC', 'val/EPE'], ('val/EPE', False)),
+    (['coco/AR', 'EPE'], ['greater', 'less'], [AP], ('val/coco/AR', True)),
+])
+def test_which_metric_counts(save_best, rule, tags, expected):
+    detector = ValidationDetector()
+    hook = CheckpointHook(save_best=save_best, rule=rule)
+    detector.before_train(training(hooks=[hook]))
+    detector.see(1, dict.fromkeys(tags, 0.5))
+    assert detector._metric == expected
+
+
+# data_loader
+
+
+def waits(percents, every=50, overhead=None):
+    for i, percent in enumerate(percents):
+        step = max(1, i * every)
+        yield step, {'system/data_time_percent': percent}
+        if overhead is not None:
+            yield step, {'telemetry/overhead_percent': overhead}
+
+
+def test_a_slow_data_loader():
+    courses = watch(DataLoaderDetector(),
+                    waits([90, 10, 40, 43, 46, 41, 28, 20]),
+                    training(num_workers=2))
+    assert names(courses) == [(200, ['data_loader']), (350, [])]
+    finding = courses[0][1][0]
+    assert '43 % of each iteration' in finding.evidence
+    assert 'above 2' in finding.advice
+
+
+def test_without_workers_that_is_the_advice():
+    courses = watch(DataLoaderDetector(), waits([90, 90, 90, 90]))
+    assert 'num_workers' in courses[0][1][0].advice
+    assert 'which is 0' in courses[0][1][0].advice
+
+
+@pytest.mark.parametrize('name, events', [
+    ('the start of the workers', waits([95, 5, 5, 5])),
+    ('loading in the same process', waits([30, 21, 12, 14, 20])),
+    ('now and then', waits([90, 40, 28, 40, 28, 40, 28, 28, 28])),
+    ('single epochs', waits([50, 50, 50, 5, 50, 50, 5])),
+    ('few iterations', waits([80] * 40, every=1)),
+    ("the hook's own time", waits([60] * 10, overhead=40.)),
+])
+def test_a_data_loader_that_is_fast_enough(name, events):
+    assert not watch(DataLoaderDetector(), events)

@@ -1,0 +1,381 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import copy
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import ConcatDataset
+from mmengine.structures import InstanceData
+from noisy_poses import NoisyPoses
+from xtcocotools.coco import COCO
+
+from mmpose.datasets import CocoDataset, CocoWholeBodyDataset, CombinedDataset
+from mmpose.engine.monitors.poses.pose_samples import (PoseSample,
+                                                       PoseSampleReader, match,
+                                                       predictions)
+from mmpose.structures import PoseDataSample
+
+
+def packed(fields, predicted=None, **meta):
+    """A sample as a model returns it, in two people's image."""
+    sample = PoseDataSample(metainfo=dict(img_path='a.png', **meta))
+    sample.gt_instances = InstanceData(**fields)
+    if predicted is None:
+        predicted = np.zeros((2, 3, 2))
+    sample.pred_instances = InstanceData(
+        keypoints=predicted,
+        keypoint_scores=np.full(predicted.shape[:-1], 0.5))
+    return sample
+
+
+@pytest.fixture
+def people():
+    """Two people with three keypoints."""
+    return dict(
+        keypoints=np.arange(12, dtype=np.float32).reshape(2, 3, 2),
+        keypoints_visible=np.array([[1, 0, 1], [0, 1, 1]], np.float32),
+        bboxes=np.array([[0, 0, 10, 20], [5, 5, 15, 10]], np.float32))
+
+
+def fields_of(sample):
+    return [v.tobytes() for v in sample if isinstance(v, np.ndarray)]
+
+
+def test_what_is_read_is_a_copy(people):
+    """P1, and the model may write into its outputs again."""
+    sample = packed(people, np.ones((2, 3, 2), np.float32))
+    before = copy.deepcopy(sample)
+    read = PoseSampleReader(None).read(sample)
+    assert fields_of(read) == fields_of(PoseSampleReader(None).read(before))
+    for instances in (sample.gt_instances, sample.pred_instances):
+        for value in instances.values():
+            value += 7
+    assert fields_of(read) == fields_of(PoseSampleReader(None).read(before))
+    assert read.img_path == 'a.png'
+    assert (read.truth == people['keypoints'] - 7).all()
+    assert read.visible.tolist() == [[True, False, True], [False, True, True]]
+    assert (read.predicted == 1).all() and (read.scores == 0.5).all()
+
+
+def test_visibility_with_weights_beside_it(people):
+    read = PoseSampleReader(None).read(packed(people))
+    weights = np.ones((2, 3))
+    people['keypoints_visible'] = np.stack(
+        [people['keypoints_visible'], weights], axis=-1)
+    weighted = PoseSampleReader(None).read(packed(people))
+    assert (weighted.visible == read.visible).all()
+
+
+def test_without_visibility_and_boxes(people):
+    """All is visible then, and the box is what the keypoints span."""
+    people.pop('keypoints_visible')
+    people.pop('bboxes')
+    read = PoseSampleReader(None).read(packed(people))
+    assert read.visible.all()
+    assert read.boxes.tolist() == [[0, 1, 4, 5], [6, 7, 10, 11]]
+
+
+@pytest.mark.parametrize('infos, areas', [
+    (None, [0.53 * 200, 0.53 * 50]),
+    ([dict(area=7), dict(area=8.5)], [7, 8.5]),
+    ([dict(area=7), dict()], [7, 0.53 * 50]),
+    ([dict(area=0), None], [0.53 * 200, 0.53 * 50]),
+    ([dict(area=np.nan), dict(area=None)], [0.53 * 200, 0.53 * 50]),
+    ([dict(area=7)], [0.53 * 200, 0.53 * 50]),
+])
+def test_the_area_is_the_annotated_one(people, infos, areas):
+    sample = packed(people, raw_ann_info=infos)
+    assert PoseSampleReader(None).read(sample).areas == pytest.approx(areas)
+
+
+def test_the_area_of_one_person(people):
+    one = {name: value[:1] for name, value in people.items()}
+    sample = packed(one, raw_ann_info=dict(area=7))
+    assert PoseSampleReader(None).read(sample).areas == [7]
+
+
+@pytest.mark.parametrize('fields', [
+    dict(),
+    dict(
+        keypoints=np.zeros((0, 3, 2)),
+        keypoints_visible=np.zeros((0, 3)),
+        bboxes=np.zeros((0, 4)))
+])
+def test_an_image_without_people(fields):
+    """In bottom-up data an image may have none annotated, or none found."""
+    read = PoseSampleReader(None).read(packed(fields, np.zeros((0, 3, 2))))
+    assert read.truth.shape == read.predicted.shape == (0, 3, 2)
+    assert read.visible.shape == read.scores.shape == (0, 3)
+    assert read.boxes.shape == (0, 4) and read.areas.shape == (0, )
+    matched, found = match(read)
+    assert matched.shape == (0, 3, 2) and found.shape == (0, )
+
+
+def test_predictions_on_a_device_with_depth_and_without_scores():
+    keypoints = torch.arange(9.).reshape(1, 3, 3).requires_grad_()
+    read, scores = predictions(InstanceData(keypoints=keypoints))
+    assert read.tolist() == [[[0, 1], [3, 4], [6, 7]]]
+    assert scores.tolist() == [[1, 1, 1]]
+
+
+# People from a detector's boxes
+
+
+def annotation(index, box, num_keypoints=17, **more):
+    keypoints = np.random.default_rng(index).uniform(1, 40, (num_keypoints, 3))
+    keypoints[:, 2] = np.arange(num_keypoints) % 3
+    return dict(
+        id=index,
+        image_id=5,
+        category_id=1,
+        bbox=box,
+        area=100 + index,
+        iscrowd=0,
+        num_keypoints=num_keypoints,
+        segmentation=[[1, 2, 3, 4, 5, 6]],
+        keypoints=keypoints.ravel().tolist(),
+        **more)
+
+
+@pytest.fixture
+def annotations():
+    """Three people who overlap, one of them without a keypoint."""
+    crowd = annotation(3, [0, 0, 20, 40])
+    crowd['iscrowd'] = 1
+    unlabelled = annotation(4, [50, 10, 20, 20])
+    unlabelled.update(num_keypoints=0, keypoints=[0] * 51)
+    return [
+        annotation(1, [0, 0, 20, 44]),
+        annotation(2, [10, 0, 20, 40]), crowd, unlabelled,
+        annotation(5, [52, 10, 20, 30])
+    ]
+
+
+def detecting_reader(tmp_path, annotations, kind=CocoDataset):
+    content = dict(
+        images=[dict(id=5, file_name='a.png', width=100, height=100)],
+        annotations=annotations,
+        categories=[dict(id=1, name='person')])
+    path = tmp_path / 'annotations.json'
+    path.write_text(json.dumps(content))
+    (tmp_path / 'boxes.json').write_text('[]')
+    dataset = kind(
+        str(path),
+        bbox_file=str(tmp_path / 'boxes.json'),
+        test_mode=True,
+        lazy_init=True)
+    return PoseSampleReader(dataset, COCO(str(path)))
+
+
+def detected(box, num_keypoints=17, image=5):
+    """MMPose gives zeros as the truth of a detected box."""
+    return packed(
+        dict(
+            keypoints=np.zeros((1, num_keypoints, 2), np.float32),
+            keypoints_visible=np.ones((1, num_keypoints), np.float32),
+            bboxes=np.array([box], np.float32)),
+        np.ones((1, num_keypoints, 2)),
+        img_id=image)
+
+
+@pytest.mark.parametrize('box, index', [
+    ([0, 0, 20, 44], 0),
+    ([0, 0, 20, 40], 0),
+    ([9, 0, 30, 41], 1),
+    ([53, 10, 72, 41], 4),
+])
+def test_a_box_counts_for_the_person_it_overlaps_most(tmp_path, annotations,
+                                                      box, index):
+    """Not for a crowd, which fits the second box exactly."""
+    before = copy.deepcopy(annotations)
+    reader = detecting_reader(tmp_path, annotations)
+    read = reader.read(detected(box))
+    keypoints = np.reshape(annotations[index]['keypoints'], (17, 3))
+    np.testing.assert_allclose(read.truth[0], keypoints[:, :2], rtol=1e-6)
+    assert (read.visible[0] == (keypoints[:, 2] > 0)).all()
+    x, y, w, h = annotations[index]['bbox']
+    assert read.boxes.tolist() == [[x, y, x + w, y + h]]
+    assert read.areas == [annotations[index]['area']]
+    assert reader._coco.dataset['annotations'] == before
+
+
+class Heavy:
+    """What an annotation may hold."""
+
+    def __deepcopy__(self, memo):
+        raise AssertionError('took long')
+
+
+def test_what_a_box_counts_for_is_not_copied_in_vain(tmp_path, annotations):
+    """The data set copies all that it is given, outlines and all."""
+    reader = detecting_reader(tmp_path, annotations)
+    reader._coco.imgToAnns[5][0]['segmentation'] = Heavy()
+    assert len(reader.read(detected([0, 0, 20, 44])).truth) == 1
+
+
+@pytest.mark.parametrize('box, image', [([70, 70, 90, 90], 5),
+                                        ([0, 0, 9, 40], 5),
+                                        ([0, 0, 20, 44], 6)])
+def test_a_box_that_overlaps_with_nobody(tmp_path, annotations, box, image):
+    read = detecting_reader(tmp_path,
+                            annotations).read(detected(box, image=image))
+    assert read.truth.shape == (0, 17, 2) and read.predicted.shape[0] == 1
+
+
+def test_a_box_of_a_person_without_keypoints(tmp_path, annotations):
+    """It does not count for a neighbour."""
+    reader = detecting_reader(tmp_path, annotations)
+    assert not reader.read(detected([50, 10, 70, 30])).visible.any()
+
+
+def test_boxes_without_annotations():
+    """No COCO metric is in the config."""
+    dataset = NoisyPoses()
+    dataset.bbox_file = 'boxes.json'
+    assert len(PoseSampleReader(dataset).read(detected([0, 0, 9, 9])).truth) \
+        == 0
+
+
+@pytest.mark.parametrize('wrapper', [CombinedDataset, ConcatDataset])
+def test_boxes_in_a_combined_data_set(tmp_path, annotations, wrapper):
+    """The zeros that MMPose gives as their truth count for nobody."""
+    part = detecting_reader(tmp_path, annotations)._dataset
+    combined = wrapper.__new__(wrapper)
+    combined.datasets = [NoisyPoses(), part]
+    reader = PoseSampleReader(combined, COCO(part.ann_file))
+    read = reader.read(detected([0, 0, 20, 44]))
+    assert read.truth.shape == (0, 17, 2) and len(read.predicted) == 1
+    sample = detected([0, 0, 20, 44])
+    sample.set_metainfo(dict(raw_ann_info=annotations[0]))
+    assert len(reader.read(sample).truth) == 1
+    # Where nobody was detected, all are annotated.
+    combined.datasets = [NoisyPoses()]
+    reader = PoseSampleReader(combined)
+    assert len(reader.read(detected([0, 0, 20, 44])).truth) == 1
+
+
+def test_boxes_of_whole_bodies(tmp_path):
+    """Their 133 keypoints are in five places of an annotation."""
+    parts = [
+        annotation(i, [0, 0, 20, 40], count)['keypoints']
+        for i, count in enumerate((17, 6, 68, 21, 21))
+    ]
+    names = ('keypoints', 'foot_kpts', 'face_kpts', 'lefthand_kpts',
+             'righthand_kpts')
+    whole = dict(annotation(1, [0, 0, 20, 40]), **dict(zip(names, parts)))
+    reader = detecting_reader(tmp_path, [whole], CocoWholeBodyDataset)
+    read = reader.read(detected([0, 0, 20, 40], 133))
+    keypoints = np.reshape(sum(parts, []), (133, 3))
+    np.testing.assert_allclose(read.truth[0], keypoints[:, :2], rtol=1e-6)
+    assert (read.visible[0] == (keypoints[:, 2] > 0)).all()
+
+
+# Whose prediction is it?
+
+
+def sample_of(truth, predicted, scores=None, visible=None):
+    truth, predicted = np.asarray(truth, float), np.asarray(predicted, float)
+    if scores is None:
+        scores = np.ones(len(predicted))
+    if visible is None:
+        visible = np.ones(truth.shape[:2], bool)
+    return PoseSample('a.png', truth, visible, np.zeros((len(truth), 4)),
+                      np.full(len(truth), 100.), predicted,
+                      np.tile(np.reshape(scores, (-1, 1)), truth.shape[1]))
+
+
+def test_one_person_and_one_prediction_belong_together():
+    """However far apart: so it is in top-down models."""
+    matched, found = match(
+        sample_of(np.zeros((1, 3, 2)), np.full((1, 3, 2), 1e6)))
+    assert (matched == 1e6).all() and found.all()
+
+
+def brute_force(truth, predicted):
+    """The largest sum of similarities over all assignments."""
+    squares = np.square(truth[:, None] - predicted[None]).sum(-1)
+    similarity = np.exp(-squares / (2 * 100 * 0.1**2)).mean(-1)
+    return max(
+        sum(similarity[i, j] for i, j in enumerate(order))
+        for order in itertools.permutations(range(len(predicted)), len(truth)))
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_the_assignment_is_the_best_one(seed):
+    rng = np.random.default_rng(seed)
+    truth = rng.uniform(0, 3, (3, 5, 2))
+    predicted = truth[[2, 0, 1, 1]] + rng.normal(0, 0.8, (4, 5, 2))
+    matched, found = match(sample_of(truth, predicted))
+    assert found.all()
+    squares = np.square(truth - matched).sum(-1)
+    total = np.exp(-squares / (2 * 100 * 0.1**2)).mean(-1).sum()
+    assert total == pytest.approx(brute_force(truth, predicted))
+
+
+def test_who_is_not_near_a_prediction_was_not_found():
+    truth = np.stack([np.zeros((3, 2)), np.full((3, 2), 50)])
+    # Similarities of about 0.13 and 0.08.
+    matched, found = match(sample_of(truth, truth + [2.02, 0]))
+    assert found.all()
+    matched, found = match(sample_of(truth, truth + [2.25, 0]))
+    assert not found.any() and (matched == 0).all()
+
+
+@pytest.mark.parametrize('people, found', [(0, 3), (2, 0)])
+def test_nobody_or_nothing_to_assign(people, found):
+    matched, who = match(
+        sample_of(np.zeros((people, 3, 2)), np.ones((found, 3, 2))))
+    assert matched.shape == (people, 3, 2) and not who.any()
+
+
+def test_fewer_predictions_than_people():
+    truth = np.arange(4.)[:, None, None] * 40 + np.zeros((4, 3, 2))
+    matched, found = match(sample_of(truth, truth[[3, 1]] + 0.1))
+    assert found.tolist() == [False, True, False, True]
+    np.testing.assert_allclose(matched[found], truth[[1, 3]] + 0.1)
+
+
+def test_only_the_surest_predictions_count():
+    """As in COCO's evaluation."""
+    truth = np.zeros((2, 3, 2))
+    truth[1] += 90
+    predicted = np.full((30, 3, 2), 500.)
+    predicted[[4, 7]] = truth
+    scores = np.linspace(0.5, 0.9, 30)
+    assert not match(sample_of(truth, predicted, scores))[1].any()
+    scores[4] = 1
+    assert match(sample_of(truth, predicted, scores))[1].tolist() == \
+        [True, False]
+
+
+def test_only_visible_keypoints_say_who_it_is():
+    truth = np.zeros((2, 3, 2))
+    truth[1] += 90
+    predicted = truth[::-1].copy()
+    truth[:, 0] = [[70, 3], [np.nan, 8]]
+    predicted[:, 1] = np.nan
+    visible = np.array([[False, True, True]] * 2)
+    matched, found = match(sample_of(truth, predicted, visible=visible))
+    assert found.all()
+    np.testing.assert_array_equal(matched, predicted[::-1])
+
+
+def test_what_is_not_visible_does_not_mislead():
+    """Similarities of 0.3 with oneself, of 1 where it does not count."""
+    truth = np.zeros((2, 3, 2))
+    truth[1] += 90
+    predicted = truth + [1.55, 0]
+    predicted[:, 0] = truth[::-1, 0]
+    visible = np.array([[False, True, True]] * 2)
+    matched, found = match(sample_of(truth, predicted, visible=visible))
+    assert found.all()
+    np.testing.assert_array_equal(matched, predicted)
+
+
+def test_the_sigmas_decide_how_near_is_near():
+    truth = np.stack([np.zeros((3, 2)), np.full((3, 2), 50)])
+    sample = sample_of(truth, truth + 3)
+    assert not match(sample)[1].any()
+    assert match(sample, np.full(3, 0.2))[1].all()
