@@ -118,15 +118,13 @@ def parameter_table():
     Returns:
         str: A Markdown table.
     """
-    hook = hook_module().EnhancedTensorBoardHook
-    defaults = inspect.signature(hook).parameters
     rows = []
-    for name, kind, text in documented_arguments(inspect.getdoc(hook)):
-        default = repr(defaults[name].default)
-        text = re.sub(rf' Defaults to {re.escape(default)}\.$', '', text)
-        kind = kind.replace(', optional', ' | None').replace(' | ', ' or ')
-        text = re.sub(r'`(\w+Monitor)`', link_to_monitor, plain(text))
-        rows.append((f'`{name}`', f'`{kind}`', f'`{default}`', text))
+    for argument in registry().hook_arguments():
+        kind = argument.type_name.replace(' | ', ' or ')
+        text = re.sub(r'`(\w+Monitor)`', link_to_monitor,
+                      plain(argument.meaning))
+        rows.append((f'`{argument.name}`', f'`{kind}`',
+                     f'`{argument.default!r}`', text))
     return table(PARAMETER_COLUMNS, rows)
 
 
@@ -148,12 +146,14 @@ def preset_table():
     Returns:
         str: A Markdown table.
     """
-    presets = hook_module().PRESETS
-    names = presets['balanced']
-    return table(['parameter', *(f'`{preset!r}`' for preset in presets)],
-                 [(f'`{name}`', *(f'`{values[name]!r}`'
-                                  for values in presets.values()))
-                  for name in names])
+    from mmpose.engine.monitors import presets
+    values = presets(registry().hook_arguments())
+    # From the one that logs least.
+    names = sorted(values, key=('fast', 'balanced', 'detailed').index)
+    return table(['parameter', *(f'`{name!r}`' for name in names)],
+                 [(f'`{argument}`', *(f'`{values[name][argument]!r}`'
+                                      for name in names))
+                  for argument in values['balanced']])
 
 
 def tag_sections():
@@ -225,52 +225,30 @@ def hook_module():
     return module
 
 
+def registry():
+    """The module that knows all monitors.
+
+    Returns:
+        module: The one of this checkout.
+    """
+    hook_module()
+    from mmpose.engine.monitors.core import registry as module
+    return module
+
+
 def monitors_with_switches():
     """The monitors, and which parameters switch each of them on.
 
     Returns:
         list[tuple[type, list[str]]]: Class and parameters of each, in the
-        order in which they are built; no parameter for the one that is always
-        there.
+        order of their names.
     """
-    hook = hook_module().EnhancedTensorBoardHook
-    off = {
-        name: 0 if name == 'hard_samples' else False
-        for name in inspect.signature(hook).parameters
-        if name.startswith('log_') or name == 'hard_samples'
-    }
-
-    def built(**switches):
-        return [type(monitor) for monitor in hook(**switches).monitors]
-
-    by_switch = {
-        name: built(**{
-            **off, name: 4 if name == 'hard_samples' else True
-        })
-        for name in off
-    }
-    found = []
-    for monitor in built(log_graph=True):
-        names = [name for name in off if monitor in by_switch[name]]
-        found.append((monitor, [] if len(names) == len(off) else names))
-    return found
-
-
-def documented_arguments(docstring):
-    """The arguments in a docstring in Google's style.
-
-    Args:
-        docstring (str): The docstring, without indentation.
-
-    Returns:
-        list[tuple[str, str, str]]: Name, type and description of each.
-    """
-    section = re.search(r'^Args:\n(.*?)(\n\n|\Z)', docstring, re.M | re.S)
-    entries = re.split(r'\n?^    (?=\w)', section.group(1), flags=re.M)[1:]
-    return [
-        re.match(r'(\w+) \((.+?)\): (.+)', ' '.join(entry.split())).groups()
-        for entry in entries
+    classes = [
+        cls for cls in registry().monitor_classes()
+        if '\n===' in inspect.getdoc(cls)
     ]
+    return [(cls, [switch.name for switch in cls.switches])
+            for cls in sorted(classes, key=lambda cls: cls.__name__)]
 
 
 def simple_table(text):

@@ -7,14 +7,14 @@ from mmengine.hooks import Hook
 from mmengine.hooks.hook import DATA_BATCH
 
 from mmpose.registry import HOOKS
-from ..monitors.core.arguments import Arguments, unique
+from ..monitors.core.arguments import Arguments
 from ..monitors.core.dispatch import Dispatcher
 from ..monitors.core.failure_guard import FailureGuard
 from ..monitors.core.layout import scalar_layout
 from ..monitors.core.overhead_budget import OverheadBudget
-from ..monitors.core.registry import build_monitors, declared_arguments
+from ..monitors.core.registry import (HookSignature, build_monitors,
+                                      hook_arguments)
 from ..monitors.core.resuming import ResumedRun
-from ..monitors.core.run_arguments import RUN_ARGUMENTS
 from ..monitors.core.run_writer import closing_line, writer_of_run
 from ..monitors.writers.event_writer import EventWriter
 from ..monitors.writers.record import Record
@@ -42,8 +42,7 @@ class EnhancedTensorBoardHook(Hook):
     ``monitors=[dict(type='MyMonitor', interval=50)]`` adds one's own.
 
     Args:
-        **arguments: See :data:`RUN_ARGUMENTS` and
-            :func:`declared_arguments`.
+        **arguments: See :func:`hook_arguments`.
 
     Raises:
         KeyError: A monitor or detector is not registered.
@@ -53,10 +52,10 @@ class EnhancedTensorBoardHook(Hook):
 
     # After every hook that may change what is measured here.
     priority = 'VERY_LOW'
+    __signature__ = HookSignature()
 
     def __init__(self, **arguments) -> None:
-        given = Arguments(
-            unique([*RUN_ARGUMENTS, *declared_arguments()]), arguments)
+        given = Arguments(hook_arguments(), arguments)
         for name, value in vars(given).items():
             setattr(self, name, value)
         self.monitors = build_monitors(given, given.monitors)
@@ -75,10 +74,6 @@ class EnhancedTensorBoardHook(Hook):
 
         A run inside another one, as of a hook that calls ``runner.val()`` in
         a training, logs to the writer of the outer run.
-
-        Args:
-            runner (Runner): The runner of the training, validation or testing
-                process.
         """
         if runner not in self._runs:
             self._runs = []
@@ -96,10 +91,6 @@ class EnhancedTensorBoardHook(Hook):
         """Keep the names of the run that has saved the checkpoint.
 
         A FlexibleRunner, or a call by hand, loads it before ``before_run``.
-
-        Args:
-            runner (Runner): The runner of the training process.
-            checkpoint (dict): The checkpoint; left as it is.
         """
         with self._guard:
             self._resumed_run.after_load_checkpoint(checkpoint)
@@ -108,9 +99,6 @@ class EnhancedTensorBoardHook(Hook):
         """Let the monitors attach themselves to model and optimizers.
 
         A resumed training goes on in the event files of the run that ended.
-
-        Args:
-            runner (Runner): The runner of the training process.
         """
         if len(self._runs) > 1:
             # An exception has ended an earlier run, so that this one was
@@ -137,11 +125,6 @@ class EnhancedTensorBoardHook(Hook):
                           data_batch: DATA_BATCH = None) -> None:
         """Let the monitors read what the iteration starts with.
 
-        Args:
-            runner (Runner): The runner of the training process.
-            batch_idx (int): The index of the current batch in the train loop.
-            data_batch (dict or tuple or list, optional): Data from dataloader.
-
         Raises:
             StopTraining: The training is to end here.
         """
@@ -153,14 +136,7 @@ class EnhancedTensorBoardHook(Hook):
                          batch_idx: int,
                          data_batch: DATA_BATCH = None,
                          outputs: Optional[dict] = None) -> None:
-        """Let the monitors hand over what they measured in the iteration.
-
-        Args:
-            runner (Runner): The runner of the training process.
-            batch_idx (int): The index of the current batch in the train loop.
-            data_batch (dict or tuple or list, optional): Data from dataloader.
-            outputs (dict, optional): Outputs from model.
-        """
+        """Let the monitors hand over what they measured in the iteration."""
         self._dispatcher.after_train_iter(runner)
         self._dispatcher.notify('after_train_iter', runner, batch_idx,
                                 data_batch, outputs)
@@ -169,11 +145,7 @@ class EnhancedTensorBoardHook(Hook):
                 self._budget.after_iter()
 
     def after_train_epoch(self, runner) -> None:
-        """Let the monitors read the state after an epoch.
-
-        Args:
-            runner (Runner): The runner of the training process.
-        """
+        """Let the monitors read the state after an epoch."""
         self._dispatcher.notify('after_train_epoch', runner)
         self._flush()
 
@@ -182,27 +154,14 @@ class EnhancedTensorBoardHook(Hook):
                        batch_idx: int,
                        data_batch: DATA_BATCH = None,
                        outputs: Optional[Sequence] = None) -> None:
-        """Let the monitors see a validation batch and its predictions.
-
-        Args:
-            runner (Runner): The runner of the validation process.
-            batch_idx (int): The index of the current batch in the val loop.
-            data_batch (dict or tuple or list, optional): Data from dataloader.
-            outputs (Sequence, optional): Outputs from model.
-        """
+        """Let the monitors see a validation batch and its predictions."""
         self._dispatcher.notify('after_val_iter', runner, batch_idx,
                                 data_batch, outputs)
 
     def after_val_epoch(self,
                         runner,
                         metrics: Optional[Dict[str, float]] = None) -> None:
-        """Let the monitors write the metrics of a validation.
-
-        Args:
-            runner (Runner): The runner of the validation process.
-            metrics (dict[str, float], optional): What the evaluators
-                returned.
-        """
+        """Let the monitors write the metrics of a validation."""
         self._dispatcher.after_val_epoch()
         self._dispatcher.notify('after_val_epoch', runner, metrics)
         self._flush()
@@ -210,22 +169,12 @@ class EnhancedTensorBoardHook(Hook):
     def after_test_epoch(self,
                          runner,
                          metrics: Optional[Dict[str, float]] = None) -> None:
-        """Let the monitors write the metrics of a test.
-
-        Args:
-            runner (Runner): The runner of the testing process.
-            metrics (dict[str, float], optional): What the evaluators
-                returned.
-        """
+        """Let the monitors write the metrics of a test."""
         self._dispatcher.notify('after_test_epoch', runner, metrics)
         self._flush()
 
     def after_train(self, runner) -> None:
-        """Let the monitors detach themselves.
-
-        Args:
-            runner (Runner): The runner of the training process.
-        """
+        """Let the monitors detach themselves."""
         # Also those that an exception has ended, which a hook caught.
         self._leave_inner_runs(runner)
         self._train_seconds = time.perf_counter() - self._train_began
@@ -233,12 +182,7 @@ class EnhancedTensorBoardHook(Hook):
         self._flush()
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Bring to disk what was logged up to the checkpoint.
-
-        Args:
-            runner (Runner): The runner of the training process.
-            checkpoint (dict): The checkpoint; left as it is.
-        """
+        """Bring to disk what was logged up to the checkpoint."""
         self._dispatcher.notify('before_save_checkpoint', runner, checkpoint)
         self._flush()
 
@@ -246,10 +190,6 @@ class EnhancedTensorBoardHook(Hook):
         """Say in one line what was written and what it cost.
 
         ``LoggerHook`` has closed the writer already: nothing is written here.
-
-        Args:
-            runner (Runner): The runner of the training, validation or testing
-                process.
         """
         if len(self._runs) > 1:
             self._runs.pop()

@@ -34,7 +34,7 @@ _MODULES = {
     'core.monitor': ('Chart', 'Monitor'),
     'core.overhead_budget': ('OverheadBudget', ),
     'core.registry': ('DETECTORS', 'MONITORS', 'build_monitors',
-                      'declared_arguments', 'monitor_classes'),
+                      'hook_arguments', 'monitor_classes'),
     'core.resuming': ('interrupted_log_dir', ),
     'core.runner_parts': ('bare_model', 'is_averaged', 'is_sharded'),
     'core.schedule': ('Adaptive', 'Every', 'Schedule', 'build_schedule'),

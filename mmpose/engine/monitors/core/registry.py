@@ -5,6 +5,7 @@ The modules of a room register what they define. A config may name anything
 that is registered, a class in the user's own file as well.
 """
 from importlib import import_module
+from inspect import Parameter, Signature
 from pkgutil import iter_modules
 from typing import Iterable, List, Optional
 
@@ -13,6 +14,7 @@ from mmengine.runner.priority import get_priority
 
 from .arguments import Argument, Arguments, unique
 from .monitor import Monitor
+from .run_arguments import RUN_ARGUMENTS
 
 PACKAGE = __name__.rpartition('.core.')[0]
 ROOMS = ('optimization', 'poses', 'run', 'health')
@@ -43,10 +45,26 @@ def monitor_classes() -> List[type]:
         key=lambda cls: get_priority(cls.priority))
 
 
-def declared_arguments() -> List[Argument]:
-    """Return the arguments that the registered monitors declare."""
-    return unique(argument for cls in monitor_classes()
-                  for argument in cls.declared_arguments())
+def hook_arguments() -> List[Argument]:
+    """Return the arguments of the hook.
+
+    Those of a run, and those that the registered monitors declare.
+    """
+    declared = [
+        argument for cls in monitor_classes()
+        for argument in cls.declared_arguments()
+    ]
+    return unique([*declared, *RUN_ARGUMENTS])
+
+
+class HookSignature:
+    """What ``inspect.signature`` and ``help`` show of the hook."""
+
+    def __get__(self, hook, owner) -> Signature:
+        return Signature([
+            Parameter(a.name, Parameter.KEYWORD_ONLY, default=a.default)
+            for a in hook_arguments()
+        ])
 
 
 def build_monitors(given: Arguments,

@@ -1,9 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-import glob
 import math
-import os.path as osp
 import sys
-from typing import Iterator, List, Optional, Sequence, Tuple
+from typing import Iterator, List, Tuple
 
 import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler

@@ -48,8 +48,9 @@ class ClippingMonitor(Monitor):
     is clipped if any element of a gradient is.
 
     Args:
-        interval (int | dict | Schedule): At which iterations to read. Where gradients are
-            accumulated, the next update after such an iteration counts.
+        interval (int | dict | Schedule): At which iterations to read. Where
+            gradients are accumulated, the next update after such an iteration
+            counts.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 

@@ -52,8 +52,9 @@ class GradientMonitor(Monitor):
     all ranks, in the iterations that are logged.
 
     Args:
-        interval (int | dict | Schedule): At which iterations to read. Where gradients are
-            accumulated, the next update after such an iteration counts.
+        interval (int | dict | Schedule): At which iterations to read. Where
+            gradients are accumulated, the next update after such an iteration
+            counts.
         max_groups (int): See :func:`layer_groups`.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """

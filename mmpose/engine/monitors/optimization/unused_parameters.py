@@ -42,8 +42,8 @@ class UnusedParameterMonitor(Monitor):
     whole head.
 
     Args:
-        interval (int | dict | Schedule): At which iterations to say so, from the tenth
-            update on.
+        interval (int | dict | Schedule): At which iterations to say so, from
+            the tenth update on.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 

@@ -68,8 +68,9 @@ class UpdateMonitor(Monitor):
     are not finite: they may be why.
 
     Args:
-        interval (int | dict | Schedule): At which iterations to read. Where gradients are
-            accumulated, the next update after such an iteration counts.
+        interval (int | dict | Schedule): At which iterations to read. Where
+            gradients are accumulated, the next update after such an iteration
+            counts.
         max_groups (int): See :func:`layer_groups`.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """

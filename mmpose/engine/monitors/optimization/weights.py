@@ -51,8 +51,8 @@ class WeightMonitor(Monitor):
     died.
 
     Args:
-        interval (int | dict | Schedule): At which epochs to read; in iteration-based
-            training at which iterations.
+        interval (int | dict | Schedule): At which epochs to read; in
+            iteration-based training at which iterations.
         max_groups (int): See :func:`layer_groups`.
         by_passes (bool): In iteration-based training take the schedule to be
             in passes over the training data, which is what an epoch is.

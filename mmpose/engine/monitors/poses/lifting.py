@@ -61,10 +61,10 @@ class LiftingMonitor(Monitor):
     equal count once.
 
     Args:
-        train_interval (int | dict | Schedule, optional): At which iterations to draw
-            training samples. None: never.
-        val_interval (int | dict | Schedule, optional): Of which validation batches samples
-            are drawn. None: of none.
+        train_interval (int | dict | Schedule, optional): At which iterations
+            to draw training samples. None: never.
+        val_interval (int | dict | Schedule, optional): Of which validation
+            batches samples are drawn. None: of none.
         max_train_images (int): The number of training samples.
         max_val_images (int): The largest number of samples of a validation.
         log_joint_errors (bool): Write the errors of the joints. Defaults to

@@ -74,8 +74,8 @@ class HParamsMonitor(Monitor):
     settings = dict(
         config_keys=Argument(
             'hparams', None, 'list[str] | None',
-            'Keys of the config that are hyperparameters besides the usual ones, '
-            "such as 'model.head.loss.type'.",
+            'Keys of the config that are hyperparameters besides the usual '
+            "ones, such as 'model.head.loss.type'.",
             one_of_types((list, tuple), 'a list of config keys or None',
                          lambda v: all(isinstance(key, str) for key in v))))
 
