@@ -110,6 +110,7 @@ class EnhancedTensorBoardHook(Hook):
         if self._writer is not None:
             with self._guard:
                 self._resumed_run.before_train(runner, self._writer)
+        if self._writer is not None and self.monitors:
             with self._guard:
                 layout = scalar_layout(self.monitors, runner)
                 self._writer.write(

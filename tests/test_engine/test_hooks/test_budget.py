@@ -1,6 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """The overhead budget in real trainings, of costs that are known."""
-import functools
 import time
 
 import pytest
@@ -12,7 +11,6 @@ from torch import nn
 
 from mmpose.engine.monitors import (GradientMonitor, OverheadBudget,
                                     TelemetryMonitor)
-from mmpose.engine.monitors.core import build
 from mmpose.engine.monitors.optimization import gradients
 from mmpose.registry import DATASETS, HOOKS, MODELS
 
@@ -73,8 +71,7 @@ class Sleep(Hook):
 def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(time, 'perf_counter', clock)
-    monkeypatch.setattr(build, 'OverheadBudget',
-                        functools.partial(OverheadBudget, clock=clock))
+    monkeypatch.setattr(OverheadBudget.__init__, '__defaults__', (clock, ))
     return clock
 
 

@@ -219,12 +219,12 @@ def test_a_failure_inside_the_optimizer_step_is_held_back(train, monkeypatch):
 def test_what_is_asked_at_the_beginning_may_fail(train, read_events,
                                                  monkeypatch, part):
     """P2: all else is written."""
-    from mmpose.engine.hooks import enhanced_tensorboard_hook as module
+    from mmpose.engine.monitors.core import dispatch
 
     def fail(*args):
         raise RuntimeError('broken on purpose')
 
-    owner = module if part == 'is_sharded' else KeypointMonitor
+    owner = dispatch if part == 'is_sharded' else KeypointMonitor
     monkeypatch.setattr(owner, part, fail)
     runner = train(dict(strict=False, **EVERY_ITER))
     warnings = [m for m in messages(runner, 'WARNING') if 'failed with' in m]

@@ -1,11 +1,13 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import re
+from types import SimpleNamespace
 
 import pytest
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
+from mmpose.engine.hooks import EnhancedTensorBoardHook
 from mmpose.engine.monitors import scalar_layout
-from mmpose.models import TopdownPoseEstimator
+from mmpose.registry import MODELS
 
 TAG = 'custom_scalars__config__'
 FLAGS = ('log_val_metrics', 'log_lr', 'log_grad_norm', 'log_health',
@@ -67,11 +69,25 @@ def test_every_chart_of_a_training_has_a_curve(train, read_events):
     }
 
 
+@pytest.fixture
+def charts_of(model_runner):
+
+    def charts(**arguments):
+        hook = EnhancedTensorBoardHook(**arguments)
+        return scalar_layout(hook.monitors, model_runner).categories
+
+    return charts
+
+
+@pytest.fixture
+def model_runner(runner_cfg):
+    return SimpleNamespace(model=MODELS.build(runner_cfg()['model']))
+
+
 @pytest.mark.parametrize('off', FLAGS)
-def test_what_is_not_written_has_no_chart(off):
-    flags = dict.fromkeys(FLAGS, True)
-    everything = scalar_layout(flags, lifting=False).categories
-    less = scalar_layout({**flags, off: False}, lifting=False).categories
+def test_what_is_not_written_has_no_chart(off, charts_of):
+    everything = charts_of()
+    less = charts_of(**{off: False})
     if off == 'log_keypoints':
         assert set(everything) - set(less) == {'Keypoints'}
     else:
@@ -79,24 +95,14 @@ def test_what_is_not_written_has_no_chart(off):
         assert len(less['Overview']) == len(everything['Overview']) - 1
 
 
-def test_a_model_that_lifts_has_other_measures():
-    flags = dict.fromkeys(FLAGS, True)
-    layout = scalar_layout(flags, lifting=True).categories
-    assert layout['Keypoints'] == {
+def test_a_model_that_lifts_has_other_measures(charts_of, model_runner,
+                                               monkeypatch):
+    from mmpose.models import pose_estimators
+    monkeypatch.setattr(pose_estimators, 'PoseLifter',
+                        type(model_runner.model))
+    assert charts_of()['Keypoints'] == {
         'MPJPE': ['Multiline', ['^keypoints/MPJPE/']]
     }
-
-
-def test_the_hook_asks_whether_the_model_lifts(train, read_events,
-                                               monkeypatch):
-    from mmpose.engine.hooks import enhanced_tensorboard_hook
-    monkeypatch.setattr(enhanced_tensorboard_hook, 'PoseLifter',
-                        TopdownPoseEstimator)
-    events = read_events(
-        train(
-            dict(log_train_images=False, log_val_images=False),
-            train_cfg=dict(by_epoch=True, max_epochs=1)))
-    assert list(layout_of(events)['Keypoints']) == ['MPJPE']
 
 
 def test_nothing_is_written_by_a_hook_that_watches_nothing(train, read_events):

@@ -5,7 +5,7 @@ from ..writers.record import ScalarLayout
 from .monitor import Chart, Monitor
 
 # As LoggerHook writes it.
-_LOSS = Chart('Overview', 'loss', '[^/]*loss[^/]*$')
+_LOSS = Chart('Overview', 'loss', '[^/]*loss[^/]*$', position=0)
 
 
 def scalar_layout(monitors: Iterable[Monitor], runner) -> ScalarLayout:
@@ -20,7 +20,7 @@ def scalar_layout(monitors: Iterable[Monitor], runner) -> ScalarLayout:
     """
     categories: Dict[str, Dict[str, list]] = {}
     charts = [c for monitor in monitors for c in monitor.charts_of(runner)]
-    for chart in (_LOSS, *charts):
+    for chart in sorted((_LOSS, *charts), key=lambda chart: chart.position):
         categories.setdefault(chart.category, {})[chart.title] = [
             'Multiline', [f'^{chart.tags}']
         ]

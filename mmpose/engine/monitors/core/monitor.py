@@ -20,10 +20,13 @@ class Chart(NamedTuple):
         title (str): Its title.
         tags (str): A regular expression that matches the start of the tags
             of its curves.
+        position (int): The charts of a category are in ascending order.
+            Defaults to 100.
     """
     category: str
     title: str
     tags: str
+    position: int = 100
 
 
 class Monitor:
@@ -51,6 +54,8 @@ class Monitor:
         settings (dict[str, Argument]): The names of its own arguments, and
             the arguments of the hook that give their values.
         charts (tuple[Chart]): The charts of its curves.
+        watches_others (bool): Whether it has nothing to do without another
+            monitor.
         priority (str): Which monitors see an event first, see
             :func:`mmengine.runner.priority.get_priority`.
         of_whole_model (bool): Whether what it reads would be wrong where each
@@ -73,6 +78,7 @@ class Monitor:
     switches: Tuple[Argument, ...] = ()
     settings: Dict[str, Argument] = {}
     charts: Tuple[Chart, ...] = ()
+    watches_others = False
     priority = 'NORMAL'
     of_whole_model = False
     adds_up_shards = False

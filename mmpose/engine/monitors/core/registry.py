@@ -109,6 +109,8 @@ def build_monitors(given: Arguments,
         _build(cls, arguments, given.strict)
         for cls, arguments in settings.items()
     ]
+    if all(monitor.watches_others for monitor in monitors):
+        return []
     # Stable: of the same priority, the order of the classes.
     order = {cls: i for i, cls in enumerate(classes)}
     monitors.sort(key=lambda monitor: (get_priority(monitor.priority),

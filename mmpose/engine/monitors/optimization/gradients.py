@@ -63,8 +63,11 @@ class GradientMonitor(Monitor):
         'log_grad_norm', 'Write the gradient norms, see '
         ':class:`GradientMonitor`.'), )
     settings = dict(interval=GRAD_NORM_INTERVAL, max_groups=MAX_LAYERS_TO_LOG)
-    charts = (Chart('Overview', 'gradient norm',
-                    'train/gradient_norm/global$'), )
+    charts = (Chart(
+        'Overview',
+        'gradient norm',
+        'train/gradient_norm/global$',
+        position=30), )
 
     adds_up_shards = True
 

@@ -43,7 +43,8 @@ class LearningRateMonitor(Monitor):
         'log_lr', 'Write learning rate, momentum and weight decay, '
         'see :class:`LearningRateMonitor`.'), )
     settings = dict(interval=GRAD_NORM_INTERVAL, max_groups=MAX_LAYERS_TO_LOG)
-    charts = (Chart('Overview', 'learning rate', 'train/learning_rate/'), )
+    charts = (Chart(
+        'Overview', 'learning rate', 'train/learning_rate/', position=20), )
 
     def __init__(self,
                  interval: Interval,

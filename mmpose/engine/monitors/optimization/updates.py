@@ -77,8 +77,11 @@ class UpdateMonitor(Monitor):
 
     switches = (LOG_HEALTH, )
     settings = dict(interval=GRAD_NORM_INTERVAL, max_groups=MAX_LAYERS_TO_LOG)
-    charts = (Chart('Overview', 'update-to-weight ratio',
-                    'health/update_ratio(/|$)'), )
+    charts = (Chart(
+        'Overview',
+        'update-to-weight ratio',
+        'health/update_ratio(/|$)',
+        position=40), )
 
     of_whole_model = True
 

@@ -83,7 +83,7 @@ class HParamsMonitor(Monitor):
                  config_keys: Sequence[str] = (),
                  strict: bool = False) -> None:
         super().__init__(strict=strict)
-        self._config_keys = config_keys
+        self._config_keys = config_keys or ()
 
     def before_train(self, runner) -> None:
         self._hparams = {

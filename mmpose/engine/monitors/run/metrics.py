@@ -38,7 +38,7 @@ class MetricMonitor(Monitor):
     switches = (flag(
         'log_val_metrics', 'Write the metrics of validations and '
         'tests, see :class:`MetricMonitor`.'), )
-    charts = (Chart('Overview', 'validation metrics', 'val/'), )
+    charts = (Chart('Overview', 'validation metrics', 'val/', position=10), )
 
     def __init__(self, strict: bool = False) -> None:
         super().__init__(strict=strict)

@@ -58,8 +58,11 @@ class SystemMonitor(Monitor):
     switches = (flag('log_system', 'Write speed and memory, see '
                      ':class:`SystemMonitor`.'), )
     settings = dict(interval=GRAD_NORM_INTERVAL)
-    charts = (Chart('Overview', 'samples per second',
-                    'system/samples_per_second$'), )
+    charts = (Chart(
+        'Overview',
+        'samples per second',
+        'system/samples_per_second$',
+        position=50), )
 
     def __init__(self, interval: Interval, strict: bool = False) -> None:
         super().__init__(interval, strict)

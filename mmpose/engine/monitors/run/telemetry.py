@@ -40,6 +40,7 @@ class TelemetryMonitor(Monitor):
     settings = dict(interval=GRAD_NORM_INTERVAL)
     # It looks at what all others took of the iteration.
     priority = 'LOWEST'
+    watches_others = True
 
     @classmethod
     def is_wanted(cls, given: Arguments) -> bool:

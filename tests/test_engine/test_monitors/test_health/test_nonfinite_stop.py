@@ -31,7 +31,8 @@ def fake_runner(iters=0, loop=EpochBasedTrainLoop, name='test_stop'):
 
 def begin(runner, writer, interval=10):
     stop = NonfiniteStop(Every(interval))
-    stop.before_train(runner, writer)
+    stop.writer = writer
+    stop.before_train(runner)
     return stop
 
 
@@ -57,14 +58,14 @@ def test_it_ends_when_something_was_seen(scalars, words):
     runner, writer = fake_runner(), Writer()
     stop = begin(runner, writer)
     writer.show(30, {'health/loss/median': 1., 'loss': float('nan')})
-    stop.before_train_iter(runner)
+    stop.before_train_iter(runner, 0, None)
     writer.show(40, scalars)
     # Only the earliest counts.
     writer.show(50, {'health/nonfinite_loss/other': 48.})
     runner.iter = 41
     assert not writer.flushed
     with pytest.raises(NonfiniteTrainingError) as info:
-        stop.before_train_iter(runner)
+        stop.before_train_iter(runner, 0, None)
     assert str(info.value).startswith(words)
     assert 'stopped after step 41' in str(info.value)
     assert writer.flushed == 1
@@ -82,15 +83,16 @@ def test_what_is_nearest_the_cause_is_named():
     writer.flush = flush
     with pytest.raises(
             NonfiniteTrainingError, match='the loss loss_kpt .* step 40'):
-        stop.before_train_iter(runner)
+        stop.before_train_iter(runner, 0, None)
 
 
 def test_another_training_begins_anew():
     runner, writer = fake_runner(), Writer()
     stop = begin(runner, writer)
     writer.show(40, {'health/nonfinite_loss/loss': 37.})
-    stop.before_train(runner, writer)
-    stop.before_train_iter(runner)
+    stop.writer = writer
+    stop.before_train(runner)
+    stop.before_train_iter(runner, 0, None)
 
 
 @pytest.mark.parametrize('loop, saved_at, later', [
@@ -104,12 +106,12 @@ def test_a_checkpoint_of_later_is_not_recommended(loop, saved_at, later):
     runner, writer = fake_runner(loop=loop), Writer()
     stop = begin(runner, writer)
     runner.iter = saved_at
-    stop.before_save_checkpoint(runner)
+    stop.before_save_checkpoint(runner, {})
     runner.message_hub.update_info('last_ckpt', '/there/it_is.pth')
     writer.show(40, {'health/nonfinite_loss/loss': 37.})
     runner.iter = 40
     with pytest.raises(NonfiniteTrainingError, match='/there/it_is.pth') as e:
-        stop.before_train_iter(runner)
+        stop.before_train_iter(runner, 0, None)
     assert ('take an older one' in str(e.value)) == later
 
 
@@ -125,7 +127,7 @@ def work(rank, port, directory):
         for runner.iter in range(60):
             if rank == 0 and runner.iter == 42:
                 writer.show(40, {'health/nonfinite_loss/loss': 37.})
-            stop.before_train_iter(runner)
+            stop.before_train_iter(runner, 0, None)
     except NonfiniteTrainingError as error:
         (directory / str(rank)).write_text(f'{runner.iter} {error}')
 
