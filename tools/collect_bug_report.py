@@ -143,7 +143,8 @@ def redaction():
     Returns:
         module: Loaded by its file: it must work where MMPose does not.
     """
-    file = ROOT / 'mmpose' / 'engine' / 'monitors' / 'redaction.py'
+    monitors = ROOT / 'mmpose' / 'engine' / 'monitors'
+    file = monitors / 'run' / 'redaction.py'
     spec = importlib.util.spec_from_file_location('redaction', str(file))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,6 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import time
-from typing import Dict, List, Optional, Sequence
+from typing import TYPE_CHECKING, Dict, List, Optional, Sequence
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
@@ -16,8 +16,10 @@ from ..monitors.core.registry import (HookSignature, build_monitors,
                                       hook_arguments)
 from ..monitors.core.resuming import ResumedRun
 from ..monitors.core.run_writer import closing_line, writer_of_run
-from ..monitors.writers.event_writer import EventWriter
 from ..monitors.writers.record import Record
+
+if TYPE_CHECKING:
+    from ..monitors.writers.event_writer import EventWriter
 
 
 @HOOKS.register_module()
@@ -63,7 +65,7 @@ class EnhancedTensorBoardHook(Hook):
         self._guard = FailureGuard(type(self).__name__, given.strict, limit=0)
         self._dispatcher = Dispatcher(self.monitors, self._guard)
         self._budget = OverheadBudget.of(self.monitors, given.overhead_budget)
-        self._writer: Optional[EventWriter] = None
+        self._writer: Optional['EventWriter'] = None
         self._resumed_run = ResumedRun()
         # The runner, once for each of its runs that is under way: a hook of
         # a training may call ``runner.val()``.
