@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from .exports import HOOK, MODULE
 from .migration import FIXED
-from .mmpose_tree import HOOK_FILE, patch_source
+from .mmpose_tree import hook_source
 from .transaction import File, Transaction, free_name, read
 
 # Of the original hook; the new one has 10.
@@ -168,7 +168,7 @@ def hook_arguments():
     Returns:
         list[str]: The names.
     """
-    source = (patch_source()[0] / HOOK_FILE).read_text(encoding='utf-8')
+    source = hook_source().read_text(encoding='utf-8')
     hook = next(
         node for node in ast.parse(source).body
         if getattr(node, 'name', None) == HOOK)
