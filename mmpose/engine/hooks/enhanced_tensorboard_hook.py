@@ -220,16 +220,40 @@ class EnhancedTensorBoardHook(Hook):
         self._exchanging: List[Monitor] = []
         self._nonfinite_stop: Optional[NonfiniteStop] = None
         self._resumed_runs: List[str] = []
+        self._continued_run: Optional[str] = None
+        # The runner, once for each of its runs that is under way: a hook of
+        # a training may call ``runner.val()``.
+        self._runs: list = []
 
     def before_run(self, runner) -> None:
         """Find the writer of the run and say which it is.
+
+        A run inside another one, as of a hook that calls ``runner.val()`` in
+        a training, logs to the writer of the outer run.
 
         Args:
             runner (Runner): The runner of the training, validation or testing
                 process.
         """
+        if runner not in self._runs:
+            self._runs = []
+        self._runs.append(runner)
+        if len(self._runs) == 1:
+            self._begin(runner)
+            return
+        if self._continued_run is not None:
+            # RuntimeInfoHook has just set this run's own.
+            runner.message_hub.update_info('experiment_name',
+                                           self._continued_run)
+        if self._writer is not None:
+            # ``LoggerHook`` closes it after each run.
+            with self._guard:
+                self._writer.hold_open(True)
+
+    def _begin(self, runner) -> None:
         self._writer, self._listening, self._exchanging = None, [], []
         self._nonfinite_stop = None
+        self._continued_run = None
         self._train_seconds = 0.
         first = next(h for h in runner.hooks if isinstance(h, type(self)))
         if first is not self:
@@ -305,6 +329,10 @@ class EnhancedTensorBoardHook(Hook):
         Args:
             runner (Runner): The runner of the training process.
         """
+        if len(self._runs) > 1:
+            # An exception has ended an earlier run, so that this one was
+            # taken for a run inside it.
+            self._begin(runner)
         self._train_began = time.perf_counter()
         self._sharing: List[Monitor] = []
         sharded = False
@@ -419,6 +447,8 @@ class EnhancedTensorBoardHook(Hook):
         Args:
             runner (Runner): The runner of the training process.
         """
+        # Also those that an exception has ended, which a hook caught.
+        self._leave_inner_runs(runner)
         self._train_seconds = time.perf_counter() - self._train_began
         self._notify('after_train', runner)
         self._flush()
@@ -443,12 +473,24 @@ class EnhancedTensorBoardHook(Hook):
             runner (Runner): The runner of the training, validation or testing
                 process.
         """
+        if len(self._runs) > 1:
+            self._runs.pop()
+            if len(self._runs) == 1:
+                self._leave_inner_runs(runner)
+            return
+        self._runs = []
         # Not for a later run of the same Runner.
         self._resumed_runs = []
         if self._writer is None:
             return
         with self._guard:
             runner.logger.info(self._report(runner.work_dir))
+
+    def _leave_inner_runs(self, runner) -> None:
+        self._runs = [runner]
+        if self._writer is not None:
+            with self._guard:
+                self._writer.hold_open(False)
 
     def _notify(self, event: str, *args) -> None:
         for monitor in self._listening:
@@ -466,6 +508,7 @@ class EnhancedTensorBoardHook(Hook):
                 self._writer.continue_run(log_dir, runner.iter + 1)
                 # For who resumes this run, whose directory stays empty.
                 runner.message_hub.update_info('experiment_name', name)
+                self._continued_run = name
                 runner.logger.info(
                     f'{type(self).__name__} goes on with the curves in '
                     f'{log_dir} from iteration {runner.iter + 1}.')
