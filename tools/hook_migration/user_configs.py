@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from .exports import HOOK, MODULE
 from .migration import FIXED
-from .mmpose_tree import MONITORS, patch_source
+from .mmpose_tree import hook_source
 from .transaction import File, Transaction, free_name, read
 
 # Of the original hook; the new one has 10.
@@ -173,7 +173,7 @@ def hook_arguments():
     """
     return sorted(
         node.args[0].value
-        for file in (patch_source()[0] / MONITORS).rglob('*.py')
+        for file in (hook_source().parents[1] / 'monitors').rglob('*.py')
         for node in ast.walk(ast.parse(file.read_text(encoding='utf-8')))
         if isinstance(node, ast.Call) and getattr(node.func, 'id', None) in
         DECLARING and node.args and isinstance(node.args[0], ast.Constant))

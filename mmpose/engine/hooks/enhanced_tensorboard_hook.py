@@ -105,8 +105,8 @@ class EnhancedTensorBoardHook(Hook):
         if len(self._runs) > 1:
             # An exception has ended an earlier run, so that this one was
             # taken for a run inside it.
+            self._runs = [runner]
             self._begin(runner)
-        self._leave_inner_runs(runner)
         self._train_began = time.perf_counter()
         self._dispatcher.before_train(runner)
         if self._writer is not None:
