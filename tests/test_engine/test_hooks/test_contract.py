@@ -5,21 +5,16 @@ A new one inherits these tests.
 """
 import copy
 import re
-import sys
-from pathlib import Path
 
 import pytest
 from make_doc_tables import simple_table
 from mmengine.dist import is_main_process
+from test_documented_tags import all_tags, is_like
+from test_enhanced_tensorboard_hook import final_state, hook_of, messages
 
 from mmpose.engine.hooks import enhanced_tensorboard_hook
 from mmpose.engine.monitors import (EventWriter, Monitor, hook_arguments,
                                     monitor_classes)
-
-sys.path.append(str(Path(__file__).parents[2] / 'test_hooks'))
-from test_documented_tags import all_tags, is_like  # noqa: E402
-from test_enhanced_tensorboard_hook import final_state  # noqa: E402
-from test_enhanced_tensorboard_hook import hook_of, messages
 
 CLASSES = {
     cls.__name__: cls
