@@ -1,0 +1,137 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""The text of a pull request, in MMPose's own template."""
+import ast
+import re
+
+from .imports import HOOK_FILE, HOUSE
+
+
+def fill_template(template, sections, ticked):
+    """Write the text of a pull request.
+
+    Args:
+        template (str): MMPose's template: sections under ``## TITLE``, with
+            comments on what to write there.
+        sections (dict[str, str]): The texts, by how the title of their
+            section begins.
+        ticked (Sequence[str]): The items of the checklist that are true, by
+            words in them; what the author has to vouch for stays open.
+
+    Returns:
+        str: The template filled in. What it does not ask for is added.
+    """
+    before, *parts = re.split('^(?=## )', template, flags=re.M)
+    left = dict(sections)
+    filled = []
+    for part in parts:
+        title = part.splitlines()[0]
+        name = next((n for n in left if title.startswith(f'## {n}')), None)
+        if name:
+            part = f'{title}\n\n{left.pop(name)}\n\n'
+        filled.append(part)
+    filled += [f'## {name}\n\n{text}\n\n' for name, text in left.items()]
+    lines = (re.sub('<!--.*?-->\n*', '', before, flags=re.S) +
+             ''.join(filled)).splitlines()
+    return '\n'.join(
+        line.replace('- [ ]', '- [x]') if any(word in line
+                                              for word in ticked) else line
+        for line in lines)
+
+
+def modification(branch, modules, counts, series, replaced):
+    """Say what a branch changes.
+
+    Args:
+        branch (Branch): The branch.
+        modules (Modules): The modules.
+        counts (dict[str, int]): Numbers of files and lines.
+        series (str): Where it stands in the series.
+        replaced (Sequence[str]): Files of the base that it replaces.
+
+    Returns:
+        str: A list, in Markdown.
+    """
+    lines = [
+        series, '', f'{counts["files"]} files: {counts["library"]:,} lines of '
+        f'library code and {counts["tests"]:,} lines of tests.', ''
+    ]
+    if HOOK_FILE not in branch.library and not any(path in modules.registered
+                                                   for path in branch.library):
+        lines += [
+            'Nothing but its tests uses it yet: the next part of the series '
+            'does.', ''
+        ]
+    for path in branch.library:
+        what = summary(modules.texts[path])
+        if what and not path.endswith('__init__.py'):
+            name = path.replace(f'{HOUSE}/', 'monitors/', 1)
+            lines.append(f'- `{name}`: {what}')
+    for path in branch.others:
+        lines.append(f'- `{path}`')
+    lines += [
+        f'- `{path}` of this repository is replaced.' for path in replaced
+    ]
+    return '\n'.join(lines)
+
+
+def summary(text):
+    """Say what a module is for.
+
+    Args:
+        text (str): The module.
+
+    Returns:
+        str: The first line of its docstring, or of its first class's or
+        function's; empty if there is none.
+    """
+    tree = ast.parse(text)
+    documented = [tree] + [
+        node for node in tree.body if isinstance(node, (
+            ast.ClassDef, ast.FunctionDef)) and not node.name.startswith('_')
+    ]
+    manuals = filter(None, map(ast.get_docstring, documented))
+    return next(manuals, '').split('\n\n')[0].replace('\n', ' ')
+
+
+def breaking(before, after, replaced):
+    """Say what a branch changes for those who do not use it.
+
+    Args:
+        before (int or None): How many modules importing MMPose's hooks
+            imports at the base.
+        after (int or None): The same on the branch.
+        replaced (Sequence[str]): Files of the base that it replaces.
+
+    Returns:
+        str: The text.
+    """
+    if before is None or after is None:
+        cost = ('How many modules more `import mmpose.engine.hooks` loads was '
+                'not measured.')
+    else:
+        cost = (f'`import mmpose.engine.hooks` loads {after - before} modules '
+                f'more than before this branch ({after} for {before}).')
+    if replaced:
+        return f'{cost} It replaces {", ".join(map("`{}`".format, replaced))}.'
+    return f'{cost} It changes no class or function that was there.'
+
+
+def vouched(ran, missing, tests):
+    """Say what was tried.
+
+    Args:
+        ran (Sequence[str]): The linters that were run.
+        missing (Sequence[str]): Those that were not.
+        tests (str): What pytest said; empty if it was not run.
+
+    Returns:
+        str: A text.
+    """
+    parts = []
+    if ran:
+        parts.append(f'Linters run on its files: {", ".join(ran)}.')
+    if missing:
+        parts.append(f'Not installed, so not run: {", ".join(missing)}.')
+    parts.append(f'Its tests: {tests}.' if tests else
+                 'Its tests were not run where this text was made.')
+    return ' '.join(parts)
