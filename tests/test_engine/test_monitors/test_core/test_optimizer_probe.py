@@ -1,13 +1,11 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
-import sys
 import warnings
-from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict, StepLR
-from stepping import FusedSGD, Net, ScalingWrapper, Training, every, no_waiting
+from stepping import FusedSGD, Net, ScalingWrapper, Training, every
 
 from mmpose.engine.monitors import (ClippingMonitor, GradientMonitor,
                                     LossScaleMonitor, Monitor,
