@@ -157,15 +157,23 @@ class Scaler:
     def __init__(self, overflows):
         self._overflows = iter(overflows)
         self._scale = torch.tensor(1024.)
+        self._overflow = None
 
     def scale(self, loss):
         return loss * self._scale
 
-    def step(self, optimizer, *args, **kwargs):
+    def unscale_(self, optimizer):
+        self._overflow = next(self._overflows)
         for group in optimizer.param_groups:
             for parameter in group['params']:
                 parameter.grad.div_(self._scale)
-        overflows = next(self._overflows)
+                if self._overflow:
+                    parameter.grad.fill_(float('inf'))
+
+    def step(self, optimizer, *args, **kwargs):
+        if self._overflow is None:
+            self.unscale_(optimizer)
+        overflows, self._overflow = self._overflow, None
         if getattr(optimizer, '_step_supports_amp_scaling', False):
             optimizer.found_inf = torch.tensor(float(overflows))
             optimizer.step(*args, **kwargs)
@@ -193,7 +201,8 @@ class FusedSGD(torch.optim.SGD):
         for group in self.param_groups:
             for parameter in group['params']:
                 parameter.grad.div_(told.get('grad_scale', 1))
-                parameter.grad.mul_(1 - told.get('found_inf', 0))
+                skipped = torch.as_tensor(told.get('found_inf', 0.)) > 0
+                parameter.grad.masked_fill_(skipped, 0)
         super().step(closure)
         vars(self).update(told)
 
@@ -211,6 +220,9 @@ class ScalingWrapper(OptimWrapper):
         self._inner_count += 1
 
     def step(self, **kwargs):
+        if self.clip_grad_kwargs:
+            self.loss_scaler.unscale_(self.optimizer)
+            self._clip_grad()
         self.loss_scaler.step(self.optimizer, **kwargs)
         self.loss_scaler.update()
 

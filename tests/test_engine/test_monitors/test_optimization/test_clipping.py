@@ -1,6 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import itertools
+import math
 
 import pytest
 import torch
@@ -145,6 +146,49 @@ def test_by_value_what_is_not_finite_was_not_clipped(value, share):
         training.model.head.bias.grad.fill_(value)
 
     assert training.read(1, make)[1][f'{CLIP}share'] == share
+
+
+@pytest.mark.parametrize('optimizer', [torch.optim.SGD, FusedSGD])
+@pytest.mark.parametrize('clip_grad', [
+    dict(max_norm=1e-3),
+    dict(type='value', clip_value=1e-9),
+])
+def test_an_update_that_amp_skips_does_not_count(clip_grad, optimizer):
+    """Its gradients overflow: the norm is infinite, and then NaN."""
+    training = clipping(
+        clip_grad=dict(clip_grad),
+        optimizer=lambda p: optimizer(p, lr=0.1),
+        wrapper=ScalingWrapper,
+        overflows=[True, True, False, False, True, False])
+    found = {
+        step: of(CLIP, training.written.readings, step)
+        for step in training.read(6)
+    }
+    found = {step: reading for step, reading in found.items() if reading}
+    assert list(found) == [3, 4, 6]
+    for reading in found.values():
+        assert reading['share'] == 1
+        assert math.isfinite(sum(reading.values()))
+
+
+@pytest.mark.parametrize('optimizer', [torch.optim.SGD, FusedSGD])
+def test_the_share_is_one_of_the_updates_that_were_taken(optimizer):
+    training = clipping(
+        4,
+        clip_grad=dict(max_norm=1.),
+        optimizer=lambda p: optimizer(p, lr=0.1),
+        wrapper=ScalingWrapper,
+        overflows=[False, True, False, False])
+    sizes = iter([3., 0., 3., 0.5])
+
+    def make():
+        scale = training.wrapper.loss_scaler._scale.item()
+        factor = next(sizes) * scale / total_norm(training.model)
+        for parameter in training.model.parameters():
+            parameter.grad.mul_(factor)
+
+    # Of the third and the fourth.
+    assert training.read(4, make)[4][f'{CLIP}share'] == 0.5
 
 
 def test_an_update_that_is_not_finite_was_not_clipped():
