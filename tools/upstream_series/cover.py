@@ -38,7 +38,7 @@ def fill_template(template, sections, ticked):
         for line in lines)
 
 
-def modification(branch, modules, counts, series, replaced):
+def modification(branch, modules, counts, series, changed, replaced):
     """Say what a branch changes.
 
     Args:
@@ -46,6 +46,7 @@ def modification(branch, modules, counts, series, replaced):
         modules (Modules): The modules.
         counts (dict[str, int]): Numbers of files and lines.
         series (str): Where it stands in the series.
+        changed (Sequence[str]): All files that it adds or changes.
         replaced (Sequence[str]): Files of the base that it replaces.
 
     Returns:
@@ -62,34 +63,39 @@ def modification(branch, modules, counts, series, replaced):
             'does.', ''
         ]
     for path in branch.library:
-        what = summary(modules.texts[path])
+        what = summary(path, modules.texts[path])
         if what and not path.endswith('__init__.py'):
             name = path.replace(f'{HOUSE}/', 'monitors/', 1)
             lines.append(f'- `{name}`: {what}')
-    for path in branch.others:
-        lines.append(f'- `{path}`')
+    others = sorted(set(changed) - {*branch.library, *branch.tests})
+    lines += [f'- `{path}`' for path in others]
     lines += [
         f'- `{path}` of this repository is replaced.' for path in replaced
     ]
     return '\n'.join(lines)
 
 
-def summary(text):
+def summary(path, text):
     """Say what a module is for.
 
     Args:
+        path (str): The file.
         text (str): The module.
 
     Returns:
-        str: The first line of its docstring, or of its first class's or
-        function's; empty if there is none.
+        str: The first line of its docstring, or else of the class that has
+        its name or is registered, or else of the first one; empty if there is
+        none.
     """
     tree = ast.parse(text)
-    documented = [tree] + [
+    documented = [
         node for node in tree.body if isinstance(node, (
             ast.ClassDef, ast.FunctionDef)) and not node.name.startswith('_')
     ]
-    manuals = filter(None, map(ast.get_docstring, documented))
+    stem = path.rpartition('/')[2][:-3].replace('_', '')
+    documented.sort(
+        key=lambda node: (node.name.lower() != stem, not node.decorator_list))
+    manuals = filter(None, map(ast.get_docstring, [tree, *documented]))
     return next(manuals, '').split('\n\n')[0].replace('\n', ' ')
 
 

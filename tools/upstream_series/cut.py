@@ -126,7 +126,7 @@ def pack(units, modules, limit):
 
     Returns:
         list[list[str]]: The files of each branch. A unit that is larger than
-        a branch is split by rooms, and a room by its modules.
+        a branch is split by its modules.
     """
     branches, room = [], 0
     for unit in units:
@@ -153,18 +153,10 @@ def split(unit, modules, limit):
     """
     if lines_of(unit, modules) <= limit:
         return [unit] if unit else []
-    rooms = list(dict.fromkeys(map(room_of, unit)))
-    if len(rooms) == 1:
-        return [[path] for path in unit]
-    lowest = [room for room in ('writers', 'core') if room in rooms]
-    pieces, left = [], list(unit)
-    for room in lowest:
-        piece = modules.closure(
-            [path for path in left if room_of(path) == room],
-            set(modules.texts) - set(left))
-        left = [path for path in left if path not in piece]
-        pieces += split(piece, modules, limit)
-    return pieces + ([left] if left else [])
+    others = set(modules.texts) - set(unit)
+    return [[
+        path
+    ] for path in modules.closure(sorted(unit, key=modules.floor), others)]
 
 
 def lines_of(paths, modules):
@@ -210,13 +202,7 @@ def place_tests(root, modules, branch_of):
     for path, tree in trees.items():
         if not path.split('/')[-1].startswith('test_'):
             continue
-        used = [path]
-        for name in used:
-            used += [
-                helpers[module]
-                for module in sorted(modules_named(trees[name]))
-                if module in helpers and helpers[module] not in used
-            ]
+        used = with_helpers([path], trees, helpers)
         needs = set().union(*(needs_of(trees[name], name, modules, branch_of)
                               for name in used))
         if fixtures & parameters(tree):
@@ -228,10 +214,30 @@ def place_tests(root, modules, branch_of):
             name for name in files if name.endswith('/conftest.py')
             and folder.startswith(name.rpartition('/')[0])
         ]
-        for name in used:
+        for name in with_helpers(used, trees, helpers):
             users[name] = min(users.get(name, at), at)
     branches.update(users)
     return branches
+
+
+def with_helpers(paths, trees, helpers):
+    """Add the helpers that tests import.
+
+    Args:
+        paths (list[str]): The tests.
+        trees (dict[str, ast.Module]): All tests and helpers.
+        helpers (dict[str, str]): The file of each helper, by its module.
+
+    Returns:
+        list[str]: The tests and their helpers.
+    """
+    used = list(paths)
+    for path in used:
+        used += [
+            helpers[name] for name in sorted(modules_named(trees[path]))
+            if name in helpers and helpers[name] not in used
+        ]
+    return used
 
 
 def needs_of(tree, path, modules, branch_of):

@@ -120,7 +120,7 @@ class Modules:
         def visit(path):
             if path not in seen:
                 seen.add(path)
-                for need in sorted(self.needs[path], key=self._floor):
+                for need in sorted(self.needs[path], key=self.floor):
                     visit(need)
                 order.append(path)
 
@@ -128,7 +128,15 @@ class Modules:
             visit(path)
         return order
 
-    def _floor(self, path):
+    def floor(self, path):
+        """Sort files by room, the lowest first.
+
+        Args:
+            path (str): A file.
+
+        Returns:
+            tuple[int, str]: The key to sort by.
+        """
         room = room_of(path)
         rooms = ('', 'writers', 'core')
         return rooms.index(room) if room in rooms else len(rooms), path

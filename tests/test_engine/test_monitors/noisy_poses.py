@@ -19,6 +19,7 @@ from mmengine.fileio import BaseStorageBackend, register_backend
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement, InstanceData
+from switches import switches
 from tensorboard.backend.event_processing.event_accumulator import \
     EventAccumulator
 from torch.utils.data import Dataset
@@ -182,13 +183,13 @@ def runner_cfg(work_dir, hook: dict, dataset: dict = None, **kwargs) -> dict:
         custom_hooks=[
             dict(
                 type='EnhancedTensorBoardHook',
-                **{
+                **switches({
                     'backend_args': dict(backend='painted'),
                     'val_image_interval': 1,
                     'log_train_images': False,
                     'strict': True,
                     **hook
-                })
+                }))
         ],
         visualizer=dict(
             type='PoseLocalVisualizer',
