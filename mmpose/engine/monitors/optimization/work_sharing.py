@@ -40,8 +40,15 @@ def share(function: Callable, items: Iterable) -> List:
         for _ in numbers:  # After an error nothing more is begun.
             pass
         errors = [h.exception() for h in helpers if not h.cancel()]
-    for error in filter(None, errors):
-        raise error
+    try:
+        for error in filter(None, errors):
+            raise error
+    finally:
+        # An error has this frame, which has the error: what they hold would
+        # stay, and it may be all the memory that there is.
+        error = None
+        helpers.clear()
+        errors.clear()
     return results
 
 

@@ -1,6 +1,8 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+import gc
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -88,3 +90,31 @@ def test_nobody_works_on_after_an_error(three_threads):
     with pytest.raises(ValueError):
         share(work, range(100))
     assert len(ended) == len(begun) - 1 < 10
+
+
+@pytest.mark.parametrize('of_helper', [False, True])
+def test_nothing_stays_of_an_error(three_threads, of_helper):
+    """P2: where memory has run out, what others wait for is free at once."""
+    here = threading.get_ident()
+    barrier = threading.Barrier(3, timeout=30)
+    made = []
+
+    def work(_):
+        large = torch.empty(1)
+        made.append(weakref.ref(large))
+        barrier.wait()
+        if (threading.get_ident() != here) is of_helper:
+            raise MemoryError
+        return large
+
+    gc.disable()
+    try:
+        try:
+            share(work, range(3))
+        except MemoryError:
+            pass
+        # The helpers let go of it when they are given something else to do.
+        share(lambda _: barrier.wait(), range(3))
+        assert not [ref for ref in made if ref() is not None]
+    finally:
+        gc.enable()
