@@ -139,7 +139,7 @@ def test_a_training_that_just_fits_does_not_run_out(form):
     environment = dict(
         os.environ,
         PYTHONPATH=os.pathsep.join(
-            [str(Path(__file__).parent),
+            [str(Path(__file__).parents[1]),
              os.environ.get('PYTHONPATH', '')]),
         # What is freed goes back, and what is large has pages of its own.
         MALLOC_MMAP_THRESHOLD_='65536',
