@@ -15,7 +15,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mmpose.engine.monitors import (FailureGuard, GradientMonitor, Monitor,
                                     TrainImageMonitor, UpdateMonitor,
                                     WeightMonitor)
-from mmpose.engine.monitors.core.step_wrapping import _Observer
 
 HOOK = dict(
     preset='detailed',
@@ -90,20 +89,16 @@ def inside_the_hook(mode):
 
     handlers = [
         event for event in vars(Monitor)
-        if event.startswith(('before_train_iter', 'after_'))
+        if event.startswith(('before_', 'after_')) and event != 'before_train'
     ]
-    notify, see = Monitor.notify, _Observer.call
+    notify = Monitor.notify
 
     def notify_within(self, event, *args):
         if event in handlers and event not in vars(self):
             setattr(self, event, within(getattr(self, event)))
         notify(self, event, *args)
 
-    def call_within(self, function, *args, **kwargs):
-        see(self, function and within(function), *args, **kwargs)
-
-    with mock.patch.object(Monitor, 'notify', notify_within), \
-            mock.patch.object(_Observer, 'call', call_within):
+    with mock.patch.object(Monitor, 'notify', notify_within):
         yield
 
 

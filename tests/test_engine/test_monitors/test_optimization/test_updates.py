@@ -179,8 +179,7 @@ def test_all_optimizers_wait_for_one_that_makes_its_state():
     second = OptimWrapper(torch.optim.Adam(model.stem.parameters(), lr=0.1))
     training.wrapper = training.runner.optim_wrapper = OptimWrapperDict(
         first=first, second=second)
-    monitor, = training.monitors
-    monitor.notify('before_train', training.runner)
+    training.begin()
     for training.runner.iter in range(4):
         training.notify('before_train_iter', 0, None)
         training.loss().backward()
@@ -374,16 +373,15 @@ def test_two_optimizers_are_read_together():
         rest=OptimWrapper(torch.optim.SGD([*model.stem.parameters()], lr=0.2)))
     training = Training(model=model)
     training.runner.optim_wrapper = wrappers
-    monitor = UpdateMonitor(every(), 3, strict=True)
-    monitor.writer = training.written
-    monitor.notify('before_train', training.runner)
+    training.monitors = [UpdateMonitor(every(), 3, strict=True)]
+    training.begin()
     for training.runner.iter in range(2):
         before = {n: p.detach().clone() for n, p in model.named_parameters()}
-        monitor.notify('before_train_iter', training.runner, 0, None)
+        training.notify('before_train_iter', 0, None)
         training.loss().backward()
         for wrapper in wrappers.values():
             wrapper.step()
-        monitor.notify('after_train_iter', training.runner, 0, None, None)
+        training.notify('after_train_iter', 0, None, None)
     reading, = training.written.readings.values()
     changed = [n for n in before if not n.startswith('block')]
     assert reading[RATIO] == pytest.approx(
