@@ -18,7 +18,7 @@ from ..core.arguments import Arguments
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, data_set, evaluation_step,
-                                 is_averaged, needs_all_ranks, val_annotations)
+                                 is_averaged, needs_all_ranks)
 from ..core.schedule import Interval, build_schedule
 from ..core.undisturbed import undisturbed
 from ..writers.dropping_queue import IMAGE
@@ -229,7 +229,7 @@ class ValImageMonitor(Monitor):
         if lifts_poses(model):
             return
         self._codec = find_codec(model)
-        self._reader = PoseSampleReader(dataset, val_annotations(runner))
+        self._reader = PoseSampleReader(dataset, runner.val_evaluator)
         self._pictures = SamplePictures(
             dataset,
             self._images,
@@ -441,6 +441,8 @@ def _spread(batches: List[int], count: int) -> Dict[int, int]:
 def _mean_error(truth: np.ndarray, visible: np.ndarray,
                 predicted: np.ndarray) -> float:
     """Mean distance to the nearest predicted person's keypoints, in pixels."""
+    if truth.shape[1] != predicted.shape[1]:
+        return math.nan
     # Untrained, a model may predict what overflows, or is no number.
     distances = np.nan_to_num(
         np.linalg.norm(truth[:, None] - predicted.astype(float), axis=-1),
