@@ -5,8 +5,8 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from .pose_samples import (PoseSample, PoseSampleReader, box_areas,
-                           box_scores, nobody, predictions)
+from .pose_samples import (PoseSample, PoseSampleReader, box_scales,
+                           box_scores, nobody, predicted_arrays)
 
 
 class Detections:
@@ -26,15 +26,18 @@ class Detections:
         Args:
             samples (Sequence[PoseDataSample]): What the model returned.
         """
-        read = [predictions(s.pred_instances) for s in samples]
-        counts = [len(keypoints) for keypoints, _ in read]
+        read = [predicted_arrays(s.pred_instances) for s in samples]
+        counts = [len(scores) for _, scores in read]
+        keypoints = np.concatenate([keypoints for keypoints, _ in read])
+        scores = np.concatenate([scores for _, scores in read])
+        scales = np.concatenate(
+            [box_scales(s, n) for s, n in zip(samples, counts)])
         chunk = dict(
-            keypoints=np.concatenate([keypoints for keypoints, _ in read]),
-            keypoint_scores=np.concatenate([scores for _, scores in read]),
+            keypoints=keypoints[..., :2].astype(np.float32),
+            keypoint_scores=scores.astype(np.float32),
             box_scores=np.concatenate(
                 [box_scores(s, n) for s, n in zip(samples, counts)]),
-            areas=np.concatenate(
-                [box_areas(s, n) for s, n in zip(samples, counts)]))
+            areas=scales[:, 0] * scales[:, 1])
         for name in ('img_id', 'id'):
             values = [sample.get(name) for sample in samples]
             chunk[name] = np.repeat(np.array(values), counts)

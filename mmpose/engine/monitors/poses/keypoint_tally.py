@@ -48,21 +48,17 @@ class KeypointTally:
         sigmas (Sequence[float], optional): The keypoints' standard deviations
             of annotation, shape (K, ). Where :func:`usable_sigmas` refuses
             them there is no object keypoint similarity. Defaults to None.
-
-    Attributes:
-        instances (int): How many instances have a keypoint that counts.
     """
 
     def __init__(self,
                  num_keypoints: int,
                  sigmas: Optional[Sequence[float]] = None) -> None:
         self._sigmas = usable_sigmas(sigmas, num_keypoints)
-        self.instances = 0
         # One row for each sum, one column for each keypoint.
         self._counts = np.zeros((len(_COUNTS), num_keypoints), np.int64)
         self._sums = np.zeros((2, num_keypoints))
-        # Of the instances' object keypoint similarity.
-        self._oks = np.zeros(2)
+        # Instances, those with an object keypoint similarity, its sum.
+        self._totals = np.zeros(3)
         self._candidates = _Candidates(num_keypoints)
 
     def add(self, truth: np.ndarray, visible: np.ndarray,
@@ -129,10 +125,9 @@ class KeypointTally:
         scores = _mean(scores, number)
         costs = np.where(number > 0, costs, np.nan)
         measured = number > 0
-        self.instances += int((visible.any(axis=1) &
-                               (has_size | measured)).sum())
+        self._totals[0] += (visible.any(axis=1) & (has_size | measured)).sum()
         if self._sigmas is not None:
-            self._oks += measured.sum(), scores[measured].sum()
+            self._totals[1:] += measured.sum(), scores[measured].sum()
         self._candidates.add((truth - boxes[:, None, :2]) / size[..., None],
                              counted)
         return InstanceScores(scores, costs)
@@ -144,10 +139,9 @@ class KeypointTally:
             other (KeypointTally): One with as many keypoints and the same
                 sigmas.
         """
-        self.instances += other.instances
         self._counts += other._counts
         self._sums += other._sums
-        self._oks += other._oks
+        self._totals += other._totals
         self._candidates.merge(other._candidates)
 
     def __add__(self, other: 'KeypointTally') -> 'KeypointTally':
@@ -167,12 +161,16 @@ class KeypointTally:
             KeypointTally: To be merged, and to be read; nothing can be added.
         """
         tally = KeypointTally(num_keypoints)
-        tally.instances = self.instances
         tally._counts[:, places] = self._counts
         tally._sums[:, places] = self._sums
-        tally._oks[:] = self._oks
+        tally._totals[:] = self._totals
         tally._candidates = self._candidates.spread(places, num_keypoints)
         return tally
+
+    @property
+    def instances(self) -> int:
+        """int: How many instances have a keypoint that counts."""
+        return int(self._totals[0])
 
     @property
     def counts(self) -> np.ndarray:
@@ -221,7 +219,7 @@ class KeypointTally:
             float: From 0 to 1, an instance that was not found has 0; NaN
             without instances or sigmas.
         """
-        count, total = self._oks
+        _, count, total = self._totals
         return total / count if count else np.nan
 
     def canonical_pose(self) -> Optional[Tuple[np.ndarray, np.ndarray]]:

@@ -62,12 +62,12 @@ def object_similarity(truth: np.ndarray, visible: np.ndarray,
     """
     if sigmas is None:
         sigmas = np.full(truth.shape[1], _SIGMA)
-    squares = np.square(truth[:, None].astype(float) - predicted).sum(-1)
-    scales = 2 * np.square(2 * sigmas) * (
-        areas[:, None, None] + np.spacing(1))
-    near = np.where(visible[:, None], np.exp(-squares / scales), 0)
-    return np.nan_to_num(near).sum(-1) / np.maximum(
-        visible.sum(-1, keepdims=True), 1)
+    exponents = _square_distances(truth, predicted)
+    exponents /= -2 * np.square(2 * sigmas)[:, None, None]
+    exponents /= areas[:, None] + np.spacing(1)
+    near = np.nan_to_num(np.exp(exponents, out=exponents), copy=False)
+    return (near * visible.T[..., None]).sum(0) / np.maximum(
+        visible.sum(1, keepdims=True), 1)
 
 
 def suppress(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray,
@@ -92,10 +92,10 @@ def suppress(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray,
     Returns:
         np.ndarray: The indices of what is kept.
     """
-    squares = np.square(keypoints[:, None].astype(float) - keypoints).sum(-1)
-    scales = (areas[:, None] + areas) / 2 + np.spacing(1)
-    similarity = np.exp(-squares / np.square(2 * sigmas) /
-                        scales[..., None] / 2).mean(-1)
+    exponents = _square_distances(keypoints, keypoints)
+    exponents /= -2 * np.square(2 * sigmas)[:, None, None]
+    exponents /= (areas[:, None] + areas) / 2 + np.spacing(1)
+    similarity = np.exp(exponents, out=exponents).sum(0) / len(sigmas)
     similarity = similarity.astype(np.float32)
     order = scores.argsort()[::-1]
     if soft:
@@ -122,3 +122,15 @@ def _suppress_softly(similarity: np.ndarray, scores: np.ndarray,
         again = scores.argsort()[::-1]
         order, scores = order[1:][again], scores[again]
     return np.array(kept, int)
+
+
+def _square_distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Of all pairs of N and M instances, shape (K, N, M).
+
+    The keypoints come first: sums over a short last axis take long.
+    """
+    points = points.astype(float).transpose(2, 1, 0)[..., None]
+    others = others.astype(float).transpose(2, 1, 0)[..., None, :]
+    squares = np.square(points[0] - others[0])
+    squares += np.square(points[1] - others[1])
+    return squares

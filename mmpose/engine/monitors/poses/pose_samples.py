@@ -187,7 +187,7 @@ class PoseSampleReader:
         rules = self.rules(self.dataset_name(result))
         scores = rules.score(sample.scores, box_scores(result, count))
         kept = rules.choose(sample.predicted, sample.scores, scores,
-                            box_areas(result, count), sigmas)
+                            box_scales(result, count).prod(1), sigmas)
         return sample._replace(
             predicted=sample.predicted[kept], scores=sample.scores[kept])
 
@@ -207,8 +207,9 @@ class PoseSampleReader:
         rules = self.rules(dataset_name)
         dataset, _ = self.part(dataset_name)
         # Where a data set keeps its keypoints, it knows itself.
-        parse = next(part for part in _parts(dataset)
-                     if hasattr(part, 'parse_data_info')).parse_data_info
+        parse = next(
+            part.parse_data_info for part in _parts(dataset)
+            if getattr(part, 'bbox_file', None) is not None)
         img = dict(rules.coco.imgs[image], img_path='')
         infos = [
             parse(dict(raw_ann_info=_Uncopied(a), raw_img_info=img))
@@ -290,15 +291,30 @@ def predictions(instances) -> Tuple[np.ndarray, np.ndarray]:
         tuple[np.ndarray, np.ndarray]: Keypoints in the image, shape
         (M, K, 2), and their scores, shape (M, K).
     """
+    keypoints, scores = predicted_arrays(instances)
+    return (np.array(keypoints[..., :2], np.float32),
+            np.array(scores, np.float32))
+
+
+def predicted_arrays(instances) -> Tuple[np.ndarray, np.ndarray]:
+    """Return what a model has predicted, not copied.
+
+    Args:
+        instances (InstanceData): ``pred_instances`` of a sample.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray]: Keypoints in the image, maybe with
+        their depth, shape (M, K, D), and their scores, shape (M, K).
+    """
     # Models of 3D poses have their keypoints in the image beside those.
     keypoints = _to_numpy(
         instances.get('transformed_keypoints', instances.keypoints))
-    shape = -1, *keypoints.shape[-2:]
+    if keypoints.ndim != 3:
+        keypoints = keypoints.reshape(-1, *keypoints.shape[-2:])
     scores = _to_numpy(instances.get('keypoint_scores'))
     if scores is None:
-        scores = np.ones(keypoints.shape[:-1])
-    keypoints = np.array(keypoints.reshape(shape)[..., :2], np.float32)
-    return keypoints, np.array(scores, np.float32).reshape(keypoints.shape[:2])
+        return keypoints, np.ones(keypoints.shape[:2], np.float32)
+    return keypoints, scores.reshape(keypoints.shape[:2])
 
 
 def box_scores(sample, count: int) -> np.ndarray:
@@ -312,28 +328,26 @@ def box_scores(sample, count: int) -> np.ndarray:
         np.ndarray: Shape (count, ), 1 where there are none.
     """
     for instances in (sample.pred_instances, sample.gt_instances):
-        scores = instances.get('bbox_scores')
+        scores = _to_numpy(instances.get('bbox_scores'))
         if scores is not None and len(scores) == count:
-            if hasattr(scores, 'detach'):
-                scores = scores.detach().cpu()
-            return np.array(scores, np.float32)
+            return scores
     return np.ones(count, np.float32)
 
 
-def box_areas(sample, count: int) -> np.ndarray:
-    """Return the areas of the boxes, as the evaluator compares predictions.
+def box_scales(sample, count: int) -> np.ndarray:
+    """Return the sizes of the boxes, as the evaluator compares predictions.
 
     Args:
         sample (PoseDataSample): What the model returned for an image.
         count (int): The number of its predictions.
 
     Returns:
-        np.ndarray: Shape (count, ), NaN where there are none.
+        np.ndarray: Shape (count, 2), NaN where there are none.
     """
-    scales = sample.gt_instances.get('bbox_scales')
+    scales = _to_numpy(sample.gt_instances.get('bbox_scales'))
     if scales is None or len(scales) != count:
-        return np.full(count, np.nan)
-    return scales[:, 0] * scales[:, 1]
+        return np.full((count, 2), np.nan)
+    return scales
 
 
 def _annotated(sample, rules: EvaluationRules) -> Optional[tuple]:
@@ -424,6 +438,8 @@ def _overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _to_numpy(value) -> Optional[np.ndarray]:
+    if isinstance(value, np.ndarray):
+        return value
     if hasattr(value, 'detach'):
         value = value.detach().cpu()
     return None if value is None else np.asarray(value)
