@@ -99,13 +99,9 @@ def annotated_images(reader: PoseSampleReader,
     folder = (getattr(dataset, 'data_prefix', None) or {}).get('img', '')
     images = {}
     for index, (image, info) in enumerate(coco.imgs.items()):
-        annotations = [
-            a for a in coco.imgToAnns.get(image, ())
-            if a.get('num_keypoints', 1) and 'keypoints' in a
-        ]
-        truth = annotations and reader.annotated(dataset_name, image,
-                                                 annotations)
-        if truth:
+        truth = reader.annotated(dataset_name, image,
+                                 coco.imgToAnns.get(image, ()))
+        if truth is not None and truth[1].any():
             images[image] = AnnotatedImage(
                 truth, osp.join(folder, info.get('file_name', '')),
                 index / len(coco.imgs))
@@ -147,7 +143,7 @@ def evaluated(detections: Detections, images: Dict[int, AnnotatedImage],
         if row is not None:
             sigmas = rules.sigmas(arrays['keypoints'].shape[1], meta)
             row = row[rules.choose(arrays['keypoints'][row],
-                                   arrays['keypoint_scores'][row],
-                                   scores[row], arrays['areas'][row], sigmas)]
+                                   arrays['keypoint_scores'][row], scores[row],
+                                   arrays['areas'][row], sigmas)]
             chosen = arrays['keypoints'][row], arrays['keypoint_scores'][row]
         yield PoseSample(image.img_path, *image.truth, *chosen, meta, img_id)

@@ -54,8 +54,8 @@ class HardSamples:
         self._parts: Dict[int, List[HardSample]] = {}
 
     def add(self, costs: np.ndarray, positions: np.ndarray,
-            images: Sequence[Hashable],
-            make: Callable[[int], HardSample]) -> None:
+            images: Sequence[Hashable], make: Callable[[int],
+                                                       HardSample]) -> None:
         """Look at N instances.
 
         Args:

@@ -18,8 +18,7 @@ from ..writers.dropping_queue import IMAGE, LAYER_SCALAR
 from ..writers.record import Image, Record, Scalar
 from .arguments import BACKEND_ARGS, HARD_SAMPLES, KPT_THR, LOG_KEYPOINTS
 from .data_set_accuracy import DataSetAccuracy, together
-from .detections import (AnnotatedImage, Detections, annotated_images,
-                         evaluated)
+from .detections import AnnotatedImage, Detections, annotated_images, evaluated
 from .hard_samples import HardSample, HardSamples
 from .keypoint_figure import draw_keypoint_figure
 from .keypoint_parts import keypoint_parts
@@ -47,8 +46,10 @@ class KeypointMonitor(Monitor):
     ``instances/OKS``                         Mean object keypoint similarity
                                               of the instances; 0 for one that
                                               was not found
-    ``keypoints/<data set>/...``,             The same of each data set, where
-    ``instances/OKS/<data set>``              a validation has several
+    ``keypoints/<data set>/...``              The same of each data set, where
+                                              a validation has several
+    ``instances/OKS/<data set>``              The mean of each data set, where
+                                              a validation has several
     ``keypoints/accuracy``                    A figure of the KS, without
                                               sigmas of PCK@0.05: the
                                               keypoints on a typical pose,

@@ -71,8 +71,7 @@ def object_similarity(truth: np.ndarray, visible: np.ndarray,
 
 
 def suppress(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray,
-             sigmas: np.ndarray, threshold: float,
-             soft: bool) -> np.ndarray:
+             sigmas: np.ndarray, threshold: float, soft: bool) -> np.ndarray:
     """Keep one of predictions that are much alike.
 
     Greedy non-maximum suppression over the object keypoint similarity of two

@@ -292,8 +292,8 @@ def predictions(instances) -> Tuple[np.ndarray, np.ndarray]:
         (M, K, 2), and their scores, shape (M, K).
     """
     keypoints, scores = predicted_arrays(instances)
-    return (np.array(keypoints[..., :2], np.float32),
-            np.array(scores, np.float32))
+    return (np.array(keypoints[..., :2],
+                     np.float32), np.array(scores, np.float32))
 
 
 def predicted_arrays(instances) -> Tuple[np.ndarray, np.ndarray]:
@@ -417,9 +417,10 @@ def nobody(num_keypoints: int) -> tuple:
     Args:
         num_keypoints (int): The number of keypoints.
     """
-    return (np.zeros((0, num_keypoints, 2), np.float32),
-            np.zeros((0, num_keypoints), bool), np.zeros((0, 4), np.float32),
-            np.zeros(0))
+    return (np.zeros(
+        (0, num_keypoints, 2), np.float32), np.zeros(
+            (0, num_keypoints), bool), np.zeros((0, 4),
+                                                np.float32), np.zeros(0))
 
 
 def _bounds(keypoints: np.ndarray, visible: np.ndarray) -> np.ndarray:

@@ -49,11 +49,10 @@ def tally_of(batch, sigmas=SIGMAS, parts=1):
     tally = KeypointTally(batch['truth'].shape[1], sigmas)
     size = math.ceil(len(batch['truth']) / parts)
     scores = [
-        tally.add(
-            **{
-                name: array[i * size:(i + 1) * size]
-                for name, array in batch.items()
-            }).scores for i in range(parts)
+        tally.add(**{
+            name: array[i * size:(i + 1) * size]
+            for name, array in batch.items()
+        }).scores for i in range(parts)
     ]
     return tally, np.concatenate(scores)
 
@@ -371,10 +370,12 @@ def test_sums_can_be_those_of_a_larger_set_of_keypoints():
     """Of several data sets, of which each has some of them."""
     batch = instances()
     few, whole = KeypointTally(3, SIGMAS[:3]), tally_of(batch)[0]
-    few.add(**{
-        name: array[:, [4, 0, 2]] if array.ndim > 1 and array.shape[1] == K
-        else array for name, array in batch.items()
-    })
+    few.add(
+        **{
+            name: array[:, [4, 0, 2]]
+            if array.ndim > 1 and array.shape[1] == K else array
+            for name, array in batch.items()
+        })
     total = few.spread([4, 0, 2], K)
     np.testing.assert_array_equal(total.counts > 0,
                                   [True, False, True, False, True, False])

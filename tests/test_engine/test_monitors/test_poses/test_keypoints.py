@@ -4,7 +4,6 @@ import json
 import pickle
 import re
 import tracemalloc
-from collections import defaultdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -179,8 +178,9 @@ def test_the_accuracy_is_mmposes(real_run, step, threshold, name):
 
 def test_a_chart_for_each_measure_has_all_keypoints(real_run):
     events, _ = real_run
-    everything = defaultdict(lambda: True)
-    summary = to_summary([scalar_layout(everything, lifting=False)])
+    monitor = KeypointMonitor(True, 4, 0.3, ImageLoader(), strict=True)
+    runner = SimpleNamespace(model=NoisyModel())
+    summary = to_summary([scalar_layout([monitor], runner)])
     layout = Layout.FromString(summary.value[0].tensor.string_val[0])
     category, = [c for c in layout.category if c.title == 'Keypoints']
     assert [chart.title for chart in category.chart] == list(MEASURES)
@@ -260,8 +260,9 @@ def test_the_figure_tells_bad_from_good(tmp_path, figures, monkeypatch,
     assert title.startswith('Keypoint similarity' if sigmas else 'PCK@0.05')
     assert values[0] == 1 and (values[1:] < 0.1).all()
     loose = [
-        value for (tag, _), value in keypoint_scalars(
-            read_run(tmp_path)).items() if 'PCK@0.2/' in tag
+        value
+        for (tag, _), value in keypoint_scalars(read_run(tmp_path)).items()
+        if 'PCK@0.2/' in tag
     ]
     assert loose == [1] * 17
 
@@ -381,8 +382,7 @@ def test_ties_within_a_batch_do_not_depend_on_it(tmp_path, drawn, batch_size,
     monkeypatch.setattr(NoisyModel, 'forward', nowhere)
     cfg = runner_cfg(
         tmp_path, dict(hard_samples=3, log_val_images=False),
-        dict(
-            num_samples=16, fields=dict(keypoints_visible=np.ones((1, 17)))))
+        dict(num_samples=16, fields=dict(keypoints_visible=np.ones((1, 17)))))
     cfg['val_dataloader']['batch_size'] = batch_size
     Runner(**cfg).val()
     assert [sample.img_path for sample, _, _ in drawn
