@@ -52,8 +52,7 @@ class Detections:
         self._chunks += other._chunks
 
     def arrays(self) -> Dict[str, np.ndarray]:
-        """Return all that was added: each box once, in the data set's order.
-        """
+        """Return each box once, in the data set's order."""
         if not self._chunks:
             return {}
         arrays = {

@@ -64,13 +64,11 @@ class EvaluationRules:
         return AREA_OF_BOX * width * height
 
     def convert_truth(self, values: np.ndarray) -> np.ndarray:
-        """Put annotated keypoints, shape (N, K, ...), in the metric's order.
-        """
+        """Put annotated keypoints, (N, K, ...), in the metric's order."""
         return _convert(values, self._gt_converter)
 
     def convert_prediction(self, values: np.ndarray) -> np.ndarray:
-        """Put predicted keypoints, shape (N, K, ...), in the metric's order.
-        """
+        """Put predicted keypoints, (N, K, ...), in the metric's order."""
         return _convert(values, self._pred_converter)
 
     def sigmas(self, num_keypoints: int, meta: dict) -> Optional[np.ndarray]:

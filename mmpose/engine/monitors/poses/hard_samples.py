@@ -93,8 +93,7 @@ class HardSamples:
             self._keep(part, self._parts.get(part, []) + kept)
 
     def worst(self) -> List[HardSample]:
-        """Return the worst of each part; if parts lack one, the next worst.
-        """
+        """Return the worst of each part, then the second ones, and so on."""
         ranked = sorted(((rank, hard) for kept in self._parts.values()
                          for rank, hard in enumerate(kept)),
                         key=lambda item: (item[0], item[1].order))
