@@ -138,7 +138,7 @@ class Modules:
             tuple[int, str]: The key to sort by.
         """
         room = room_of(path)
-        rooms = ('', 'writers', 'core')
+        rooms = ('writers', 'core')
         return rooms.index(room) if room in rooms else len(rooms), path
 
     def roots(self):

@@ -347,13 +347,6 @@ class OutputWitness(Hook):
         self.seen.append(comparable([data_batch, outputs]))
 
 
-def read_run(work_dir) -> EventAccumulator:
-    """The events of a run, which must be in one file."""
-    path, = glob.glob(f'{work_dir}/**/*tfevents*', recursive=True)
-    return EventAccumulator(
-        path, size_guidance=dict(scalars=0, tensors=0)).Reload()
-
-
 def keypoint_scalars(events: EventAccumulator) -> dict:
     """All scalars under ``keypoints/``: the value of each by tag and step."""
     return {(tag, event.step): event.value
