@@ -86,7 +86,7 @@ def make_series(clone, base=None, prefix='enhanced-tensorboard', test=False):
             git(clone, 'worktree', 'remove', '--force', tree)
     texts = Path(git(clone, 'rev-parse', '--absolute-git-dir')) / prefix
     is_new = add_branches(clone, made, start, prefix)
-    texts.mkdir(exist_ok=True)
+    texts.mkdir(parents=True, exist_ok=True)
     for branch in made:
         file = texts / f'{branch.name.rpartition("/")[2]}.md'
         file.write_text(branch.text + '\n', 'utf-8')

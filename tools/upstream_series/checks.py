@@ -153,10 +153,19 @@ def imported_modules(tree):
         int or None: The number of modules; None if it cannot be imported
         with this Python.
     """
-    script = 'import sys, mmpose.engine.hooks; print(len(sys.modules))'
-    code, said = call([sys.executable, '-W', 'ignore', '-c', script],
-                      tree,
-                      PYTHONPATH=str(tree))
+    script = '''
+import sys
+from importlib.util import find_spec
+if not str(find_spec('mmpose').origin).startswith(sys.argv[1]):
+    sys.exit('another MMPose')
+import mmpose.engine.hooks
+print(len(sys.modules))
+'''
+    code, said = call(
+        [sys.executable, '-W', 'ignore', '-c', script,
+         str(tree)],
+        tree,
+        PYTHONPATH=str(tree))
     return None if code else int(said.split()[-1])
 
 

@@ -99,27 +99,31 @@ def summary(path, text):
     return next(manuals, '').split('\n\n')[0].replace('\n', ' ')
 
 
-def breaking(before, after, replaced):
+def breaking(loaded, exported, replaced):
     """Say what a branch changes for those who do not use it.
 
     Args:
-        before (int or None): How many modules importing MMPose's hooks
-            imports at the base.
-        after (int or None): The same on the branch.
+        loaded (Sequence[int or None]): How many modules importing MMPose's
+            hooks imports before and after the branch that exports the hook;
+            empty for other branches.
+        exported (bool): Whether an earlier branch exports the hook.
         replaced (Sequence[str]): Files of the base that it replaces.
 
     Returns:
         str: The text.
     """
-    if before is None or after is None:
-        cost = ('How many modules more `import mmpose.engine.hooks` loads was '
-                'not measured.')
+    name = '`import mmpose.engine.hooks`'
+    if not loaded:
+        said = (f'{name} loads none of the new modules.'
+                if exported else f'{name} loads nothing of this yet.')
+    elif None in loaded:
+        said = f'How many modules more {name} loads was not measured.'
     else:
-        cost = (f'`import mmpose.engine.hooks` loads {after - before} modules '
-                f'more than before this branch ({after} for {before}).')
+        said = (f'{name} loads {loaded[1] - loaded[0]} modules more than '
+                f'before this branch ({loaded[1]} for {loaded[0]}).')
     if replaced:
-        return f'{cost} It replaces {", ".join(map("`{}`".format, replaced))}.'
-    return f'{cost} It changes no class or function that was there.'
+        return f'{said} It replaces {", ".join(map("`{}`".format, replaced))}.'
+    return f'{said} It changes no class or function that was there.'
 
 
 def vouched(ran, missing, tests):

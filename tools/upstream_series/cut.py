@@ -132,7 +132,7 @@ def pack(units, modules, limit):
     for unit in units:
         for piece in split(unit, modules, limit):
             size = lines_of(piece, modules)
-            if size > room:
+            if not branches or size > room:
                 branches.append([])
                 room = limit
             branches[-1] += piece

@@ -48,6 +48,7 @@ class Series:
         self.modules = modules
         self.branches = branches
         self.template = read(tree, TEMPLATE)
+        self.is_exported = False
         self.hook_tests = git(tree, 'ls-files', HOOK_TESTS).splitlines()
         self.names = [
             f'{prefix}/{i}-{name}'
@@ -64,7 +65,7 @@ class Series:
             list[Made]: The branches.
         """
         made, have, unclean = [], set(), []
-        loaded = checks.imported_modules(self.tree)
+        before = checks.imported_modules(self.tree)
         for i, branch in enumerate(self.branches):
             have.update(branch.library)
             replaced = self._write(branch, have)
@@ -73,15 +74,20 @@ class Series:
                           '--diff-filter=d').strip('\0').split('\0')
             ran, missing, objections = self._check(changed)
             unclean += [f'{self.names[i]}: {said}' for said in objections]
-            before, loaded = loaded, checks.imported_modules(self.tree)
+            loaded = ()
+            if HOOK_FILE in branch.library:
+                loaded = before, checks.imported_modules(self.tree)
             tests = self._test(branch) if test else ''
             counts = self._count(branch, changed)
             commit = make_commit(self.tree, subject_of(branch),
                                  branch.stage.why)
-            text = self._text(i, counts, replaced, (before, loaded),
+            text = self._text(i, counts, replaced, loaded,
                               (ran, missing, tests), changed)
+            self.is_exported |= HOOK_FILE in branch.library
             made.append(
                 Made(self.names[i], commit, counts, ran, missing, tests, text))
+        if unclean:
+            raise PatchError(f'not clean: {" ".join(unclean)}')
         return made
 
     def _write(self, branch, have):
@@ -156,7 +162,7 @@ class Series:
                                replaced) + '\n\n' +
             cover.vouched(ran, missing, tests),
             'BC-breaking':
-            cover.breaking(*loaded, replaced),
+            cover.breaking(loaded, self.is_exported, replaced),
         }
         if branch.part == branch.parts:
             sections['Use cases'] = branch.stage.use

@@ -37,9 +37,7 @@ STAGES = (
         f'at all, is not visible. `{HOOK}` logs gradient norms, weight '
         'histograms, learning rates and metrics to the event file that '
         '`LoggerHook` writes, at the same steps. A monitor is one file, which '
-        'declares its arguments and its charts; users register their own. '
-        '`advanced_guides/customize_logging.md` says "Coming soon" so far; it '
-        'now describes where logs go and what this hook adds.',
+        'declares its arguments and its charts; users register their own.',
         (f'Add `{HOOK}`: gradients, weights, learning rates and metrics in '
          'TensorBoard', f'新增 `{HOOK}`：在 TensorBoard 中查看梯度、权重、'
          '学习率和评测指标'), use_case('')),
