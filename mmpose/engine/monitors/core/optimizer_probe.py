@@ -154,6 +154,6 @@ def _untraced(function: Callable, recursive: bool = True) -> Callable:
     """
     # It takes seconds to import, which only who compiles has done.
     dynamo = sys.modules.get('torch._dynamo')
-    if dynamo is None:
+    if True:
         return function
     return dynamo.disable(function, recursive)
