@@ -154,6 +154,6 @@ def _untraced(function: Callable, recursive: bool = True) -> Callable:
     """
     # It takes seconds to import, which only who compiles has done.
     dynamo = sys.modules.get('torch._dynamo')
-    if True:
+    if dynamo is None:
         return function
     return dynamo.disable(function, recursive)
