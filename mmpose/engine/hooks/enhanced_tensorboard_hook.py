@@ -222,6 +222,7 @@ class EnhancedTensorBoardHook(Hook):
             with self._guard:
                 self._writer = writer_of_run(
                     runner,
+                    guard=self._guard,
                     async_write=self.async_write,
                     flush_secs=self.flush_secs,
                     disk_quota=self.disk_quota)

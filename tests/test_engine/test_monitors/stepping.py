@@ -10,7 +10,6 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmpose.engine.monitors import Every
-from mmpose.engine.monitors.writers.event_writer import _start_copies
 from mmpose.registry import OPTIM_WRAPPERS
 
 
@@ -29,12 +28,8 @@ class Written:
     def readings(self):
         """The scalars by step and tag."""
         for record in self.records[self._num_read:]:
-            tensors, ready = _start_copies(record.tensors)
-            for copied in ready:
-                copied.synchronize()
-            values = record.values(*(t.numpy() for t in tensors))
             reading = self._readings.setdefault(record.step, {})
-            reading.update({v.tag: v.value for v in values})
+            reading.update({v.tag: v.value for v in record.read()})
         self._num_read = len(self.records)
         return self._readings
 

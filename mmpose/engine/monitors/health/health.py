@@ -9,8 +9,8 @@ from ..core.arguments import LOG_HEALTH, Arguments
 from ..core.failure_guard import FailureGuard
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
-from ..writers.event_file import events_in
 from ..writers.record import Record, Scalar, Text, Value
+from ..writers.tfrecord import events_in
 from .arguments import ON_NONFINITE
 from .health_report import Change, Finding, HealthReport
 

@@ -15,8 +15,7 @@ from ..core.registry import MONITORS
 from ..core.runner_parts import bare_model, optim_wrappers
 from ..core.schedule import Interval
 from ..core.step_wrapping import call_around, has_closure
-from ..writers.dropping_queue import LAYER_SCALAR, SCALAR
-from ..writers.record import Record, Scalar
+from ..writers.record import LAYER_SCALAR, SCALAR, Record, Scalar
 from .norms import NamedNorms, Piece, cut, named_norms
 from .sharded_norms import Shard, ShardedNorms
 

@@ -11,8 +11,7 @@ from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, data_set, evaluation_step,
                                  is_averaged, is_iter_based, keypoint_names,
                                  own_samples, val_annotations)
-from ..writers.dropping_queue import IMAGE, LAYER_SCALAR
-from ..writers.record import Image, Record, Scalar
+from ..writers.record import IMAGE, LAYER_SCALAR, Image, Record, Scalar
 from .arguments import BACKEND_ARGS, HARD_SAMPLES, KPT_THR, LOG_KEYPOINTS
 from .keypoint_figure import draw_keypoint_figure
 from .keypoint_parts import keypoint_parts

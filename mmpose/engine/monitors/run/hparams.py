@@ -15,8 +15,8 @@ from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, evaluation_step, is_iter_based,
                                  is_sharded, iterations_per_pass,
                                  optim_wrappers)
-from ..writers.event_file import events_in
 from ..writers.record import HParams, Record, Scalar, Value
+from ..writers.tfrecord import events_in
 
 HParam = Union[int, float, str]
 
