@@ -153,6 +153,14 @@ class EventWriter(Writer):
         """
         self._outer.write(record, guard)
 
+    def add_event(self, event) -> None:
+        """Write an event of TensorBoard's as it is.
+
+        Args:
+            event (tensorboard.compat.proto.event_pb2.Event): The event.
+        """
+        self._shared.add_event(event)
+
     def observe(self, observer: Observer, guard: Guard) -> None:
         """Show somebody all scalars that are written, by whomever.
 
@@ -194,7 +202,7 @@ class EventWriter(Writer):
         self.log_dir = log_dir
         self.continues = True
         self._outer.call(partial(self._shared.file.move_to, log_dir))
-        self._shared.add_event(
+        self.add_event(
             Event(
                 wall_time=time.time(),
                 step=step,
