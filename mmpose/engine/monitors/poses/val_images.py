@@ -9,7 +9,7 @@ from ..core.arguments import Arguments
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, data_set, evaluation_step,
-                                 is_averaged, val_annotations)
+                                 is_averaged)
 from ..core.schedule import Interval, build_schedule
 from ..writers.record import IMAGE, Image, Record
 from .arguments import (BACKEND_ARGS, KPT_THR, LOG_VAL_IMAGES, MAX_VAL_IMAGES,
@@ -105,7 +105,7 @@ class ValImageMonitor(Monitor):
         if lifts_poses(model):
             return
         self._codec = find_codec(model)
-        self._reader = PoseSampleReader(dataset, val_annotations(runner))
+        self._reader = PoseSampleReader(dataset, runner.val_evaluator)
         self._pictures = SamplePictures(
             dataset,
             self._images,
