@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmpose.engine.monitors import Every
 from mmpose.engine.monitors.writers.event_writer import _start_copies
+from mmpose.engine.monitors.writers.record import Measurement
 from mmpose.registry import OPTIM_WRAPPERS
 
 
@@ -34,7 +35,10 @@ class Written:
                 copied.synchronize()
             values = record.values(*(t.numpy() for t in tensors))
             reading = self._readings.setdefault(record.step, {})
-            reading.update({v.tag: v.value for v in values})
+            reading.update({
+                v.tag: v.value
+                for v in values if not isinstance(v, Measurement)
+            })
         self._num_read = len(self.records)
         return self._readings
 

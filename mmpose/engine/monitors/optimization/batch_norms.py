@@ -7,10 +7,11 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH
+from ..core.measurements import DeadChannels
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import bare_model
-from ..writers.record import Record, Scalar
+from ..writers.record import Record, Scalar, Value
 
 # A scale starts at 1, or at 0 where a residual branch is to start as nothing:
 # only what has ever been above the first has died when it is below the second.
@@ -64,11 +65,12 @@ class BatchNormMonitor(Monitor):
             Record(step, self._values,
                    [torch.cat(scales) for scales in by_device.values()]))
 
-    def _values(self, *scales: List[np.ndarray]) -> Iterator[Scalar]:
+    def _values(self, *scales: List[np.ndarray]) -> Iterator[Value]:
         size = np.abs(np.concatenate(scales))
         alive = size > _ALIVE
         self._alive = alive if self._alive is None else self._alive | alive
         if self._alive.any():
             dead = (size < _DEAD) & self._alive
-            yield Scalar('health/dead_channels',
-                         dead.sum() / self._alive.sum())
+            fraction = dead.sum() / self._alive.sum()
+            yield Scalar('health/dead_channels', fraction)
+            yield DeadChannels(fraction)

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH
+from ..core.measurements import Clipping
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import optim_wrappers
 from ..core.schedule import Interval
 from ..core.step_wrapping import call_around
-from ..writers.record import Record, Scalar
+from ..writers.record import Record, Scalar, Value
 from .norms import cut, joined, named_norms
 
 
@@ -99,7 +100,7 @@ class ClippingMonitor(Monitor):
             tag = '/'.join(filter(None, ('health', 'clipping', name)))
             self.emit(
                 Record(
-                    runner.iter + 1, functools.partial(clipped.values, tag),
+                    runner.iter + 1, functools.partial(clipped.values, tag, name),
                     [clipped.number, clipped.norm_before, clipped.norm_after]))
 
     def after_train(self, runner) -> None:
@@ -179,12 +180,13 @@ class _Clipped:
         self._num_updates += 1
         self.number = self.number + is_clipped
 
-    def values(self, tag: str, number: np.ndarray, before: np.ndarray,
-               after: np.ndarray) -> Iterator[Scalar]:
+    def values(self, tag: str, optimizer: str, number: np.ndarray,
+               before: np.ndarray, after: np.ndarray) -> Iterator[Value]:
         """The values, once the attributes are on the host.
 
         Args:
             tag (str): What the names begin with.
+            optimizer (str): The name of the optimizer.
             number (np.ndarray): Of shape (), as the others.
             before (np.ndarray): Norm before clipping.
             after (np.ndarray): Norm after clipping.
@@ -196,8 +198,12 @@ class _Clipped:
         yield Scalar(f'{tag}/norm_after', float(after))
         yield Scalar(f'{tag}/share', int(number) / self._num_updates)
         yield Scalar(f'{tag}/threshold', self._threshold)
+        factor = None
         if self._scales_step and np.isfinite(before) and before:
-            yield Scalar(f'{tag}/learning_rate_factor', float(after / before))
+            factor = float(after / before)
+            yield Scalar(f'{tag}/learning_rate_factor', factor)
+        yield Clipping(optimizer, float(before), self._threshold,
+                       float(number) / self._num_updates, factor)
 
 
 @torch.no_grad()

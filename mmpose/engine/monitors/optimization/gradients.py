@@ -10,13 +10,15 @@ from torch import Tensor
 
 from ..core.arguments import GRAD_NORM_INTERVAL, MAX_LAYERS_TO_LOG, flag
 from ..core.layer_groups import layer_groups, named_parameters
+from ..core.measurements import (GradientNorms, LayerGradientNorms,
+                                  Nonfinite)
 from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import bare_model, optim_wrappers
 from ..core.schedule import Interval
 from ..core.step_wrapping import call_around, has_closure
 from ..writers.dropping_queue import LAYER_SCALAR, SCALAR
-from ..writers.record import Record, Scalar
+from ..writers.record import Record, Scalar, Value
 from .norms import NamedNorms, Piece, cut, named_norms
 from .sharded_norms import Shard, ShardedNorms
 
@@ -232,28 +234,36 @@ class GradientMonitor(Monitor):
         return pieces
 
     def _total(self, names: List[str],
-               squares: np.ndarray) -> Iterator[Scalar]:
-        yield Scalar('train/gradient_norm/global', squares.sum()**0.5)
+               squares: np.ndarray) -> Iterator[Value]:
+        total = float(squares.sum()**0.5)
+        yield Scalar('train/gradient_norm/global', total)
+        found = None
         nonfinite = [
             name for name, square in zip(names, squares)
             if not np.isfinite(square)
         ]
         if nonfinite:
             last = max(nonfinite, key=lambda name: self._order.get(name, -1))
-            yield Scalar(f'health/nonfinite_gradient/{last or "unnamed"}',
-                         len(nonfinite) / len(names))
+            found = Nonfinite(last or 'unnamed', len(nonfinite) / len(names))
+            yield Scalar(f'health/nonfinite_gradient/{found.name}',
+                         found.fraction)
+        yield GradientNorms(total, found)
 
     def _layers(self,
                 names: List[str],
                 squares: np.ndarray,
                 groups: Optional[Dict[str,
-                                      List[str]]] = None) -> Iterator[Scalar]:
+                                      List[str]]] = None) -> Iterator[Value]:
+        norms: Dict[str, float] = {}
         square_of = dict(zip(names, squares))
         for group, members in (groups or self._groups).items():
             of_group = [square_of[n] for n in members if n in square_of]
             if of_group:
+                norms[group] = float(sum(of_group)**0.5)
                 yield Scalar(f'train/gradient_norm/layers/{group}',
-                             sum(of_group)**0.5)
+                             norms[group])
+        if norms:
+            yield LayerGradientNorms(norms)
 
     def _read_of_shards(self) -> Optional[Shard]:
         if not self._readings:  # Why was said already.
@@ -262,14 +272,14 @@ class GradientMonitor(Monitor):
         return Shard(norms, self._overflows)
 
     def _whole_total(self, shards: ShardedNorms,
-                     packed: np.ndarray) -> Iterable[Scalar]:
+                     packed: np.ndarray) -> Iterable[Value]:
         whole = shards.unpack(packed)
         if whole is None:
             return []
         return self._total(whole.names, whole.squares)
 
     def _whole_layers(self, shards: ShardedNorms,
-                      packed: np.ndarray) -> Iterable[Scalar]:
+                      packed: np.ndarray) -> Iterable[Value]:
         whole = shards.unpack(packed)
         if whole is None:
             return []
@@ -282,9 +292,9 @@ class GradientMonitor(Monitor):
 
 
 def _unless_left_out(values: Callable[[List[str], np.ndarray],
-                                      Iterable[Scalar]], names: List[str],
+                                      Iterable[Value]], names: List[str],
                      num_overflows: int,
-                     *arrays: np.ndarray) -> Iterable[Scalar]:
+                     *arrays: np.ndarray) -> Iterable[Value]:
     """The values, of the squares of the norms; none of an overflow."""
     overflows, norms = arrays[:num_overflows], arrays[num_overflows:]
     if any(overflow.any() for overflow in overflows):

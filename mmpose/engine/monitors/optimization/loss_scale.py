@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH
+from ..core.measurements import LossScale
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import optim_wrappers
 from ..core.schedule import Interval
 from ..core.step_wrapping import call_around
-from ..writers.record import Record, Scalar
+from ..writers.record import Record, Scalar, Value
 
 
 @MONITORS.register_module()
@@ -69,7 +70,8 @@ class LossScaleMonitor(Monitor):
                 self.emit(
                     Record(
                         step,
-                        functools.partial(_values, tag, counts.updates),
+                        functools.partial(_values, tag, name,
+                                          counts.updates),
                         [
                             # It is changed in place.
                             counts.scaler._scale.clone(),
@@ -122,8 +124,9 @@ class _Counts:
         self.skipped: Union[int, Tensor] = 0
 
 
-def _values(tag: str, updates: int, scale: np.ndarray,
-            skipped: np.ndarray) -> Iterator[Scalar]:
+def _values(tag: str, optimizer: str, updates: int, scale: np.ndarray,
+            skipped: np.ndarray) -> Iterator[Value]:
     yield Scalar(f'{tag}/loss_scale', float(scale))
     yield Scalar(f'{tag}/updates', updates)
     yield Scalar(f'{tag}/skipped', float(skipped))
+    yield LossScale(optimizer, float(scale), updates, int(skipped))

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH
 from ..core.monitor import Monitor
+from ..core.measurements import Losses, Spike
 from ..core.registry import MONITORS
 from ..core.schedule import Interval
-from ..writers.record import Record, Scalar
+from ..writers.record import Record, Scalar, Value
 
 # The most iterations whose losses are held back for one reading.
 _MAX_HELD = 1000
@@ -83,6 +84,7 @@ class LossMonitor(Monitor):
         # None where batches may be of any size.
         self._batch_size = getattr(runner.train_dataloader, 'batch_size', None)
         self._incomplete: List[int] = []
+        self._num_zero = 0
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
@@ -119,18 +121,43 @@ class LossMonitor(Monitor):
                                                incomplete), tensors))
 
     def _values(self, steps: Dict[str, np.ndarray], incomplete: List[int],
-                *losses: np.ndarray) -> Iterator[Scalar]:
+                *losses: np.ndarray) -> Iterator[Value]:
+        nonfinite: Dict[str, int] = {}
+        statistics: Dict[str, float] = {}
         for (name, at), values in zip(steps.items(), losses):
             finite = np.isfinite(values)
             if not finite.all():
-                yield Scalar(f'health/nonfinite_loss/{name}',
-                             float(at[finite.argmin()]))
+                nonfinite[name] = int(at[finite.argmin()])
+                yield Scalar(f'health/nonfinite_loss/{name}', nonfinite[name])
+            if name == 'loss':
+                self._count_zeros(values)
             # Exactly 0 is the loss of a batch in which nothing is annotated.
             counts = finite & (values != 0) & ~np.isin(at, incomplete)
             if name == 'loss' and counts.any():
                 self._recent.add(at[counts], values[counts])
-                for quantity, value in self._recent.statistics():
+                statistics = dict(self._recent.statistics())
+                for quantity, value in statistics.items():
                     yield Scalar(f'health/loss/{quantity}', value)
+        yield _measurement(statistics, nonfinite, self._num_zero)
+
+    def _count_zeros(self, losses: np.ndarray) -> None:
+        others = np.flatnonzero(losses)
+        if len(others):
+            self._num_zero = 0
+        last = others[-1] + 1 if len(others) else 0
+        self._num_zero += len(losses) - last
+
+
+def _measurement(statistics: Dict[str, float], nonfinite: Dict[str, int],
+                 num_zero: int) -> Losses:
+    spike = None
+    if 'spike_score' in statistics:
+        spike = Spike(
+            int(statistics['spike_step']), statistics['spike_score'],
+            statistics.get('spike_ratio'))
+    return Losses(
+        statistics.get('median'), statistics.get('deviation', 0.), spike,
+        nonfinite, num_zero)
 
 
 def _size(data_batch) -> float:
