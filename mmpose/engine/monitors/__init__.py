@@ -44,7 +44,8 @@ _MODULES = {
     'poses.sample_pictures': ('ImageLoader', ),
     'writers.disk_quota': ('DiskQuota', ),
     'writers.event_writer': ('EventWriter', ),
-    'writers.record': ('Histogram', 'Image', 'Record', 'Scalar', 'Text'),
+    'writers.record':
+    ('Histogram', 'Image', 'Measurement', 'Record', 'Scalar', 'Text'),
 }
 _MODULE_OF = {
     name: module

@@ -15,7 +15,8 @@ from mmengine.runner.amp import autocast
 from test_enhanced_tensorboard_hook import final_state, messages, scalars
 
 from mmpose.engine.monitors import ImageLoader
-from mmpose.engine.monitors.poses import poses, sample_pictures
+from mmpose.engine.monitors.poses import sample_pictures
+from mmpose.engine.monitors.poses.fixed_samples import FixedSamples
 from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import (DATASETS, HOOKS, MODELS,
                              OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS,
@@ -407,7 +408,7 @@ def test_validations_are_those_of_the_averaged_model(make_runner, monkeypatch):
         return model.head.final_layer.bias.detach().clone()
 
     compose = sample_pictures.compose
-    predict = poses._Probe.predict
+    predict = FixedSamples.predict
 
     def remember_titles(panels, caption):
         titles.append([title for title, _ in panels])
@@ -435,7 +436,7 @@ def test_validations_are_those_of_the_averaged_model(make_runner, monkeypatch):
             assert not torch.equal(validation[-1], weight(runner.model))
 
     monkeypatch.setattr(sample_pictures, 'compose', remember_titles)
-    monkeypatch.setattr(poses._Probe, 'predict', remember_weight)
+    monkeypatch.setattr(FixedSamples, 'predict', remember_weight)
     monkeypatch.setattr(ImageLoader, 'load', lambda *args: np.zeros(
         (64, 64, 3), np.uint8))
     runner = make_runner(

@@ -1,32 +1,21 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import logging
+import math
 import os.path as osp
 import threading
-from typing import NamedTuple, Optional, Tuple, Union
+from typing import Optional
 
 import mmcv
 import numpy as np
 from mmengine.fileio import get
 from mmengine.logging import print_log
-from torch import Tensor
 
+from .heatmaps import HeatmapPlace
 from .pose_pictures import PANEL_HEIGHT, PosePainter, compose, heat, view
 from .pose_samples import PoseSample
 
 # Around a person: of its box.
 _MARGIN = 0.15
-
-
-class HeatmapPlace(NamedTuple):
-    """Where a heatmap lies in the image.
-
-    Attributes:
-        stride (np.ndarray): The image's pixels between two of its pixels,
-            (x, y).
-        offset (np.ndarray): Where its first pixel is, (x, y).
-    """
-    stride: np.ndarray
-    offset: np.ndarray
 
 
 class ImageLoader:
@@ -171,86 +160,6 @@ class SamplePictures:
         return compose(panels, f'{caption}   {name}')
 
 
-class AxisHeatmaps(NamedTuple):
-    """Heatmaps that are products of a vector for each axis, on the host.
-
-    Attributes:
-        y (np.ndarray): Of each keypoint the values along y, shape (K, h).
-        x (np.ndarray): Those along x, shape (K, w).
-    """
-    y: np.ndarray
-    x: np.ndarray
-
-    @property
-    def shape(self) -> Tuple[int, int]:
-        return self.y.shape[1], self.x.shape[1]
-
-    def largest(self) -> np.ndarray:
-        """The largest value over all keypoints, shape (h, w)."""
-        largest = np.full(self.shape, -np.inf, np.float32)
-        for y, x in zip(self.y, self.x):
-            np.maximum(largest, np.outer(y, x), out=largest)
-        return largest
-
-
-def heatmap_of(result, codec=None) -> Union[Tensor, AxisHeatmaps, None]:
-    """The largest value over all keypoints of what a model returned.
-
-    Args:
-        result (PoseDataSample): What the model returned for an image.
-        codec (BaseKeypointCodec, optional): The model's. Defaults to None.
-
-    Returns:
-        Tensor | AxisHeatmaps | None: Shape (h, w), on the model's device; of
-        a model that predicts a vector for each axis, those, which are small;
-        None if it returned no heatmap.
-    """
-    heatmaps = result.get('pred_fields', {}).get('heatmaps')
-    # Of nobody, where each person has heatmaps of their own.
-    if heatmaps is None or heatmaps.ndim < 3 or not heatmaps.numel():
-        return None
-    heatmaps = heatmaps.flatten(0, -3)
-    axes = _axes(result.get('pred_instances', {}))
-    if axes and (len(axes.y), *axes.shape) == heatmaps.shape:
-        return axes
-    if getattr(codec, 'heatmap_type', None) == 'combined':
-        heatmaps = heatmaps[::3]  # After each its offsets, along x and y.
-    return heatmaps.amax(0)
-
-
-def heatmap_place(heatmap: Union[Tensor, AxisHeatmaps], codec,
-                  sample) -> HeatmapPlace:
-    """Where a heatmap lies in the image that its sample is of.
-
-    Args:
-        heatmap (Tensor | AxisHeatmaps): Shape (h, w).
-        codec (BaseKeypointCodec, optional): The model's.
-        sample (PoseDataSample): Its ``input_size``, ``input_scale`` and
-            ``input_center`` say what part of the image was the input.
-
-    Returns:
-        HeatmapPlace: In the image's pixels.
-    """
-    size = np.array(heatmap.shape[::-1])
-    input_size = np.array(sample.get('input_size'))
-    stride = input_size / size
-    if np.array_equal(getattr(codec, 'heatmap_size', None), size):
-        stride = codec.scale_factor
-    scale = sample.get('input_scale') / input_size
-    offset = sample.get('input_center') - 0.5 * sample.get('input_scale')
-    return HeatmapPlace(stride * scale, offset)
-
-
-def _axes(instances) -> Optional[AxisHeatmaps]:
-    """The vectors of which a model has made its heatmaps."""
-    y, x = (instances.get(f'keypoint_{axis}_labels', None) for axis in 'yx')
-    if not isinstance(y, np.ndarray) or not isinstance(x, np.ndarray):
-        return None
-    # Copies: they are views of those of the whole batch.
-    return AxisHeatmaps(*(np.array(axis).reshape(-1, axis.shape[-1])
-                          for axis in (y, x)))
-
-
 def _backend_args(dataset) -> Optional[dict]:
     """How a data set, or one that it is combined of, loads its images."""
     for part in (dataset, *getattr(dataset, 'datasets', ())):
@@ -280,3 +189,17 @@ def _box(sample: PoseSample, size: np.ndarray,
     low, high = np.clip([corners.min(0), corners.max(0)], -size, 2 * size)
     margin = _MARGIN * max(*(high - low), 1)
     return np.concatenate([low - margin, high + margin])
+
+
+def mean_error(truth: np.ndarray, visible: np.ndarray,
+               predicted: np.ndarray) -> float:
+    """Mean distance to the nearest predicted person's keypoints, in pixels."""
+    # Untrained, a model may predict what overflows, or is no number.
+    distances = np.nan_to_num(
+        np.linalg.norm(truth[:, None] - predicted.astype(float), axis=-1),
+        nan=np.inf)
+    counts = visible.sum(-1)
+    if not distances.size or not counts.any():
+        return math.nan
+    sums = np.where(visible[:, None], distances, 0).sum(-1)
+    return sums.min(1).sum() / counts.sum()

@@ -7,7 +7,8 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import (Callable, Dict, Iterable, List, NamedTuple, Optional,
+                    Tuple, Type)
 from weakref import WeakKeyDictionary
 
 import torch
@@ -20,11 +21,13 @@ from .disk_quota import DiskQuota
 from .dropping_queue import (HISTOGRAM, IMAGE, KINDS, LAYER_SCALAR, SCALAR,
                              DroppingQueue, Item)
 from .event_file import EventFile
-from .record import Image, Record, Scalar
+from .record import Image, Measurement, Record, Scalar
 from .summaries import to_summary
 
 # Sees the step and the scalars of an event.
 Observer = Callable[[int, Dict[str, float]], Optional[Record]]
+# Gets the step and a measurement.
+Listener = Callable[[int, Measurement], Optional[Record]]
 # For each SummaryWriter the last one that took its file over.
 _last_writers: WeakKeyDictionary = WeakKeyDictionary()
 
@@ -96,6 +99,7 @@ class EventWriter:
         self._thread: Optional[threading.Thread] = None
         self._deaths = 0
         self._observers: List[Tuple[Observer, FailureGuard]] = []
+        self._listeners: List[Tuple[type, Listener, FailureGuard]] = []
 
         self._take_over(summary_writer)
         if async_write:
@@ -175,6 +179,20 @@ class EventWriter:
             guard (FailureGuard): Whom to tell if it fails.
         """
         self._observers.append((observer, guard))
+
+    def listen(self, measured: Optional[Type[Measurement]], listener: Listener,
+               guard: FailureGuard) -> None:
+        """Deliver measurements of a type, in the order of their records.
+
+        Args:
+            measured (type[Measurement], optional): Subclasses count. None:
+                measurements of all types.
+            listener (Callable): Called in the thread that writes, with the
+                step and one measurement. May return a record without tensors,
+                which is written then.
+            guard (FailureGuard): Whom to tell if it fails.
+        """
+        self._listeners.append((measured or Measurement, listener, guard))
 
     def continue_run(self, log_dir: str, step: int) -> None:
         """Go on with the curves of a run that ended before its time.
@@ -375,16 +393,26 @@ class EventWriter:
         if is_refused:
             self._refused[item.kind] += 1
             # Who observes goes on seeing what goes wrong.
-            if item.kind not in (LAYER_SCALAR, SCALAR) or not self._observers:
+            if (item.kind not in (LAYER_SCALAR, SCALAR)
+                    or not (self._observers or self._listeners)):
                 return
-        event = item.content
+        event, measurements = item.content, []
         if isinstance(event, _Reading):
-            event = self._event(event, is_refused)
+            event, measurements = self._event(event, is_refused)
         if event is not None:
             self._last_step = max(self._last_step, event.step)
             if not is_refused:
                 self._file.append(event.SerializeToString(), item.kind)
             self._show(event)
+        for measurement in measurements:
+            self._deliver(item.content, measurement)
+
+    def _deliver(self, reading: '_Reading', measurement: Measurement) -> None:
+        """Give a measurement to those who listen for its type."""
+        for measured, listener, guard in self._listeners:
+            if isinstance(measurement, measured):
+                self._call(guard, reading.wall_time, listener,
+                           reading.record.step, measurement)
 
     def _show(self, event) -> None:
         """Show the scalars of an event to the observers."""
@@ -393,18 +421,23 @@ class EventWriter:
             for value in event.summary.value if value.HasField('simple_value')
         }
         for observer, guard in self._observers if scalars else ():
-            if guard.tripped:
-                continue
-            try:
-                record = observer(event.step, scalars)
-            except Exception as error:
-                self._fail(guard, error)
-                continue
-            guard.succeeded()
-            if record is not None:
-                self._append(
-                    Item(record.kind, 0,
-                         _Reading(record, [], [], guard, event.wall_time)))
+            self._call(guard, event.wall_time, observer, event.step, scalars)
+
+    def _call(self, guard: FailureGuard, wall_time: float, function: Callable,
+              *args) -> None:
+        """Call an observer or a listener, and write what it returns."""
+        if guard.tripped:
+            return
+        try:
+            record = function(*args)
+        except Exception as error:
+            self._fail(guard, error)
+            return
+        guard.succeeded()
+        if record is not None:
+            self._append(
+                Item(record.kind, 0, _Reading(record, [], [], guard,
+                                              wall_time)))
 
     def _fail(self, guard: FailureGuard, error: Exception) -> None:
         # Not ``with guard``: its time is the training thread's.
@@ -414,7 +447,8 @@ class EventWriter:
             guard.report(error)
 
     def _event(self, reading: '_Reading', is_refused: bool = False):
-        """TensorBoard's event of a record; None if it has no values."""
+        """TensorBoard's event of a record, None if it has no values; and the
+        measurements."""
         from tensorboard.compat.proto.event_pb2 import Event
         record, guard = reading.record, reading.guard
         try:
@@ -423,18 +457,21 @@ class EventWriter:
             # Other devices than CUDA's are waited for here.
             values = list(
                 record.values(*(t.cpu().numpy() for t in reading.tensors)))
+            measurements = [v for v in values if isinstance(v, Measurement)]
+            values = [v for v in values if not isinstance(v, Measurement)]
             summary = to_summary(values)
         except Exception as error:
             self._fail(guard, error)
-            return None
+            return None, []
         guard.succeeded()
         if not values:
-            return None
+            return None, measurements
         for value in () if is_refused else values:
             self.written[type(value).__name__] += (
                 len(value.pictures) if isinstance(value, Image) else 1)
         return Event(
-            wall_time=reading.wall_time, step=record.step, summary=summary)
+            wall_time=reading.wall_time, step=record.step,
+            summary=summary), measurements
 
     def _flush(self, last: bool = False) -> None:
         self._flush_at = time.monotonic() + self.flush_secs
@@ -462,7 +499,7 @@ class EventWriter:
                 Scalar(f'telemetry/dropped/{kind}', float(dropped[kind]))
                 for kind in KINDS
             ])
-        event = self._event(
+        event, _ = self._event(
             _Reading(record, [], [], FailureGuard('EventWriter'), time.time()))
         self._file.append(event.SerializeToString(), SCALAR)
 

@@ -98,7 +98,17 @@ class HParams(NamedTuple):
     shown: Sequence[str]
 
 
-Value = Union[Scalar, Text, Histogram, Image, Mesh, ScalarLayout, HParams]
+class Measurement:
+    """Carry numbers to whoever listens for them; nothing draws a curve of it.
+
+    The base class of what detectors are given. ``values()`` of a record may
+    yield measurements beside scalars: no writer writes them, and
+    :meth:`EventWriter.listen` says who gets them.
+    """
+
+
+Value = Union[Scalar, Text, Histogram, Image, Mesh, ScalarLayout, HParams,
+              Measurement]
 
 
 class Record(NamedTuple):

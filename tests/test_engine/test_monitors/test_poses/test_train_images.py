@@ -25,7 +25,8 @@ from tensorboard.backend.event_processing.event_accumulator import \
 from torch import nn
 
 from mmpose.engine.monitors import TrainImageMonitor, build_schedule
-from mmpose.engine.monitors.poses import poses
+from mmpose.engine.monitors.poses import (fixed_samples, sample_pictures,
+                                          train_images)
 from mmpose.engine.monitors.poses.pose_pictures import PANEL_HEIGHT
 from mmpose.models import (PoseDataPreprocessor, PoseLifter,
                            TopdownPoseEstimator)
@@ -91,13 +92,13 @@ def panels(picture, count):
 def drawn(monkeypatch):
     """What is put into pictures: by step, for each its caption and titles."""
     seen = []
-    compose = poses.compose
+    compose = train_images.compose
 
     def remember(panels, caption):
         seen.append((caption, [title for title, _ in panels]))
         return compose(panels, caption)
 
-    monkeypatch.setattr(poses, 'compose', remember)
+    monkeypatch.setattr(train_images, 'compose', remember)
     return seen
 
 
@@ -203,7 +204,8 @@ def test_red_is_red(train, with_red_data, drawn):
     (dict(model=dict(), data_preprocessor=dict(rgb_to_bgr=True)), True),
 ])
 def test_images_are_bgr_unless_the_config_says_otherwise(cfg, is_rgb):
-    assert poses._loads_rgb(SimpleNamespace(cfg=ConfigDict(cfg))) is is_rgb
+    assert train_images._loads_rgb(
+        SimpleNamespace(cfg=ConfigDict(cfg))) is is_rgb
 
 
 # Promise P1: neutral
@@ -314,7 +316,7 @@ def test_the_other_ranks_are_not_waited_for(runner_cfg, monkeypatch):
         with pytest.raises(AssertionError, match='a collective'):
             collective()
     # As of a model that DDP wraps.
-    monkeypatch.setattr(poses, 'needs_all_ranks', lambda model: False)
+    monkeypatch.setattr(train_images, 'needs_all_ranks', lambda model: False)
     runner.train()
     assert SynchronisedResize.calls == 2 and list(pictures(runner)) == [1, 2]
 
@@ -348,17 +350,17 @@ def test_the_training_thread_only_predicts(train, monkeypatch):
 
     monkeypatch.setattr(TopdownPoseEstimator, 'predict',
                         counted('predict', TopdownPoseEstimator.predict))
-    monkeypatch.setattr(poses, 'decode_target',
-                        counted('decode', poses.decode_target))
-    monkeypatch.setattr(poses, 'undisturbed',
-                        counted('undisturbed', poses.undisturbed))
-    compose = poses.compose
+    monkeypatch.setattr(fixed_samples, 'decode_target',
+                        counted('decode', fixed_samples.decode_target))
+    monkeypatch.setattr(fixed_samples, 'undisturbed',
+                        counted('undisturbed', fixed_samples.undisturbed))
+    compose = train_images.compose
 
     def draw(*args):
         threads.add(threading.current_thread())
         return compose(*args)
 
-    monkeypatch.setattr(poses, 'compose', draw)
+    monkeypatch.setattr(train_images, 'compose', draw)
     train(
         dict(ONLY_IMAGES, train_image_interval=6, max_train_images=2),
         **iterations(12))
@@ -452,9 +454,9 @@ def test_the_error_is_the_mean_distance_of_what_is_counted(
     truth = np.array([[(3, 0), (np.nan, 0)], [(0, 4), (1e9, 0)]], float)
     counted = np.array([[True, False], [True, False]])
     predicted = np.array(predicted, np.float32)
-    error = poses._mean_error(truth, counted, predicted)
+    error = sample_pictures.mean_error(truth, counted, predicted)
     np.testing.assert_allclose(error, expected)
-    assert np.isnan(poses._mean_error(truth, counted & False, truth))
+    assert np.isnan(sample_pictures.mean_error(truth, counted & False, truth))
 
 
 def test_the_prediction_is_that_of_the_model(train):
@@ -538,7 +540,8 @@ def probe_with(cfg, dataset):
     """A probe of samples from a real pipeline, its model and the samples."""
     model = MODELS.build(cfg.model)
     batch = pseudo_collate([dataset[i] for i in range(2)])
-    probe = poses._Probe(model, batch, 2, False, dataset.metainfo)
+    probe = fixed_samples.FixedSamples(model, batch, 2, False,
+                                       dataset.metainfo)
     probe.decode_targets(batch['data_samples'])
     return probe, model, batch['data_samples']
 
@@ -619,7 +622,7 @@ def test_what_only_a_prediction_needs_is_made_up(count):
         sample.gt_instances = InstanceData(labels=np.arange(count))
     else:
         sample.gt_instances = InstanceData()
-    bare = poses._in_input(sample, (256, 192), dict(flip_indices=[1]))
+    bare = fixed_samples._in_input(sample, (256, 192), dict(flip_indices=[1]))
     people = bare.gt_instances
     assert people.bboxes.tolist() == [[0, 0, 192, 256]] * max(count, 1)
     assert people.bbox_scores.tolist() == [1] * max(count, 1)
@@ -631,7 +634,7 @@ def test_boxes_that_are_there_are_kept():
     sample = PoseDataSample()
     sample.gt_instances = InstanceData(
         bboxes=np.float32([[1, 2, 3, 4]]), bbox_scores=np.float32([0.5]))
-    people = poses._in_input(sample, (256, 192), {}).gt_instances
+    people = fixed_samples._in_input(sample, (256, 192), {}).gt_instances
     assert people.bboxes.tolist() == [[1, 2, 3, 4]]
     assert people.bbox_scores.tolist() == [0.5]
 
@@ -646,7 +649,8 @@ def test_a_model_predicts_without_boxes(painted):
         for name in 'bboxes', 'bbox_scores':
             sample.gt_instances.pop(name, None)
     model = MODELS.build(cfg.model)
-    probe = poses._Probe(model, batch, 2, False, dataset.metainfo)
+    probe = fixed_samples.FixedSamples(model, batch, 2, False,
+                                       dataset.metainfo)
     for keypoints, *_ in predicted_by(probe, model):
         assert keypoints.shape == (1, 17, 2)
 
@@ -908,7 +912,7 @@ def test_without_a_target_there_is_still_the_prediction(
     def fail(codec, sample):
         raise RuntimeError('broken on purpose')
 
-    monkeypatch.setattr(poses, 'decode_target', fail)
+    monkeypatch.setattr(fixed_samples, 'decode_target', fail)
     runner = train(dict(ONLY_IMAGES, strict=False), **iterations(2))
     assert list(pictures(runner)) == [1, 2]
     assert len(warnings_of(runner)) == 1
@@ -924,7 +928,7 @@ def test_a_data_set_without_any_information(train, with_red_data, monkeypatch):
 
 def test_a_sharded_model_is_left_alone(train, monkeypatch):
     """It predicts on all ranks together, or hangs."""
-    monkeypatch.setattr(poses, 'needs_all_ranks', lambda model: True)
+    monkeypatch.setattr(train_images, 'needs_all_ranks', lambda model: True)
 
     def fail(self, *args, **kwargs):
         raise AssertionError

@@ -16,14 +16,13 @@ from noisy_poses import (HEIGHT, WIDTH, NoisyPoses, OutputWitness,
 from mmpose.codecs import MSRAHeatmap, SimCCLabel, UDPHeatmap
 from mmpose.engine.monitors import ImageLoader
 from mmpose.engine.monitors.poses import sample_pictures
+from mmpose.engine.monitors.poses.heatmaps import (HeatmapPlace, heatmap_of,
+                                                   heatmap_place)
 from mmpose.engine.monitors.poses.pose_pictures import PANEL_HEIGHT
 from mmpose.engine.monitors.poses.pose_samples import (PoseSample,
                                                        PoseSampleReader)
-from mmpose.engine.monitors.poses.poses import _spread
-from mmpose.engine.monitors.poses.sample_pictures import (HeatmapPlace,
-                                                          SamplePictures,
-                                                          heatmap_of,
-                                                          heatmap_place)
+from mmpose.engine.monitors.poses.sample_pictures import SamplePictures
+from mmpose.engine.monitors.poses.val_images import _spread
 from mmpose.registry import HOOKS
 from mmpose.structures import PoseDataSample
 from mmpose.utils import register_all_modules
