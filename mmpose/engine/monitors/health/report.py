@@ -78,7 +78,7 @@ class HealthReport:
                 changes.append(Change('ends', finding))
                 self._resolved.append(
                     f'- {finding.what} (from step {since:,} to {step:,}, '
-                    f'{step - since:,} iterations)')
+                    f'{step - since:,} steps)')
         for key, finding in found.items():
             before, since = self._present.get(key, (None, step))
             self._present[key] = (finding, since)
@@ -102,7 +102,7 @@ class HealthReport:
         newest = sorted(
             self._present.values(), key=lambda entry: entry[1], reverse=True)
         for finding, since in newest:
-            lasted = f', {step - since:,} iterations ago' if ended else ''
+            lasted = f', {step - since:,} steps ago' if ended else ''
             lines += [
                 f'#### {finding.severity}: {finding.what}', '',
                 f'Since step {since:,}{lasted}.', '',

@@ -12,7 +12,7 @@ from torch import nn
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook
 from mmpose.engine.monitors.core import step_wrapping
-from mmpose.engine.monitors.health import first_cause
+from mmpose.engine.monitors.health import detector
 from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import HOOKS, MODELS
 
@@ -226,7 +226,8 @@ def test_a_head_that_is_frozen_by_mistake(findings):
         paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=0.))))
     found, (line, ) = findings(12, optim_wrapper=frozen)
     assert found == {'unchanged_weights/head': [(3, 1)]}
-    assert 'head does not learn: its learning rate is 0.' in line
+    assert 'note: head does not learn: its learning rate is 0.' in line
+    assert 'INFO' in line
 
 
 @HOOKS.register_module(force=True)
@@ -330,7 +331,7 @@ def test_updates_that_are_too_large_in_one_group(findings):
 
 
 def test_updates_that_are_too_small(findings, monkeypatch, on_cpu):
-    monkeypatch.setattr(first_cause, 'STARTED', 10)
+    monkeypatch.setattr(detector, 'STARTED', 10)
     found, (line, ) = findings(16, optimizer=dict(type='AdamW', lr=2e-7))
     assert found == {'update_ratio': [(13, 1)]}
     assert 'The updates of the model are too small to change' in line
@@ -363,7 +364,7 @@ def test_every_step_is_clipped(findings):
         optim_wrapper=dict(
             optimizer=dict(type='SGD', lr=1.), clip_grad=dict(max_norm=1e-4)))
     assert found == {'clipping': [(120, 1)]}
-    assert '100% of the updates since the last reading were clipped' in line
+    assert '100% of the updates since the last logging step were clipped' in line
 
 
 @HOOKS.register_module(force=True)
