@@ -6,12 +6,13 @@ from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH
 from ..core.monitor import Monitor
 from ..core.measurements import Losses, Spike
 from ..core.registry import MONITORS
+from ..core.runner_parts import bare_model
 from ..core.schedule import Interval
 from ..writers.record import Record, Scalar, Value
 
@@ -85,6 +86,7 @@ class LossMonitor(Monitor):
         self._batch_size = getattr(runner.train_dataloader, 'batch_size', None)
         self._incomplete: List[int] = []
         self._num_zero = 0
+        self._settings = LossSettings(bare_model(runner.model))
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
@@ -108,6 +110,8 @@ class LossMonitor(Monitor):
         held, self._held = self._held, defaultdict(list)
         incomplete, self._incomplete = self._incomplete, []
         if held:
+            terms = (*((name, 1.) for name in held if name != 'loss'),
+                     *self._settings.values())
             steps = {
                 name: np.array([step for step, _ in pairs])
                 for name, pairs in held.items()
@@ -117,10 +121,13 @@ class LossMonitor(Monitor):
                 for pairs in held.values()
             ]
             self.emit(
-                Record(step, functools.partial(self._values, steps,
-                                               incomplete), tensors))
+                Record(
+                    step,
+                    functools.partial(self._values, steps, incomplete, terms),
+                    tensors))
 
     def _values(self, steps: Dict[str, np.ndarray], incomplete: List[int],
+                terms: Tuple[Tuple[str, float], ...],
                 *losses: np.ndarray) -> Iterator[Value]:
         nonfinite: Dict[str, int] = {}
         statistics: Dict[str, float] = {}
@@ -138,7 +145,7 @@ class LossMonitor(Monitor):
                 statistics = dict(self._recent.statistics())
                 for quantity, value in statistics.items():
                     yield Scalar(f'health/loss/{quantity}', value)
-        yield _measurement(statistics, nonfinite, self._num_zero)
+        yield _measurement(statistics, nonfinite, self._num_zero, terms)
 
     def _count_zeros(self, losses: np.ndarray) -> None:
         others = np.flatnonzero(losses)
@@ -149,7 +156,7 @@ class LossMonitor(Monitor):
 
 
 def _measurement(statistics: Dict[str, float], nonfinite: Dict[str, int],
-                 num_zero: int) -> Losses:
+                 num_zero: int, terms: tuple) -> Losses:
     spike = None
     if 'spike_score' in statistics:
         spike = Spike(
@@ -157,7 +164,38 @@ def _measurement(statistics: Dict[str, float], nonfinite: Dict[str, int],
             statistics.get('spike_ratio'))
     return Losses(
         statistics.get('median'), statistics.get('deviation', 0.), spike,
-        nonfinite, num_zero)
+        nonfinite, num_zero, terms)
+
+
+class LossSettings:
+    """The settings of a model that may change what its loss is.
+
+    Every number called a weight, and every switch, such as
+    ``head.loss_module.loss_weight`` and ``head.use_aux_loss``.
+
+    Args:
+        model (nn.Module): The model.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        # Layers of PyTorch have none.
+        self._places = [(name, module, key)
+                        for name, module in model.named_modules()
+                        if not type(module).__module__.startswith('torch.')
+                        for key, value in vars(module).items()
+                        if key != 'training' and _is_setting(key, value)]
+
+    def values(self) -> List[Tuple[str, float]]:
+        """Return name and value of each, as they are now."""
+        return [(f'{name}.{key}', float(value))
+                for name, module, key in self._places
+                for value in (getattr(module, key, None), )
+                if _is_setting(key, value)]
+
+
+def _is_setting(key: str, value) -> bool:
+    return isinstance(value, bool) or 'weight' in key and isinstance(
+        value, (int, float))
 
 
 def _size(data_batch) -> float:
