@@ -1,50 +1,123 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""The patch as a package that pip lays beside an installed MMPose.
+"""The hook as a package of its own that pip puts beside MMPose.
 
-Not one file of MMPose's is in it or changed by it: pip can take it out again,
-and either can be upgraded without the other.
+Nothing of it is in a folder named ``mmpose``: that would hide an MMPose that
+is installed as editable, which is found after ``site-packages``.
 """
 import re
 import shutil
 from pathlib import Path
 
-from setuptools import Command, setup
+from setuptools import setup
 from setuptools.command.build_py import build_py
+from setuptools.command.develop import develop
+
+try:
+    from setuptools.command.editable_wheel import editable_wheel
+except ImportError:  # Before setuptools 64.
+    editable_wheel = develop
 
 ROOT = Path(__file__).resolve().parent
-COMMAND = 'mmpose_enhanced_tensorboard'
+PACKAGE = 'mmpose_enhanced_tensorboard'
+URL = 'https://github.com/open-mmlab/mmpose-enhanced-tensorboard'
+ENGINE = 'mmpose/engine'
+HOOK = 'EnhancedTensorBoardHook'
+MODULE = 'mmpose.engine.hooks.enhanced_tensorboard_hook'
+NOT_EDITABLE = '''
+EnhancedTensorBoardHook cannot be installed as editable. To work on it, run
+    python tools/link_patch.py
+which links this checkout into your MMPose; to use it, run `pip install .`
+'''
 
 
 class BuildWithConfigs(build_py):
-    """Also puts the configs where an installed MMPose has its own."""
+    """Also put the configs in place.
+
+    In ``.mim`` they name the hook as the package does; those that a migration
+    brings into an MMPose are as they are here.
+    """
 
     def run(self):
-        # An earlier build may have left files that are gone now.
-        for package in ('mmpose', COMMAND):
+        # What an earlier build has left would be packed as well, and that was
+        # once a folder named mmpose.
+        for package in ('mmpose', PACKAGE):
             shutil.rmtree(str(Path(self.build_lib, package)), True)
         super().run()
-        for source, place in self._configs():
-            self.mkpath(str(Path(place).parent))
-            self.copy_file(source, place)
+        for config in self._configs():
+            text = (ROOT / config).read_text('utf-8')
+            for folder, content in (('hook_migration', text),
+                                    ('.mim', name_package(text))):
+                place = self._place(folder, config)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(content.encode('utf-8'))
 
     def get_outputs(self, include_bytecode=1):
-        places = [place for _, place in self._configs()]
-        return super().get_outputs(include_bytecode) + places
+        return super().get_outputs(include_bytecode) + [
+            str(self._place(folder, config)) for config in self._configs()
+            for folder in ('hook_migration', '.mim')
+        ]
 
     def _configs(self):
-        target = Path(self.build_lib, 'mmpose', '.mim')
-        for file in sorted((ROOT / 'configs').rglob('*.py')):
-            yield str(file), str(target / file.relative_to(ROOT))
+        found = (ROOT / 'configs').rglob('*.*')
+        return [
+            file.relative_to(ROOT) for file in sorted(found)
+            if file.suffix in ('.md', '.py', '.yml')
+        ]
+
+    def _place(self, *path):
+        return Path(self.build_lib, PACKAGE, *path)
 
 
-class NotEditable(Command):
-    """A way to this folder alone would not be found inside of MMPose."""
+def name_package(config):
+    """Let a config take the hook from the package.
 
-    user_options = []
+    Args:
+        config (str): The text of the config.
 
-    def initialize_options(self):
-        raise SystemExit('This cannot be installed as editable: lay links '
-                         'with `python tools/link_patch.py`.')
+    Returns:
+        str: The same with another name for the hook, whose import registers
+        it.
+    """
+    text = config.replace(f'{MODULE}.', f'{PACKAGE}.')
+    return text.replace(f"type='{HOOK}'", f"type='{PACKAGE}.{HOOK}'")
+
+
+def not_editable(command):
+    """Refuse an editable installation.
+
+    The package is put together from folders that are in other places here.
+
+    Args:
+        command (type): The command that makes one. Its options have to be
+            known, or setuptools complains of them first.
+
+    Returns:
+        type: One that says what to do instead.
+    """
+
+    class NotEditable(command):
+
+        def initialize_options(self):
+            raise SystemExit(NOT_EDITABLE)
+
+    return NotEditable
+
+
+def find_packages():
+    """Find the folders that are packages, whatever their depth.
+
+    Returns:
+        dict[str, str]: Each package's name and its folder in the checkout.
+    """
+    found = {
+        f'{PACKAGE}.hooks': f'{ENGINE}/hooks',
+        f'{PACKAGE}.hook_migration': 'tools/hook_migration',
+    }
+    monitors = ROOT / ENGINE / 'monitors'
+    for folder in {file.parent for file in monitors.rglob('*.py')}:
+        path = folder.relative_to(ROOT / ENGINE)
+        found['.'.join([PACKAGE, *path.parts])] = f'{ENGINE}/{path.as_posix()}'
+    return dict(sorted(found.items()))
 
 
 def read_version():
@@ -57,26 +130,71 @@ def read_version():
     return re.search(r"__version__ = '(.+)'", text).group(1)
 
 
+def read_description():
+    """Read the README, with links that lead somewhere from anywhere.
+
+    Returns:
+        str: Markdown.
+    """
+
+    def absolute(match):
+        image, text, path = match.groups()
+        kind = 'raw' if image else 'blob'
+        return f'{image}[{text}]({URL}/{kind}/main/{path})'
+
+    text = (ROOT / 'README.md').read_text('utf-8')
+    return re.sub(r'(!?)\[([^]]*)\]\((?!\w+:|#)([^)]+)\)', absolute, text)
+
+
+packages = find_packages()
 setup(
     name='mmpose-enhanced-tensorboard',
     version=read_version(),
     description='See a pose model train: EnhancedTensorBoardHook for MMPose',
-    long_description=(ROOT / 'README.md').read_text('utf-8'),
+    long_description=read_description(),
     long_description_content_type='text/markdown',
-    license='Apache License 2.0',
+    author='OpenMMLab',
+    url=URL,
+    project_urls={
+        'Documentation': f'{URL}/blob/main/docs/en/index.md',
+        'Changelog': f'{URL}/blob/main/CHANGELOG.md',
+        'Issues': f'{URL}/issues',
+        'MMPose': 'https://github.com/open-mmlab/mmpose',
+    },
+    # No classifier for the licence: it must not be said twice.
+    classifiers=[
+        'Development Status :: 5 - Production/Stable',
+        'Intended Audience :: Developers',
+        'Intended Audience :: Science/Research',
+        'Operating System :: OS Independent',
+        'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3.8',
+        'Programming Language :: Python :: 3.9',
+        'Programming Language :: Python :: 3.10',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+        'Topic :: Scientific/Engineering :: Visualization',
+    ],
+    keywords='mmpose, pose estimation, TensorBoard, training, monitoring',
+    license='Apache-2.0',
+    license_files=['LICENSE'],
     python_requires='>=3.8',
-    package_dir={COMMAND: 'tools/hook_migration'},
-    # The folders of MMPose without an __init__.py: that is MMPose's.
-    packages=['mmpose.engine.hooks', 'mmpose.engine.monitors', COMMAND],
+    package_dir={
+        '': 'tools/package',
+        **packages
+    },
+    packages=[PACKAGE, *packages],
+    py_modules=['mmpose_migrate_hook'],
     # Not mmpose: it is there already, often as a clone that pip does not know,
     # and pip would replace that or fail to build what MMPose asks for.
-    install_requires=['tensorboard'],
+    install_requires=['mmengine>=0.8', 'tensorboard'],
     extras_require={'configs': ['libcst']},
     entry_points={
-        'console_scripts': [f'mmpose-migrate-hook={COMMAND}.command:main']
+        'console_scripts': ['mmpose-migrate-hook=mmpose_migrate_hook:main']
     },
     cmdclass={
         'build_py': BuildWithConfigs,
-        'develop': NotEditable,
-        'editable_wheel': NotEditable
+        'develop': not_editable(develop),
+        'editable_wheel': not_editable(editable_wheel)
     })

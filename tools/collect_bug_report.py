@@ -17,9 +17,12 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ('mmpose', 'mmengine', 'mmcv', 'mmdet', 'torch', 'torchvision',
-            'tensorboard', 'protobuf', 'numpy', 'opencv-python',
-            'opencv-python-headless', 'psutil')
+PACKAGES = ('mmpose', 'mmpose-enhanced-tensorboard', 'mmengine', 'mmcv',
+            'mmdet', 'torch', 'torchvision', 'tensorboard', 'protobuf',
+            'numpy', 'opencv-python', 'opencv-python-headless', 'psutil')
+# In an MMPose that has the hook, and in the package beside one.
+HOOK_MODULES = ('mmpose.engine.hooks.enhanced_tensorboard_hook',
+                'mmpose_enhanced_tensorboard')
 # GitHub takes 65536 characters in an issue.
 MAX_CONFIG, MAX_SAID, MAX_TAIL = 20000, 12000, 20000
 TAIL_LINES = 100
@@ -143,7 +146,8 @@ def redaction():
     Returns:
         module: Loaded by its file: it must work where MMPose does not.
     """
-    file = ROOT / 'mmpose' / 'engine' / 'monitors' / 'redaction.py'
+    monitors = ROOT / 'mmpose' / 'engine' / 'monitors'
+    file = monitors / 'run' / 'redaction.py'
     spec = importlib.util.spec_from_file_location('redaction', str(file))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -178,10 +182,15 @@ def describe_hook():
     Returns:
         str: One line, also if it cannot be imported.
     """
-    try:
-        from mmpose.engine.hooks import enhanced_tensorboard_hook as hook
-    except Exception as error:
-        return f'cannot be imported: {type(error).__name__}: {error}'
+    errors = []
+    for name in HOOK_MODULES:
+        try:
+            hook = importlib.import_module(name)
+            break
+        except Exception as error:
+            errors.append(f'{type(error).__name__}: {error}')
+    else:
+        return f'cannot be imported: {"; ".join(errors)}'
     file = Path(hook.__file__)
     try:
         commit = git(file.resolve().parent, *COMMIT)

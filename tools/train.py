@@ -20,7 +20,9 @@ import sys
 from typing import Callable, List, Optional, Tuple
 
 HOOK = 'EnhancedTensorBoardHook'
-MODULE = 'mmpose.engine.hooks.enhanced_tensorboard_hook'
+# In an MMPose that has the hook, and in the package beside one.
+MODULES = ('mmpose.engine.hooks.enhanced_tensorboard_hook',
+           'mmpose_enhanced_tensorboard')
 PRESETS = ('fast', 'balanced', 'detailed')
 OPTION = '--enhanced-tensorboard'
 
@@ -79,8 +81,11 @@ def find_train_script() -> str:
     # A folder of that name without ``__init__.py``, such as this checkout's,
     # is found as well, but has no origin.
     if spec is None or not spec.origin:
-        sys.exit('MMPose is not installed in this Python: run `make setup` '
-                 'and use .venv/bin/python, or `pip install mmpose`.')
+        hidden = (
+            f', or hidden by {", ".join(spec.submodule_search_locations)}'
+            if spec else '')
+        sys.exit(f'MMPose is not installed in this Python{hidden}: run `make '
+                 'setup` and use .venv/bin/python, or `pip install mmpose`.')
     package = osp.dirname(spec.origin)
     for folder in (osp.join(package, '.mim'), osp.dirname(package)):
         script = osp.join(folder, 'tools', 'train.py')
@@ -96,12 +101,26 @@ def add_hook_to_every_runner(preset: str) -> None:
     Args:
         preset (str): The preset; '' for the default one.
     """
-    try:
-        importlib.import_module(MODULE)
-    except ImportError as error:
-        sys.exit(f'This MMPose has no {HOOK} ({error}): run `python '
-                 'tools/migrate_hook.py` first.')
-    change_every_config(functools.partial(add_hook, preset=preset))
+    module = import_hook()
+    change_every_config(
+        functools.partial(add_hook, preset=preset, module=module))
+
+
+def import_hook() -> str:
+    """Import the hook, which registers it.
+
+    Returns:
+        str: The module that it was imported from.
+    """
+    errors = []
+    for module in MODULES:
+        try:
+            importlib.import_module(module)
+            return module
+        except ImportError as error:
+            errors.append(str(error))
+    sys.exit(f'There is no {HOOK} ({"; ".join(errors)}): run `python '
+             'tools/migrate_hook.py` or `pip install .` first.')
 
 
 def change_every_config(change: Callable[..., Optional[str]]) -> None:
@@ -162,12 +181,14 @@ def train_on_cpu(cfg) -> Optional[str]:
             'gloo, whatever env_cfg.dist_cfg.backend is.')
 
 
-def add_hook(cfg, preset: str) -> str:
+def add_hook(cfg, preset: str, module: str = MODULES[0]) -> str:
     """Add the hook to a config that does not have it.
 
     Args:
         cfg (mmengine.Config): The config, changed in place.
         preset (str): The preset; '' for the default one.
+        module (str): The module that has the hook. Defaults to the one in
+            MMPose.
 
     Returns:
         str: What was done, for the user.
@@ -177,9 +198,9 @@ def add_hook(cfg, preset: str) -> str:
     if any(map(is_the_hook, [*custom_hooks, *default_hooks])):
         return (f'{OPTION}: the config has the {HOOK} already; its own '
                 'settings hold.')
-    # The full name: a config in pure Python has no default scope, and MMPose
-    # does not export what pip has laid beside it.
-    hook = dict(type=f'{MODULE}.{HOOK}')
+    # The full name: a config in pure Python has no default scope, and what is
+    # saved of the config finds the package by it.
+    hook = dict(type=f'{module}.{HOOK}')
     if preset:
         hook['preset'] = preset
     cfg.custom_hooks = [*custom_hooks, hook]

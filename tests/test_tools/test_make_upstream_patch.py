@@ -259,7 +259,7 @@ def test_the_requirements():
 @pytest.mark.parametrize('source', GUIDES.values())
 def test_the_guides_name_what_there_is(source):
     """They are written by hand: tags and parameters are compared here."""
-    from make_doc_tables import all_cells, documented_tags, hook_module
+    from make_doc_tables import all_cells, documented_tags, registry
     guide = ROOT / source
     tags = [
         tag for cells in all_cells(guide, 1)
@@ -267,7 +267,8 @@ def test_the_guides_name_what_there_is(source):
     ]
     assert len(tags) > 10
     assert not set(tags) - set(documented_tags())
-    allowed = {*hook_module()._ALLOWED, 'type', 'max_bytes'}
+    arguments = {argument.name for argument in registry().hook_arguments()}
+    allowed = {*arguments, 'type', 'max_bytes'}
     text = guide.read_text(encoding='utf-8')
     named = set(re.findall(r'`((?:log|max)_\w+|hard_samples)', text))
     named |= set(re.findall(r'^ *(\w+(?:interval|budget|quota))=', text, re.M))

@@ -556,7 +556,9 @@ def test_linked_by_the_other_tool(tree, run):
 
 
 def test_installed_by_pip(tree, run):
-    (tree / 'mmpose_enhanced_tensorboard-1.0.0.dist-info').mkdir()
+    info = tree / 'mmpose_enhanced_tensorboard-1.0.0.dist-info'
+    info.mkdir()
+    (info / 'RECORD').write_text(f'{HOOK_FILE},sha256=x,1\n')
     before = contents(tree)
     code, printed = run(tree)
     assert code == command.FAILED and 'needs no migration' in printed

@@ -133,7 +133,8 @@ def test_without_mmpose_one_line_says_what_to_do(tmp_path):
 
 
 def test_without_the_patch_one_line_says_what_to_do(monkeypatch):
-    monkeypatch.setitem(sys.modules, train.MODULE, None)
+    for module in train.MODULES:
+        monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(SystemExit, match='migrate_hook.py') as info:
         train.add_hook_to_every_runner('')
     assert '\n' not in str(info.value)

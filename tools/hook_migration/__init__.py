@@ -3,4 +3,5 @@
 
 Runs on Python alone; only reading and editing users' configs needs more.
 """
-__version__ = '1.0.0'
+# The one place of the version; CHANGELOG.md says how a release is made.
+__version__ = '2.0.0'

@@ -247,6 +247,8 @@ def show_status(migration):
     if migration.interrupted:
         print('A run was interrupted: run again, or with --restore, to put it '
               'right.')
+    for found in migration.beside():
+        print(found)
     manifest = migration.manifest()
     if manifest is None:
         print(f'No migration. {migration.origin()}')

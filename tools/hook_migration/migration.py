@@ -134,47 +134,70 @@ class Migration:
         return f'There is no {HOOK_FILE.name}.'
 
     def _linked(self):
-        for path, source in patch_files(self.package).items():
+        for path in patch_files(self.package):
             folder = path.parent
             # That one is MMPose's, and may be anywhere.
             if folder == self.package / HOOKS or not folder.is_symlink():
                 continue
             target = os.readlink(str(folder))
-            if Path(target).parts[-2:] == source.parent.parts[-2:]:
+            if Path(target).parts[-2:] == folder.parts[-2:]:
                 return (f'{folder} is a link to {target}, which '
                         'tools/link_patch.py has laid')
         return None
 
     def installed(self):
-        """Find out whether pip has put the hook here.
+        """Find out whether pip has put the hook into this MMPose.
+
+        Version 1 of the package did; since then it is a package of its own.
 
         Returns:
             str or None: A clause that says so; None if it has not.
         """
-        for info in self._installations():
-            return f'pip has put the hook into {self.package} ({info.name})'
+        for info, files in self._installations():
+            if any(self.package in path.parents for path in files):
+                return (f'pip has put the hook into {self.package} '
+                        f'({info.name})')
         return None
 
+    def beside(self):
+        """Find the package that pip has put beside this MMPose.
+
+        Returns:
+            list[str]: What there is to say of it.
+        """
+        said = []
+        for info, files in self._installations():
+            old = info.parent / 'mmpose'
+            if all(old not in path.parents for path in files):
+                said.append(f'{info} is the package {DISTRIBUTION}. It uses '
+                            'the hook of an MMPose that has it.')
+            elif old != self.package:
+                said.append(f'{info} has put files into {old}, which hides '
+                            'an MMPose that is installed as editable: upgrade '
+                            f'{DISTRIBUTION}, or uninstall it.')
+        return said
+
     def files_of_pip(self):
-        """Find the files that pip will take out with the package.
+        """Find the files in this MMPose that pip will take out.
 
         Returns:
             set[Path]: The files.
         """
-        site = str(self.package.parent)
-        found = set()
-        for info in self._installations():
-            with contextlib.suppress(FileNotFoundError):
-                with (info / 'RECORD').open(encoding='utf-8') as record:
-                    found |= {
-                        Path(os.path.normpath(os.path.join(site, name)))
-                        for name, *_ in csv.reader(record)
-                    }
-        return found
+        return {
+            path
+            for _, files in self._installations() for path in files
+            if self.package in path.parents
+        }
 
     def _installations(self):
-        owner = DISTRIBUTION.replace('-', '_')
-        return self.package.parent.glob(f'{owner}-*.dist-info')
+        """Find where pip has noted the package, and its files."""
+        pattern = DISTRIBUTION.replace('-', '_') + '-*.dist-info'
+        # An MMPose that lies elsewhere may be used with what is on the path.
+        folders = {self.package.parent}
+        folders.update(Path(path).resolve() for path in sys.path if path)
+        for folder in sorted(folders):
+            for info in folder.glob(pattern):
+                yield info, list(_recorded(info))
 
     # What to do
 
@@ -450,6 +473,14 @@ class Migration:
             raise ConflictError(*conflicts)
         return [(free_name(path), read(path)) for path in conflicts
                 if path in entries]
+
+
+def _recorded(info):
+    """Read which files pip has noted for a package."""
+    with contextlib.suppress(FileNotFoundError):
+        with (info / 'RECORD').open(encoding='utf-8', newline='') as record:
+            for name, *_ in csv.reader(record):
+                yield Path(os.path.normpath(str(info.parent / name)))
 
 
 def _exporting(text):

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from .exports import MODULE
 
-HOOKS = Path('engine', 'hooks')
+ENGINE = Path('engine')
+HOOKS = ENGINE / 'hooks'
 HOOK_FILE = HOOKS / f'{MODULE}.py'
 EXPORTS_FILE = HOOKS / '__init__.py'
-MONITORS = Path('engine', 'monitors')
+MONITORS = ENGINE / 'monitors'
 # Folders of configs, in each folder in which MMPose keeps its own.
 CONFIGS = (Path('_base_',
                 'enhanced_tensorboard'), Path('enhanced_tensorboard'))
@@ -37,10 +38,16 @@ def find_package(target=None):
     """
     if target is None:
         spec = importlib.util.find_spec('mmpose')
+        if spec is None:
+            raise NoMMPoseError(f'{sys.executable} has no MMPose installed')
         # A folder called mmpose without __init__.py, such as that of this
         # checkout, is found as a package without an origin.
-        if spec is None or spec.origin is None:
-            raise NoMMPoseError(f'{sys.executable} has no MMPose installed')
+        if spec.origin is None:
+            folders = ', '.join(spec.submodule_search_locations)
+            raise NoMMPoseError(
+                f'{sys.executable} has no MMPose installed, or {folders} '
+                'hides it, which has no __init__.py: uninstall what has put '
+                'that there, rename it, or name the MMPose with --target')
         target = Path(spec.origin).parent
     for package in (target, target / 'mmpose'):
         # A link may have another name than what it leads to.
@@ -102,13 +109,23 @@ def patch_source():
     """Where the patch itself is: a checkout, or where pip has put it.
 
     Returns:
-        tuple[Path, Path]: The folder ``mmpose`` and the folder of configs.
+        tuple[Path, Path]: The folder with ``hooks`` and ``monitors``, which
+        in a checkout is ``mmpose/engine``, and the folder of configs.
     """
     here = Path(__file__).resolve().parent
-    installed, checkout = here.parent, here.parents[1]
-    if (installed / 'mmpose' / HOOK_FILE).exists():
-        return installed / 'mmpose', installed / 'mmpose' / '.mim' / 'configs'
-    return checkout / 'mmpose', checkout / 'configs'
+    package, checkout = here.parent, here.parents[1]
+    if (package / HOOK_FILE.relative_to(ENGINE)).exists():
+        return package, here / 'configs'
+    return checkout / 'mmpose' / ENGINE, checkout / 'configs'
+
+
+def hook_source():
+    """The source of the hook.
+
+    Returns:
+        Path: The file.
+    """
+    return patch_source()[0] / HOOK_FILE.relative_to(ENGINE)
 
 
 def patch_files(package):
@@ -122,13 +139,13 @@ def patch_files(package):
         needs others comes after them, so the hook is last.
     """
     source, source_configs = patch_source()
-    folders = [(package / MONITORS, source / MONITORS)]
+    folders = [(package / MONITORS, source / MONITORS.relative_to(ENGINE))]
     for configs in config_folders(package):
         folders += [(configs / path, source_configs / path)
                     for path in CONFIGS]
     files = {
-        place / file.name: file
-        for place, folder in folders for file in sorted(folder.glob('*.py'))
+        place / file.relative_to(folder): file
+        for place, folder in folders for file in sorted(folder.rglob('*.py'))
     }
-    files[package / HOOK_FILE] = source / HOOK_FILE
+    files[package / HOOK_FILE] = hook_source()
     return files

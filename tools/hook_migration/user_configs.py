@@ -7,13 +7,16 @@ from difflib import get_close_matches
 
 from .exports import HOOK, MODULE
 from .migration import FIXED
-from .mmpose_tree import HOOK_FILE, patch_source
+from .mmpose_tree import hook_source
 from .transaction import File, Transaction, free_name, read
 
 # Of the original hook; the new one has 10.
 ARGUMENT, ORIGINAL = 'val_image_interval', '1'
 BY_HAND = (f'set {ARGUMENT}={ORIGINAL} by hand: this config puts its hook '
            'together in a way that is not understood')
+# What declares an argument: see core/arguments.py.
+DECLARING = ('Argument', 'choice', 'count', 'flag', 'interval', 'interval_of',
+             'number')
 # MMEngine takes these away before the hook sees them.
 NOT_THE_HOOKS = ('type', 'priority', '_scope_')
 
@@ -161,21 +164,19 @@ def report(hooks):
 
 
 def hook_arguments():
-    """Read the names of the hook's arguments from its source.
+    """Read the names of the hook's arguments from their declarations.
 
-    Importing it takes torch and seconds.
+    Importing them takes torch and seconds.
 
     Returns:
-        list[str]: The names.
+        list[str]: The names, sorted.
     """
-    source = (patch_source()[0] / HOOK_FILE).read_text(encoding='utf-8')
-    hook = next(
-        node for node in ast.parse(source).body
-        if getattr(node, 'name', None) == HOOK)
-    init = next(
-        node for node in hook.body
-        if getattr(node, 'name', None) == '__init__')
-    return [argument.arg for argument in init.args.args[1:]]
+    return sorted(
+        node.args[0].value
+        for file in (hook_source().parents[1] / 'monitors').rglob('*.py')
+        for node in ast.walk(ast.parse(file.read_text(encoding='utf-8')))
+        if isinstance(node, ast.Call) and getattr(node.func, 'id', None) in
+        DECLARING and node.args and isinstance(node.args[0], ast.Constant))
 
 
 def edit_of(file):

@@ -1,6 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import time
-from typing import Dict, List, Optional, Sequence
+from typing import TYPE_CHECKING, Dict, List, Optional, Sequence
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
@@ -16,8 +16,10 @@ from ..monitors.core.registry import (HookSignature, build_monitors,
                                       hook_arguments)
 from ..monitors.core.resuming import ResumedRun
 from ..monitors.core.run_writer import closing_line, writer_of_run
-from ..monitors.writers.event_writer import EventWriter
 from ..monitors.writers.record import Record
+
+if TYPE_CHECKING:
+    from ..monitors.writers.event_writer import EventWriter
 
 
 @HOOKS.register_module()
@@ -63,7 +65,7 @@ class EnhancedTensorBoardHook(Hook):
         self._guard = FailureGuard(type(self).__name__, given.strict, limit=0)
         self._dispatcher = Dispatcher(self.monitors, self._guard)
         self._budget = OverheadBudget.of(self.monitors, given.overhead_budget)
-        self._writer: Optional[EventWriter] = None
+        self._writer: Optional['EventWriter'] = None
         self._resumed_run = ResumedRun()
         # The runner, once for each of its runs that is under way: a hook of
         # a training may call ``runner.val()``.
@@ -103,8 +105,8 @@ class EnhancedTensorBoardHook(Hook):
         if len(self._runs) > 1:
             # An exception has ended an earlier run, so that this one was
             # taken for a run inside it.
+            self._runs = [runner]
             self._begin(runner)
-        self._leave_inner_runs(runner)
         self._train_began = time.perf_counter()
         self._dispatcher.before_train(runner)
         if self._writer is not None:

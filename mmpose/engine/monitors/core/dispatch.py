@@ -1,12 +1,14 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import List, Optional
+from typing import TYPE_CHECKING, List, Optional
 
 from mmengine.dist import all_gather_object
 
-from ..writers.event_writer import EventWriter
 from .failure_guard import FailureGuard
 from .monitor import Monitor
 from .runner_parts import is_sharded
+
+if TYPE_CHECKING:
+    from ..writers.event_writer import EventWriter
 
 
 class Dispatcher:
@@ -31,9 +33,9 @@ class Dispatcher:
         self._listening: List[Monitor] = []
         self._exchanging: List[Monitor] = []
         self._sharing: List[Monitor] = []
-        self._writer: Optional[EventWriter] = None
+        self._writer: Optional['EventWriter'] = None
 
-    def before_run(self, runner, writer: Optional[EventWriter]) -> None:
+    def before_run(self, runner, writer: Optional['EventWriter']) -> None:
         """Find out who listens in this run.
 
         Args:

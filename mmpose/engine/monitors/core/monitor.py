@@ -1,15 +1,18 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import pickle
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import (TYPE_CHECKING, Dict, List, NamedTuple, Optional, Sequence,
+                    Tuple, Union)
 
 from mmengine.dist import all_gather_object
 
-from ..writers.event_writer import EventWriter
 from ..writers.record import Record
 from .arguments import Argument, Arguments
 from .failure_guard import FailureGuard
 from .overhead_budget import OverheadBudget
 from .schedule import Schedule, build_schedule
+
+if TYPE_CHECKING:
+    from ..writers.event_writer import EventWriter
 
 
 class Chart(NamedTuple):
@@ -106,7 +109,7 @@ class Monitor:
                  strict: bool = False) -> None:
         self.schedule = None if interval is None else build_schedule(interval)
         self.guard = FailureGuard(type(self).__name__, strict)
-        self.writer: Optional[EventWriter] = None
+        self.writer: Optional['EventWriter'] = None
         self.budget: Optional[OverheadBudget] = None
         self.waited_for = False
         self.peers: List['Monitor'] = [self]

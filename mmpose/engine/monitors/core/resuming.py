@@ -1,9 +1,10 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import glob
 import os.path as osp
-from typing import List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
 
-from ..writers.event_writer import EventWriter
+if TYPE_CHECKING:
+    from ..writers.event_writer import EventWriter
 
 
 class ResumedRun:
@@ -34,7 +35,7 @@ class ResumedRun:
             name for name in names if name and isinstance(name, str)
         ]
 
-    def before_train(self, runner, writer: EventWriter) -> None:
+    def before_train(self, runner, writer: 'EventWriter') -> None:
         """Move the writer into the directory of the run that ended.
 
         Args:

@@ -1,16 +1,17 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """The writer of a run: where it is found, and what is said of it."""
 import shlex
-from typing import Optional, Sequence
+from typing import TYPE_CHECKING, Optional, Sequence
 
-from ..writers.disk_quota import DiskQuota
-from ..writers.event_writer import EventWriter
 from .failure_guard import FailureGuard
 from .runner_parts import is_averaged
 
+if TYPE_CHECKING:
+    from ..writers.event_writer import EventWriter
+
 
 def writer_of_run(runner, async_write: bool, flush_secs: float,
-                  disk_quota: Optional[dict]) -> EventWriter:
+                  disk_quota: Optional[dict]) -> 'EventWriter':
     """Return the writer that shares the event file of ``LoggerHook``.
 
     Says in the log where it writes.
@@ -24,6 +25,9 @@ def writer_of_run(runner, async_write: bool, flush_secs: float,
     Raises:
         ImportError: tensorboard is missing or broken.
     """
+    # Only a run that logs waits for these.
+    from ..writers.disk_quota import DiskQuota
+    from ..writers.event_writer import EventWriter
     writer, added = EventWriter.of_run(
         runner,
         async_write=async_write,
@@ -43,7 +47,7 @@ def writer_of_run(runner, async_write: bool, flush_secs: float,
     return writer
 
 
-def closing_line(writer: EventWriter, guards: Sequence[FailureGuard],
+def closing_line(writer: 'EventWriter', guards: Sequence[FailureGuard],
                  train_seconds: float, work_dir: str) -> str:
     """Return what was written and what it cost, in one line.
 

@@ -1,5 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import atexit
+import functools
 import logging
 import os
 import os.path as osp
@@ -9,7 +10,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import (Callable, Dict, Iterable, List, NamedTuple, Optional,
                     Tuple, Type)
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from mmengine.logging import print_log
@@ -229,6 +230,22 @@ class EventWriter:
         if wait:
             self._wait(done)
 
+    def hold_open(self, held: bool) -> None:
+        """Set whether closing the ``SummaryWriter`` only flushes.
+
+        Else the next one to write through it would open a second file.
+
+        Args:
+            held (bool): False: closing it closes this writer, too.
+        """
+        summary_writer = self._summary_writer()
+        if summary_writer is None:
+            return
+        if held:
+            summary_writer.close = functools.partial(self.flush, wait=False)
+        else:
+            vars(summary_writer).pop('close', None)
+
     def close(self) -> None:
         """Bring everything to disk and stop; nothing is written any more.
 
@@ -279,6 +296,10 @@ class EventWriter:
 
     def _take_over(self, summary_writer) -> None:
         """Go on with the file of the ``EventFileWriter``, in its place."""
+        # Weak: it is a key of ``_last_writers``, and this one the value.
+        self._summary_writer = ref(summary_writer)
+        # An exception has ended what the last one was held open for.
+        self.hold_open(False)
         last = _last_writers.get(summary_writer)
         if summary_writer.file_writer is None and last is not None:
             # ``LoggerHook`` has closed it after an earlier run of the same

@@ -1,0 +1,148 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""What every monitor promises, for each one that is registered.
+
+A new one inherits these tests.
+"""
+import copy
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from make_doc_tables import simple_table
+from mmengine.dist import is_main_process
+
+from mmpose.engine.hooks import enhanced_tensorboard_hook
+from mmpose.engine.monitors import (EventWriter, Monitor, hook_arguments,
+                                    monitor_classes)
+
+sys.path.append(str(Path(__file__).parents[2] / 'test_hooks'))
+from test_documented_tags import all_tags, is_like  # noqa: E402
+from test_enhanced_tensorboard_hook import final_state  # noqa: E402
+from test_enhanced_tensorboard_hook import hook_of, messages
+
+CLASSES = {
+    cls.__name__: cls
+    for cls in monitor_classes() if cls.__module__.startswith('mmpose.')
+}
+# Each at every step.
+OFTEN = {
+    argument.name: 1
+    for argument in hook_arguments() if argument.name.endswith('_interval')
+}
+NEVER_AGAIN = {name: 10**9 for name in OFTEN}
+EVENTS = [
+    name for name in vars(Monitor)
+    if re.match('(before|after)_', name) and name != 'before_train'
+]
+ONE_EPOCH = dict(train_cfg=dict(by_epoch=True, max_epochs=1, val_interval=1))
+CLIPPED = dict(
+    optim_wrapper=dict(
+        optimizer=dict(type='SGD', lr=0.01, momentum=0.9),
+        clip_grad=dict(max_norm=1.)))
+
+
+def alone(name: str) -> list:
+    """Switch all monitors off but one."""
+    others = [
+        dict(type=other, enabled=False) for other in CLASSES if other != name
+    ]
+    return [dict(type=name), *others]
+
+
+@pytest.fixture(scope='module')
+def stock():
+    """State and tags of the training without the hook, filled by a test."""
+    return {}
+
+
+@pytest.mark.parametrize('name', CLASSES)
+def test_alone_it_is_neutral_and_writes_what_it_documents(
+        name, train, read_events, stock):
+    """P1, and the tags in its docstring alone."""
+    cfg = copy.deepcopy({**ONE_EPOCH, **CLIPPED})
+    if not stock:
+        runner = train(custom_hooks=[dict(type='Witness')], **cfg)
+        stock.update(
+            state=final_state(runner), tags=all_tags(read_events(runner)))
+    runner = train(
+        dict(OFTEN, monitors=alone(name)),
+        custom_hooks=[dict(type='Witness')],
+        **cfg)
+    monitors = [type(monitor) for monitor in hook_of(runner).monitors]
+    if CLASSES[name].watches_others:
+        assert monitors == []
+        return
+    assert monitors == [CLASSES[name]]
+    assert final_state(runner) == stock['state']
+    written = all_tags(read_events(runner)) - stock['tags']
+    documented = [
+        tag.strip('`') for paragraph in CLASSES[name].__doc__.split('\n\n')
+        if paragraph.strip().startswith('===')
+        for tag, _ in simple_table(_dedented(paragraph))
+    ]
+    assert not [
+        tag for tag in written
+        if tag not in ('custom_scalars__config__',
+                       '') and not tag.startswith('_hparams_/') and not any(
+                           is_like(tag, pattern) for pattern in documented)
+    ]
+
+
+def _dedented(paragraph: str) -> str:
+    return '\n'.join(line[4:] for line in paragraph.splitlines() if line)
+
+
+def test_nothing_due_means_nothing_done(train, monkeypatch):
+    """After the first step, where no interval ends and nothing is wrong."""
+    steps = []
+    write = EventWriter.write
+
+    def count(self, record, guard):
+        steps.append((record.step, guard.name))
+        write(self, record, guard)
+
+    monkeypatch.setattr(EventWriter, 'write', count)
+    # No validation: what follows one is due.
+    train(
+        dict(NEVER_AGAIN),
+        train_cfg=dict(by_epoch=True, max_epochs=2, val_interval=10))
+    assert {name for step, name in steps if step > 1} <= {'HParamsMonitor'}
+    assert len({name for _, name in steps}) > 10
+
+
+def test_all_that_fails_costs_a_warning_each_and_changes_nothing(
+        train, stock, monkeypatch):
+    """P2, with every handler of every monitor broken."""
+
+    def fail(self, *args, **kwargs):
+        raise OSError('broken on purpose')
+
+    for cls in CLASSES.values():
+        for event in EVENTS:
+            monkeypatch.setattr(cls, event, fail)
+    cfg = copy.deepcopy({**ONE_EPOCH, **CLIPPED})
+    reference = train(
+        custom_hooks=[dict(type='Witness')], **copy.deepcopy(cfg))
+    runner = train(
+        dict(OFTEN, strict=False, on_nonfinite='stop', preset='detailed'),
+        custom_hooks=[dict(type='Witness')],
+        **cfg)
+    assert final_state(runner) == final_state(reference)
+    warnings = messages(runner, 'WARNING')
+    monitors = hook_of(runner).monitors
+    assert {type(monitor) for monitor in monitors} == set(CLASSES.values())
+    for monitor in monitors:
+        assert monitor.guard.tripped
+        assert sum(f'{monitor.guard.name} failed' in w for w in warnings) == 1
+
+
+def test_another_rank_writes_nothing(train, monkeypatch):
+    written = []
+    monkeypatch.setattr(enhanced_tensorboard_hook, 'is_main_process',
+                        lambda: False)
+    monkeypatch.setattr(EventWriter, 'write',
+                        lambda self, *args: written.append(args))
+    runner = train(dict(OFTEN, preset='detailed'), **copy.deepcopy(ONE_EPOCH))
+    assert is_main_process() and not written
+    assert all(m.writer is None for m in hook_of(runner).monitors)
