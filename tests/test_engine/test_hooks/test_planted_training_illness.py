@@ -121,7 +121,8 @@ def test_a_healthy_training_has_no_findings(train, read_events, optim_wrapper):
 @pytest.mark.parametrize('name, until, words', [
     ('update_ratio', 50,
      'The updates of the model are too large for its weights'),
-    ('learning_rate_too_high', 120, 'likely the learning rate of 50 is too high'),
+    ('learning_rate_too_high', 120,
+     'likely the learning rate of 50 is too high'),
 ])
 def test_a_learning_rate_that_is_a_thousand_times_too_high(
         runner_cfg, read_events, name, until, words):

@@ -8,7 +8,7 @@ from ..core.arguments import Argument, one_of_types
 from ..core.registry import DETECTORS, PACKAGE, import_rooms
 from ..core.runner_parts import optim_wrappers
 from ..writers.record import Measurement
-from .chains import Chain, Unrelated
+from .chains import Unrelated
 from .report import Finding
 
 DETECTOR_CHANGES = Argument(
@@ -98,8 +98,8 @@ def build_detectors(changes: Optional[Iterable] = None,
     classes = dict.fromkeys(DETECTORS.module_dict.values())
     arguments: Dict[type, dict] = {
         cls: {}
-        for cls in classes if cls.__module__.startswith(f'{PACKAGE}.')
-        and (nonfinite or not cls.finds_nonfinite)
+        for cls in classes if cls.__module__.startswith(f'{PACKAGE}.') and (
+            nonfinite or not cls.finds_nonfinite)
     }
     detectors: List[Detector] = []
     for change in changes or ():

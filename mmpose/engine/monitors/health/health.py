@@ -80,9 +80,8 @@ class HealthMonitor(Monitor):
             guard = FailureGuard(type(detector).__name__, self.guard.strict)
             # Of those without a chain each has one of its own.
             is_alone = detector.chain is Detector.chain
-            chained = chains.setdefault(
-                i if is_alone else detector.chain,
-                _Chained(f'{i}', detector.chain()))
+            chained = chains.setdefault(i if is_alone else detector.chain,
+                                        _Chained(f'{i}', detector.chain()))
             chained.detectors.append(detector)
             chained.guards.append(guard)
             with guard:

@@ -100,7 +100,8 @@ class ClippingMonitor(Monitor):
             tag = '/'.join(filter(None, ('health', 'clipping', name)))
             self.emit(
                 Record(
-                    runner.iter + 1, functools.partial(clipped.values, tag, name),
+                    runner.iter + 1,
+                    functools.partial(clipped.values, tag, name),
                     [clipped.number, clipped.norm_before, clipped.norm_after]))
 
     def after_train(self, runner) -> None:

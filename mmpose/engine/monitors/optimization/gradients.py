@@ -10,8 +10,7 @@ from torch import Tensor
 
 from ..core.arguments import GRAD_NORM_INTERVAL, MAX_LAYERS_TO_LOG, flag
 from ..core.layer_groups import layer_groups, named_parameters
-from ..core.measurements import (GradientNorms, LayerGradientNorms,
-                                  Nonfinite)
+from ..core.measurements import GradientNorms, LayerGradientNorms, Nonfinite
 from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import bare_model, optim_wrappers
@@ -233,8 +232,7 @@ class GradientMonitor(Monitor):
             self._pieces[name] = parameters, pieces
         return pieces
 
-    def _total(self, names: List[str],
-               squares: np.ndarray) -> Iterator[Value]:
+    def _total(self, names: List[str], squares: np.ndarray) -> Iterator[Value]:
         total = float(squares.sum()**0.5)
         yield Scalar('train/gradient_norm/global', total)
         found = None

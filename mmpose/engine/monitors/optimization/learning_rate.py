@@ -3,8 +3,8 @@ from typing import Dict, Iterator, List, Sequence, Tuple
 
 from torch import Tensor
 
-from ..core.arguments import (GRAD_NORM_INTERVAL, MAX_LAYERS_TO_LOG,
-                              Arguments, flag)
+from ..core.arguments import (GRAD_NORM_INTERVAL, MAX_LAYERS_TO_LOG, Arguments,
+                              flag)
 from ..core.measurements import LearningRates
 from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS

@@ -70,8 +70,7 @@ class LossScaleMonitor(Monitor):
                 self.emit(
                     Record(
                         step,
-                        functools.partial(_values, tag, name,
-                                          counts.updates),
+                        functools.partial(_values, tag, name, counts.updates),
                         [
                             # It is changed in place.
                             counts.scaler._scale.clone(),

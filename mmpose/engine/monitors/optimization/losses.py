@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH
-from ..core.monitor import Monitor
 from ..core.measurements import Losses, Spike
+from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import bare_model
 from ..core.schedule import Interval
@@ -127,8 +127,8 @@ class LossMonitor(Monitor):
                     tensors))
 
     def _values(self, steps: Dict[str, np.ndarray], incomplete: List[int],
-                terms: Tuple[Tuple[str, float], ...],
-                *losses: np.ndarray) -> Iterator[Value]:
+                terms: Tuple[Tuple[str, float],
+                             ...], *losses: np.ndarray) -> Iterator[Value]:
         nonfinite: Dict[str, int] = {}
         statistics: Dict[str, float] = {}
         for (name, at), values in zip(steps.items(), losses):
@@ -194,8 +194,8 @@ class LossSettings:
 
 
 def _is_setting(key: str, value) -> bool:
-    return isinstance(value, bool) or 'weight' in key and isinstance(
-        value, (int, float))
+    return isinstance(
+        value, bool) or 'weight' in key and isinstance(value, (int, float))
 
 
 def _size(data_batch) -> float:

@@ -89,7 +89,8 @@ class MetricMonitor(Monitor):
                 *arrays: np.ndarray) -> Iterator[Value]:
         arrays = iter(arrays)
         values = {
-            name: _number(next(arrays) if isinstance(value, Tensor) else value)
+            name:
+            _number(next(arrays) if isinstance(value, Tensor) else value)
             for name, value in metrics.items()
         }
         for name, value in values.items() if self._curves else ():

@@ -107,8 +107,8 @@ def written(events):
     return values
 
 
-COURSE = [(1, degrees(9)), (2, degrees(0)), (3, Scalar('loss', 1)), (4, degrees(0)),
-          (5, degrees(-10)), (6, degrees(9)), (7, degrees(9))]
+COURSE = [(1, degrees(9)), (2, degrees(0)), (3, Scalar('loss', 1)),
+          (4, degrees(0)), (5, degrees(-10)), (6, degrees(9)), (7, degrees(9))]
 
 
 @both_ways

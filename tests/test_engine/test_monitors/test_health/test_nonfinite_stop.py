@@ -46,10 +46,10 @@ def losses(**steps):
 
 
 @pytest.mark.parametrize('measurement, words', [
-    (losses(loss=37, loss_kpt=37),
-     'the loss loss_kpt was NaN or infinite at step 37.'),
-    (losses(loss_z=37, loss_a=38),
-     'the loss loss_z was NaN or infinite at step 37.'),
+    (losses(loss=37,
+            loss_kpt=37), 'the loss loss_kpt was NaN or infinite at step 37.'),
+    (losses(loss_z=37,
+            loss_a=38), 'the loss loss_z was NaN or infinite at step 37.'),
     (GradientNorms(1., Nonfinite('backbone.conv1.weight', 0.5)),
      'the gradient of backbone.conv1.weight was NaN or infinite at step 40.'),
     (Updates(nonfinite_before=HEAD, nonfinite_after=HEAD),

@@ -6,9 +6,14 @@ import pytest
 from looking import Looking, training
 
 from mmpose.engine.monitors import Finding, build_detectors
-from mmpose.engine.monitors.core.measurements import (
-    Clipping, DeadChannels, GradientNorms, LayerGradientNorms, LayerUpdates,
-    LearningRates, Losses, LossScale, Nonfinite, UnusedParameters, Updates)
+from mmpose.engine.monitors.core.measurements import (Clipping, DeadChannels,
+                                                      GradientNorms,
+                                                      LayerGradientNorms,
+                                                      LayerUpdates,
+                                                      LearningRates, Losses,
+                                                      LossScale, Nonfinite,
+                                                      UnusedParameters,
+                                                      Updates)
 from mmpose.engine.monitors.health.chains import (Chain, FirstDivergence,
                                                   FirstNonfinite,
                                                   StoppedLearning)
@@ -28,7 +33,6 @@ from mmpose.engine.monitors.health.detectors.updates import (
 from mmpose.engine.monitors.writers.record import Measurement
 
 NAN, INF = float('nan'), float('inf')
-
 
 RUNNER = training()
 
@@ -117,13 +121,13 @@ def test_every_detector_has_nothing_to_say_of_nothing():
         detector.before_train(RUNNER)
         assert issubclass(detector.chain, Chain) and detector.wants
     without = build_detectors(nonfinite=False)
-    assert {type(d).__name__ for d in detectors} - {
-        type(d).__name__
-        for d in without
-    } == {
-        'NonfiniteDetector', 'NonfiniteLossDetector',
-        'NonfiniteBufferDetector'
-    }
+    assert {type(d).__name__
+            for d in detectors} - {type(d).__name__
+                                   for d in without} == {
+                                       'NonfiniteDetector',
+                                       'NonfiniteLossDetector',
+                                       'NonfiniteBufferDetector'
+                                   }
 
 
 def test_a_healthy_training_has_no_findings():
@@ -171,12 +175,13 @@ FINITE = nonfinite()
     'reading, name, words', [
         (nonfinite(ALL, Nonfinite('layer3.conv.weight', 0.02), ALL, loss=True),
          'nonfinite_weight', ['layer3.conv.weight', '2%']),
-        (nonfinite(Nonfinite('layer3.conv.weight', 0.4),
-                   change=Nonfinite('stem.weight', 0.4)), 'nonfinite_gradient',
+        (nonfinite(
+            Nonfinite('layer3.conv.weight', 0.4),
+            change=Nonfinite('stem.weight', 0.4)), 'nonfinite_gradient',
          ['layer3.conv.weight', '40%', 'All weights were finite']),
         (nonfinite(ALL, change=ALL), 'nonfinite_gradient', ['100%']),
-        (nonfinite(change=Nonfinite('layer3.conv.weight', 0.02)), 'nonfinite_update',
-         ['layer3.conv.weight', '2%']),
+        (nonfinite(change=Nonfinite('layer3.conv.weight', 0.02)),
+         'nonfinite_update', ['layer3.conv.weight', '2%']),
         (nonfinite(ALL, change=ALL, loss=True), 'nonfinite_loss', ['loss_kpt'
                                                                    ]),
         (nonfinite(ALL, ALL, loss=True), 'nonfinite_loss', ['step 37']),
@@ -238,15 +243,13 @@ def test_an_update_that_is_left_out_has_no_gradients():
     left_out = [Updates(nonfinite_before=found, is_skipped=True)]
     loss = nonfinite(loss=True)[-1:]
     events = series([FINITE, left_out + loss, loss])
-    assert watch(NONFINITE,
-                 events) == [(200, 'nonfinite_weight')]
+    assert watch(NONFINITE, events) == [(200, 'nonfinite_weight')]
 
 
 def test_updates_are_skipped_because_of_what_is_not_finite():
     loss = nonfinite(loss=True)[-1]
     events = series([FINITE, *[[loss, scaled(100, 100)]] * 3, FINITE])
-    assert watch(NONFINITE, events) == [(200, 'nonfinite_loss'),
-                                                       (500, )]
+    assert watch(NONFINITE, events) == [(200, 'nonfinite_loss'), (500, )]
     # But not the other way round.
     events = series([[scaled(100, 100)], [loss, scaled(100, 100)]])
     assert watch(NONFINITE,
@@ -643,8 +646,7 @@ def test_only_what_began_first_is_found():
 def test_a_group_that_explodes_is_one_finding():
     events = series([gradients(EVERY)] * 11 +
                     [gradients(dict(EVERY, head=1e4))] * 4)
-    assert watch(DIVERGING,
-                 events) == [(1400, 'exploding_gradient')]
+    assert watch(DIVERGING, events) == [(1400, 'exploding_gradient')]
 
 
 def test_a_place_is_named_once():
@@ -654,14 +656,12 @@ def test_a_place_is_named_once():
     other = update(EVERY_RATIO, unchanged={'head/final_layer': 1})
     events = list(series([gradients(EVERY) + update(EVERY_RATIO)] * 11))
     events += series([reading] * 5, first=1200)
-    assert watch(STOPPED,
-                 events) == [(1400, 'vanishing_gradient/head')]
+    assert watch(STOPPED, events) == [(1400, 'vanishing_gradient/head')]
     # At two places there are two.
     cut_off = UnusedParameters({'backbone/aux': 3})
     events += series([reading + [cut_off]], first=1700)
-    assert watch(STOPPED, events)[1:] == [
-        (1700, 'vanishing_gradient/head', 'no_gradient/backbone/aux')
-    ]
+    assert watch(STOPPED, events)[1:] == [(1700, 'vanishing_gradient/head',
+                                           'no_gradient/backbone/aux')]
     # When the gradient is there again, that nothing changes is left.
     events += series([gradients(EVERY) + other], first=1800)
     assert watch(STOPPED,
@@ -687,8 +687,7 @@ def test_what_is_wrong_everywhere_is_not_hidden_by_one_place():
 def test_a_loss_that_diverges_is_one_finding_with_its_cause():
     loss = [Losses(m, 0.1) for m in [3., 1., 50., 50., 50., 50., 50.]]
     events = series([[event] for event in loss])
-    assert watch(DIVERGING,
-                 events) == [(500, 'learning_rate_too_high')]
+    assert watch(DIVERGING, events) == [(500, 'learning_rate_too_high')]
     large = update({}, model=0.2)
     events = series([[event, *large] for event in loss])
     assert watch(DIVERGING, events) == [(300, 'update_ratio')]

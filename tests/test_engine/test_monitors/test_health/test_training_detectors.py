@@ -3,15 +3,17 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from looking import Looking, training
 from mmengine.hooks import CheckpointHook
+from mmengine.optim.scheduler import MultiStepLR
+from torch import nn
+from torch.optim import SGD
 
-from mmpose.engine.monitors import build_detectors
 from mmpose.engine.monitors.core.measurements import (DataTime, HookTime,
                                                       KeypointAccuracy,
                                                       LearningRates, Losses,
-                                                      Spike,
-                                                      ValidationMetrics)
+                                                      Spike, ValidationMetrics)
 from mmpose.engine.monitors.health.detectors.broken_validation import (
     BrokenValidationDetector, ValidationCollapseDetector)
 from mmpose.engine.monitors.health.detectors.data_loader import \
@@ -158,6 +160,31 @@ def test_another_spike_is_told():
     ] == [True, True]
 
 
+# zero_loss
+
+
+def test_a_loss_of_exactly_0():
+    """Defect: nothing was said, for ever."""
+    events = [(10, Losses(num_zero=10)), (20, Losses(num_zero=20)),
+              (30, Losses(num_zero=30)), (40, Losses(.1, num_zero=2))]
+    courses = watch(ZeroLossDetector(), events)
+    assert names(courses) == [(20, ['zero_loss']), (40, [])]
+    finding = courses[0][1][0]
+    assert 'exactly 0 since step 1:' in finding.what
+    assert 'visibility flags' in finding.advice
+    assert finding.severity == 'error'
+
+
+@pytest.mark.parametrize('weight, evidence, advice', [
+    (0., '0% of the keypoints', 'visibility flags'),
+    (.8, '80% of the keypoints', 'loss_weight of 0'),
+])
+def test_a_loss_of_0_and_the_keypoints_that_count(weight, evidence, advice):
+    losses = Losses(num_zero=20, keypoint_weight=weight)
+    (_, (finding, )), = watch(ZeroLossDetector(), [(20, losses)])
+    assert evidence in finding.evidence and advice in finding.advice
+
+
 # not_learning
 
 # The medians of the demo, with a learning rate that is right and with one
@@ -210,6 +237,18 @@ def test_it_ends_when_the_loss_falls_and_does_not_come_again():
 ])
 def test_a_loss_that_falls(name, values):
     assert not watch(NotLearningDetector(), medians(values), training(1000))
+
+
+def test_before_the_warm_up_is_over_nothing_is_expected():
+    """Defect: a training as short as its warm-up was to try other rates."""
+    values = [.00205 * (1 - .09 * i / 42) for i in range(43)]
+    lr = [5e-4 * (i + 1) / 43 for i in range(43)]
+    events = list(medians(values, interval=10, lr=lr))
+    assert not watch(NotLearningDetector(), events, training(420))
+    # Some time after it, it is.
+    lr = [min(i + 1, 4) * 1e-4 for i in range(9)]
+    courses = watch(NotLearningDetector(), medians([2.] * 9, lr=lr))
+    assert names(courses) == [(600, ['not_learning'])]
 
 
 @pytest.mark.parametrize(
@@ -428,7 +467,8 @@ def test_the_patience_grows_with_the_training():
 
 @pytest.mark.parametrize('interval', [0, 1])
 def test_a_training_without_validations(interval):
-    assert not watch(of_validation(), [(10, rate(.1))], training(1000, val_interval=interval))
+    assert not watch(of_validation(), [(10, rate(.1))],
+                     training(1000, val_interval=interval))
 
 
 def test_a_learning_rate_that_was_lowered_is_waited_for():
@@ -450,9 +490,8 @@ def test_a_learning_rate_that_is_still_being_raised_is_waited_for():
 
 def test_no_plateau_begins_in_the_last_part():
     values = [.1 * i for i in range(1, 8)] + [.7] * 8
-    assert names(
-        watch(of_validation(), validations(values),
-              training(1000))) == [(120, ['plateau'])]
+    assert names(watch(of_validation(), validations(values),
+                       training(1000))) == [(120, ['plateau'])]
     assert not watch(of_validation(), validations(values), training(140))
 
 
@@ -469,9 +508,8 @@ def test_a_healthy_training_has_neither():
             (20 - 15 * rising(40, seed=seed), 2 * np.exp(-np.arange(40) / 20)),
         ):
             tag = AP if metric[0] < metric[-1] else 'EPE'
-            assert not watch(of_validation(),
-                             validations(metric, tag, losses), training(
-                                 400, 40))
+            assert not watch(of_validation(), validations(metric, tag, losses),
+                             training(400, 40))
 
 
 def overfitted(count=20):
@@ -488,15 +526,16 @@ def test_overfitting(tag, sign):
                     training(1000, 100))
     assert names(courses)[0][1] == ['overfitting'] and len(courses) == 1
     finding = courses[0][1][0]
-    assert finding.what == (f'The model overfits: val/{tag} gets worse since step '
-                            '70, while the training loss falls.')
+    assert finding.what == (
+        f'The model overfits: val/{tag} gets worse since step '
+        '70, while the training loss falls.')
     assert 120 <= courses[0][0] <= 140
 
 
 def test_without_a_falling_training_loss_it_is_no_overfitting():
     metric, losses = overfitted()
-    courses = watch(of_validation(),
-                    validations(metric, AP, [1.] * len(losses)),
+    courses = watch(of_validation(), validations(metric, AP,
+                                                 [1.] * len(losses)),
                     training(1000))
     assert names(courses) == [(120, ['plateau'])]
 
@@ -513,6 +552,86 @@ def test_what_is_not_yet_overfitting(name, values):
     assert [n for _, n in names(courses)] == [['plateau']]
 
 
+def test_a_milestone_that_is_to_come_is_waited_for():
+    """Defect: AP of a small data set is flat until the rate is lowered."""
+    schedulers = [MultiStepLR(SGD([nn.Parameter(torch.ones(1))], 1.), [7, 90])]
+    values = [.1, .5] + [.5] * 12
+    for by_epoch, found in (True, [(80, ['plateau'])]), (False, []):
+        schedulers[0].by_epoch = by_epoch
+        courses = watch(of_validation(), validations(values, every=10),
+                        training(100, 10, param_schedulers=schedulers))
+        # Of those by epoch, the second never comes.
+        assert names(courses) == found
+
+
+@pytest.mark.parametrize('name', [AP, 'NME'])
+def test_a_main_metric_that_is_nan(name):
+    """Defect: nothing was said, since it was not looked at."""
+    course = [.1, .3, .5] + [math.nan] * 9 + [.4]
+    courses = watch(of_validation(), validations(course, name))
+    assert names(courses) == [(40, ['validation_nan']), (130, [])]
+    finding = courses[0][1][0]
+    assert finding.what == f'val/{name} is NaN or infinite.'
+    assert 'after 3 validations' in finding.evidence
+    assert 'running statistics' in finding.advice
+    courses = watch(of_validation(), validations([math.nan] * 9, name))
+    assert names(courses) == [(10, ['validation_nan'])]
+
+
+def test_an_evaluation_that_is_wrong():
+    """Defect: a plateau at epoch 80, and advice on the learning rate."""
+    courses = watch(of_validation(), validations([-1.] * 60))
+    assert names(courses) == [(20, ['validation_invalid'])]
+    finding = courses[0][1][0]
+    assert 'val/coco/AP is -1: the evaluation is wrong' in finding.what
+    assert 'annotation file' in finding.advice
+    zeros = list(validations([0.] * 4))
+    accurate = [(1, KeypointAccuracy(.9)), *zeros]
+    courses = watch(of_validation(), accurate)
+    assert names(courses) == [(20, ['validation_invalid'])]
+    assert '90% of the keypoints' in courses[0][1][0].evidence
+    of_metrics = [(s, validation(s, 0., PCK=.9)) for s in (10, 20)]
+    assert watch(of_validation(), of_metrics)
+    # A model that has not yet learned anything.
+    assert not watch(of_validation(), zeros)
+    assert not watch(of_validation(), [(1, KeypointAccuracy(.1)), *zeros])
+    # An error of 0 is a good one.
+    assert not watch(of_validation(), [(1, KeypointAccuracy(1.)),
+                                       *validations([0.] * 4, 'NME')])
+
+
+@pytest.mark.parametrize('name, course', [
+    (AP, [.2, .6, .1, .6, 0., 0., 0., 0., .2]),
+    ('PCK', [20., 60., 10., 60., 0., 0., 0., 0., 20.]),
+    ('EPE', [20., 5., 60., 5., 99., 99., 99., 99., 9.]),
+])
+def test_a_validation_that_collapses(name, course):
+    courses = watch(of_validation(), validations(course, name))
+    assert names(courses)[0] == (60, ['validation_collapse'])
+    assert names(courses)[-1] in [(90, []), (90, ['plateau'])]
+    finding = courses[0][1][0]
+    assert finding.what == f'val/{name} has collapsed since step 20.'
+    assert 'running statistics' in finding.advice
+    assert 'augmentation' not in finding.advice
+    # With a loss that has risen the training has diverged.
+    losses = [3., 1., 1., 1.] + [2.] * 5
+    courses = watch(of_validation(), validations(course, name, losses))
+    finding = courses[0][1][0]
+    assert 'diverged' in finding.advice
+    assert 'was 1 then and is 2 now' in finding.evidence
+
+
+@pytest.mark.parametrize('course', [
+    [.01, .02, .0, .0, .0],
+    [.6, .3, .3, .3, .3],
+    [.2, .6, .1, .6, .1, .6],
+    [.5, .6, .2, .13, .14],
+])
+def test_what_is_no_collapse(course):
+    found = watch(of_validation(), validations(course))
+    assert 'validation_collapse' not in str(names(found))
+
+
 def test_a_plateau_may_turn_into_overfitting_and_not_back():
     metric, losses = overfitted(30)
     metric = np.concatenate([metric[:7], [.599] * 6, metric[7:]])
@@ -526,8 +645,7 @@ def test_a_plateau_may_turn_into_overfitting_and_not_back():
 def test_the_metric_of_the_best_checkpoint_counts():
     hook = CheckpointHook(
         save_best=['coco/AR', 'EPE'], rule=['greater', 'less'])
-    courses = watch(PlateauDetector(),
-                    validations([.5] * 20, 'coco/AR'),
+    courses = watch(PlateauDetector(), validations([.5] * 20, 'coco/AR'),
                     training(1000, hooks=[hook]))
     assert 'val/coco/AR has not' in courses[0][1][0].what
     assert not watch(PlateauDetector(), validations([.5] * 20),

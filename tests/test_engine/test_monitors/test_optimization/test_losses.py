@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from mmpose.engine.monitors import Every, LossMonitor
+from mmpose.engine.monitors import Every, LossMonitor, Measurement
 from mmpose.engine.monitors.optimization.losses import RecentLosses
 
 NAN, INF = float('nan'), float('inf')
@@ -24,7 +25,12 @@ class Written:
             # As the writer gives them: NumPy does not know bfloat16.
             (t.float() if t.dtype == torch.bfloat16 else t).numpy()
             for t in record.tensors))
-        self.readings[record.step] = {v.tag: v.value for v in values}
+        values = list(values)
+        self.readings[record.step] = {
+            v.tag: v.value
+            for v in values if not isinstance(v, Measurement)
+        }
+        self.measured = [v for v in values if isinstance(v, Measurement)]
 
 
 def read(outputs, interval=1, first=0, end=True, data=None, batch_size=None):
@@ -32,7 +38,9 @@ def read(outputs, interval=1, first=0, end=True, data=None, batch_size=None):
     monitor = LossMonitor(Every(interval), strict=True)
     monitor.writer = Written()
     runner = SimpleNamespace(
-        iter=first, train_dataloader=SimpleNamespace(batch_size=batch_size))
+        iter=first,
+        model=nn.Module(),
+        train_dataloader=SimpleNamespace(batch_size=batch_size))
     monitor.notify('before_train', runner)
     for output, batch in zip(outputs, data or [None] * len(outputs)):
         monitor.notify('after_train_iter', runner, 0, batch, output)
@@ -227,7 +235,7 @@ def test_the_graph_of_a_loss_is_not_kept():
     """P1: it would keep the activations of every iteration."""
     monitor = LossMonitor(Every(100), strict=True)
     monitor.writer = Written()
-    runner = SimpleNamespace(iter=4, train_dataloader=None)
+    runner = SimpleNamespace(iter=4, model=nn.Module(), train_dataloader=None)
     monitor.notify('before_train', runner)
     activation = torch.ones(3, requires_grad=True) * 2
     loss = (activation**2).sum()

@@ -40,6 +40,8 @@ class BrokenValidationDetector(Detector):
     def before_train(self, runner) -> None:
         self._course = ValidationCourse(runner)
         self._accuracy: Optional[float] = None
+        # Validations with a number, and consecutive ones with a wrong one.
+        self._numbers = 0
         self._invalid = 0
         self._present: List[Finding] = []
 
@@ -51,8 +53,11 @@ class BrokenValidationDetector(Detector):
         if value is None:
             return None
         if not math.isfinite(value):
-            self._present = [self._nan(measurement.iteration, value)]
-        elif self._is_invalid(value, measurement):
+            if not self._present:
+                self._present = [self._nan(measurement.iteration, value)]
+            return self._present
+        self._numbers += 1
+        if self._is_invalid(value, measurement):
             self._invalid += 1
             # The first validation may be that of a model that finds nobody.
             if self._invalid >= 2 and not self._present:
@@ -78,9 +83,9 @@ class BrokenValidationDetector(Detector):
     def _nan(self, step: int, value: float) -> Finding:
         return Finding(
             'validation_nan', f'{self._course.tag} is NaN or infinite.',
-            f'It is {value} at step {step:,}, after {len(self._course.values)}'
-            ' validations in which it was a number.' if self._course.values
-            else f'It is {value} at step {step:,}.',
+            f'It is {value} at step {step:,}' +
+            (f', after {self._numbers} validations in which it was a number.'
+             if self._numbers else '.'),
             'Look for a finding on NaN in weights or buffers: the running '
             'statistics of a batch norm are used in validations alone. If '
             'there is none, look at the predictions, and at the evaluator for '
@@ -155,16 +160,17 @@ class ValidationCollapseDetector(Detector):
 
     def _finding(self) -> Finding:
         course = self._course
-        rose = (
-            None not in (self._loss, self._loss_at_best) and self._loss -
-            self._loss_at_best > _ROSE * abs(self._loss_at_best))
-        loss = ('' if None in (self._loss, self._loss_at_best) else
-                f' The median of the training loss was {self._loss_at_best:.4g}'
-                f' then and is {self._loss:.4g} now.')
+        rose = (None not in (self._loss, self._loss_at_best)
+                and self._loss - self._loss_at_best >
+                _ROSE * abs(self._loss_at_best))
+        loss = (
+            '' if None in (self._loss, self._loss_at_best) else
+            f' The median of the training loss was {self._loss_at_best:.4g}'
+            f' then and is {self._loss:.4g} now.')
         return Finding(
-            'validation_collapse',
-            f'{course.tag} has collapsed since step '
-            f'{course.steps[course.best]:,}.', course.numbers() + loss,
+            'validation_collapse', f'{course.tag} has collapsed since step '
+            f'{course.steps[course.best]:,}.',
+            course.numbers() + loss,
             'The training has diverged: resume from the best checkpoint with '
             'a lower learning rate or with clipped gradients.' if rose else
             'The training loss did not rise, so look at what validations '

@@ -62,8 +62,7 @@ class ClippingDetector(Detector):
                 f'norm of {clipping.norm_before:.2g} to '
                 f'{clipping.threshold:.2g}.',
                 'Raise the threshold in clip_grad above the usual norm, and '
-                'lower the learning rate if the loss then diverges.')
-            for name in self._streaks[optimizer].update(
-                [name] if clips else [])
+                'lower the learning rate if the loss then diverges.') for name
+            in self._streaks[optimizer].update([name] if clips else [])
         ]
         return [f for found in self._present.values() for f in found]

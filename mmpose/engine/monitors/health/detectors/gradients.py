@@ -134,14 +134,14 @@ class ExplodingGradientDetector(Detector):
 
     def see(self, step: int, measurement) -> List[Finding]:
         kind = type(measurement)
-        norms = _finite({'': measurement.total} if kind is
-                        GradientNorms else measurement.norms)
+        norms = _finite({'': measurement.total}
+                        if kind is GradientNorms else measurement.norms)
         if norms:
             self._found[kind] = self._look(kind, step, norms)
         return [f for found in self._found.values() for f in found]
 
-    def _look(self, kind: type, step: int, norms: Dict[str,
-                                                       float]) -> List[Finding]:
+    def _look(self, kind: type, step: int,
+              norms: Dict[str, float]) -> List[Finding]:
         past = self._past[kind]
         growth = past.compare(norms)
         # What has grown from next to nothing is not what is meant.

@@ -125,12 +125,12 @@ def _nonfinite_gradient(step: int, found: Nonfinite) -> Finding:
 def _nonfinite_update(step: int, found: Nonfinite) -> Finding:
     return Finding(
         'nonfinite_update',
-        f'An update made weights NaN or infinite, first those of {found.name}.',
-        f'The update of step {step:,} did so to {found.fraction:.0%} of the '
+        'An update made weights NaN or infinite, first those of '
+        f'{found.name}.', f'The update of step {step:,} did so to {found.fraction:.0%} of the '
         'parameters, which were finite before it.',
         'Lower the learning rate, and resume from an older checkpoint. If the '
-        'gradients were finite (train/gradient_norm), look for a division by 0 in the '
-        "optimizer: Adam's eps is the guard against it.", ERROR)
+        'gradients were finite (train/gradient_norm), look for a division by '
+        "0 in the optimizer: Adam's eps is the guard against it.", ERROR)
 
 
 def _nonfinite_weight(step: int, found: Nonfinite) -> Finding:
@@ -186,8 +186,7 @@ def _nonfinite_loss(first: Dict[str, int]) -> Finding:
         'and at the gradients before it. If they had been growing, lower the '
         'learning rate or clip them. Where health/nonfinite_weight has a '
         'curve, the weights are lost: resume from an older checkpoint.' +
-        elsewhere,
-        ERROR)
+        elsewhere, ERROR)
 
 
 @DETECTORS.register_module()
@@ -216,7 +215,6 @@ class NonfiniteBufferDetector(Detector):
                     'Reset the running statistics of that layer '
                     '(reset_running_stats) or resume from an older '
                     'checkpoint. Look at what came in there at the last '
-                    'steps: an overflow in float16, or a broken image.',
-                    ERROR)
+                    'steps: an overflow in float16, or a broken image.', ERROR)
             ]
         return self._present

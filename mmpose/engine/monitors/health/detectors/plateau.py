@@ -81,16 +81,16 @@ class OverfittingDetector(Detector):
         fall = course.metric.sign * (
             best - np.array(after[-_OVERFITTING_LAST:]))
         noise = np.median(abs(np.diff(course.values)))
-        return bool(
-            (fall > self._worse * abs(best)).all()
-            and fall.mean() > _WORSE_THAN_NOISE * noise
-            and self._loss_at_best - self._loss > _BETTER *
-            abs(self._loss_at_best))
+        return bool((fall > self._worse * abs(best)).all()
+                    and fall.mean() > _WORSE_THAN_NOISE * noise
+                    and self._loss_at_best - self._loss >
+                    _BETTER * abs(self._loss_at_best))
 
     def _finding(self) -> Finding:
         course = self._course
         return Finding(
-            'overfitting', f'The model overfits: {course.tag} gets worse since '
+            'overfitting',
+            f'The model overfits: {course.tag} gets worse since '
             f'step {course.steps[course.best]:,}, while the training loss '
             'falls.', f'{course.numbers()} The median of the training loss '
             f'fell from {self._loss_at_best:.4g} to {self._loss:.4g}.',
@@ -152,9 +152,9 @@ class PlateauDetector(Detector):
             self._lr_at_best = self._lr
             self._waiting_since = course.last
         if (not self._present
-                and course.last - self._waiting_since >= self._patience
-                and self._last_milestone <= measurement.iteration <=
-                self._last_part and not self._is_perfect()):
+                and course.last - self._waiting_since >= self._patience and
+                self._last_milestone < measurement.iteration <= self._last_part
+                and not self._is_perfect()):
             self._present = [self._finding()]
         return self._present
 

@@ -80,8 +80,8 @@ class UnchangedWeightsDetector(Detector):
                 _does_not_learn(
                     step, place, number, 'no optimizer has its weights',
                     'see that the optimizer is given all parameters, and '
-                    'those that the model trains with') for place, number in
-                measurement.not_in_optimizer.items()
+                    'those that the model trains with')
+                for place, number in measurement.not_in_optimizer.items()
             ]
         elif not measurement.is_skipped:
             self._unchanged = self._see_update(step, measurement)
@@ -93,9 +93,9 @@ class UnchangedWeightsDetector(Detector):
             # That the whole training has none is a finding of its own.
             unchanged.pop('model', None)
         return [
-            _does_not_learn(
-                step, place, unchanged[place], 'its learning rate is 0',
-                'look for an lr_mult of 0 in paramwise_cfg', NOTE)
+            _does_not_learn(step, place, unchanged[place],
+                            'its learning rate is 0',
+                            'look for an lr_mult of 0 in paramwise_cfg', NOTE)
             if place in stopped else _does_not_learn(
                 step, place, unchanged[place],
                 'the updates do not change its weights',
@@ -113,7 +113,8 @@ def _does_not_learn(step: int,
                     advice: str,
                     severity: str = WARNING) -> Finding:
     return Finding(
-        f'unchanged_weights/{place}', f'{dotted(place)} does not learn: {why}.',
+        f'unchanged_weights/{place}',
+        f'{dotted(place)} does not learn: {why}.',
         f'{number:.0f} of its parameters are exactly as before, after the '
         f'update of step {step:,}, and have a gradient.',
         f'If it is to learn, {advice}. If not, requires_grad=False saves '

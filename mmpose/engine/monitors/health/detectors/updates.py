@@ -83,8 +83,8 @@ class LargeUpdateDetector(Detector):
                 _large(model, self._limit, self._streaks[0]))
         ]
 
-    def _see_groups(self, step: int,
-                    groups: Dict[str, float]) -> List[Finding]:
+    def _see_groups(self, step: int, groups: Dict[str,
+                                                  float]) -> List[Finding]:
         large = _large(groups, self._group_limit, self._streaks[1])
         lasting = self._streaks[1].update(large)
         if lasting and 2 * len(large) > len(groups):
