@@ -124,9 +124,9 @@ def _nonfinite_gradient(step: int, found: Nonfinite) -> Finding:
 
 def _nonfinite_update(step: int, found: Nonfinite) -> Finding:
     return Finding(
-        'nonfinite_update',
-        'An update made weights NaN or infinite, first those of '
-        f'{found.name}.', f'The update of step {step:,} did so to {found.fraction:.0%} of the '
+        'nonfinite_update', 'An update made weights NaN or infinite, first '
+        f'those of {found.name}.',
+        f'The update of step {step:,} did so to {found.fraction:.0%} of the '
         'parameters, which were finite before it.',
         'Lower the learning rate, and resume from an older checkpoint. If the '
         'gradients were finite (train/gradient_norm), look for a division by '
