@@ -9,8 +9,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmpose.engine.hooks import EnhancedTensorBoardHook
-from mmpose.engine.monitors import NonfiniteTrainingError, UpdateMonitor
+from mmpose.engine.monitors import NonfiniteTrainingError
 from mmpose.registry import DATASETS, HOOKS, METRICS
 
 # What the training as a whole is judged by, and nothing that takes time.
@@ -125,20 +124,14 @@ def test_a_healthy_training_has_no_findings(train, read_events, optim_wrapper):
      'likely the learning rate of 50 is too high'),
 ])
 def test_a_learning_rate_that_is_a_thousand_times_too_high(
-        runner_cfg, read_events, name, until, words):
-    runner = Runner(**runner_cfg(
-        WATCH, train_cfg=iterations(120), optim_wrapper=sgd(1000 *
-                                                            HEALTHY_LR)))
-    if name == 'learning_rate_too_high':
-        # That the loss does not come back follows from such updates and is
-        # known later: it is a finding where they are not read.
-        hook, = [
-            h for h in runner.hooks if isinstance(h, EnhancedTensorBoardHook)
-        ]
-        hook.monitors = [
-            m for m in hook.monitors if not isinstance(m, UpdateMonitor)
-        ]
-    runner.train()
+        train, read_events, name, until, words):
+    # That the loss does not come back follows from such updates and is known
+    # later: it is a finding where they are not measured.
+    measured = name == 'update_ratio'
+    runner = train(
+        dict(WATCH, monitors=[dict(type='UpdateMonitor', enabled=measured)]),
+        train_cfg=iterations(120),
+        optim_wrapper=sgd(1000 * HEALTHY_LR))
     events = read_events(runner)
     found = history(events)
     assert list(found) == [name]
@@ -255,6 +248,85 @@ def test_validations_that_do_not_get_better(train, read_events, name, course):
     assert found == {name: [(7 * 4, 1)]}
     line, = logged(runner)
     assert 'AP' in line and 'since step 8' in line
+
+
+def test_curves_that_are_not_written_switch_no_finding_off(train, read_events):
+    """Defect: the report was made of the curves."""
+    course = [.1, .5, .48, .46, .44, .42, .40, .38, .36, .34, .32, .30]
+    runner = train(
+        dict(WATCH, log_val_metrics=False, log_lr=False, log_system=False),
+        train_cfg=dict(by_epoch=True, max_epochs=12, val_interval=1),
+        optim_wrapper=sgd(),
+        param_scheduler=dict(
+            type='LinearLR',
+            start_factor=1.,
+            end_factor=0.,
+            begin=0,
+            end=30,
+            by_epoch=False),
+        val_evaluator=dict(type='ScriptedMetric', course=course))
+    events = read_events(runner)
+    assert history(events) == {
+        'overfitting': [(28, 1)],
+        'learning_rate_zero': [(40, 1)]
+    }
+    assert not [
+        tag for tag in events.Tags()['scalars']
+        if tag.startswith(('val/', 'train/learning_rate', 'system/'))
+    ]
+
+
+@HOOKS.register_module(force=True)
+class Change(Hook):
+    """Changes something of the training after a step."""
+
+    priority = 'HIGHEST'
+
+    def __init__(self, what, step=0):
+        self.what = what
+        self.step = step
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if self.what == 'invisible':
+            for sample in data_batch['data_samples']:
+                sample.gt_instance_labels.keypoint_weights *= 0
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        if self.what == 'running_var' and runner.iter + 1 == self.step:
+            norm = runner.model.backbone.layer2[0].bn1
+            norm.running_var[0] = float('nan')
+
+
+@pytest.mark.parametrize(
+    'optim_wrapper', [sgd(), adamw()], ids=['sgd', 'adamw'])
+def test_a_loss_of_exactly_0(train, read_events, optim_wrapper):
+    """Defect: with AdamW nothing was said, for ever."""
+    runner = train(
+        WATCH,
+        train_cfg=iterations(40),
+        optim_wrapper=copy.deepcopy(optim_wrapper),
+        custom_hooks=[dict(type='Change', what='invisible')])
+    events = read_events(runner)
+    assert {e.value for e in events.Scalars('loss')} == {0}
+    assert history(events) == {'zero_loss': [(20, 1)]}
+    line, = logged(runner)
+    assert '0% of the keypoints' in line and 'visibility flags' in line
+
+
+def test_a_running_variance_that_is_nan(train, read_events):
+    """Defect: no loss shows it, and nothing was said."""
+    runner = train(
+        WATCH,
+        train_cfg=iterations(60),
+        optim_wrapper=adamw(),
+        custom_hooks=[dict(type='Change', what='running_var', step=37)])
+    events = read_events(runner)
+    assert history(events) == {'nonfinite_buffer': [(40, 1)]}
+    line, = logged(runner)
+    assert 'backbone.layer2.0.bn1.running_var is NaN' in line
+    tag = 'health/nonfinite_buffer/backbone.layer2.0.bn1.running_var'
+    # Of 20 batch norms and three of the head, means and variances.
+    assert events.Scalars(tag)[0].value == pytest.approx(1 / 46)
 
 
 # on_nonfinite

@@ -50,8 +50,6 @@ class Losses(Measurement):
             exactly 0.
         terms (tuple[tuple[str, float]]): What the loss is made of: the names
             of the losses, and the settings of the model that weigh them.
-        keypoint_weight (float, optional): The fraction of the keypoints of
-            the last batch that have a weight in the loss, if that is known.
     """
     median: Optional[float] = None
     deviation: float = 0.
@@ -59,7 +57,6 @@ class Losses(Measurement):
     nonfinite: Dict[str, int] = field(default_factory=dict)
     num_zero: int = 0
     terms: Tuple[Tuple[str, float], ...] = ()
-    keypoint_weight: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -223,6 +220,16 @@ class ValidationMetrics(Measurement):
     """
     iteration: int
     values: Dict[str, float]
+
+
+@dataclass(frozen=True)
+class KeypointWeights(Measurement):
+    """The weights of a training batch's keypoints in the loss.
+
+    Attributes:
+        fraction (float): Of all keypoints, those with a weight above 0.
+    """
+    fraction: float
 
 
 @dataclass(frozen=True)

@@ -69,11 +69,22 @@ class Unrelated(Chain):
 class FirstNonfinite(Chain):
     """Where something was NaN or infinite first: all else follows.
 
-    Updates that mixed precision skips may follow; they explain nothing.
+    Updates that mixed precision skips and running statistics may follow; they
+    explain nothing.
     """
 
     def follows(self, finding: Finding, cause: Finding) -> bool:
-        return not cause.name.startswith('amp_overflow')
+        return not self._explains_nothing(cause)
+
+    def _ordered(self) -> List[Tuple[_Key, Finding]]:
+        # Also of what began later.
+        return sorted(
+            self._present.items(),
+            key=lambda entry: self._explains_nothing(entry[1]))
+
+    @staticmethod
+    def _explains_nothing(finding: Finding) -> bool:
+        return finding.name.startswith(('amp_overflow', 'nonfinite_buffer'))
 
 
 class FirstDivergence(Chain):

@@ -12,6 +12,7 @@ from torch.optim import SGD
 
 from mmpose.engine.monitors.core.measurements import (DataTime, HookTime,
                                                       KeypointAccuracy,
+                                                      KeypointWeights,
                                                       LearningRates, Losses,
                                                       Spike, ValidationMetrics)
 from mmpose.engine.monitors.health.detectors.broken_validation import (
@@ -180,8 +181,8 @@ def test_a_loss_of_exactly_0():
     (.8, '80% of the keypoints', 'loss_weight of 0'),
 ])
 def test_a_loss_of_0_and_the_keypoints_that_count(weight, evidence, advice):
-    losses = Losses(num_zero=20, keypoint_weight=weight)
-    (_, (finding, )), = watch(ZeroLossDetector(), [(20, losses)])
+    events = [(20, KeypointWeights(weight)), (20, Losses(num_zero=20))]
+    (_, (finding, )), = watch(ZeroLossDetector(), events)
     assert evidence in finding.evidence and advice in finding.advice
 
 

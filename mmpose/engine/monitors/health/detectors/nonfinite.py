@@ -191,30 +191,42 @@ def _nonfinite_loss(first: Dict[str, int]) -> Finding:
 
 @DETECTORS.register_module()
 class NonfiniteBufferDetector(Detector):
-    """``nonfinite_buffer``: a running statistic is NaN or infinite."""
+    """``nonfinite_buffer``: a running statistic is NaN or infinite.
 
-    wants = (Buffers, )
+    Where the loss is so as well, the statistics have only followed.
+    """
+
+    wants = (Buffers, Losses)
+    chain = FirstNonfinite
+    priority = 'LOW'
     finds_nonfinite = True
 
     def before_train(self, runner) -> None:
         self._present: List[Finding] = []
+        # What is said if the losses are finite.
+        self._waiting: Optional[Finding] = None
 
-    def see(self, step: int, buffers: Buffers) -> List[Finding]:
-        found = buffers.nonfinite
-        if found is None:
-            self._present = []
-        elif not self._present:
-            self._present = [
-                Finding(
-                    'nonfinite_buffer',
-                    f'{found.name} is NaN or infinite, and stays so.',
-                    f'At step {step:,} {found.fraction:.0%} of the buffers of '
-                    'the model are. The loss does not show it, since a batch '
-                    'norm in training uses the statistics of the batch; '
-                    'validations and the saved checkpoints use this buffer.',
-                    'Reset the running statistics of that layer '
-                    '(reset_running_stats) or resume from an older '
-                    'checkpoint. Look at what came in there at the last '
-                    'steps: an overflow in float16, or a broken image.', ERROR)
-            ]
+    def see(self, step: int, measurement) -> List[Finding]:
+        if isinstance(measurement, Buffers):
+            if measurement.nonfinite is None:
+                self._waiting = None
+                self._present = []
+            elif not self._present:
+                self._waiting = _nonfinite_buffer(step, measurement.nonfinite)
+        else:
+            if self._waiting and not measurement.nonfinite:
+                self._present = [self._waiting]
+            self._waiting = None
         return self._present
+
+
+def _nonfinite_buffer(step: int, found: Nonfinite) -> Finding:
+    return Finding(
+        'nonfinite_buffer', f'{found.name} is NaN or infinite, and stays so.',
+        f'At step {step:,} {found.fraction:.0%} of the running means and '
+        'variances are. The loss does not show it, since a batch norm in '
+        'training uses the statistics of the batch; validations and saved '
+        'checkpoints use this buffer.', 'Reset the running statistics of that '
+        'layer (reset_running_stats) or resume from an older checkpoint. Look '
+        'at what came in there at the last steps: an overflow in float16, or '
+        'a broken image.', ERROR)

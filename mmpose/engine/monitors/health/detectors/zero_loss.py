@@ -1,7 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import List
+from typing import List, Optional
 
-from ...core.measurements import Losses
+from ...core.measurements import KeypointWeights, Losses
 from ...core.registry import DETECTORS
 from ..detector import Detector
 from ..report import ERROR, Finding
@@ -19,20 +19,24 @@ class ZeroLossDetector(Detector):
         length (int): In how many consecutive iterations. Defaults to 20.
     """
 
-    wants = (Losses, )
+    wants = (KeypointWeights, Losses)
 
     def __init__(self, length: int = _LENGTH) -> None:
         self._length = length
 
     def before_train(self, runner) -> None:
         self._present: List[Finding] = []
+        self._weights: Optional[float] = None
 
-    def see(self, step: int, losses: Losses) -> List[Finding]:
-        if losses.num_zero < self._length:
+    def see(self, step: int, measurement) -> Optional[List[Finding]]:
+        if isinstance(measurement, KeypointWeights):
+            self._weights = measurement.fraction
+            return None
+        if measurement.num_zero < self._length:
             self._present = []
             return self._present
-        first = step - losses.num_zero + 1
-        weight = losses.keypoint_weight
+        first = step - measurement.num_zero + 1
+        weight = self._weights
         seen = ('' if weight is None else f' {weight:.0%} of the keypoints of '
                 'the last batch have a weight in the loss.')
         self._present = [
@@ -40,7 +44,7 @@ class ZeroLossDetector(Detector):
                 'zero_loss',
                 f'The loss is exactly 0 since step {first:,}: nothing is '
                 'learned.',
-                f'It was 0 in {losses.num_zero:,} consecutive iterations, up '
+                f'It was 0 in {measurement.num_zero:,} consecutive iterations, up '
                 f'to step {step:,}.{seen}',
                 'Look at the training images with their targets. No keypoint '
                 'counts where the visibility flags are 0, where the boxes do '
