@@ -6,13 +6,14 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 
+from ..core.measurements import KeypointAccuracy
 from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, data_set, evaluation_step,
                                  is_averaged, is_iter_based, keypoint_names,
                                  own_samples, val_annotations)
 from ..writers.dropping_queue import IMAGE, LAYER_SCALAR
-from ..writers.record import Image, Record, Scalar
+from ..writers.record import Image, Record, Scalar, Value
 from .arguments import BACKEND_ARGS, HARD_SAMPLES, KPT_THR, LOG_KEYPOINTS
 from .keypoint_figure import draw_keypoint_figure
 from .keypoint_parts import keypoint_parts
@@ -195,7 +196,7 @@ class KeypointMonitor(Monitor):
                 for i in _lowest(scores, self._hard_samples)
             ])
 
-    def _accuracy(self, tally: KeypointTally) -> Iterable[Scalar]:
+    def _accuracy(self, tally: KeypointTally) -> Iterable[Value]:
         names = keypoint_names(self._meta, len(tally.counts))
         groups = {name: [i] for i, name in enumerate(names)}
         if len(names) > _MAX_SCALARS:
@@ -205,6 +206,11 @@ class KeypointMonitor(Monitor):
                 known = values[indices][np.isfinite(values[indices])]
                 if len(known):
                     yield Scalar(f'keypoints/{measure}/{name}', known.mean())
+        pck = tally.measures()['PCK@0.2']
+        known = np.isfinite(pck)
+        if known.any():
+            yield KeypointAccuracy(
+                float(np.average(pck[known], weights=tally.counts[known])))
 
     def _figure(self, tally: KeypointTally, when: str) -> Iterable[Image]:
         pose, drawn = tally.canonical_pose() or (None, None)

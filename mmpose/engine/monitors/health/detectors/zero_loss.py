@@ -44,8 +44,8 @@ class ZeroLossDetector(Detector):
                 'zero_loss',
                 f'The loss is exactly 0 since step {first:,}: nothing is '
                 'learned.',
-                f'It was 0 in {measurement.num_zero:,} consecutive iterations, up '
-                f'to step {step:,}.{seen}',
+                f'It was 0 in {measurement.num_zero:,} consecutive '
+                f'iterations, up to step {step:,}.{seen}',
                 'Look at the training images with their targets. No keypoint '
                 'counts where the visibility flags are 0, where the boxes do '
                 'not contain the keypoints, or where keypoint weights or '
