@@ -1,8 +1,8 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """What monitors measure, for the detectors that judge it.
 
-A monitor yields measurements beside the values that it writes. They carry
-the numbers in full precision, whether or not a curve of them is written.
+A monitor yields measurements beside the values that it writes. They carry the
+numbers in full precision, whether or not a curve of them is written.
 """
 from dataclasses import dataclass, field
 from typing import Dict, NamedTuple, Optional, Tuple

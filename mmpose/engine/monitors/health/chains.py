@@ -11,8 +11,8 @@ class Chain:
     """Of findings that follow from each other, keep the one that began first.
 
     When it ends, the one that began next and is still there takes its place.
-    Of findings that begin with the same measurement, that of the detector
-    with the lowest number comes first.
+    Of findings that begin with the same measurement, that of the detector with
+    the lowest number comes first.
     """
 
     def __init__(self) -> None:

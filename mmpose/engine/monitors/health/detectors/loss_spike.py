@@ -51,8 +51,8 @@ class LossSpikeDetector(Detector):
 
 
 def _finding(spike: Spike) -> Finding:
-    times = ('' if spike.ratio is None else
-             f', {spike.ratio:.3g} times as large')
+    times = (''
+             if spike.ratio is None else f', {spike.ratio:.3g} times as large')
     return Finding(
         'loss_spike', f'The loss jumped at step {spike.step:,}.',
         f'It has a MAD z-score of {spike.score:.3g} among the losses around '
