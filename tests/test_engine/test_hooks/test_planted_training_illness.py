@@ -162,13 +162,13 @@ def test_a_loss_that_becomes_nan_at_a_known_step(train, read_events, interval):
         optim_wrapper=adamw(),
         custom_hooks=[dict(type='Poison', step=37, factor=float('nan'))])
     events = read_events(runner)
-    read_at = 37 if interval == 1 else -(-37 // interval) * interval
-    assert history(events) == {'nonfinite_loss': [(read_at, 1)]}
+    # At once, whatever the interval.
+    assert history(events) == {'nonfinite_loss': [(37, 1)]}
     line, = logged(runner)
     assert 'WARNING' in line
     assert 'became NaN or infinite at step 37: loss_kpt.' in line
     first = events.Scalars('health/nonfinite_loss/loss_kpt')[0]
-    assert (first.step, first.value) == (read_at, 37)
+    assert (first.step, first.value) == (37, 37)
 
 
 def test_a_batch_that_makes_the_loss_jump(train, read_events):
@@ -370,21 +370,20 @@ def test_a_nonfinite_loss_may_end_the_training(stopped, read_events, strict,
                                                async_write):
     runner, message = stopped(**ill(
         dict(on_nonfinite='stop', strict=strict, async_write=async_write)))
-    # It is read at 40, and known before long.
-    assert runner.iter == 40 or async_write and 40 < runner.iter < 50
+    # It is known before long.
+    assert runner.iter == 37 or async_write and 37 < runner.iter < 47
     assert message.startswith(
         'the loss loss_kpt was NaN or infinite at step 37.')
     assert "on_nonfinite='stop'" in message
     assert 'No checkpoint was saved.' in message
     # P7: everything up to there is on disk.
     events = read_events(runner)
-    assert history(events) == {'nonfinite_loss': [(40, 1)]}
-    assert events.Scalars('train/learning_rate/lr')[-1].step == 40
+    assert history(events) == {'nonfinite_loss': [(37, 1)]}
+    assert events.Scalars('train/learning_rate/lr')[-1].step >= 30
 
 
 @pytest.mark.parametrize('interval, words', [
     (3, ['The last checkpoint is ', 'epoch_9.pth.']),
-    (5, ['epoch_10.pth, was saved after that: take an older one.']),
 ])
 def test_the_last_checkpoint_is_named(stopped, interval, words):
     runner, message = stopped(**ill(
@@ -392,7 +391,7 @@ def test_the_last_checkpoint_is_named(stopped, interval, words):
         default_hooks=dict(
             logger=dict(type='LoggerHook', interval=1),
             checkpoint=dict(type='CheckpointHook', interval=interval))))
-    assert runner.iter == 40
+    assert runner.iter == 37
     for word in words:
         assert word in message
     assert runner.work_dir in message

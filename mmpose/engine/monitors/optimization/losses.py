@@ -1,23 +1,22 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import math
-from collections import defaultdict
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH
 from ..core.measurements import Losses, Spike
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import bare_model
-from ..core.schedule import Interval
 from ..writers.record import Record, Scalar, Value
 
-# The most iterations whose losses are held back for one reading.
+# The most iterations between two measurements.
 _MAX_HELD = 1000
+# So many consecutive losses of exactly 0 are told at once.
+_ZEROS = 20
 # A loss is compared with so many before it and so many after it. With 25, the
 # scatter of healthy losses is estimated so badly that one in 100,000 stands
 # out; with 50, none of 300,000 drawn from normal, gamma and exponential
@@ -25,14 +24,11 @@ _MAX_HELD = 1000
 _REACH = 50
 # Of so much, 5 %, any loss may move: a floor under a scatter of almost none.
 _LEAST_SCATTER = 0.05
-# The standard deviation of a normal distribution over its median absolute
-# deviation.
-_MAD_TO_STD = 1.4826
 
 
 @MONITORS.register_module()
 class LossMonitor(Monitor):
-    """The losses of all iterations, also of those between two readings.
+    """Log the losses of all iterations, also of those not logged elsewhere.
 
     ================================ =======================================
     ``health/loss/median``           Median of the losses since the last
@@ -63,8 +59,9 @@ class LossMonitor(Monitor):
     end of an epoch, scatters by more: its loss does not count in the first
     five.
 
-    Each tensor is kept as it is and brought to the host with all others at
-    the next reading; there is one after 1000 iterations at the latest.
+    The losses are those that MMEngine has brought to the host already. One
+    that is NaN or infinite is written at once, since the training may die of
+    it; the others at the next reading, after 1000 iterations at the latest.
 
     Args:
         interval (int | dict | Schedule): At which iterations to read.
@@ -73,98 +70,95 @@ class LossMonitor(Monitor):
 
     switches = (LOG_HEALTH, )
     settings = dict(interval=GRAD_NORM_INTERVAL)
-
-    def __init__(self, interval: Interval, strict: bool = False) -> None:
-        super().__init__(interval, strict)
-        self._held: Dict[str, Held] = {}
+    # After gradients and weights: where one was NaN before, it explains it.
+    priority = 'BELOW_NORMAL'
 
     def before_train(self, runner) -> None:
-        self._held = defaultdict(list)
         self._since = runner.iter
+        # Those since the last measurement, with their steps; and the first
+        # step at which each was not finite.
+        self._losses: List[Tuple[int, float]] = []
+        self._nonfinite: Dict[str, int] = {}
+        self._names: Set[str] = set()
+        self._num_zero = 0
+        self._settings = LossSettings(bare_model(runner.model))
         self._recent = RecentLosses()
         # None where batches may be of any size.
         self._batch_size = getattr(runner.train_dataloader, 'batch_size', None)
-        self._incomplete: List[int] = []
-        self._num_zero = 0
-        self._settings = LossSettings(bare_model(runner.model))
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
         step = runner.iter + 1
         if self.schedule.interval_at(step) == 0:
             return
-        for name, value in (outputs or {}).items():
-            # As in MMEngine, which also has accuracies in there.
-            if 'loss' in name and isinstance(value, Tensor):
-                self._held[name].append((step, value.detach()))
-        if self._batch_size and _size(data_batch) < self._batch_size:
-            self._incomplete.append(step)
+        whole = not self._batch_size or _size(data_batch) >= self._batch_size
+        nonfinite = {}
+        for name, loss in _losses(runner.message_hub, outputs or {}):
+            self._names.add(name)
+            if not math.isfinite(loss):
+                nonfinite[name] = step
+            # Exactly 0 is the loss of a batch in which nothing is annotated.
+            elif name == 'loss' and loss and whole:
+                self._losses.append((step, loss))
+            if name == 'loss':
+                self._num_zero = 0 if loss else self._num_zero + 1
+        new = {n: nonfinite[n] for n in nonfinite if n not in self._nonfinite}
+        if new:
+            self._nonfinite.update(new)
+            self._hand_over_at_once(step, new)
+        elif self._num_zero and self._num_zero % _ZEROS == 0:
+            self._hand_over_at_once(step, {})
         if self.is_due(step) or step - self._since >= _MAX_HELD:
             self._hand_over(step)
 
     def after_train(self, runner) -> None:
         self._hand_over(runner.iter)
 
+    def _hand_over_at_once(self, step: int, nonfinite: Dict[str, int]) -> None:
+        measured = Losses(nonfinite=nonfinite, num_zero=self._num_zero)
+        self.emit(
+            Record(
+                step, lambda: [
+                    *(Scalar(f'health/nonfinite_loss/{name}', float(step))
+                      for name in nonfinite), measured
+                ]))
+
     def _hand_over(self, step: int) -> None:
         self._since = step
-        held, self._held = self._held, defaultdict(list)
-        incomplete, self._incomplete = self._incomplete, []
-        if held:
-            terms = (*((name, 1.) for name in held if name != 'loss'),
-                     *self._settings.values())
-            steps = {
-                name: np.array([step for step, _ in pairs])
-                for name, pairs in held.items()
-            }
-            tensors = [
-                torch.stack([value.reshape(()) for _, value in pairs])
-                for pairs in held.values()
-            ]
+        nonfinite, self._nonfinite = self._nonfinite, {}
+        losses, self._losses = self._losses, []
+        terms = (*((name, 1.)
+                   for name in sorted(self._names)), *self._settings.values())
+        self._names = set()
+        if losses:
             self.emit(
                 Record(
                     step,
-                    functools.partial(self._values, steps, incomplete, terms),
-                    tensors))
+                    functools.partial(self._values, losses, nonfinite,
+                                      self._num_zero, terms)))
 
-    def _values(self, steps: Dict[str, np.ndarray], incomplete: List[int],
-                terms: Tuple[Tuple[str, float],
-                             ...], *losses: np.ndarray) -> Iterator[Value]:
-        nonfinite: Dict[str, int] = {}
-        statistics: Dict[str, float] = {}
-        for (name, at), values in zip(steps.items(), losses):
-            finite = np.isfinite(values)
-            if not finite.all():
-                nonfinite[name] = int(at[finite.argmin()])
-                yield Scalar(f'health/nonfinite_loss/{name}', nonfinite[name])
-            if name == 'loss':
-                self._count_zeros(values)
-            # Exactly 0 is the loss of a batch in which nothing is annotated.
-            counts = finite & (values != 0) & ~np.isin(at, incomplete)
-            if name == 'loss' and counts.any():
-                self._recent.add(at[counts], values[counts])
-                statistics = dict(self._recent.statistics())
-                for quantity, value in statistics.items():
-                    yield Scalar(f'health/loss/{quantity}', value)
-        yield _measurement(statistics, nonfinite, self._num_zero, terms)
-
-    def _count_zeros(self, losses: np.ndarray) -> None:
-        others = np.flatnonzero(losses)
-        if len(others):
-            self._num_zero = 0
-        last = others[-1] + 1 if len(others) else 0
-        self._num_zero += len(losses) - last
+    def _values(self, losses: List[Tuple[int, float]], nonfinite: Dict[str,
+                                                                       int],
+                num_zero: int, terms: tuple) -> Iterator[Value]:
+        self._recent.add(*zip(*losses))
+        found = dict(self._recent.statistics())
+        for quantity, value in found.items():
+            yield Scalar(f'health/loss/{quantity}', value)
+        spike = None
+        if 'spike_score' in found:
+            spike = Spike(
+                int(found['spike_step']), found['spike_score'],
+                found.get('spike_ratio'))
+        yield Losses(found['median'], found['deviation'], spike, nonfinite,
+                     num_zero, terms)
 
 
-def _measurement(statistics: Dict[str, float], nonfinite: Dict[str, int],
-                 num_zero: int, terms: tuple) -> Losses:
-    spike = None
-    if 'spike_score' in statistics:
-        spike = Spike(
-            int(statistics['spike_step']), statistics['spike_score'],
-            statistics.get('spike_ratio'))
-    return Losses(
-        statistics.get('median'), statistics.get('deviation', 0.), spike,
-        nonfinite, num_zero, terms)
+def _losses(message_hub, outputs: dict) -> Iterator[Tuple[str, float]]:
+    """Return the losses of this iteration, which MMEngine logs anyway."""
+    for name in outputs:
+        # As in MMEngine, which also has accuracies in there.
+        if 'loss' in name and f'train/{name}' in message_hub.log_scalars:
+            yield name, message_hub.get_scalar(f'train/{name}').current()
 
 
 class LossSettings:
@@ -199,13 +193,10 @@ def _is_setting(key: str, value) -> bool:
 
 
 def _size(data_batch) -> float:
-    """How many samples a batch has, as MMPose has it; inf if it has not."""
+    """Return how many samples a batch of MMPose has; inf for others."""
     if isinstance(data_batch, dict) and 'inputs' in data_batch:
         return len(data_batch['inputs'])
     return math.inf
-
-
-Held = List[Tuple[int, Tensor]]
 
 
 class RecentLosses:
@@ -216,7 +207,7 @@ class RecentLosses:
         self._losses = np.empty(0)
 
     def add(self, steps: Sequence[int], losses: Sequence[float]) -> None:
-        """Take in what has come since the last time.
+        """Add the losses since the last measurement.
 
         Args:
             steps (Sequence[int]): One or more steps, ascending.
@@ -228,14 +219,14 @@ class RecentLosses:
         self._added = len(losses)
 
     def statistics(self) -> Iterator[Tuple[str, float]]:
-        """What :class:`LossMonitor` has in its table.
+        """Compute what :class:`LossMonitor` has in its table.
 
         Yields:
             tuple[str, float]: Name and value.
         """
         last = self._losses[-max(self._added, 2 * _REACH + 1):]
         yield 'median', np.median(last)
-        yield 'deviation', _robust_std(last)
+        yield 'deviation', _mad_std(last)
         if len(self._losses) > 2 * _REACH:
             yield from self._spike()
 
@@ -246,7 +237,7 @@ class RecentLosses:
         around[positive] = np.log(around[positive])
         median = np.median(around, axis=1)
         floor = _LEAST_SCATTER * np.where(positive, 1, abs(median))
-        scatter = np.maximum(_robust_std(around), floor)
+        scatter = np.maximum(_mad_std(around), floor)
         height = around[:, _REACH] - median
         score = np.divide(
             height, scatter, out=np.zeros_like(height), where=scatter > 0)
@@ -257,7 +248,8 @@ class RecentLosses:
         yield 'spike_step', float(self._steps[places[i]])
 
 
-def _robust_std(values: np.ndarray) -> np.ndarray:
-    """Over the last dimension."""
-    median = np.median(values, axis=-1, keepdims=True)
-    return _MAD_TO_STD * np.median(abs(values - median), axis=-1)
+def _mad_std(values: np.ndarray) -> np.ndarray:
+    """Compute MAD standard deviations over the last dimension."""
+    # MMPose's data sets have imported it already.
+    from scipy.stats import median_abs_deviation
+    return median_abs_deviation(values, axis=-1, scale='normal')
