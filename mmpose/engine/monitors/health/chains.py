@@ -74,17 +74,13 @@ class FirstNonfinite(Chain):
     """
 
     def follows(self, finding: Finding, cause: Finding) -> bool:
-        return not self._explains_nothing(cause)
+        return not cause.name.startswith(('amp_overflow', 'nonfinite_buffer'))
 
     def _ordered(self) -> List[Tuple[_Key, Finding]]:
-        # Also of what began later.
+        # Running statistics follow also what began later.
         return sorted(
             self._present.items(),
-            key=lambda entry: self._explains_nothing(entry[1]))
-
-    @staticmethod
-    def _explains_nothing(finding: Finding) -> bool:
-        return finding.name.startswith(('amp_overflow', 'nonfinite_buffer'))
+            key=lambda entry: entry[1].name == 'nonfinite_buffer')
 
 
 class FirstDivergence(Chain):
