@@ -194,6 +194,8 @@ def _box(sample: PoseSample, size: np.ndarray,
 def mean_error(truth: np.ndarray, visible: np.ndarray,
                predicted: np.ndarray) -> float:
     """Mean distance to the nearest predicted person's keypoints, in pixels."""
+    if truth.shape[1] != predicted.shape[1]:
+        return math.nan
     # Untrained, a model may predict what overflows, or is no number.
     distances = np.nan_to_num(
         np.linalg.norm(truth[:, None] - predicted.astype(float), axis=-1),

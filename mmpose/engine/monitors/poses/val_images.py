@@ -9,7 +9,7 @@ from ..core.arguments import Arguments
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, data_set, evaluation_step,
-                                 is_averaged, val_annotations)
+                                 is_averaged)
 from ..core.schedule import Interval, build_schedule
 from ..writers.dropping_queue import IMAGE
 from ..writers.record import Image, Record
@@ -106,7 +106,7 @@ class ValImageMonitor(Monitor):
         if lifts_poses(model):
             return
         self._codec = find_codec(model)
-        self._reader = PoseSampleReader(dataset, val_annotations(runner))
+        self._reader = PoseSampleReader(dataset, runner.val_evaluator)
         self._pictures = SamplePictures(
             dataset,
             self._images,

@@ -183,7 +183,7 @@ def test_one_of_several_people_is_cut_out(viewed):
     other = sample_with([[70, 20]], [60, 15, 80, 25])
     both = PoseSample(
         'image.png',
-        *(np.concatenate(pair) for pair in zip(one[1:], other[1:])))
+        *(np.concatenate(pair) for pair in zip(one[1:7], other[1:7])))
     painter(whole=True).draw(both, 'caption', person=1)
     assert viewed[0] == pytest.approx([57, 12, 83, 28])
     painter().draw(both, 'caption')

@@ -36,8 +36,10 @@ class NonfiniteDetector(Detector):
 
     def before_train(self, runner) -> None:
         self._present: List[Finding] = []
-        # The gradients of the update that is looked at next, if known.
+        # The gradients of the update that is looked at next, if known, and
+        # its step.
         self._gradient: Optional[Finding] = None
+        self._gradient_step = 0
         self._gradient_is_finite = False
         self._is_averaged = get_world_size() > 1
         # What is said unless it turns out that there was a loss before.
@@ -65,6 +67,7 @@ class NonfiniteDetector(Detector):
         # Where no weights were measured since.
         self._say(self._gradient)
         self._gradient = None
+        self._gradient_step = step
         if nonfinite is None:
             self._gradient_is_finite = True
             self._present = []
@@ -74,6 +77,11 @@ class NonfiniteDetector(Detector):
                 _nonfinite_gradient(step, nonfinite))
 
     def _see_update(self, step: int, update: Updates) -> None:
+        if step != self._gradient_step:
+            # An update that was postponed, of other gradients.
+            if self._gradient is not None:
+                self._say(self._gradient)
+            self._gradient, self._gradient_is_finite = None, False
         gradient, self._gradient = self._gradient, None
         is_finite, self._gradient_is_finite = self._gradient_is_finite, False
         before, after = update.nonfinite_before, update.nonfinite_after
