@@ -13,7 +13,10 @@ from ..writers.record import Record
 
 @MONITORS.register_module()
 class KeypointWeightMonitor(Monitor):
-    """How many keypoints count in the loss, for the report alone.
+    """Measure how many keypoints count in the loss.
+
+    What it tells: Nothing by a curve; the report says it where the loss is
+    exactly 0.
 
     Args:
         interval (int | dict | Schedule): At which iterations to measure.
