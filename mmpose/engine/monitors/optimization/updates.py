@@ -6,6 +6,7 @@ from collections import defaultdict
 from contextlib import contextmanager
 from typing import (Callable, Dict, Iterable, Iterator, List, Optional, Set,
                     Tuple, Union)
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -120,9 +121,10 @@ class UpdateMonitor(Monitor):
         self._skipped = False
         self._num_updates: Dict[str, int] = defaultdict(int)
         self._warned = False
-        # By optimizer, the parameters that it has updated before an update
-        # that was to be read: if those have no state, they will get none.
-        self._updated: Dict[str, Set[str]] = defaultdict(set)
+        # By optimizer, which may be replaced, the parameters that it has
+        # updated before an update that was to be measured: if those have no
+        # state, they will get none.
+        self._updated = WeakKeyDictionary()
         # Whether an update of this iteration is not read, but the next is.
         self._put_off = False
         # Of this iteration, by optimizer.
@@ -189,7 +191,7 @@ class UpdateMonitor(Monitor):
         update = _Update(optimizer, self._names, closure)
         if not update.names:
             return
-        updated = self._updated[name]
+        updated = self._updated.setdefault(optimizer, set())
         makes_state = update.has_no_state - updated
         updated |= update.names
         if makes_state:
