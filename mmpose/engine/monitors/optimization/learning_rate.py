@@ -19,7 +19,7 @@ _LOG_LR = flag(
 
 @MONITORS.register_module()
 class LearningRateMonitor(Monitor):
-    """What the optimizer works with in an iteration.
+    """Log what the optimizer works with in an iteration.
 
     =================================== ===================================
     ``train/learning_rate/lr``          Learning rate
@@ -39,7 +39,7 @@ class LearningRateMonitor(Monitor):
     start are written once, under the lowest of their numbers.
 
     Args:
-        interval (int | dict | Schedule): At which iterations to read.
+        interval (int | dict | Schedule): At which iterations to measure.
         max_groups (int): The number of param groups up to which each has
             curves of its own. -1: always.
         curves (bool): Whether to write curves; :class:`HealthMonitor` needs
@@ -86,7 +86,7 @@ class LearningRateMonitor(Monitor):
         for name, optim_wrapper in optim_wrappers(runner.optim_wrapper):
             optimizer = optim_wrapper.optimizer
             if self._curves:
-                settings += self._read(name, optimizer)
+                settings += self._settings_of(name, optimizer)
             rates += [(name, rate)
                       for rate in _distinct_rates(optimizer.param_groups)]
         # A capturable optimizer's learning rate is a tensor that it changes.
@@ -110,7 +110,8 @@ class LearningRateMonitor(Monitor):
 
         self.emit(Record(step, values, tensors))
 
-    def _read(self, name: str, optimizer) -> Iterator[Tuple[str, object]]:
+    def _settings_of(self, name: str,
+                     optimizer) -> Iterator[Tuple[str, object]]:
         groups = [_settings(group) for group in optimizer.param_groups]
         if 0 <= self._max_groups < len(groups):
             numbers = self._follow(name, groups)
@@ -124,7 +125,7 @@ class LearningRateMonitor(Monitor):
                 yield '/'.join(part for part in parts if part), value
 
     def _follow(self, name: str, groups: List[dict]) -> List[int]:
-        """The groups that others have the same values as, or nobody has."""
+        """Return the groups that differ from all groups before them."""
         leaders = self._leaders.setdefault((name, len(groups)),
                                            [0] * len(groups))
         first: Dict[tuple, int] = {}
@@ -142,7 +143,7 @@ def _distinct_rates(groups: List[dict]) -> list:
 
 
 def _settings(group: dict) -> dict:
-    """The values of a param group, those that it has."""
+    """Return the values of a param group, those that it has."""
     settings = dict(
         learning_rate=group['lr'],
         momentum=group.get('momentum',
@@ -152,5 +153,5 @@ def _settings(group: dict) -> dict:
 
 
 def _comparable(value):
-    """Tensors are not compared: that would wait for the device."""
+    """Compare no tensors: that would wait for the device."""
     return id(value) if isinstance(value, Tensor) else value
