@@ -26,7 +26,21 @@ _DEAD = 1e-3
 class BatchNormMonitor(Monitor):
     """Log the scales and the running statistics of batch norms.
 
-    ==================================== ===========================
+    ==================================== ==================================
+    ``health/dead_channels``             Fraction of the channels that are
+                                         scaled by less than 1e-3, of those
+                                         whose scale has ever been above 0.1
+    ``health/nonfinite_buffer/<buffer>`` Fraction of the running means and
+                                         variances that are NaN or infinite;
+                                         there only if one is. The buffer is
+                                         the first of the model
+    ==================================== ==================================
+
+    What it tells: A channel that is scaled to nothing computes for nothing and
+    gets no gradient any more. A growing fraction means that the weight decay
+    or the learning rate is too high. A running statistic that is NaN stays so,
+    and is used in validations alone: the loss does not show it.
+
     Scales that are frozen do not count.
 
     Args:
