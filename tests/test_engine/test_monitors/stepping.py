@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmpose.engine.monitors import Dispatcher, Every, FailureGuard
+from mmpose.engine.monitors.writers.record import Measurement
 from mmpose.registry import OPTIM_WRAPPERS
 
 
@@ -29,7 +30,10 @@ class Written:
         """The scalars by step and tag."""
         for record in self.records[self._num_read:]:
             reading = self._readings.setdefault(record.step, {})
-            reading.update({v.tag: v.value for v in record.read()})
+            reading.update({
+                v.tag: v.value
+                for v in record.read() if not isinstance(v, Measurement)
+            })
         self._num_read = len(self.records)
         return self._readings
 
