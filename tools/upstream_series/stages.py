@@ -61,15 +61,11 @@ STAGES = (
          'validation', f'{HOOK}：按关键点统计的精度，以及验证集中最难的样本'),
         use_case(',\n        log_keypoints=True, hard_samples=8')),
     Stage(
-        'background-writer',
-        f'[Feature] Write the events of {HOOK} in a thread of its own',
-        ('writers/*', ),
-        'Encoding images and writing to a slow or full disk takes time. A '
-        'thread of its own does both, within limits of memory and disk, so '
-        'that the training does not wait and does not fail with the disk.',
-        (f'{HOOK}: write in a background thread, within limits of memory and '
-         'disk', f'{HOOK}：在后台线程写入，并限制内存和磁盘用量'),
-        use_case(',\n        disk_quota=dict(max_bytes=2 * 2**30)')),
+        'writers', f'[Feature] Add writers for {HOOK}', ('writers/*', ),
+        'What a run logs need not end in one event file, nor be written by '
+        'the training thread. A writer wraps another one, so each of these '
+        'can be added or left out.',
+        (f'{HOOK}: further writers', f'{HOOK}：更多写入器'), use_case('')),
     Stage(
         'run', f'[Feature] Log what a run is and costs with {HOOK}',
         ('run/*', ),
