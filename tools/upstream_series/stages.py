@@ -50,7 +50,7 @@ STAGES = (
         'first minutes of a training.',
         (f'{HOOK}: pictures of training and validation samples with targets, '
          'predictions and heatmaps', f'{HOOK}：训练和验证样本的图片，'
-         '包含目标、预测和热图'), use_case(",\n        train_image_interval=200")),
+         '包含目标、预测和热图'), use_case(',\n        train_image_interval=200')),
     Stage(
         'keypoints', f'[Feature] Log accuracy by keypoint with {HOOK}',
         ('poses/*', ),

@@ -74,8 +74,8 @@ class EnhancedTensorBoardHook(Hook):
     def before_run(self, runner) -> None:
         """Find the writer of the run and say which it is.
 
-        A run inside another one, as of a hook that calls ``runner.val()`` in
-        a training, logs to the writer of the outer run.
+        A run inside another one, as of a hook that calls ``runner.val()`` in a
+        training, logs to the writer of the outer run.
         """
         if runner not in self._runs:
             self._runs = []

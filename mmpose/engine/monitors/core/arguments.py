@@ -2,8 +2,8 @@
 """What a config may say: the arguments of ``EnhancedTensorBoardHook``.
 
 A monitor declares those that switch and time it where its class stands. The
-hook's checks, its presets and the pages of the documentation are made from
-the declarations.
+hook's checks, its presets and the pages of the documentation are made from the
+declarations.
 """
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -219,7 +219,7 @@ LOG_RUN_INFO = flag(
 
 # The arguments that belong to no monitor.
 RUN_ARGUMENTS = (
-    choice('preset', "Values for the arguments that are None. None: "
+    choice('preset', 'Values for the arguments that are None. None: '
            "'balanced'.", None, ('fast', 'balanced', 'detailed')),
     Argument(
         'monitors', None, 'list[dict] | None',
@@ -229,7 +229,7 @@ RUN_ARGUMENTS = (
         one_of_types((list, tuple), 'a list of dicts with a type, or None')),
     Argument(
         'continue_run', 'auto', 'bool | str',
-        "Whether a resumed training goes on with the curves of the run that "
+        'Whether a resumed training goes on with the curves of the run that '
         "it resumes. 'auto': unless that run had come to its end and has "
         'logged steps after the checkpoint, which would be hidden; True: '
         'always; False: never.',
