@@ -1,15 +1,14 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import logging
-import math
-import re
-from typing import Dict, Iterator, Optional, Sequence, Set, Tuple, Union
+from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 from mmengine.dist import get_world_size
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 
-from ..core.arguments import LOG_RUN_INFO, Argument, one_of_types
+from ..core.arguments import LOG_DETAILS, LOG_RUN_INFO, Argument, one_of_types
+from ..core.metric_names import better, direction, main_metric
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, evaluation_step, is_iter_based,
@@ -22,9 +21,6 @@ HParam = Union[int, float, str]
 
 # With what the user has asked for: the columns from the beginning.
 _SHOWN = ('backbone', 'learning_rate', 'optimizer', 'total_batch_size')
-# What the last word of a metric's name ends with, of MMPose's metrics.
-_GREATER_IS_BETTER = re.compile(r'(AP|AR|PCKh?|AUC|OKS|IoU|[Aa]cc(uracy)?)$')
-_LESS_IS_BETTER = re.compile(r'(NME|EPE|MPJPE|MRRPE|[Ll]oss|[Ee]rror)$')
 
 
 @MONITORS.register_module()
@@ -49,7 +45,7 @@ class HParamsMonitor(Monitor):
     ======================= ==============================================
 
     Beside them the metrics by which runs are compared: MMEngine's ``loss``
-    and, of each validation metric that is written to ``val/<metric>``,
+    and, of the main metric of the validations,
 
     ==================== ==================================================
     ``best/<metric>``    The best value so far: the highest of AP, AR, PCK,
@@ -60,6 +56,11 @@ class HParamsMonitor(Monitor):
 
     What it tells: Which of several runs is best, and what was different in it.
 
+    The main metric is the one that ``CheckpointHook`` saves the best
+    checkpoint by, else MMPose's usual one: AP, PCK, AUC, NME, EPE, MPJPE. With
+    ``log_details``, and where no metric is known, there is the best value of
+    each.
+
     A run has one row. One that goes on after an interruption goes on with its
     row and its best values. TensorBoard takes the columns from one of the
     runs that it compares.
@@ -67,6 +68,8 @@ class HParamsMonitor(Monitor):
     Args:
         config_keys (Sequence[str]): Dotted keys of the config that are
             hyperparameters as well. One that the config lacks is warned of.
+        every_metric (bool): Whether to write the best value of each metric.
+            Defaults to False.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
@@ -77,13 +80,16 @@ class HParamsMonitor(Monitor):
             'Keys of the config that are hyperparameters besides the usual '
             "ones, such as 'model.head.loss.type'.",
             one_of_types((list, tuple), 'a list of config keys or None',
-                         lambda v: all(isinstance(key, str) for key in v))))
+                         lambda v: all(isinstance(key, str) for key in v))),
+        every_metric=LOG_DETAILS)
 
     def __init__(self,
                  config_keys: Sequence[str] = (),
+                 every_metric: bool = False,
                  strict: bool = False) -> None:
         super().__init__(strict=strict)
         self._config_keys = config_keys or ()
+        self._every_metric = every_metric
 
     def before_train(self, runner) -> None:
         self._hparams = {
@@ -132,15 +138,26 @@ class HParamsMonitor(Monitor):
         }
         if not metrics:
             return None
-        for name, value in metrics.items():
+        compared = self._compared(metrics)
+        for name in compared:
+            value = metrics[name]
             self._best[name] = better(
                 self._rules.get(name) or direction(name), self._best.get(name),
                 value)
         return Record(
             step, lambda: [
                 *(Scalar(f'best/{name}', self._best[name])
-                  for name in metrics), *self._part('experiment')
+                  for name in compared), *self._part('experiment')
             ])
+
+    def _compared(self, metrics: Dict[str, float]) -> List[str]:
+        """Return the metrics of a validation that runs are compared by."""
+        names = list(metrics)
+        saved_by = [name for name in names if name in self._rules]
+        main = main_metric(names)
+        if self._every_metric or not (saved_by or main):
+            return names
+        return saved_by or [main.name]
 
     def _end(self) -> Iterator[Value]:
         yield from self._part('experiment')
@@ -176,42 +193,6 @@ def standard_hparams(runner) -> Dict[str, HParam]:
     # As a text: a number would be rounded.
     hparams['seed'] = str(runner.seed)
     return {k: v for k, v in hparams.items() if v is not None}
-
-
-def direction(metric: str) -> str:
-    """Which values of a metric are the better ones.
-
-    Args:
-        metric (str): As its evaluator names it: 'coco/AP (M)'.
-
-    Returns:
-        str: 'greater', 'less' or, where it is not known, ''.
-    """
-    for word in re.findall('[A-Za-z]+', metric.rpartition('/')[2]):
-        if _GREATER_IS_BETTER.search(word):
-            return 'greater'
-        if _LESS_IS_BETTER.search(word):
-            return 'less'
-    return ''
-
-
-def better(rule: str, best: Optional[float], value: float) -> float:
-    """The better one of two values.
-
-    Args:
-        rule (str): See :func:`direction`; '' takes the new one.
-        best (float, optional): The best one so far, if there is one.
-        value (float): The new one.
-
-    Returns:
-        float: Not NaN, unless both are.
-    """
-    if best is None or math.isnan(best):
-        return value
-    if math.isnan(value):
-        return best
-    return dict(
-        greater=max, less=min).get(rule, lambda _, new: new)(best, value)
 
 
 def _optimizers(runner) -> Iterator[Tuple[str, HParam]]:
