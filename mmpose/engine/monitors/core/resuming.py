@@ -125,7 +125,7 @@ def _hides_steps(log_dir: str, step: int) -> bool:
     """Return whether a run is finished and has logged steps after one."""
     from tensorboard.compat.proto.event_pb2 import SessionLog
 
-    from ..writers.event_file import events_in
+    from ..writers.tfrecord import events_in
     last, status = 0, SessionLog.STATUS_UNSPECIFIED
     for event in events_in(log_dir):
         if event.HasField('session_log'):

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH
+from ..core.measurements import Clipping
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import optim_wrappers
-from ..writers.record import Record, Scalar
+from ..writers.record import Record, Scalar, Value
 from .norms import joined, named_norms
 
 
@@ -24,8 +25,9 @@ class ClippingMonitor(Monitor):
     ``health/clipping/norm_before``           Norm of all gradients before
                                               clipping
     ``health/clipping/norm_after``            The same after clipping
-    ``health/clipping/share``                 Share of the updates since the
-                                              last reading that were clipped
+    ``health/clipping/share``                 Fraction of the updates since the
+                                              last measurement that were
+                                              clipped
     ``health/clipping/threshold``             ``max_norm`` or ``clip_value``
     ``health/clipping/learning_rate_factor``  By what clipping multiplies the
                                               length of the step, and so in
@@ -35,18 +37,19 @@ class ClippingMonitor(Monitor):
                                               the gradient
     ========================================= =============================
 
-    What it tells: A norm that is above the threshold at every reading means
-    that every step is clipped: the threshold decides how long the steps are. A
-    share near 0 is clipping that catches outliers, which is what it is for.
+    What it tells: A norm that is above the threshold at every measurement
+    means that every step is clipped: the threshold decides how long the steps
+    are. A fraction near 0 is clipping that catches outliers, which is what it
+    is for.
 
     With several optimizers the optimizer's name stands before the last part.
     Norms are those of the last update, and of the type that is clipped by;
-    of clipping by value, L2. Every update counts for the share, except those
-    that AMP skips for an overflow. By value, one is clipped if any element of
-    a gradient is.
+    of clipping by value, L2. Every update counts for the fraction, except
+    those that AMP skips for an overflow. By value, one is clipped if any
+    element of a gradient is.
 
     Args:
-        interval (int | dict | Schedule): At which iterations to read. Where
+        interval (int | dict | Schedule): At which iterations to measure. Where
             gradients are accumulated, the next update after such an iteration
             counts.
         strict (bool): See :class:`Monitor`. Defaults to False.
@@ -109,14 +112,13 @@ class ClippingMonitor(Monitor):
                 continue
             del self._clipped[name]
             values = functools.partial(
-                _values, '/'.join(filter(None, ('health', 'clipping', name))),
-                clipped.last.threshold,
+                _values, name, clipped.last.threshold,
                 isinstance(wrappers[name].optimizer, torch.optim.SGD))
             self.emit(Record(runner.iter + 1, values, clipped.tensors()))
 
 
 class _Clipping:
-    """What clipping does to one update.
+    """Describe what clipping does to one update.
 
     Args:
         optim_wrapper (OptimWrapper): The wrapper that clips.
@@ -151,7 +153,7 @@ class _Clipping:
 
 
 class _Clipped:
-    """The updates since the last measurement.
+    """Count the updates since the last measurement.
 
     Attributes:
         last (_Clipping): The last one.
@@ -180,13 +182,13 @@ class _Clipped:
         ]
 
 
-def _values(tag: str, threshold: float, scales_step: bool, updates: np.ndarray,
-            clipped: np.ndarray, taken: np.ndarray, before: np.ndarray,
-            after: np.ndarray) -> Iterator[Scalar]:
+def _values(optimizer: str, threshold: float, scales_step: bool,
+            updates: np.ndarray, clipped: np.ndarray, taken: np.ndarray,
+            before: np.ndarray, after: np.ndarray) -> Iterator[Value]:
     """Return the values of a measurement.
 
     Args:
-        tag (str): What the tags begin with.
+        optimizer (str): Its name.
         threshold (float): By what is clipped.
         scales_step (bool): Whether a gradient of half the length makes a step
             of half the length.
@@ -197,6 +199,8 @@ def _values(tag: str, threshold: float, scales_step: bool, updates: np.ndarray,
         before (np.ndarray): Norm of its gradients before clipping.
         after (np.ndarray): The same after clipping.
     """
+    tag = '/'.join(filter(None, ('health', 'clipping', optimizer)))
+    factor = None
     if updates:
         yield Scalar(f'{tag}/share', int(clipped) / int(updates))
         yield Scalar(f'{tag}/threshold', threshold)
@@ -204,7 +208,11 @@ def _values(tag: str, threshold: float, scales_step: bool, updates: np.ndarray,
         yield Scalar(f'{tag}/norm_before', float(before))
         yield Scalar(f'{tag}/norm_after', float(after))
         if scales_step and np.isfinite(before) and before:
-            yield Scalar(f'{tag}/learning_rate_factor', float(after / before))
+            factor = float(after / before)
+            yield Scalar(f'{tag}/learning_rate_factor', factor)
+    if updates and taken:
+        yield Clipping(optimizer, float(before), threshold,
+                       int(clipped) / int(updates), factor)
 
 
 def _gradients(optimizer) -> List[Tensor]:

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from ..core.arguments import GRAD_NORM_INTERVAL, MAX_LAYERS_TO_LOG, flag
 from ..core.layer_groups import layer_groups, named_parameters
+from ..core.measurements import GradientNorms, LayerGradientNorms, Nonfinite
 from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import bare_model
 from ..core.schedule import Interval
-from ..writers.dropping_queue import LAYER_SCALAR, SCALAR
-from ..writers.record import Record, Scalar
+from ..writers.record import LAYER_SCALAR, SCALAR, Record, Scalar, Value
 from .norms import NamedNorms, named_norms
 from .sharded_norms import RankNorms, ShardedNorms
 
@@ -25,7 +25,7 @@ class GradientMonitor(Monitor):
     ========================================== ============================
     ``train/gradient_norm/global``             L2 norm of all gradients
     ``train/gradient_norm/layers/<group>``     L2 norm of a layer group's
-    ``health/nonfinite_gradient/<parameter>``  Share of the parameters whose
+    ``health/nonfinite_gradient/<parameter>``  Fraction of the parameters whose
                                                gradient is NaN or infinite;
                                                there only if one's is. The
                                                parameter is the one of them
@@ -38,18 +38,18 @@ class GradientMonitor(Monitor):
     little; one that has no curve gets no gradient at all: it is frozen or does
     not lead to the loss.
 
-    Read where the optimizer steps: unscaled under AMP, summed up under
+    Measured where the optimizer steps: unscaled under AMP, summed up under
     gradient accumulation, averaged under DDP, and before clipping. So the
     global norm is the number that :func:`torch.nn.utils.clip_grad_norm_`
     returns for ``norm_type=2``. A group without a single gradient has no
     value. Of a step with a closure, as LBFGS has it, the gradients of the last
-    evaluation are read, after the step. With several optimizers the norms are
-    over all that stepped in the iteration. An update that AMP leaves out for
-    an overflow is not read. Of a sharded model the norms are added up over
-    all ranks, in the iterations that are logged.
+    evaluation are measured, after the step. With several optimizers the norms
+    are over all that stepped in the iteration. An update that AMP skips for an
+    overflow is not measured. Of a sharded model the norms are summed over all
+    ranks, in the iterations that are logged.
 
     Args:
-        interval (int | dict | Schedule): At which iterations to read. Where
+        interval (int | dict | Schedule): At which iterations to measure. Where
             gradients are accumulated, the next update after such an iteration
             counts.
         max_groups (int): See :func:`layer_groups`.
@@ -176,29 +176,36 @@ class GradientMonitor(Monitor):
             return norms
         return [(names, of / scale.to(of.device)) for names, of in norms]
 
-    def _total(self, names: List[str],
-               squares: np.ndarray) -> Iterator[Scalar]:
-        yield Scalar('train/gradient_norm/global', squares.sum()**0.5)
+    def _total(self, names: List[str], squares: np.ndarray) -> Iterator[Value]:
+        total = float(squares.sum()**0.5)
+        yield Scalar('train/gradient_norm/global', total)
+        found = None
         nonfinite = [
             name for name, square in zip(names, squares)
             if not np.isfinite(square)
         ]
         if nonfinite:
             last = max(nonfinite, key=lambda name: self._order.get(name, -1))
-            yield Scalar(f'health/nonfinite_gradient/{last or "unnamed"}',
-                         len(nonfinite) / len(names))
+            found = Nonfinite(last or 'unnamed', len(nonfinite) / len(names))
+            yield Scalar(f'health/nonfinite_gradient/{found.name}',
+                         found.fraction)
+        yield GradientNorms(total, found)
 
     def _layers(self,
                 names: List[str],
                 squares: np.ndarray,
                 groups: Optional[Dict[str,
-                                      List[str]]] = None) -> Iterator[Scalar]:
+                                      List[str]]] = None) -> Iterator[Value]:
+        norms: Dict[str, float] = {}
         square_of = dict(zip(names, squares))
         for group, members in (groups or self._groups).items():
             of_group = [square_of[n] for n in members if n in square_of]
             if of_group:
+                norms[group] = float(sum(of_group)**0.5)
                 yield Scalar(f'train/gradient_norm/layers/{group}',
-                             sum(of_group)**0.5)
+                             norms[group])
+        if norms:
+            yield LayerGradientNorms(norms)
 
     def _norms_of_rank(self) -> Optional[RankNorms]:
         if not self._norms:  # Why was said already.
@@ -208,14 +215,14 @@ class GradientMonitor(Monitor):
             list(self._taken.values()))
 
     def _whole_total(self, sharded: ShardedNorms,
-                     packed: np.ndarray) -> Iterable[Scalar]:
+                     packed: np.ndarray) -> Iterable[Value]:
         whole = sharded.unpack(packed)
         if whole is None:
             return []
         return self._total(whole.names, whole.squares)
 
     def _whole_layers(self, sharded: ShardedNorms,
-                      packed: np.ndarray) -> Iterable[Scalar]:
+                      packed: np.ndarray) -> Iterable[Value]:
         whole = sharded.unpack(packed)
         if whole is None:
             return []
@@ -228,8 +235,8 @@ class GradientMonitor(Monitor):
 
 
 def _if_taken(values: Callable[[List[str], np.ndarray],
-                               Iterable[Scalar]], names: List[str],
-              num_optimizers: int, *arrays: np.ndarray) -> Iterable[Scalar]:
+                               Iterable[Value]], names: List[str],
+              num_optimizers: int, *arrays: np.ndarray) -> Iterable[Value]:
     """Return the values, unless AMP has skipped the update of any optimizer.
 
     Args:

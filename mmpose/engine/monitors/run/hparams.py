@@ -8,14 +8,15 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 
 from ..core.arguments import LOG_DETAILS, LOG_RUN_INFO, Argument, one_of_types
+from ..core.measurements import ValidationMetrics
 from ..core.metric_names import better, direction, main_metric
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, evaluation_step, is_iter_based,
                                  is_sharded, iterations_per_pass,
                                  optim_wrappers)
-from ..writers.event_file import events_in
 from ..writers.record import HParams, Record, Scalar, Value
+from ..writers.tfrecord import events_in
 
 HParam = Union[int, float, str]
 
@@ -102,7 +103,7 @@ class HParamsMonitor(Monitor):
         self._parts: Set[str] = set()
         step = evaluation_step(runner)
         self.emit(Record(runner.iter, functools.partial(self._begin, step)))
-        self.writer.observe(self._observe, self.guard)
+        self.writer.listen(ValidationMetrics, self._look, self.guard)
 
     def after_train(self, runner) -> None:
         self.emit(Record(runner.iter, self._end))
@@ -130,17 +131,10 @@ class HParamsMonitor(Monitor):
             self._best, self._parts = _read_back(self.writer.log_dir, step)
         yield from self._part('session_start_info')
 
-    def _observe(self, step: int, scalars: Dict[str,
-                                                float]) -> Optional[Record]:
-        metrics = {
-            tag[len('val/'):]: value
-            for tag, value in scalars.items() if tag.startswith('val/')
-        }
-        if not metrics:
-            return None
-        compared = self._compared(metrics)
+    def _look(self, step: int, metrics: ValidationMetrics) -> Record:
+        compared = self._compared(metrics.values)
         for name in compared:
-            value = metrics[name]
+            value = metrics.values[name]
             self._best[name] = better(
                 self._rules.get(name) or direction(name), self._best.get(name),
                 value)

@@ -3,10 +3,11 @@ import time
 from typing import Dict, Iterator, Optional
 
 from ..core.arguments import GRAD_NORM_INTERVAL, LOG_DETAILS, Arguments
+from ..core.measurements import HookTime
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.schedule import Interval
-from ..writers.record import Record, Scalar
+from ..writers.record import Record, Scalar, Value
 
 
 @MONITORS.register_module()
@@ -78,8 +79,10 @@ class TelemetryMonitor(Monitor):
             for monitor in self._monitors if monitor.schedule
         }
 
-        def values() -> Iterator[Scalar]:
-            yield Scalar('telemetry/overhead_percent', sum(percent.values()))
+        def values() -> Iterator[Value]:
+            total = sum(percent.values())
+            yield HookTime(total / 100)
+            yield Scalar('telemetry/overhead_percent', total)
             yield Scalar('telemetry/queue_depth', depth)
             yield Scalar('telemetry/bytes_written',
                          self.writer.bytes_on_disk())

@@ -211,7 +211,7 @@ def test_without_memory_for_the_step_nothing_is_copied(monkeypatch,
     monkeypatch.setattr(updates_module, 'free_memory', free_memory)
     assert training.read(8) == {}
     warning, = warnings_logged
-    assert 'leaves out an update' in warning and 'free on cpu' in warning
+    assert 'skips an update' in warning and 'free on cpu' in warning
     free = 4 * size
     assert list(training.read(4)) == [12]
     free = None  # Nobody knows.
@@ -278,7 +278,7 @@ def test_nothing_waits_for_the_device():
         BatchNormMonitor(every(), strict=True))
     with no_waiting():
         training.run(12)
-    assert len(training.written.records) == 11 * 2 + 3 + 12
+    assert len(training.written.records) == 11 * 2 + 3 + 12 * 2
 
 
 def test_the_first_weight_that_is_not_finite_is_named():
