@@ -6,7 +6,8 @@ import time
 import pytest
 from mmengine.logging import MMLogger
 
-from mmpose.engine.monitors import FailureGuard, Monitor, Record, failure_guard
+from mmpose.engine.monitors import FailureGuard, Monitor, Record
+from mmpose.engine.monitors.core import failure_guard
 
 
 @pytest.fixture
