@@ -13,14 +13,15 @@ from mmpose.registry import DATASETS
 PAGE = Path(__file__).resolve().parents[3] / 'docs' / 'en' / 'tags.md'
 # Written for one of TensorBoard's pages, under a name that nobody sees.
 INTERNAL = ('_hparams_/', 'custom_scalars__config__')
-# What takes a GPU, mixed precision, a lifter, an illness, several param
-# groups, a hundred iterations or a full queue.
+# What takes a GPU, mixed precision, a lifter, several data sets, an illness,
+# several param groups, a hundred iterations or a full queue.
 ELSEWHERE = ('system/gpu_', 'health/amp/', 'health/nonfinite_',
              'health/no_gradient/', 'health/not_in_optimizer/',
              'health/frozen_head', 'health/unchanged_weights/',
              'health/zero_learning_rate/', 'health/finding/',
              'health/loss/spike_', 'train/<setting>/', 'telemetry/dropped/',
-             'val/skeletons/', 'keypoints/MPJPE/')
+             'val/skeletons/', 'keypoints/MPJPE/', 'keypoints/<data set>/',
+             'instances/OKS/<data set>')
 
 
 def test_what_is_written_is_described_and_what_is_described_is_written(
@@ -54,6 +55,19 @@ def test_what_is_written_is_described_and_what_is_described_is_written(
     assert not gone
 
 
+def test_by_default_there_are_no_more_curves_than_are_looked_at(
+        train, read_events, monkeypatch, tmp_path):
+    """Of a ResNet-18 on 17 keypoints; the rest with ``log_details``."""
+    give_images_and_sigmas(monkeypatch, tmp_path)
+    tags = read_events(train(dict(grad_norm_interval=1))).Tags()['scalars']
+    assert 'keypoints/OKS/keypoint_0' in tags
+    # Those of LoggerHook are among them, those of CocoMetric are 20 more.
+    assert len(tags) <= 110
+    for detail in ('telemetry/time_percent/', 'telemetry/interval/',
+                   'keypoints/PCK@0.2/', 'keypoints/normalized_error/'):
+        assert not [tag for tag in tags if tag.startswith(detail)]
+
+
 def give_images_and_sigmas(monkeypatch, folder: Path) -> None:
     """Let the small data set have what a real one has."""
     image = str(folder / 'image.png')
@@ -69,7 +83,10 @@ def give_images_and_sigmas(monkeypatch, folder: Path) -> None:
     monkeypatch.setattr(kind, '__getitem__', get_with_image)
     monkeypatch.setattr(
         kind, 'metainfo',
-        dict(dataset_name='tiny', sigmas=np.full(17, 0.1, np.float32)))
+        dict(
+            dataset_name='tiny',
+            num_keypoints=17,
+            sigmas=np.full(17, 0.1, np.float32)))
 
 
 def all_tags(events: EventAccumulator) -> set:

@@ -443,7 +443,7 @@ def test_a_resumed_run_goes_on_with_the_curves_of_the_dead_one(runner_cfg):
     resumed = start(work_dir=dead.work_dir, resume=True)
     assert resumed.log_dir != dead.log_dir
     resumed.train()
-    assert 'goes on with the curves' in ''.join(messages(resumed, 'INFO'))
+    assert 'continues the curves' in ''.join(messages(resumed, 'INFO'))
     assert not glob.glob(f'{resumed.log_dir}/vis_data/*tfevents*')
     log_dir = f'{dead.log_dir}/vis_data'
     assert len(glob.glob(f'{log_dir}/*tfevents*')) == 2
@@ -976,7 +976,8 @@ def test_an_adaptive_interval_is_often_first_and_rarely_later(
 
 @pytest.mark.parametrize('async_write', [True, False])
 def test_the_telemetry(train, read_events, async_write):
-    runner = train(dict(async_write=async_write, grad_norm_interval=3))
+    runner = train(
+        dict(async_write=async_write, grad_norm_interval=3, log_details=True))
     events = read_events(runner)
     names = [
         monitor.guard.name for monitor in hook_of(runner).monitors
@@ -1012,7 +1013,7 @@ def test_an_overhead_budget_is_held_in_a_real_run(train, read_events,
     monkeypatch.setattr(gradients, 'named_norms', slow)
     monkeypatch.setattr(Witness, 'before_train_iter', slow_batch)
     runner = train(
-        dict(overhead_budget=0.2, grad_norm_interval=1),
+        dict(overhead_budget=0.2, grad_norm_interval=1, log_details=True),
         train_cfg=dict(by_epoch=True, max_epochs=12, val_interval=100),
         custom_hooks=[dict(type='Witness')])
     events = read_events(runner)

@@ -186,5 +186,4 @@ def test_a_slow_status_does_not_lose_the_commit(monkeypatch):
         return 'abc' if arguments[0] == 'rev-parse' else git(*arguments)
 
     monkeypatch.setattr(environment, '_git', slow)
-    assert environment._git_commit() == (
-        'abc, whether with changes is unknown')
+    assert environment._git_commit() == ('abc, unknown whether with changes')

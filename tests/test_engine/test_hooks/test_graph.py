@@ -31,7 +31,7 @@ HOOK = dict(
     log_keypoints=False,
     hard_samples=0)
 ONE_EPOCH = dict(train_cfg=dict(by_epoch=True, max_epochs=1, val_interval=1))
-LEFT_OUT = 'leaves out the graph of the model: '
+LEFT_OUT = 'skips the graph of the model: '
 
 
 def nodes_of(graph):
@@ -220,14 +220,14 @@ def test_a_model_that_cannot_be_traced_costs_a_line(train, read_events,
     """P2, P1: also where ``strict``, which is for defects of the hook."""
     if sharded:
         monkeypatch.setattr(tracing, 'needs_all_ranks', lambda model: True)
-        reason = 'it runs on all processes together only.'
+        reason = 'it takes all processes to run it.'
     else:
         monkeypatch.setattr(HeatmapHead, 'forward', fail)
         reason = 'ValueError: no annotations (at '
     # The FLOPs' trace comes first; what MMEngine puts on modules for it must
     # not get into the graph's.
     runner = train(HOOK, **ONE_EPOCH)
-    for what in (LEFT_OUT, 'leaves out the FLOPs of the model: '):
+    for what in (LEFT_OUT, 'skips the FLOPs of the model: '):
         line, = [m for m in messages(runner, 'INFO') if what in m]
         assert what + reason in line
     assert not [

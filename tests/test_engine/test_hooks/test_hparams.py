@@ -329,7 +329,7 @@ def test_a_bad_key_is_named():
 def test_the_best_values(train, read_events):
     nan = math.nan
     runner = train(
-        HOOK,
+        dict(HOOK, log_details=True),
         **scripted(
             AP=[0.1, 0.5, 0.3],
             NME=[3., nan, 2.],
@@ -365,6 +365,20 @@ def test_the_best_values(train, read_events):
     assert metrics_of(runner.work_dir) == ['loss', *best]
 
 
+@pytest.mark.parametrize('metrics, main', [
+    (dict(AR=[0.1], AP=[0.5], NME=[3.]), ['AP']),
+    (dict(mine=[1.], yours=[2.]), ['mine', 'yours']),
+])
+def test_runs_are_compared_by_the_main_metric(train, read_events, metrics,
+                                              main):
+    runner = train(HOOK, **scripted(**metrics))
+    tags = read_events(runner).Tags()['scalars']
+    best = [f'best/{name}' for name in main]
+    assert [t for t in tags if t.startswith('best/')] == best
+    row, = page(runner.work_dir).values()
+    assert set(row.metrics) == {'loss', *best}
+
+
 def test_the_checkpoint_hook_knows_better(train, read_events):
     checkpoint = dict(
         type='CheckpointHook', interval=9, save_best='other', rule='less')
@@ -372,8 +386,10 @@ def test_the_checkpoint_hook_knows_better(train, read_events):
         HOOK,
         default_hooks=dict(
             logger=dict(type='LoggerHook', interval=1), checkpoint=checkpoint),
-        **scripted(other=[2., 1., 3.]))
-    assert scalars(read_events(runner), 'best/other') == {1: 2, 2: 1, 3: 1}
+        **scripted(AP=[0., 0., 0.], other=[2., 1., 3.]))
+    events = read_events(runner)
+    assert scalars(events, 'best/other') == {1: 2, 2: 1, 3: 1}
+    assert 'best/AP' not in events.Tags()['scalars']
 
 
 def test_without_validation(train):

@@ -34,6 +34,7 @@ def test_every_chart_of_a_training_has_a_curve(train, read_events):
                 grad_norm_interval=1,
                 log_train_images=False,
                 log_val_images=False,
+                log_details=True,
                 hard_samples=0),
             train_cfg=dict(by_epoch=True, max_epochs=1)))
     layout = layout_of(events)
@@ -43,7 +44,7 @@ def test_every_chart_of_a_training_has_a_curve(train, read_events):
         'update-to-weight ratio', 'samples per second'
     ]
     assert list(layout['Keypoints']) == [
-        'PCK@0.05', 'PCK@0.2', 'normalized_error', 'OKS'
+        'PCK@0.05', 'OKS', 'PCK@0.2', 'normalized_error'
     ]
     shown = {
         title: {

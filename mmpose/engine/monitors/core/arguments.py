@@ -206,6 +206,13 @@ MAX_LAYERS_TO_LOG = count(
     'update ratio, no histograms, and no findings about a group.',
     low=-1,
     presets=dict(fast=10, balanced=20, detailed=30))
+LOG_DETAILS = flag(
+    'log_details',
+    'Write also the scalars that are rarely looked at: time and interval of '
+    'each monitor, see :class:`TelemetryMonitor`; the best value of every '
+    'metric, see :class:`HParamsMonitor`; PCK@0.2 and NME by keypoint, see '
+    ':class:`KeypointMonitor`.',
+    presets=dict(fast=False, balanced=False, detailed=True))
 LOG_HEALTH = flag(
     'log_health',
     'Report what is going wrong in the training, see :class:`HealthMonitor`.')

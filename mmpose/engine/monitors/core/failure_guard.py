@@ -8,28 +8,28 @@ from mmengine.logging import print_log
 
 
 class StopTraining(RuntimeError):
-    """Ends the training on purpose: no guard holds it back."""
+    """End the training on purpose; no guard catches it."""
 
 
 class FailureGuard:
-    """Keeps what goes wrong in the hook away from the training.
+    """Keep failures of the hook away from the training.
 
-    Works as a ``with`` block in the training thread, and by :meth:`report`
-    anywhere. The first failure of a kind is one WARNING, repeats go to DEBUG,
-    with the traceback. After ``limit`` failures without a success in between
-    the guard is :attr:`tripped`: its owner is expected to stop working. Only
-    :class:`Exception` is held back; Ctrl-C passes.
+    Use it as a ``with`` block in the training thread, or call :meth:`report`
+    in any thread. The first failure of a kind is logged as a WARNING, repeats
+    at level DEBUG, with the traceback. After ``limit`` consecutive failures
+    the guard is :attr:`tripped`, and its owner is expected to stop working.
+    Only :class:`Exception` is caught; Ctrl-C is not.
 
     Args:
-        name (str): Who is guarded, for the log.
-        strict (bool): Let every exception out. Defaults to False.
-        limit (int): The number of failures in a row that trip the guard. 0:
-            none do. Defaults to 3.
+        name (str): The name of the owner, for the log.
+        strict (bool): Whether to raise every exception. Defaults to False.
+        limit (int): The number of consecutive failures that trip the guard.
+            0: never. Defaults to 3.
 
     Attributes:
-        failures (int): How many failures were held back.
-        seconds (float): The time spent inside the block, in seconds; of
-            blocks inside each other that of the outermost.
+        failures (int): Number of failures that were caught.
+        seconds (float): The time spent inside the block, in seconds. Of
+            nested blocks only the outermost counts.
         tripped (bool): Whether the owner is switched off.
     """
 
@@ -43,7 +43,7 @@ class FailureGuard:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything, as a new run does."""
+        """Return to the initial state, for a new run."""
         self.failures = 0
         self.seconds = 0.
         self.tripped = False
@@ -67,14 +67,14 @@ class FailureGuard:
         return True
 
     def succeeded(self) -> None:
-        """To be called when the owner has done what it is there for."""
+        """Note a success, which ends a row of consecutive failures."""
         self._in_a_row = 0
 
     def report(self, error: Exception) -> None:
-        """Count and log a failure that was caught elsewhere.
+        """Count and log a failure.
 
         Args:
-            error (Exception): What was raised.
+            error (Exception): The exception that was raised.
 
         Raises:
             Exception: The error itself, if ``strict``.
@@ -104,10 +104,10 @@ class FailureGuard:
             self.trip(f'it failed {self.limit} times in a row')
 
     def trip(self, reason: str) -> None:
-        """Switch the owner off and say so.
+        """Switch the owner off and log it.
 
         Args:
-            reason (str): Why, for the log.
+            reason (str): The reason, for the log.
         """
         self.tripped = True
         print_log(

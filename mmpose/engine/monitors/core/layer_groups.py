@@ -6,24 +6,24 @@ from typing import Dict, Iterable, Iterator, List, Tuple
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
-# Modules that others put around a model or a layer; a parameter's name
-# should not depend on them.
+# Names of wrappers around a model or a layer. The name of a parameter should
+# not depend on them.
 _WRAPPERS = {'_orig_mod', '_fsdp_wrapped_module', '_checkpoint_wrapped_module'}
 
 Path = Tuple[str, ...]
 
 
 def named_parameters(model: nn.Module) -> Iterator[Tuple[str, nn.Parameter]]:
-    """Every parameter once, by the name it has in the bare model.
+    """Iterate over the parameters by their names in the bare model.
 
     Args:
         model (nn.Module): The model without its distributed wrapper.
 
     Yields:
-        tuple[str, nn.Parameter]: The dotted name without what
+        tuple[str, nn.Parameter]: The dotted name without the parts that
         ``torch.compile``, FSDP, activation checkpointing or the distributed
-        wrapper of a part put into it, and the parameter. A shared parameter
-        has the name of its first place.
+        wrapper of a submodule add, and the parameter. A shared parameter
+        comes once, by its first name.
     """
     wrappers = [
         f'{name}.' for name, module in model.named_modules()
@@ -37,26 +37,27 @@ def named_parameters(model: nn.Module) -> Iterator[Tuple[str, nn.Parameter]]:
 
 
 def bare_name(name: str) -> str:
-    """The name of a parameter or module, without what wrappers put into it.
+    """Remove the names of wrappers from the name of a parameter or module.
 
     Args:
-        name (str): Dotted, as PyTorch gives it.
+        name (str): The dotted name in PyTorch.
 
     Returns:
-        str: The name it has in the model as it was built.
+        str: The name in the model without wrappers.
     """
     return '.'.join(part for part in name.split('.') if part not in _WRAPPERS)
 
 
 def layer_groups(parameters: Dict[str, Tensor],
                  max_groups: int) -> Dict[str, List[str]]:
-    """Cut a model along its module tree into a few groups of parameters.
+    """Divide the parameters of a model into groups along its module tree.
 
-    The tree is opened from the root, level by level, and in each level the
-    largest module first. A module is opened only where the number of groups
-    stays within the limit, so together the groups hold every parameter. What
-    belongs to an opened module directly (the position embedding of a
-    transformer, say) forms a group by the module's own name.
+    Starting with one group for the whole model, a group is replaced by the
+    groups of its child modules: level by level, and within a level the largest
+    module first, as long as the number of groups stays within the limit. So
+    the groups together hold every parameter. Parameters that belong to such a
+    module directly, like the position embedding of a transformer, form a group
+    by the name of the module.
 
     Args:
         parameters (dict[str, Tensor]): The parameters by their dotted names.
@@ -64,9 +65,9 @@ def layer_groups(parameters: Dict[str, Tensor],
             is a group of its own. 0: no groups.
 
     Returns:
-        dict[str, list[str]]: The names of the parameters of every group, in
-        the order of the model. The group's name is the module path with '/'
-        for '.', such as 'backbone/layer1'.
+        dict[str, list[str]]: The names of the parameters by group, in the
+        order of the model. The name of a group is the path of its module with
+        '/' instead of '.', such as 'backbone/layer1'.
     """
     if max_groups == -1:
         return {name.replace('.', '/'): [name] for name in parameters}
@@ -98,7 +99,7 @@ def layer_groups(parameters: Dict[str, Tensor],
 
 
 def _open(path: Path, names: Iterable[str]) -> Dict[Path, List[str]]:
-    """The children of a module, and the module for what is its own."""
+    """Divide the parameters of a module by its children."""
     parts: Dict[Path, List[str]] = {}
     for name in names:
         modules = tuple(name.split('.')[:-1])
@@ -109,20 +110,21 @@ def _open(path: Path, names: Iterable[str]) -> Dict[Path, List[str]]:
 def covering_modules(names: Iterable[str],
                      among: Iterable[str],
                      max_modules: int = 3) -> Dict[str, int]:
-    """The largest modules of which some parameters are everything there is.
+    """Name parameters by the largest modules that hold no others.
 
-    So that thirty parameters of one branch become one name.
+    So thirty parameters of one branch become the name of that branch.
 
     Args:
         names (Iterable[str]): The dotted names of the parameters.
-        among (Iterable[str]): The names of all that count, these included.
-        max_modules (int): If there were more, all become the one module that
-            has them in it, among others. Defaults to 3.
+        among (Iterable[str]): The names of all parameters, these included.
+        max_modules (int): The largest number of modules. If there are more,
+            they are replaced by the one module that contains them all.
+            Defaults to 3.
 
     Returns:
-        dict[str, int]: For each module how many of the parameters are in it.
-        Its name is the module path with '/' for '.', of a parameter alone
-        that of the parameter, of everything 'model'.
+        dict[str, int]: The number of the parameters in each module. Its name
+        is its path with '/' instead of '.'; that of a single parameter is its
+        own path, that of the whole model is 'model'.
     """
     names = [tuple(name.split('.')) for name in names]
     if not names:
@@ -140,5 +142,5 @@ def covering_modules(names: Iterable[str],
 
 
 def _ancestry(path: Path) -> Iterator[Path]:
-    """All that a path is in, from the root down to itself."""
+    """Iterate over the ancestors of a path, from the root down to itself."""
     return (path[:i] for i in range(len(path) + 1))

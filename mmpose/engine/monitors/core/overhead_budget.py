@@ -6,16 +6,17 @@ from .failure_guard import FailureGuard
 
 
 class OverheadBudget:
-    """Holds what the monitors cost the training thread within a share of it.
+    """Limit the fraction of the training thread's time that monitors take.
 
-    Every iteration earns a little time for the monitors. A monitor that is
-    due reads if it has not overdrawn its part, else it waits for one of the
-    next due steps: its interval is stretched. The time is shared out so that
-    the cheap ones get all they ask for and the costliest are stretched.
+    Each iteration adds a little time to the accounts of the monitors. A
+    monitor that is due measures unless its account is overdrawn; else it waits
+    for a later due step, so that its interval is stretched. The time is
+    divided such that cheap monitors get all that they need and only the most
+    expensive ones are stretched.
 
     Args:
-        share (float): Time of the monitors over time of the training with
-            them, between 0 and 1.
+        fraction (float): The time of the monitors divided by the time of the
+            training, which includes it; between 0 and 1.
         guards (Iterable[FailureGuard]): The guards of the monitors, which
             count their time.
         clock (Callable): Returns a time in seconds. Defaults to
@@ -23,10 +24,10 @@ class OverheadBudget:
     """
 
     def __init__(self,
-                 share: float,
+                 fraction: float,
                  guards: Iterable[FailureGuard],
                  clock: Callable[[], float] = time.perf_counter) -> None:
-        self.share = share
+        self.fraction = fraction
         self._clock = clock
         self._accounts: Dict[FailureGuard, _Account] = {
             guard: _Account(guard)
@@ -36,53 +37,55 @@ class OverheadBudget:
 
     @classmethod
     def of(cls, monitors: Sequence,
-           share: Optional[float]) -> Optional['OverheadBudget']:
-        """Return a budget that these monitors ask before they measure.
+           fraction: Optional[float]) -> Optional['OverheadBudget']:
+        """Return a budget and let the monitors ask it before they measure.
 
         Args:
             monitors (Sequence[Monitor]): The monitors.
-            share (float, optional): See :class:`OverheadBudget`. None: there
-                is no budget.
+            fraction (float, optional): See :class:`OverheadBudget`. None: no
+                budget.
         """
-        if share is None:
+        if fraction is None:
             return None
-        budget = cls(share, [monitor.guard for monitor in monitors])
+        budget = cls(fraction, [monitor.guard for monitor in monitors])
         for monitor in monitors:
             monitor.budget = budget
         return budget
 
     def start(self) -> None:
-        """To be called when the training begins."""
+        """Begin to count, when the training begins."""
         self._last = self._clock()
         for account in self._accounts.values():
             account.settled = account.guard.seconds
 
     def after_iter(self) -> None:
-        """To be called after every iteration: share out what it earned."""
+        """Divide the time that an iteration has earned, after each one."""
         now = self._clock()
         elapsed, self._last = now - self._last, now
         self._iters += 1
         accounts = list(self._accounts.values())
         spent = sum(account.settle() for account in accounts)
-        earned = (elapsed - spent) * self.share / (1 - self.share)
+        earned = (elapsed - spent) * self.fraction / (1 - self.fraction)
         demands = [account.demand() / self._iters for account in accounts]
-        for account, part in zip(accounts, share_out(earned, demands)):
-            # Not more than one reading is saved up.
+        for account, part in zip(accounts, divide_fairly(earned, demands)):
+            # No more is saved than one measurement costs.
             account.balance = min(account.balance + part, account.cost())
 
     def allows(self, guard: FailureGuard) -> bool:
-        """Whether a monitor that is due may read; to be asked once a step.
+        """Return whether a monitor that is due may measure.
+
+        To be called once a step.
 
         Args:
             guard (FailureGuard): The guard of the monitor.
 
         Returns:
-            bool: False if it should wait for its next due step.
+            bool: False if it is to wait for its next due step.
         """
         account = self._accounts[guard]
         account.asked += 1
         account.waiting += 1
-        # A reading costs now more, now less: half of one may be owed.
+        # The cost varies: an account may be overdrawn by half of it.
         if account.balance < -account.cost() / 2:
             return False
         account.read += 1
@@ -90,19 +93,19 @@ class OverheadBudget:
         return True
 
     def stretch(self, guard: FailureGuard) -> int:
-        """By what the interval of a monitor is stretched at present.
+        """Return the factor by which the interval of a monitor is stretched.
 
         Args:
             guard (FailureGuard): The guard of the monitor.
 
         Returns:
-            int: 1 if it reads whenever it is due, 2 if every second time.
+            int: 1 if it measures whenever it is due, 2 if every second time.
         """
         return self._accounts[guard].gap
 
 
 class _Account:
-    """What a monitor has spent and may spend, in seconds."""
+    """Count the seconds that a monitor has spent and may spend."""
 
     def __init__(self, guard: FailureGuard) -> None:
         self.guard = guard
@@ -115,7 +118,7 @@ class _Account:
         self.gap = 1
 
     def settle(self) -> float:
-        """Book what was spent since the last time."""
+        """Subtract the time spent since the last call, and return it."""
         spent = self.guard.seconds - self.settled
         self.settled = self.guard.seconds
         self.seconds += spent
@@ -123,23 +126,24 @@ class _Account:
         return spent
 
     def cost(self) -> float:
-        """The mean cost of a reading."""
+        """Return the mean cost of a measurement."""
         return self.seconds / max(self.read, 1)
 
     def demand(self) -> float:
-        """What reading whenever it is due would have cost so far."""
+        """Return what measuring whenever it was due would have cost."""
         return self.cost() * self.asked if self.read else self.seconds
 
 
-def share_out(amount: float, demands: List[float]) -> List[float]:
-    """Meet the small demands in full and share the rest among the large.
+def divide_fairly(amount: float, demands: List[float]) -> List[float]:
+    """Divide an amount by max-min fairness.
 
-    This is max-min fairness: no part can grow but at the cost of a smaller
-    one. What is left when all are met is shared equally.
+    Small demands are met in full, and the rest is divided equally among the
+    larger ones. If all demands are met, what is left is divided equally among
+    all.
 
     Args:
-        amount (float): What there is.
-        demands (list[float]): What is asked for.
+        amount (float): The amount.
+        demands (list[float]): The demands.
 
     Returns:
         list[float]: The parts, in the order of the demands; their sum is

@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 
 class ResumedRun:
-    """Let a resumed training go on with the curves of the run that ended.
+    """Let a resumed training continue the curves of the earlier run.
 
     Args:
-        policy (bool | str): Whether it does. 'auto': not where the other run
-            had come to its end and has logged steps after the checkpoint.
+        policy (bool | str): Whether to do so. 'auto': unless the earlier run
+            was finished and has logged steps after the checkpoint.
     """
 
     def __init__(self, policy: Union[bool, str] = 'auto') -> None:
@@ -21,19 +21,19 @@ class ResumedRun:
         self.forget()
 
     def forget(self) -> None:
-        """Be ready for another run of the same runner."""
+        """Forget the run, before another run of the same runner."""
         self._names: List[str] = []
         self._continued: Optional[str] = None
 
     def after_load_checkpoint(self, checkpoint: dict) -> None:
-        """Keep the names of the run that has saved the checkpoint.
+        """Remember the names of the run that has saved the checkpoint.
 
         Args:
             checkpoint (dict): The checkpoint; left as it is.
         """
         meta, hub = map(checkpoint.get, ('meta', 'message_hub'))
         info = hub.get('runtime_info') if isinstance(hub, dict) else None
-        # Its own, and that of the run whose curves it went on with.
+        # Its own name, and that of the run whose curves it has continued.
         names = [
             part.get('experiment_name') for part in (meta, info)
             if isinstance(part, dict)
@@ -43,7 +43,7 @@ class ResumedRun:
         ]
 
     def before_train(self, runner, writer: 'EventWriter') -> None:
-        """Move the writer into the directory of the run that ended.
+        """Move the writer into the directory of the earlier run.
 
         Args:
             runner (Runner): The runner, after it has loaded the checkpoint.
@@ -54,19 +54,19 @@ class ResumedRun:
             return
         if self._policy == 'auto' and _hides_steps(found[1], runner.iter):
             runner.logger.info(
-                f'EnhancedTensorBoardHook: the run in {found[1]} had come to '
-                f'its end and has logged steps after {runner.iter}, so this '
-                'one has curves of its own. continue_run=True would take '
-                'these steps back and go on there.')
+                f'EnhancedTensorBoardHook: the run in {found[1]} was finished '
+                f'and has logged steps after {runner.iter}, so this run gets '
+                'new curves. continue_run=True would hide these steps and '
+                'continue there.')
             return
         self._continued, log_dir = found
         writer.continue_run(log_dir, runner.iter + 1)
         self.name_run(runner)
-        runner.logger.info('EnhancedTensorBoardHook goes on with the curves '
-                           f'in {log_dir} from iteration {runner.iter + 1}.')
+        runner.logger.info('EnhancedTensorBoardHook continues the curves in '
+                           f'{log_dir} from iteration {runner.iter + 1}.')
 
     def after_train(self, runner, writer: 'EventWriter') -> None:
-        """Note in the event file that the training has come to its end.
+        """Note in the event file that the training is finished.
 
         Args:
             runner (Runner): The runner of the training process.
@@ -80,10 +80,11 @@ class ResumedRun:
                 session_log=SessionLog(status=SessionLog.STOP)))
 
     def name_run(self, runner) -> None:
-        """Note whose curves go on, for the checkpoints of this run.
+        """Save the name of the continued run in the checkpoints of this run.
 
-        Its own directory stays empty. ``RuntimeInfoHook`` sets the name of
-        the run that begins, also of one inside the training.
+        The directory of this run stays empty. To be called whenever a run
+        begins, as ``RuntimeInfoHook`` then sets the name again, even for a
+        validation inside the training.
 
         Args:
             runner (Runner): The runner.
@@ -94,13 +95,13 @@ class ResumedRun:
 
 def interrupted_log_dir(runner, log_dir: str, resumed_runs: Sequence[str]
                         ) -> Optional[Tuple[str, str]]:
-    """Where the run has logged that this one resumes.
+    """Find the directory of the event files of the resumed run.
 
     Args:
         runner (Runner): The runner, after it has loaded the checkpoint.
-        log_dir (str): Where this run's event file is.
+        log_dir (str): The directory of this run's event file.
         resumed_runs (Sequence[str]): The ``experiment_name`` of the run that
-            has saved the checkpoint, and of the one that it went on with.
+            has saved the checkpoint, and of the run that it has continued.
 
     Returns:
         tuple[str, str] | None: The first of these names with event files in
@@ -110,7 +111,8 @@ def interrupted_log_dir(runner, log_dir: str, resumed_runs: Sequence[str]
     if not runner._resume or runner.iter == 0:
         return None
     for name in resumed_runs:
-        # It ends with the time at which the run began, as its directory does.
+        # It ends with the time at which the run began, which is also the name
+        # of its directory.
         other = osp.join(runner.work_dir, name[-len(runner.timestamp):],
                          osp.relpath(log_dir, runner.log_dir))
         files = glob.glob(osp.join(glob.escape(other), '*tfevents*'))
@@ -120,7 +122,7 @@ def interrupted_log_dir(runner, log_dir: str, resumed_runs: Sequence[str]
 
 
 def _hides_steps(log_dir: str, step: int) -> bool:
-    """Whether a run came to its end and logged training steps after one."""
+    """Return whether a run is finished and has logged steps after one."""
     from tensorboard.compat.proto.event_pb2 import SessionLog
 
     from ..writers.tfrecord import events_in

@@ -1,5 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""The writer of a run: where it is found, and what is said of it."""
+"""Find the writer of a run, and describe it in the log."""
 import shlex
 from typing import TYPE_CHECKING, Optional, Sequence
 

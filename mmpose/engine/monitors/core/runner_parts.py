@@ -1,4 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+"""Questions that several monitors ask about a runner."""
 import math
 import sys
 from typing import Iterator, List, Tuple
@@ -14,7 +15,7 @@ from torch import nn
 
 
 def bare_model(model: nn.Module) -> nn.Module:
-    """The model inside what distributes or compiles it, if anything does.
+    """Return the model without distributed and compiled wrappers.
 
     Args:
         model (nn.Module): ``runner.model``.
@@ -25,7 +26,8 @@ def bare_model(model: nn.Module) -> nn.Module:
     while True:
         if is_model_wrapper(model):
             model = model.module
-        # Not a method of it, but all of it was given to ``torch.compile``.
+        # The whole model was given to ``torch.compile``, not one of its
+        # methods.
         elif '_orig_mod' in model._modules:
             model = model._orig_mod
         else:
@@ -33,15 +35,15 @@ def bare_model(model: nn.Module) -> nn.Module:
 
 
 def optim_wrappers(optim_wrapper) -> Iterator[Tuple[str, OptimWrapper]]:
-    """The optimizer wrappers of a run, one by one.
+    """Iterate over the optimizer wrappers of a run.
 
     Args:
         optim_wrapper (OptimWrapper | OptimWrapperDict):
             ``runner.optim_wrapper``.
 
     Yields:
-        tuple[str, OptimWrapper]: The name it has in an
-        :obj:`OptimWrapperDict`, '' where there is just one; the wrapper.
+        tuple[str, OptimWrapper]: Its name in an :obj:`OptimWrapperDict`, ''
+        where there is only one; and the wrapper.
     """
     if isinstance(optim_wrapper, OptimWrapperDict):
         yield from optim_wrapper.items()
@@ -50,16 +52,16 @@ def optim_wrappers(optim_wrapper) -> Iterator[Tuple[str, OptimWrapper]]:
 
 
 def needs_all_ranks(model: nn.Module) -> bool:
-    """Whether a model runs on all ranks together only.
+    """Return whether a forward pass of the model takes all ranks.
 
     Args:
         model (nn.Module): ``runner.model``.
 
     Returns:
-        bool: True where modules inside the model have a distributed wrapper of
-        their own, which may send buffers to the other ranks; and with several
-        ranks, where the model is not known to be whole on each, as it is under
-        DDP and is not under FSDP or ZeRO.
+        bool: True if modules inside the model have a distributed wrapper of
+        their own, which may send buffers to the other ranks. With several
+        ranks also True unless each is known to hold the whole model, as under
+        DDP and not under FSDP or ZeRO.
     """
     if any(map(is_model_wrapper, bare_model(model).modules())):
         return True
@@ -71,7 +73,7 @@ def needs_all_ranks(model: nn.Module) -> bool:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether each rank holds a part of the model only, as under FSDP.
+    """Return whether each rank holds only a part of the model, as with FSDP.
 
     Args:
         model (nn.Module): ``runner.model``.
@@ -88,13 +90,13 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def data_set(loader):
-    """The data set behind a data loader.
+    """Return the data set of a data loader.
 
     Args:
-        loader (DataLoader): ``runner.train_dataloader``, say.
+        loader (DataLoader): A data loader of the runner.
 
     Returns:
-        Dataset: Without wrappers that have no ``metainfo``.
+        Dataset: The data set without wrappers that have no ``metainfo``.
     """
     dataset = loader.dataset
     while not hasattr(dataset, 'metainfo') and hasattr(dataset, 'dataset'):
@@ -103,14 +105,14 @@ def data_set(loader):
 
 
 def keypoint_names(metainfo: dict, num_keypoints: int) -> List[str]:
-    """What a data set calls its keypoints.
+    """Return the names of the keypoints of a data set.
 
     Args:
-        metainfo (dict): The data set's.
-        num_keypoints (int): How many there are.
+        metainfo (dict): The ``metainfo`` of the data set.
+        num_keypoints (int): The number of keypoints.
 
     Returns:
-        list[str]: ``keypoint_<i>`` where it has no names, or not so many.
+        list[str]: ``keypoint_<i>`` where the number of names differs.
     """
     names = metainfo.get('keypoint_id2name', {})
     if len(names) != num_keypoints:
@@ -119,13 +121,13 @@ def keypoint_names(metainfo: dict, num_keypoints: int) -> List[str]:
 
 
 def iterations_per_pass(runner) -> int:
-    """How many iterations it takes until all training data were seen once.
+    """Return the number of iterations of one pass over the training data.
 
     Args:
         runner (Runner): The runner of the training process.
 
     Returns:
-        int: Of all ranks together.
+        int: The number of iterations, with all ranks together.
 
     Raises:
         TypeError: The data have no end.
@@ -133,15 +135,15 @@ def iterations_per_pass(runner) -> int:
     loader = runner.train_dataloader
     iterations = len(loader)
     if isinstance(loader.sampler, InfiniteSampler):
-        # A rank sees its part, but the length is that of the whole data set.
+        # A rank sees only its part, but the length is that of the data set.
         iterations = math.ceil(iterations / loader.sampler.world_size)
     return iterations
 
 
 def own_samples(loader) -> int:
-    """How many samples of this rank no other has.
+    """Return the number of samples of this rank that are not repeated.
 
-    A sampler that makes the shares equal repeats samples at the end.
+    A sampler repeats samples at the end, so that each rank has as many.
 
     Args:
         loader (DataLoader): ``runner.val_dataloader``.
@@ -156,7 +158,7 @@ def own_samples(loader) -> int:
 
 
 def is_averaged(runner) -> bool:
-    """Whether validations and tests are those of an averaged model.
+    """Return whether validations and tests are those of an EMA model.
 
     Args:
         runner (Runner): The runner.
@@ -168,7 +170,7 @@ def is_averaged(runner) -> bool:
 
 
 def is_iter_based(runner) -> bool:
-    """Whether the run trains by iterations rather than by epochs.
+    """Return whether the training is iteration-based.
 
     Args:
         runner (Runner): The runner.
@@ -180,19 +182,19 @@ def is_iter_based(runner) -> bool:
 
 
 def evaluation_step(runner) -> int:
-    """The step of a validation or test.
+    """Return the step at which a validation or test is logged.
 
-    :obj:`mmengine.hooks.LoggerHook` has the same where its
+    :obj:`mmengine.hooks.LoggerHook` uses the same step if its
     ``log_metric_by_epoch`` fits the loop.
 
     Args:
         runner (Runner): The runner.
 
     Returns:
-        int: The finished epochs; in iteration-based training the finished
-        iterations; 0 in a run that does not train.
+        int: The number of finished epochs, or of iterations in
+        iteration-based training; 0 in a run that does not train.
     """
-    # ``runner.train_loop`` would build a loop that nobody asked for.
+    # ``runner.train_loop`` would build a loop where there is none.
     if not isinstance(runner._train_loop, BaseLoop):
         return 0
     return runner.iter if is_iter_based(runner) else runner.epoch

@@ -3,11 +3,11 @@ from typing import Union
 
 
 class Every:
-    """Due at 1 and at every multiple of the interval.
+    """Be due at step 1 and at every multiple of the interval.
 
     Steps count from 1, as in
-    :meth:`mmengine.hooks.Hook.every_n_train_iters`. The answer depends on the
-    step alone, so a resumed run is due at the same steps as an unbroken one.
+    :meth:`mmengine.hooks.Hook.every_n_train_iters`. Whether a step is due
+    depends on the step alone, so it is the same in a resumed run.
 
     Args:
         interval (int): The number of steps between two due ones. 0: never.
@@ -17,7 +17,7 @@ class Every:
         self.interval = interval
 
     def is_due(self, step: int) -> bool:
-        """Whether something is to be done at this step.
+        """Return whether a step is due.
 
         Args:
             step (int): The number of the step, from 1.
@@ -30,7 +30,7 @@ class Every:
         return step == 1 or step % self.interval == 0
 
     def interval_at(self, step: int) -> int:
-        """The number of steps between two due ones around this one.
+        """Return the interval at a step.
 
         Args:
             step (int): The number of the step, from 1.
@@ -42,11 +42,11 @@ class Every:
 
 
 class Adaptive:
-    """Often in the beginning, where training goes wrong, rarely later.
+    """Be due often in the beginning, where training goes wrong, rarely later.
 
     The interval grows geometrically from ``start`` at step 1 to ``end`` at
-    step ``ramp_iters`` and stays there. As with :class:`Every`, the answer
-    depends on the step alone.
+    step ``ramp_iters`` and stays there. As with :class:`Every`, whether a step
+    is due depends on the step alone.
 
     Args:
         start (int): The first interval, at least 1.
@@ -66,7 +66,7 @@ class Adaptive:
         self._last = step
 
     def is_due(self, step: int) -> bool:
-        """Whether something is to be done at this step.
+        """Return whether a step is due.
 
         Args:
             step (int): The number of the step, from 1.
@@ -79,7 +79,7 @@ class Adaptive:
         return (step - self._last) % self.end == 0
 
     def interval_at(self, step: int) -> int:
-        """The number of steps from a due one to the next.
+        """Return the number of steps from a due one to the next.
 
         Args:
             step (int): The number of the step, from 1.
@@ -95,12 +95,12 @@ class Adaptive:
 
 
 Schedule = Union[Every, Adaptive]
-# What a config may give.
+# The types that a config may use.
 Interval = Union[int, dict, Schedule]
 
 
 def build_schedule(interval: Union[int, dict]) -> Schedule:
-    """Make a schedule of what a config gives as an interval.
+    """Build a schedule from the interval in a config.
 
     Args:
         interval (int | dict): A number of steps, at least 0, for
@@ -111,7 +111,7 @@ def build_schedule(interval: Union[int, dict]) -> Schedule:
         Every | Adaptive: The schedule.
 
     Raises:
-        TypeError: It is neither, or a number in it is no integer.
+        TypeError: It is neither of these, or a number in it is not an integer.
         ValueError: A number is out of range, or a key unknown or missing.
     """
     if isinstance(interval, (Every, Adaptive)):

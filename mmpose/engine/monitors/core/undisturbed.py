@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-# What they compute in evaluation mode only reads the statistics; in training
-# mode it writes them where they are tracked.
+# In evaluation mode these only read the running statistics. In training mode
+# they write them if ``track_running_stats`` is set.
 _BATCH_NORMS = {
     nn.modules.batchnorm._BatchNorm.forward, nn.SyncBatchNorm.forward
 }
@@ -16,22 +16,22 @@ _BATCH_NORMS = {
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Let a model predict in the middle of its training, unnoticed.
+    """Run a model in evaluation mode without any effect on its training.
 
     Inside the block every module is in evaluation mode and no gradient is
-    recorded. After it every module's ``training`` flag, every buffer and all
-    random number generators are as they were before, also after an error.
+    recorded. After it, also after an error, every module's ``training`` flag,
+    every buffer and all random number generators are as before.
 
-    The statistics of PyTorch's own batch norms, which are most of a model's
-    buffers, are not copied for that. Inside the block they are not tracked, so
-    a batch norm does not write them even if it is put into training mode.
+    Most buffers of a model are the running statistics of PyTorch's batch
+    norms. They are not copied but not tracked inside the block, so that a
+    batch norm does not write them even if it is put into training mode.
 
-    Not :func:`torch.inference_mode`: what a module keeps for later, a grid of
-    anchors say, could not be used in training any more.
+    :func:`torch.inference_mode` is not used: tensors that a module keeps from
+    the block, such as a grid of anchors, could not be used in training.
 
     Args:
         model (nn.Module): The model. ``model.eval()`` is not called, since a
-            module may override ``train()``, to freeze a stage say.
+            module may override ``train()``, for instance to freeze a stage.
     """
     generators = random.getstate(), np.random.get_state()
     kept = _Kept()
@@ -46,7 +46,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
 
 class _Kept:
-    """What a prediction may change in the modules of a model."""
+    """Save and restore what a prediction may change in a model."""
 
     def __init__(self) -> None:
         self._attributes: List[Tuple[dict, str, bool]] = []
@@ -55,10 +55,10 @@ class _Kept:
         self._values: List[Tuple[Tensor, Tensor]] = []
 
     def keep(self, model: nn.Module) -> List[nn.Module]:
-        """Keep what is in the modules, and put them into evaluation mode.
+        """Save the state of all modules and put them into evaluation mode.
 
-        Without ``model.modules()``, whose nested generators take longer than
-        all that is done here.
+        ``model.modules()`` is not used: its nested generators take longer than
+        all of the rest.
 
         Returns:
             list[nn.Module]: All modules of the model.
@@ -73,7 +73,7 @@ class _Kept:
             attributes, buffers = vars(module), module._buffers
             if 'training' in attributes:
                 self._set(attributes, 'training')
-            else:  # TorchScript keeps it elsewhere.
+            else:  # TorchScript stores the flag elsewhere.
                 self._scripted.append((module, module.training))
                 module.training = False
             if not buffers:
@@ -82,7 +82,7 @@ class _Kept:
                     and 'forward' not in attributes):
                 self._set(attributes, 'track_running_stats')
                 continue
-            # They may be replaced, or changed in place.
+            # A buffer may be replaced or changed in place.
             self._buffers.append((buffers, dict(buffers.items())))
             self._values += [(buffer, buffer.detach().clone())
                              for buffer in buffers.values()
@@ -90,7 +90,7 @@ class _Kept:
         return list(found.values())
 
     def put_back(self) -> None:
-        """Have everything as it was."""
+        """Restore the saved state."""
         for attributes, name, value in self._attributes:
             attributes[name] = value
         for module, flag in self._scripted:
@@ -103,7 +103,7 @@ class _Kept:
 
     def _set(self, attributes: dict, name: str) -> None:
         # ``nn.Module.__setattr__`` looks for parameters and buffers first,
-        # which takes longer than all else here.
+        # which takes longer than all of the rest.
         self._attributes.append((attributes, name, attributes[name]))
         attributes[name] = False
 
@@ -111,11 +111,11 @@ class _Kept:
 @torch.no_grad()
 def _copy(to: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     if hasattr(torch, '_foreach_copy_'):  # PyTorch 2.1
-        # It knows no sparse tensors, and no views made by ``expand()``.
+        # It does not support sparse tensors or views made by ``expand()``.
         with suppress(RuntimeError):
             torch._foreach_copy_(to, values)
             return
-    # What one of them raises is raised after all of them.
+    # An exception is raised after all buffers are copied.
     with ExitStack() as stack:
         for buffer, value in zip(to, values):
             stack.callback(_copy_one, buffer, value)
@@ -123,7 +123,7 @@ def _copy(to: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 def _copy_one(buffer: Tensor, value: Tensor) -> None:
     if buffer.layout is torch.strided:
-        # Where a view shows an element several times it is written once.
+        # An element that a view shows several times is written once.
         distinct = tuple(
             slice(1) if stride == 0 else slice(None)
             for stride in buffer.stride())

@@ -9,6 +9,7 @@ import numpy as np
 from mmengine.dataset import DefaultSampler
 from mmengine.logging import print_log
 
+from ..core.arguments import LOG_DETAILS
 from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, data_set, evaluation_step,
@@ -28,6 +29,8 @@ from .sample_pictures import ImageLoader, SamplePictures
 
 # With more keypoints the scalars are by body part.
 _MAX_SCALARS = 30
+_MEASURES = ('PCK@0.05', 'OKS')
+_FURTHER_MEASURES = ('PCK@0.2', 'normalized_error')
 
 
 @MONITORS.register_module()
@@ -37,9 +40,11 @@ class KeypointMonitor(Monitor):
     ========================================= ==============================
     ``keypoints/PCK@0.05/<keypoint>``         Fraction that is less than 0.05
                                               of the box's longer side away
-    ``keypoints/PCK@0.2/<keypoint>``          The same for 0.2
+    ``keypoints/PCK@0.2/<keypoint>``          The same for 0.2, with
+                                              ``log_details``
     ``keypoints/normalized_error/<keypoint>`` Mean distance over the box's
-                                              longer side (NME)
+                                              longer side (NME), with
+                                              ``log_details``
     ``keypoints/OKS/<keypoint>``              Mean keypoint similarity (KS),
                                               where the data set has sigmas
     ``instances/OKS``                         Mean object keypoint similarity
@@ -89,6 +94,8 @@ class KeypointMonitor(Monitor):
         images (ImageLoader | dict, optional): What loads the images of
             samples, or its ``backend_args``. Defaults to None: as the data
             set says.
+        every_measure (bool): Whether to write PCK@0.2 and NME by keypoint.
+            Defaults to False.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
@@ -97,23 +104,30 @@ class KeypointMonitor(Monitor):
         log_accuracy=LOG_KEYPOINTS,
         hard_samples=HARD_SAMPLES,
         kpt_thr=KPT_THR,
-        images=BACKEND_ARGS)
+        images=BACKEND_ARGS,
+        every_measure=LOG_DETAILS)
     charts = tuple(
         Chart('Keypoints', measure, f'keypoints/{re.escape(measure)}/')
-        for measure in ('PCK@0.05', 'PCK@0.2', 'normalized_error', 'OKS'))
+        for measure in (*_MEASURES, *_FURTHER_MEASURES))
 
     def charts_of(self, runner) -> Sequence[Chart]:
         lifts = lifts_poses(bare_model(runner.model))
-        return self.charts if self._log_accuracy and not lifts else ()
+        if not self._log_accuracy or lifts:
+            return ()
+        return [c for c in self.charts if c.title in self._measures]
 
     def __init__(self,
                  log_accuracy: bool,
                  hard_samples: int,
                  kpt_thr: float,
                  images: Union[ImageLoader, dict, None] = None,
+                 every_measure: bool = False,
                  strict: bool = False) -> None:
         super().__init__(strict=strict)
         self._log_accuracy = log_accuracy
+        self._measures = _MEASURES
+        if every_measure:
+            self._measures += _FURTHER_MEASURES
         self._hard_samples = hard_samples
         self._kpt_thr = kpt_thr
         self._images = (
@@ -284,10 +298,30 @@ class KeypointMonitor(Monitor):
                 level=logging.WARNING)
 
     def _accuracy(self, parts: List[DataSetAccuracy]) -> Iterable[Scalar]:
-        yield from _scalars('', parts[0].meta, *together(parts))
+        yield from self._scalars('', parts[0].meta, *together(parts))
         for part in parts if len(parts) > 1 else ():
-            yield from _scalars(f'{part.name}/', part.meta, part.names,
-                                part.tally)
+            yield from self._scalars(f'{part.name}/', part.meta, part.names,
+                                     part.tally)
+
+    def _scalars(self, prefix: str, meta: dict, names: List[str],
+                 tally: KeypointTally) -> Iterable[Scalar]:
+        """The scalars of a data set, or of all together."""
+        groups = {name: [i] for i, name in enumerate(names)}
+        if len(names) > _MAX_SCALARS:
+            groups = keypoint_parts(names, meta.get('dataset_name'))
+        measures = tally.measures()
+        for measure in [m for m in measures if m in self._measures]:
+            values = measures[measure]
+            for name, indices in groups.items():
+                known = values[indices][np.isfinite(values[indices])]
+                if len(known):
+                    yield Scalar(f'keypoints/{prefix}{measure}/{name}',
+                                 known.mean())
+        if not prefix:  # Of all together.
+            yield from accuracy(tally)
+        oks = tally.mean_oks()
+        if np.isfinite(oks):
+            yield Scalar(f'instances/OKS/{prefix}'.rstrip('/'), oks)
 
     def _figure(self, parts: List[DataSetAccuracy],
                 when: str) -> Iterable[Image]:
@@ -368,25 +402,6 @@ def _positions(loader, first: int, count: int) -> np.ndarray:
         rank, ranks = sampler.rank, sampler.world_size
     indices = rank + ranks * np.arange(first, first + count)
     return np.minimum(indices / length, 1)
-
-
-def _scalars(prefix: str, meta: dict, names: List[str],
-             tally: KeypointTally) -> Iterable[Scalar]:
-    """The scalars of a data set, or of all together."""
-    groups = {name: [i] for i, name in enumerate(names)}
-    if len(names) > _MAX_SCALARS:
-        groups = keypoint_parts(names, meta.get('dataset_name'))
-    for measure, values in tally.measures().items():
-        for name, indices in groups.items():
-            known = values[indices][np.isfinite(values[indices])]
-            if len(known):
-                yield Scalar(f'keypoints/{prefix}{measure}/{name}',
-                             known.mean())
-    if not prefix:  # Of all together.
-        yield from accuracy(tally)
-    oks = tally.mean_oks()
-    if np.isfinite(oks):
-        yield Scalar(f'instances/OKS/{prefix}'.rstrip('/'), oks)
 
 
 def _worst(hard: HardSample) -> str:

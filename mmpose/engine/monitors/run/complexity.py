@@ -17,21 +17,22 @@ from .tracing import TensorPath, Untraceable, traceable
 
 @MONITORS.register_module()
 class ComplexityMonitor(Monitor):
-    """What the model computes for one sample, once, when training begins.
+    """Log the FLOPs of the model, once, when training begins.
 
     ==================== ==================================================
-    ``model/flops``      FLOPs from the input to the head's output, as
-                         :class:`mmengine.analysis.FlopAnalyzer` counts
-                         them: a multiply-add is one
+    ``model/flops``      FLOPs for one sample, from the input to the head's
+                         output, counted by
+                         :class:`mmengine.analysis.FlopAnalyzer`: a
+                         multiply-add is one
     ``model/complexity`` Parameters and FLOPs by layer group and their
-                         shares, as a table
+                         fractions, as a table
     ==================== ==================================================
 
-    What it tells: Where the work is, and whether a change of the architecture
-    made the model as cheap as was meant.
+    What it tells: Which layers take most of the computation, and whether a
+    change of the architecture has made the model as cheap as intended.
 
-    At the first iteration, which has an input to count with. A model that
-    cannot be traced costs one line in the log.
+    They are counted at the first iteration, with its input. If the model
+    cannot be traced, a line in the log says why.
 
     Args:
         max_groups (int): See :func:`layer_groups`.
@@ -57,7 +58,7 @@ class ComplexityMonitor(Monitor):
                 flops = count_flops(path, sample)
         except Untraceable as error:
             print_log(
-                'EnhancedTensorBoardHook leaves out the FLOPs of the model: '
+                'EnhancedTensorBoardHook skips the FLOPs of the model: '
                 f'{error}.',
                 logger='current',
                 level=logging.INFO)
@@ -71,13 +72,14 @@ class ComplexityMonitor(Monitor):
 
 
 class Flops(NamedTuple):
-    """What a model computes for one sample.
+    """Hold the FLOPs of a model for one sample.
 
     Attributes:
-        by_module (dict[str, float]): The FLOPs of each module with all that
-            is in it, by its name with '/' for '.'; those of the model by ''.
-        uncounted (dict[str, int]): How often there was an operation that is
-            not counted, by PyTorch's name of it.
+        by_module (dict[str, float]): The FLOPs of each module, its submodules
+            included, by its name with '/' instead of '.'; those of the model
+            by ''.
+        uncounted (dict[str, int]): The number of calls of each operation that
+            is not counted, by its name in PyTorch.
         shape (tuple): The shape of the sample.
     """
     by_module: Dict[str, float]
@@ -109,15 +111,15 @@ def count_flops(path: TensorPath, sample: Tensor) -> Flops:
 
 def flops_by_group(flops: Flops, groups: Dict[str,
                                               List[str]]) -> Dict[str, float]:
-    """The FLOPs of each layer group, without those of groups inside it.
+    """Return the FLOPs of each layer group, without those of groups inside it.
 
     Args:
         flops (Flops): By module.
         groups (dict[str, list[str]]): See :func:`layer_groups`.
 
     Returns:
-        dict[str, float]: Where each parameter is a group of its own, a
-        module's are those of its first parameter.
+        dict[str, float]: The FLOPs by group. Where each parameter is a group,
+        the FLOPs of a module belong to its first parameter.
     """
     owners: Dict[str, str] = {}
     for group, names in groups.items():
@@ -141,7 +143,7 @@ def _values(flops: Flops, elements: Dict[str, int],
             groups: Dict[str, List[str]]) -> Iterator[Union[Scalar, Text]]:
     yield Scalar('model/flops', flops.by_module[''])
     text = '\n'.join(_table(flops, elements, groups))
-    text += f'\n\nOf a sample of shape {flops.shape}; a multiply-add is one.'
+    text += f'\n\nFor a sample of shape {flops.shape}; a multiply-add is one.'
     if flops.uncounted:
         text += ' Not counted: ' + ', '.join(
             f'{kind} ({times})'
@@ -151,7 +153,7 @@ def _values(flops: Flops, elements: Dict[str, int],
 
 def _table(flops: Flops, elements: Dict[str, int],
            groups: Dict[str, List[str]]) -> Iterator[str]:
-    """A table in Markdown, a row for each group, and what is in none."""
+    """Yield a table in Markdown: each group, and the rest."""
     all_elements, all_flops = sum(elements.values()), flops.by_module['']
 
     def row(group: str, part: int, count: float) -> str:

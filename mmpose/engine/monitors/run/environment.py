@@ -27,18 +27,18 @@ _GIT_SECS = 10
 
 @MONITORS.register_module()
 class EnvironmentMonitor(Monitor):
-    """What the training runs in, once, when it begins.
+    """Log the environment of the training, once, when it begins.
 
     ==================== ==================================================
     ``run/environment``  A table: versions, devices, seed, the commit of the
                          working directory, the command
     ==================== ==================================================
 
-    What it tells: What a colleague has to know who wants the same run, and
-    what was different when last month's run was better.
+    What it tells: How to reproduce the run, and what has changed since an
+    earlier run that was better.
 
-    What looks like a password or a token is taken out of the command, and the
-    home directory and the name of the user are ``~`` everywhere.
+    Passwords and tokens in the command are replaced by ``***``, the home
+    directory and the name of the user by ``~``.
 
     Args:
         strict (bool): See :class:`Monitor`. Defaults to False.
@@ -55,30 +55,30 @@ class EnvironmentMonitor(Monitor):
             _device_name(device),
             'seed':
             str(runner.seed),
-            # Not the runner's word: a FlexibleRunner does not know.
+            # A FlexibleRunner has no such attribute.
             'deterministic':
             'yes' if torch.are_deterministic_algorithms_enabled() else 'no',
         }
-        # In the thread that writes: git may take a while.
+        # In the writer's thread, since git may take a while.
         self.emit(
             Record(runner.iter, functools.partial(_values, run, sys.argv[:])))
 
 
 def describe_command(arguments: Sequence[str]) -> str:
-    """A command without what looks like a secret.
+    """Return a command without secrets.
 
     Args:
         arguments (Sequence[str]): As in :data:`sys.argv`.
 
     Returns:
-        str: As a shell takes it.
+        str: The command, quoted for a shell.
     """
     shown, secret = [], False
     for argument in arguments:
-        # Of an argument all that comes after a secret's name is its value.
+        # Everything after the name of a secret is its value.
         hidden = _NAMED_SECRET.sub(r'\1***', argument)
         hidden = without_secrets(hidden)
-        # The value of the option before.
+        # It is the value of the option before.
         if secret and not argument.startswith('-'):
             hidden = '***'
         shown.append(shlex.quote(hidden) if hidden == argument else hidden)
@@ -99,7 +99,7 @@ def _values(run: Dict[str, str], arguments: Sequence[str]) -> Iterator[Text]:
     lines = ['| | |', '| :-- | :-- |']
     for name, value in rows.items():
         value = without_user(value)
-        if name != 'command':  # In code it stands for itself.
+        if name != 'command':  # In code it is not special.
             value = value.replace('|', '\\|')
         lines.append(f'| {name} | {value} |')
     yield Text('run/environment', '\n'.join(lines))
@@ -140,8 +140,8 @@ def _git_commit() -> str:
         return 'unknown'
     try:
         changed = _git('status', '--porcelain', '--untracked-files=no')
-    except subprocess.TimeoutExpired:  # A large tree on a slow disk.
-        return f'{commit}, whether with changes is unknown'
+    except subprocess.TimeoutExpired:  # As of a large tree on a slow disk.
+        return f'{commit}, unknown whether with changes'
     except (OSError, subprocess.SubprocessError):
         return commit
     return f'{commit}, with changes' if changed else commit
@@ -150,7 +150,7 @@ def _git_commit() -> str:
 def _git(*arguments: str) -> str:
     return subprocess.run(
         ['git', *arguments],
-        # Or it would write to the index.
+        # Otherwise git may write to the index.
         env=dict(os.environ, GIT_OPTIONAL_LOCKS='0'),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -16,23 +16,23 @@ from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from .tracing import Untraceable, traceable
 
-# Of PyTorch's own operations those that run somebody's code.
+# The primitive operations of PyTorch that run other code.
 _FUNCTIONS = ('prim::PythonOp', 'prim::CallFunction')
 
 
 @MONITORS.register_module()
 class GraphMonitor(Monitor):
-    """The model as a graph, once, when training begins.
+    """Log the graph of the model, once, when training begins.
 
-    TensorBoard's Graphs page shows the modules by the names that they have in
-    the model, to be opened down to the single layers, with the shapes of what
-    flows between them. It is what one sample passes on the way from the input
-    to the head's output, without preprocessing, decoding and loss.
+    TensorBoard's Graphs page shows the modules by their names in the model,
+    which expand down to single layers, and the shapes of the tensors between
+    them. The graph is that of one sample, from the input to the head's output,
+    without preprocessing, decoding and loss.
 
-    A model that cannot be traced costs one line in the log.
+    If the model cannot be traced, a line in the log says why.
 
-    What it tells: Whether the modules are connected as they were meant to be,
-    and where a shape changes.
+    What it tells: Whether the modules are connected as intended, and where a
+    shape changes.
 
     Args:
         strict (bool): See :class:`Monitor`. Defaults to False.
@@ -44,7 +44,7 @@ class GraphMonitor(Monitor):
         presets=dict(fast=False, balanced=False, detailed=True)), )
 
     def before_train(self, runner) -> None:
-        # A run that goes on has its graph.
+        # A run that is continued has a graph already.
         self._done = self.writer.continues
 
     def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
@@ -56,7 +56,7 @@ class GraphMonitor(Monitor):
             graph = model_graph(runner, data_batch).SerializeToString()
         except Untraceable as error:
             print_log(
-                'EnhancedTensorBoardHook leaves out the graph of the model: '
+                'EnhancedTensorBoardHook skips the graph of the model: '
                 f'{error}.',
                 logger='current',
                 level=logging.INFO)
@@ -66,12 +66,16 @@ class GraphMonitor(Monitor):
 
 
 def model_graph(runner, data_batch):
-    """What a model computes, as TensorBoard's Graphs page shows it.
+    """Return the graph of a model for TensorBoard's Graphs page.
 
-    There is a node for each operation that the input has a part in. Where a
-    module has just one, as most layers have, the node stands for the module.
-    Parameters, constants and the arithmetic of shapes are left out: with them,
-    as in ``SummaryWriter.add_graph``, there are several times as many nodes.
+    There is a node for each operation that depends on the input. A module
+    with a single operation, like most layers, is one node. Parameters,
+    constants and the arithmetic of shapes are not shown.
+
+    ``SummaryWriter.add_graph`` has four times as many nodes and ten times as
+    many bytes (HRNet-W32: 3771 and 2.0 MB; here 1060 and 0.2 MB), runs the
+    model three times, and shows the layers of a head outside of it, since
+    MMPose's estimators call ``self.head.forward``.
 
     Args:
         runner (Runner): The runner of the training process.
@@ -85,20 +89,20 @@ def model_graph(runner, data_batch):
     """
     with traceable(runner, data_batch) as (path, sample):
         with _noting_calls(path.model) as calls:
-            # As ``FlopAnalyzer`` does; ``torch.jit.trace`` would run the model
-            # three times and keep the trace as long as the process lives.
+            # As in ``FlopAnalyzer``. ``torch.jit.trace`` would run the model
+            # three times and keep the trace until the process ends.
             trace, _ = torch.jit._get_trace_graph(path, (sample, ))
     return _graph_def(_nodes(trace, calls))
 
 
 class _Call(NamedTuple):
-    """A call of a module.
+    """Describe a call of a module.
 
     Attributes:
-        path (str): The module's name in the model, with '/' for '.'.
-        place (str): Its place in the graph; no two calls have the same.
+        path (str): The module's name in the model, with '/' instead of '.'.
+        place (str): Its unique name in the graph.
         module (nn.Module): The module.
-        inner (list): The calls that it has made itself.
+        inner (list): The calls that it makes directly.
     """
     path: str
     place: str
@@ -107,13 +111,13 @@ class _Call(NamedTuple):
 
 
 class _Operation(NamedTuple):
-    """Something that the input has a part in.
+    """Describe an operation that depends on the input.
 
     Attributes:
-        kind (str): What it is, as PyTorch names it.
-        call (_Call, optional): The innermost call that it happens in.
-        inputs (list[int]): The operations that it reads.
-        shapes (list[list[int]]): The shapes of its outputs, as far as known.
+        kind (str): Its name in PyTorch.
+        call (_Call, optional): The innermost call that contains it.
+        inputs (list[int]): The indices of the operations that it reads.
+        shapes (list[list[int]]): The shapes of its outputs where known.
     """
     kind: str
     call: Optional[_Call]
@@ -122,7 +126,7 @@ class _Operation(NamedTuple):
 
 
 class _Node(NamedTuple):
-    """A node of the graph; ``settings``: how its module is set up."""
+    """Describe a node; ``settings`` are those of its module."""
     name: str
     kind: str
     inputs: List[str]
@@ -134,7 +138,8 @@ class _Node(NamedTuple):
 def _noting_calls(model: nn.Module) -> Iterator[List[_Call]]:
     """Make each call of a module a scope in the trace.
 
-    Not by hooks: MMPose's estimators call ``self.head.forward``.
+    Forward hooks would miss the head: MMPose's estimators call
+    ``self.head.forward``.
     """
     calls: List[_Call] = []
     stack: List[_Call] = []
@@ -174,7 +179,7 @@ def _noting_calls(model: nn.Module) -> Iterator[List[_Call]]:
 
 
 def _set_forward(module: nn.Module, forward: Optional[Callable]) -> None:
-    """Give a module a ``forward`` of its own; None: the one of its class."""
+    """Set the ``forward`` of a module; None: that of its class."""
     if forward is None:
         del module.forward
     else:
@@ -182,7 +187,7 @@ def _set_forward(module: nn.Module, forward: Optional[Callable]) -> None:
 
 
 def _untaken(name: str, taken: Set[str]) -> str:
-    """The name, with a number if it is taken; then it is taken."""
+    """Make a name unique by a number, and add it to those taken."""
     numbers = itertools.count(1)
     untaken = name
     while untaken in taken:
@@ -212,10 +217,10 @@ def _nodes(trace, calls: List[_Call]) -> List[_Node]:
 
 
 def _operations(trace, calls: List[_Call]) -> List[_Operation]:
-    """The operations in their order, between the input and the output."""
+    """Return the operations in order, with the input and the output."""
     sample = next(trace.inputs())
     operations = [_Operation('input', None, [], _shapes([sample]))]
-    # The operations that a value comes from.
+    # For each value the operations that it comes from.
     sources = {sample.debugName(): [0]}
 
     def read_by(values) -> List[int]:
@@ -241,7 +246,7 @@ def _operations(trace, calls: List[_Call]) -> List[_Operation]:
 
 
 def _is_shown(node) -> bool:
-    """Whether it makes tensors and not just numbers or lists of them."""
+    """Return whether an operation returns tensors, not just numbers."""
     if node.kind().startswith('prim::') and node.kind() not in _FUNCTIONS:
         return False
     return any(map(_is_array, (value.type() for value in node.outputs())))
@@ -267,13 +272,13 @@ def _shapes(values) -> List[List[int]]:
 
 
 def _settings(module: nn.Module) -> str:
-    with suppress(Exception):  # Anybody's, and just for show.
+    with suppress(Exception):  # It may be the user's code.
         return module.extra_repr()
     return ''
 
 
 def _graph_def(nodes: List[_Node]):
-    """TensorBoard's protobuf of the graph."""
+    """Return the graph as TensorBoard's protobuf."""
     from tensorboard.compat.proto.attr_value_pb2 import AttrValue
     from tensorboard.compat.proto.graph_pb2 import GraphDef
     from tensorboard.compat.proto.node_def_pb2 import NodeDef

@@ -1,15 +1,15 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import logging
-from typing import Dict, Iterator, Optional, Sequence, Set, Tuple, Union
+from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 from mmengine.dist import get_world_size
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 
-from ..core.arguments import LOG_RUN_INFO, Argument, one_of_types
+from ..core.arguments import LOG_DETAILS, LOG_RUN_INFO, Argument, one_of_types
 from ..core.measurements import ValidationMetrics
-from ..core.metric_names import better, direction
+from ..core.metric_names import better, direction, main_metric
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, evaluation_step, is_iter_based,
@@ -46,7 +46,7 @@ class HParamsMonitor(Monitor):
     ======================= ==============================================
 
     Beside them the metrics by which runs are compared: MMEngine's ``loss``
-    and, of each metric of the validations,
+    and, of the main metric of the validations,
 
     ==================== ==================================================
     ``best/<metric>``    The best value so far: the highest of AP, AR, PCK,
@@ -57,6 +57,11 @@ class HParamsMonitor(Monitor):
 
     What it tells: Which of several runs is best, and what was different in it.
 
+    The main metric is the one that ``CheckpointHook`` saves the best
+    checkpoint by, else MMPose's usual one: AP, PCK, AUC, NME, EPE, MPJPE. With
+    ``log_details``, and where no metric is known, there is the best value of
+    each.
+
     A run has one row. One that goes on after an interruption goes on with its
     row and its best values. TensorBoard takes the columns from one of the
     runs that it compares.
@@ -64,6 +69,8 @@ class HParamsMonitor(Monitor):
     Args:
         config_keys (Sequence[str]): Dotted keys of the config that are
             hyperparameters as well. One that the config lacks is warned of.
+        every_metric (bool): Whether to write the best value of each metric.
+            Defaults to False.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
@@ -74,13 +81,16 @@ class HParamsMonitor(Monitor):
             'Keys of the config that are hyperparameters besides the usual '
             "ones, such as 'model.head.loss.type'.",
             one_of_types((list, tuple), 'a list of config keys or None',
-                         lambda v: all(isinstance(key, str) for key in v))))
+                         lambda v: all(isinstance(key, str) for key in v))),
+        every_metric=LOG_DETAILS)
 
     def __init__(self,
                  config_keys: Sequence[str] = (),
+                 every_metric: bool = False,
                  strict: bool = False) -> None:
         super().__init__(strict=strict)
         self._config_keys = config_keys or ()
+        self._every_metric = every_metric
 
     def before_train(self, runner) -> None:
         self._hparams = {
@@ -122,15 +132,26 @@ class HParamsMonitor(Monitor):
         yield from self._part('session_start_info')
 
     def _look(self, step: int, metrics: ValidationMetrics) -> Record:
-        for name, value in metrics.values.items():
+        compared = self._compared(metrics.values)
+        for name in compared:
+            value = metrics.values[name]
             self._best[name] = better(
                 self._rules.get(name) or direction(name), self._best.get(name),
                 value)
         return Record(
             step, lambda: [
                 *(Scalar(f'best/{name}', self._best[name])
-                  for name in metrics.values), *self._part('experiment')
+                  for name in compared), *self._part('experiment')
             ])
+
+    def _compared(self, metrics: Dict[str, float]) -> List[str]:
+        """Return the metrics of a validation that runs are compared by."""
+        names = list(metrics)
+        saved_by = [name for name in names if name in self._rules]
+        main = main_metric(names)
+        if self._every_metric or not (saved_by or main):
+            return names
+        return saved_by or [main.name]
 
     def _end(self) -> Iterator[Value]:
         yield from self._part('experiment')

@@ -13,17 +13,17 @@ from ..writers.record import Record, Scalar, Text
 
 @MONITORS.register_module()
 class ModelInfoMonitor(Monitor):
-    """How large the model is, once, when training begins.
+    """Log the size of the model, once, when training begins.
 
     ============================== =======================================
     ``model/total_parameters``     Elements of all parameters
-    ``model/trainable_parameters`` Of those that require a gradient
+    ``model/trainable_parameters`` Elements of those that need a gradient
     ``model/model_size_mb``        Parameters and buffers in MB (10^6 bytes)
     ``model/parameters``           Parameters by layer group, as a table
     ============================== =======================================
 
-    What it tells: Whether freezing froze what was meant, and what the names of
-    the layer groups stand for.
+    What it tells: Whether the intended parameters are frozen, and what the
+    names of the layer groups stand for.
 
     Args:
         max_groups (int): See :func:`layer_groups`.
@@ -72,7 +72,7 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def _table(members: Dict[str, List[nn.Parameter]]) -> str:
-    """A table in Markdown, a row for each group."""
+    """Return a table in Markdown with a row for each group."""
 
     def rows() -> Iterator[Tuple]:
         yield 'layer group', 'tensors', 'parameters', 'trainable', 'MB'

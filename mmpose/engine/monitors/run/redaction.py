@@ -1,7 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""What nobody else should read in a text that others are going to.
+"""Remove secrets and names of users from a text that is shared.
 
-Works on the standard library alone: a report has to be made where nothing else
+Only the standard library is used: a bug report has to work where nothing else
 can be imported.
 """
 import getpass
@@ -12,11 +12,11 @@ from typing import Match
 
 HIDDEN = '***'
 
-# What a secret may be the value of.
+# Names whose values are secrets.
 SECRET_NAME = (r'passwd|password|passphrase|pwd|secret|token|credential|'
                r'auth(?!ors?\b)|signature|\bsig\b|_pass\b|cookie|'
                r'(?:api|access|private|account)[_-]?key')
-# What some look like wherever they stand: tokens of GitHub, GitLab, Hugging
+# Secrets that are known by their shape: tokens of GitHub, GitLab, Hugging
 # Face, OpenAI, AWS, Google, Slack, PyPI and Weights & Biases, JSON web tokens,
 # private keys; and the addresses that post to Slack.
 _SHAPES = re.compile(
@@ -26,22 +26,22 @@ _SHAPES = re.compile(
     r'eyJ[\w-]+\.[\w-]+\.[\w-]+|(?<=hooks\.slack\.com/services/)[\w/-]+|'
     r'-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----',
     re.DOTALL)
-# What stands before the host of a URL; a password may have any sign in it.
+# The user and password in a URL; a password may have any character.
 _URL_USER = re.compile(
     r'''(?<=://)(?:[^\s/:@'"]*:[^\s'"]{0,500}|[^\s/'"]{1,500})@''')
 _EMAIL = re.compile(r'(?<![\w.+-])[\w.+-]+@(?:[\w-]+\.)+[A-Za-z]{2,}')
-# As scp and rsync name a place on another machine.
+# The user in an address of scp or rsync.
 _REMOTE_USER = re.compile(r'(?<![\w.+!$-])[\w.+!$-]+(?=@[\w.-]+:[/~])')
 
 _QUOTED = (r'''[rRbBuUfF]{0,2}(?:"""(?:\\.|[^\\])*?"""|\'\'\'(?:\\.|[^\\])*?'''
            r'''\'\'\'|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')''')
 _NAMED = re.compile(
     rf'(?i)((?:{SECRET_NAME})[\w-]{{0,64}}["\']?\s*(?:=(?!=)|:))(?:'
-    # One string, also in pieces and on the next line; a list of strings.
+    # A string, which may be several literals on several lines, or a list.
     rf'(\s*)(?:{_QUOTED}(?:\s*{_QUOTED})*|'
     rf'[\[(]\s*{_QUOTED}(?:[\s,]*{_QUOTED})*)'
-    # A scheme and what comes after it; a bare word that is neither a switch
-    # nor a call nor hidden already.
+    # An authentication scheme and its value; or a bare word that is not a
+    # boolean, a call or hidden already.
     r'|([ \t]*)(?:(?:bearer|basic|token)[ \t]+\S+|'
     r'(?!(?:true|false|none|null)\b|[\w.]*\(|\*\*\*)'
     r"""[^\s,;&'"()\[\]{}][^\s,;&'"()\]}]*))""")
@@ -59,16 +59,15 @@ _HOME = re.compile(r'(?:(?<![\w.:/-])(?:/[\w.-]+){1,6}|(?<![\w.-]))'
 
 
 def redact(text: str) -> str:
-    """Take secrets and the names of users out of a text.
+    """Remove secrets and the names of users from a text.
 
     Args:
         text (str): Any text: a config, a log.
 
     Returns:
         str: The text with '***' for passwords and tokens, known by their
-        shape or by the name that they are the value of, for what stands
-        before the host of a URL, and for e-mail addresses; and with '~' for
-        home directories and for the names of those whose they are.
+        shape or their name, for the user in a URL, and for e-mail addresses;
+        and with '~' for home directories and the names of their users.
     """
     users = {(a or b).rstrip('.') for a, b in _HOME.findall(text)}
     users -= {'root', '', HIDDEN, '~'}
@@ -80,7 +79,7 @@ def redact(text: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Take passwords, tokens and e-mail addresses out of a text.
+    """Remove passwords, tokens and e-mail addresses from a text.
 
     Args:
         text (str): Any text.
@@ -104,21 +103,20 @@ def _hide_value(match: Match) -> str:
 
 
 def without_user(text: str) -> str:
-    """Put '~' for the home directory and the name of the user.
+    """Replace the home directory and the name of the user by '~'.
 
     Args:
         text (str): Any text.
 
     Returns:
-        str: The text; of other words that the name is a part of nothing is
-        changed.
+        str: The text. Words that contain the name are not changed.
     """
     names = [osp.expanduser('~')]
     names.append(osp.realpath(names[0]))
     with suppress(Exception):  # A container may have no such user.
         names.append(getpass.getuser())
     for name in names:
-        # That of every container tells nothing, and is a word in configs.
+        # 'root' identifies nobody, and is a word in configs.
         if name.strip('/\\~') and name != 'root':
             text = _without_word(text, name)
     return text

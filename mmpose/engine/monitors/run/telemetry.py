@@ -1,45 +1,49 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import time
-from typing import Iterator, Optional
+from typing import Dict, Iterator, Optional
 
-from ..core.arguments import GRAD_NORM_INTERVAL, Arguments
+from ..core.arguments import GRAD_NORM_INTERVAL, LOG_DETAILS, Arguments
 from ..core.measurements import HookTime
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
+from ..core.schedule import Interval
 from ..writers.record import Record, Scalar, Value
 
 
 @MONITORS.register_module()
 class TelemetryMonitor(Monitor):
-    """What the hook itself costs, since the last reading.
-
-    Comes last of the monitors.
+    """Log what the hook itself costs, since the last measurement.
 
     ===================================== ==================================
-    ``telemetry/overhead_percent``        Share of the training's time that
-                                          all monitors took of its thread
-    ``telemetry/time_percent/<monitor>``  The same of one monitor
-    ``telemetry/interval/<monitor>``      The interval in force, stretched by
+    ``telemetry/overhead_percent``        Percentage of the training's time
+                                          that all monitors took of its
+                                          thread
+    ``telemetry/time_percent/<monitor>``  The same for one monitor, with
+                                          ``log_details``
+    ``telemetry/interval/<monitor>``      The current interval, stretched by
                                           the budget: of the weights in
-                                          epochs, else in iterations
+                                          epochs, else in iterations; with
+                                          ``log_details``
     ``telemetry/queue_depth``             Records that wait to be written
     ``telemetry/bytes_written``           Size of the event file, in bytes
     ``telemetry/dropped/<kind>``          Records that were dropped since the
-                                          run began, by kind; there only if
-                                          one was, and from the writer
+                                          run began, by kind. The writer logs
+                                          it once a record was dropped
     ===================================== ==================================
 
     What it tells: Whether the hook costs too much, and which interval to make
-    longer then. A queue that stays long, or anything dropped, means that more
-    is logged than the disk takes.
+    longer then. A queue that stays long, or dropped records, mean that more is
+    logged than the disk can take.
 
     Args:
-        interval (int | dict | Schedule): When to read.
+        interval (int | dict | Schedule): At which iterations to measure.
+        by_monitor (bool): Whether to log the time and the interval of each
+            monitor. Defaults to False.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
-    settings = dict(interval=GRAD_NORM_INTERVAL)
-    # It looks at what all others took of the iteration.
+    settings = dict(interval=GRAD_NORM_INTERVAL, by_monitor=LOG_DETAILS)
+    # After all other monitors have spent their time in the iteration.
     priority = 'LOWEST'
     watches_others = True
 
@@ -47,21 +51,27 @@ class TelemetryMonitor(Monitor):
     def is_wanted(cls, given: Arguments) -> bool:
         return True
 
+    def __init__(self,
+                 interval: Interval,
+                 by_monitor: bool = False,
+                 strict: bool = False) -> None:
+        super().__init__(interval, strict)
+        self._by_monitor = by_monitor
+
     def before_train(self, runner) -> None:
         self._monitors = [m for m in self.peers if m is not self]
         self._since = time.perf_counter()
-        self._spent = [monitor.guard.seconds for monitor in self._monitors]
+        self._spent = self._seconds()
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
         if not self.schedule.is_due(runner.iter + 1):
             return
-        now = time.perf_counter()
-        spent = [monitor.guard.seconds for monitor in self._monitors]
-        shares = [
-            100 * (after - before) / (now - self._since)
-            for after, before in zip(spent, self._spent)
-        ]
+        now, spent = time.perf_counter(), self._seconds()
+        percent = {
+            name: 100 * (seconds - self._spent[name]) / (now - self._since)
+            for name, seconds in spent.items()
+        }
         self._since, self._spent = now, spent
         depth = self.writer.queue_depth
         intervals = {
@@ -70,15 +80,19 @@ class TelemetryMonitor(Monitor):
         }
 
         def values() -> Iterator[Value]:
-            names = [m.guard.name for m in self._monitors]
-            yield Scalar('telemetry/overhead_percent', sum(shares))
-            yield HookTime(sum(shares) / 100)
+            total = sum(percent.values())
+            yield HookTime(total / 100)
+            yield Scalar('telemetry/overhead_percent', total)
             yield Scalar('telemetry/queue_depth', depth)
             yield Scalar('telemetry/bytes_written',
                          self.writer.bytes_on_disk())
-            for name, share in zip(names, shares):
-                yield Scalar(f'telemetry/time_percent/{name}', share)
-            for name, interval in intervals.items():
-                yield Scalar(f'telemetry/interval/{name}', interval)
+            if self._by_monitor:
+                for name, value in percent.items():
+                    yield Scalar(f'telemetry/time_percent/{name}', value)
+                for name, interval in intervals.items():
+                    yield Scalar(f'telemetry/interval/{name}', interval)
 
         self.emit(Record(runner.iter + 1, values))
+
+    def _seconds(self) -> Dict[str, float]:
+        return {m.guard.name: m.guard.seconds for m in self._monitors}

@@ -11,30 +11,29 @@ from ..core.undisturbed import undisturbed
 
 
 class Untraceable(Exception):
-    """A model cannot be run by itself on one sample; the text says why."""
+    """Say why a model cannot be run on one sample by itself."""
 
 
 @contextmanager
 def traceable(runner, data_batch) -> Iterator[Tuple[nn.Module, Tensor]]:
-    """Let somebody run a model on one sample and follow what it computes.
+    """Prepare a model and a sample for tracing.
 
-    Inside the block the model is :func:`undisturbed`. Warnings are dropped:
-    PyTorch's tracer has one for each place where a trace could depend on its
-    input.
+    Inside the block the model is :func:`undisturbed`. Warnings are ignored:
+    PyTorch's tracer emits one wherever a trace may depend on its input.
 
     Args:
         runner (Runner): The runner of the training process.
         data_batch (dict): A batch as the data loader gives it.
 
     Yields:
-        tuple[nn.Module, Tensor]: The model as :class:`TensorPath`, and an
-        input for it: the batch's first sample, preprocessed, a batch of one.
+        tuple[nn.Module, Tensor]: The model as :class:`TensorPath`, and its
+        input: a batch of the first sample, preprocessed.
 
     Raises:
-        Untraceable: Whatever is raised inside the block.
+        Untraceable: Any exception is raised inside the block.
     """
     if needs_all_ranks(runner.model):
-        raise Untraceable('it runs on all processes together only')
+        raise Untraceable('it takes all processes to run it')
     model = bare_model(runner.model)
     hooks = _forward_hooks(model)
     try:
@@ -44,17 +43,17 @@ def traceable(runner, data_batch) -> Iterator[Tuple[nn.Module, Tensor]]:
     except Exception as error:
         raise Untraceable(_reason(error)) from error
     finally:
-        # MMEngine's analysis leaves its own where the model raises.
+        # MMEngine's analysis leaves its hooks behind if the model raises.
         for hooks_of_module, before in hooks:
             for key in set(hooks_of_module) - before:
                 del hooks_of_module[key]
 
 
 class TensorPath(nn.Module):
-    """A pose model from its input to the tensors that its head puts out.
+    """Run a pose model from its input to the output tensors of its head.
 
     Args:
-        model (nn.Module): The model; its attribute ``model``.
+        model (nn.Module): The model.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -67,7 +66,7 @@ class TensorPath(nn.Module):
 
 
 def _tensors(value) -> Iterator[Tensor]:
-    """All tensors in nested lists, tuples and dicts."""
+    """Iterate over the tensors in nested lists, tuples and dicts."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, dict):
@@ -78,9 +77,9 @@ def _tensors(value) -> Iterator[Tensor]:
 
 
 def _one_input(model: nn.Module, data_batch) -> Tensor:
-    """The first sample as the model gets it, shape (1, ...)."""
+    """Return the first sample, preprocessed, of shape (1, ...)."""
     inputs = data_batch['inputs']
-    # What the preprocessor does to it, it does to a copy.
+    # The preprocessor may change its input in place.
     first = inputs[:1].clone() if isinstance(inputs,
                                              Tensor) else [inputs[0].clone()]
     data = dict(inputs=first, data_samples=[])
@@ -89,7 +88,7 @@ def _one_input(model: nn.Module, data_batch) -> Tensor:
 
 
 def _reason(error: Exception) -> str:
-    """What happened and where, in one line: some say no more than that."""
+    """Describe an error and its place in one line."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     text = str(error).strip()
     return (type(error).__name__ +

@@ -2,7 +2,7 @@
 import pytest
 
 from mmpose.engine.monitors import Every, FailureGuard, OverheadBudget
-from mmpose.engine.monitors.core.overhead_budget import share_out
+from mmpose.engine.monitors.core.overhead_budget import divide_fairly
 
 
 class Simulation:
@@ -73,4 +73,4 @@ def test_intervals_are_restored_when_there_is_room():
     (3, [5, 5, 5], [1, 1, 1]),
 ])
 def test_small_demands_are_met_in_full(amount, demands, parts):
-    assert share_out(amount, demands) == pytest.approx(parts)
+    assert divide_fairly(amount, demands) == pytest.approx(parts)
