@@ -256,6 +256,21 @@ def test_people_of_whom_nothing_is_seen(codec, where):
         assert not counted.any()
 
 
+@pytest.mark.parametrize(
+    'codec', [c for c in CODECS if 'Heatmap' in c['type']],
+    ids=lambda codec: codec['type'])
+@pytest.mark.filterwarnings('ignore')
+def test_a_keypoint_counts_where_its_label_has_a_peak(codec):
+    """Outside of the input it has a weight, and nothing in its heatmap."""
+    register_all_modules()
+    codec = KEYPOINT_CODECS.build(codec)
+    keypoints = np.array([[[96., 128.], [-31.8, 111.], [96., 150.]]])
+    sample = sample_of(codec, keypoints, np.ones((1, 3), np.float32))
+    target, counted = decode_target(codec, sample)
+    assert counted.tolist() == [[True, False, True]]
+    assert np.abs(target - keypoints)[counted].max() < 4
+
+
 @pytest.mark.parametrize('codec', [None, EDPoseLabel()])
 def test_without_any_label(codec):
     """ED-Pose has none: MMPose cannot train it."""
