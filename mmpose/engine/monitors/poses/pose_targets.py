@@ -77,7 +77,10 @@ def _decode(
     if (name == 'heatmaps' and weights is not None
             and len(labels[name]) % weights.size == 0):
         # A keypoint outside of the input has a weight and no peak.
-        peaks = labels[name].reshape(weights.size, -1).max(-1)
+        heatmaps = labels[name]
+        if getattr(codec, 'heatmap_type', None) == 'combined':
+            heatmaps = heatmaps[::3]  # After each its offsets.
+        peaks = heatmaps.reshape(weights.size, -1).max(-1)
         weights = weights * (peaks > 0).reshape(weights.shape)
     return keypoints, weights
 
