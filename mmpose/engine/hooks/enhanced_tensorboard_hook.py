@@ -66,7 +66,7 @@ class EnhancedTensorBoardHook(Hook):
         self._dispatcher = Dispatcher(self.monitors, self._guard)
         self._budget = OverheadBudget.of(self.monitors, given.overhead_budget)
         self._writer: Optional['EventWriter'] = None
-        self._resumed_run = ResumedRun()
+        self._resumed_run = ResumedRun(given.continue_run)
         # The runner, once for each of its runs that is under way: a hook of
         # a training may call ``runner.val()``.
         self._runs: list = []
@@ -182,6 +182,9 @@ class EnhancedTensorBoardHook(Hook):
         self._leave_inner_runs(runner)
         self._train_seconds = time.perf_counter() - self._train_began
         self._dispatcher.notify('after_train', runner)
+        if self._writer is not None:
+            with self._guard:
+                self._resumed_run.after_train(runner, self._writer)
         self._flush()
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:

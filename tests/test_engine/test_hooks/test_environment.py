@@ -175,3 +175,16 @@ def test_it_can_be_switched_off(train, read_events):
                              **ONE_EPOCH)).Tags()
     assert TAG not in tags['tensors']
     assert not [t for t in tags['tensors'] if t.startswith('_hparams_')]
+
+
+def test_a_slow_status_does_not_lose_the_commit(monkeypatch):
+    git = environment._git
+
+    def slow(*arguments):
+        if arguments[0] == 'status':
+            raise subprocess.TimeoutExpired('git', 10)
+        return 'abc' if arguments[0] == 'rev-parse' else git(*arguments)
+
+    monkeypatch.setattr(environment, '_git', slow)
+    assert environment._git_commit() == (
+        'abc, whether with changes is unknown')

@@ -32,11 +32,16 @@ def interrupt_and_resume(runner_cfg):
              kind=Runner,
              by_hand=False,
              max_epochs=5,
+             hook=None,
              **kwargs):
         time.sleep(1)  # A Runner's directory is named by the second.
         interrupt = [] if at is None else [dict(type='Interrupt', at=at)]
         runner = kind(**runner_cfg(
-            dict(grad_norm_interval=1, log_val_images=False, hard_samples=0),
+            dict(
+                grad_norm_interval=1,
+                log_val_images=False,
+                hard_samples=0,
+                **(hook or {})),
             work_dir=str(work_dir),
             resume=resume,
             train_cfg=dict(
@@ -199,3 +204,46 @@ def test_a_validation_beyond_the_checkpoint_is_shown_once(
     for tag in ('val/PCK', 'loss'):
         times = [d.wall_time for d in tags[tag]]
         assert times == sorted(times)
+
+
+@pytest.mark.parametrize('policy, continues', [('auto', False), (True, True),
+                                               (False, False)])
+def test_a_finished_run_keeps_its_later_curve(interrupt_and_resume, tmp_path,
+                                              policy, continues):
+    """Somebody trains on from an earlier checkpoint, to compare."""
+    finished = interrupt_and_resume(tmp_path, max_epochs=4)
+    earlier = interrupt_and_resume(
+        tmp_path,
+        True,
+        max_epochs=3,
+        load_from=f'{tmp_path}/epoch_2.pth',
+        hook=dict(continue_run=policy))
+    steps = [
+        list(steps_of(runner)) for runner in (finished, earlier)
+        if runs_of(runner)
+    ]
+    if continues:
+        assert steps == [list(range(1, 13))]
+    else:
+        assert steps == [list(range(1, 17)), list(range(9, 13))]
+        said = any('has curves of its own' in m
+                   for m in messages(earlier, 'INFO'))
+        assert said == (policy == 'auto')
+
+
+def test_a_finished_run_is_trained_on(interrupt_and_resume, tmp_path):
+    """Nothing is hidden by it, so its curves go on; a second time as well."""
+    first = interrupt_and_resume(tmp_path, max_epochs=2)
+    interrupt_and_resume(tmp_path, True, max_epochs=4)
+    interrupt_and_resume(tmp_path, True, max_epochs=6)
+    assert list(steps_of(first)) == list(range(1, 25))
+
+
+def runs_of(runner):
+    return glob.glob(f'{runner.log_dir}/vis_data/*tfevents*')
+
+
+def steps_of(runner):
+    events = EventAccumulator(
+        f'{runner.log_dir}/vis_data', size_guidance=dict(scalars=0)).Reload()
+    return [e.step for e in events.Scalars('train/gradient_norm/global')]

@@ -1,16 +1,23 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import glob
 import os.path as osp
-from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
+import time
+from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple, Union
 
 if TYPE_CHECKING:
     from ..writers.event_writer import EventWriter
 
 
 class ResumedRun:
-    """Let a resumed training go on with the curves of the run that ended."""
+    """Let a resumed training go on with the curves of the run that ended.
 
-    def __init__(self) -> None:
+    Args:
+        policy (bool | str): Whether it does. 'auto': not where the other run
+            had come to its end and has logged steps after the checkpoint.
+    """
+
+    def __init__(self, policy: Union[bool, str] = 'auto') -> None:
+        self._policy = policy
         self.forget()
 
     def forget(self) -> None:
@@ -43,13 +50,34 @@ class ResumedRun:
             writer (EventWriter): The writer of this run.
         """
         found = interrupted_log_dir(runner, writer.log_dir, self._names)
-        if found is None:
+        if found is None or not self._policy:
+            return
+        if self._policy == 'auto' and _hides_steps(found[1], runner.iter):
+            runner.logger.info(
+                f'EnhancedTensorBoardHook: the run in {found[1]} had come to '
+                f'its end and has logged steps after {runner.iter}, so this '
+                'one has curves of its own. continue_run=True would take '
+                'these steps back and go on there.')
             return
         self._continued, log_dir = found
         writer.continue_run(log_dir, runner.iter + 1)
         self.name_run(runner)
         runner.logger.info('EnhancedTensorBoardHook goes on with the curves '
                            f'in {log_dir} from iteration {runner.iter + 1}.')
+
+    def after_train(self, runner, writer: 'EventWriter') -> None:
+        """Note in the event file that the training has come to its end.
+
+        Args:
+            runner (Runner): The runner of the training process.
+            writer (EventWriter): The writer of this run.
+        """
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        writer.add_event(
+            Event(
+                wall_time=time.time(),
+                step=runner.iter,
+                session_log=SessionLog(status=SessionLog.STOP)))
 
     def name_run(self, runner) -> None:
         """Note whose curves go on, for the checkpoints of this run.
@@ -89,3 +117,16 @@ def interrupted_log_dir(runner, log_dir: str, resumed_runs: Sequence[str]
         if files and not osp.samefile(other, log_dir):
             return name, other
     return None
+
+
+def _hides_steps(log_dir: str, step: int) -> bool:
+    """Whether a run came to its end and logged training steps after one."""
+    from tensorboard.compat.proto.event_pb2 import SessionLog
+
+    from ..writers.event_file import events_in
+    last, status = 0, SessionLog.STATUS_UNSPECIFIED
+    for event in events_in(log_dir):
+        if event.HasField('session_log'):
+            status = event.session_log.status
+            last = event.step
+    return status == SessionLog.STOP and last > step

@@ -21,6 +21,14 @@ RUN_ARGUMENTS = (
         'that is there already, other values for its arguments, or '
         '``enabled=False``.',
         one_of_types((list, tuple), 'a list of dicts with a type, or None')),
+    Argument(
+        'continue_run', 'auto', 'bool | str',
+        "Whether a resumed training goes on with the curves of the run that "
+        "it resumes. 'auto': unless that run had come to its end and has "
+        'logged steps after the checkpoint, which would be hidden; True: '
+        'always; False: never.',
+        one_of_types((bool, str), "True, False or 'auto'", lambda v: v in
+                     (True, False, 'auto'))),
     flag(
         'async_write', 'Write in a thread of its own, so that the training '
         'never waits for the disk.'),

@@ -133,12 +133,17 @@ def _processor() -> str:
 
 
 def _git_commit() -> str:
-    """The commit of the working directory, and whether files differ."""
+    """Return the commit of the working directory and whether files differ."""
     try:
         commit = _git('rev-parse', 'HEAD')
-        changed = _git('status', '--porcelain', '--untracked-files=no')
     except (OSError, subprocess.SubprocessError):
         return 'unknown'
+    try:
+        changed = _git('status', '--porcelain', '--untracked-files=no')
+    except subprocess.TimeoutExpired:  # A large tree on a slow disk.
+        return f'{commit}, whether with changes is unknown'
+    except (OSError, subprocess.SubprocessError):
+        return commit
     return f'{commit}, with changes' if changed else commit
 
 

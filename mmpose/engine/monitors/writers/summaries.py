@@ -40,7 +40,7 @@ def to_summary(values: Iterable[Value]):
     summary = Summary()
     for value in values:
         if isinstance(value, Scalar):
-            summary.value.add(tag=value.tag, simple_value=value.value)
+            summary.value.add(tag=value.tag, simple_value=float(value.value))
         elif isinstance(value, Text):
             summary.value.extend(text(value.tag, value.text).value)
         elif isinstance(value, Histogram):
