@@ -262,20 +262,21 @@ def test_the_worst_of_the_whole_validation(tmp_path, drawn, sigmas):
 
 
 def test_the_file_stands_in_the_caption(monkeypatch, tmp_path):
-    from mmpose.engine.monitors.poses import sample_pictures
+    from mmpose.engine.monitors.poses.pictures import sample_pictures
     captions = []
     compose = sample_pictures.compose
 
-    def remember(panels, caption):
-        captions.append(caption)
-        return compose(panels, caption)
+    def remember(panels, caption, name):
+        captions.append(f'{caption}   {name}')
+        return compose(panels, caption, name)
 
     monkeypatch.setattr(sample_pictures, 'compose', remember)
     cfg = runner_cfg(tmp_path, dict(hard_samples=1, log_val_images=False),
                      dict(name='some/folder/image'))
     Runner(**cfg).val()
-    assert re.fullmatch(r'OKS 0\.\d\d, worst joint_\d+   image_\d.png',
-                        captions[0])
+    assert re.fullmatch(
+        r'OKS 0\.\d\d, worst joint_\d+   some/folder/image_\d.png',
+        captions[0])
 
 
 def hard_sample(score, path, corner, index=0):

@@ -900,9 +900,11 @@ def test_a_model_of_ones_own_has_pictures(train, drawn):
 def test_multiscale_test_is_switched_off(painted):
     """An option of AE, DEKR and CID, which training data have no scales
     for."""
-    cfg = with_one_layer(DEKR)
+    cfg = with_one_layer(
+        'associative_embedding/coco/ae_hrnet-w32_8xb24-300e_coco-512x512', 32)
     cfg.model.test_cfg.multiscale_test = True
-    probe, model, _ = probe_with(cfg, painted_data_set(painted[14], cfg))
+    dataset = painted_data_set(painted[14], upstream(CID))
+    probe, model, _ = probe_with(cfg, dataset)
     assert len(predicted_by(probe, model)) == 2
     assert model.test_cfg.multiscale_test
 
