@@ -131,6 +131,7 @@ class EnhancedTensorBoardHook(Hook):
         Raises:
             StopTraining: The training is to end here.
         """
+        self._dispatcher.before_train_iter(runner)
         self._dispatcher.notify('before_train_iter', runner, batch_idx,
                                 data_batch)
 
@@ -181,6 +182,7 @@ class EnhancedTensorBoardHook(Hook):
         # Also those that an exception has ended, which a hook caught.
         self._leave_inner_runs(runner)
         self._train_seconds = time.perf_counter() - self._train_began
+        self._dispatcher.after_train()
         self._dispatcher.notify('after_train', runner)
         if self._writer is not None:
             with self._guard:

@@ -9,7 +9,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmpose.engine.monitors import Every
+from mmpose.engine.monitors import Dispatcher, Every, FailureGuard
 from mmpose.engine.monitors.writers.event_writer import _start_copies
 from mmpose.registry import OPTIM_WRAPPERS
 
@@ -98,11 +98,19 @@ class Training:
         self.wrapper = wrapper(optimizer=optimizer(parameters), **kwargs)
         self.runner = SimpleNamespace(
             iter=0, model=self.model, optim_wrapper=self.wrapper)
+        self.runner.message_hub = self.wrapper.message_hub
         self.written = Written()
-        self.monitors = monitors
-        for monitor in monitors:
-            monitor.writer = self.written
-            monitor.notify('before_train', self.runner)
+        self.monitors = list(monitors)
+        self.dispatcher = Dispatcher(self.monitors,
+                                     FailureGuard('Dispatcher', strict=True))
+        self.begin()
+
+    def begin(self):
+        """Let the monitors attach themselves to what the runner has now."""
+        self.dispatcher.monitors = self.monitors
+        self.dispatcher.before_run(self.runner, self.written)
+        self.dispatcher.before_train(self.runner)
+        self.notify('before_train')
 
     def loss(self):
         x = torch.randn(16, 6, device=next(self.model.parameters()).device)
@@ -116,6 +124,7 @@ class Training:
             before_step (Callable): Called when the gradients are there.
         """
         for _ in range(count):
+            self.dispatcher.before_train_iter(self.runner)
             self.notify('before_train_iter', 0, None)
             self.wrapper.backward(self.wrapper.scale_loss(self.loss()))
             if self.wrapper.should_update():
@@ -131,10 +140,10 @@ class Training:
         return self.written.readings
 
     def notify(self, event, *args):
-        for monitor in self.monitors:
-            monitor.notify(event, self.runner, *args)
+        self.dispatcher.notify(event, self.runner, *args)
 
     def end(self):
+        self.dispatcher.after_train()
         self.notify('after_train')
 
 
@@ -148,15 +157,23 @@ class Scaler:
     def __init__(self, overflows):
         self._overflows = iter(overflows)
         self._scale = torch.tensor(1024.)
+        self._overflow = None
 
     def scale(self, loss):
         return loss * self._scale
 
-    def step(self, optimizer, *args, **kwargs):
+    def unscale_(self, optimizer):
+        self._overflow = next(self._overflows)
         for group in optimizer.param_groups:
             for parameter in group['params']:
                 parameter.grad.div_(self._scale)
-        overflows = next(self._overflows)
+                if self._overflow:
+                    parameter.grad.fill_(float('inf'))
+
+    def step(self, optimizer, *args, **kwargs):
+        if self._overflow is None:
+            self.unscale_(optimizer)
+        overflows, self._overflow = self._overflow, None
         if getattr(optimizer, '_step_supports_amp_scaling', False):
             optimizer.found_inf = torch.tensor(float(overflows))
             optimizer.step(*args, **kwargs)
@@ -184,7 +201,8 @@ class FusedSGD(torch.optim.SGD):
         for group in self.param_groups:
             for parameter in group['params']:
                 parameter.grad.div_(told.get('grad_scale', 1))
-                parameter.grad.mul_(1 - told.get('found_inf', 0))
+                skipped = torch.as_tensor(told.get('found_inf', 0.)) > 0
+                parameter.grad.masked_fill_(skipped, 0)
         super().step(closure)
         vars(self).update(told)
 
@@ -202,6 +220,9 @@ class ScalingWrapper(OptimWrapper):
         self._inner_count += 1
 
     def step(self, **kwargs):
+        if self.clip_grad_kwargs:
+            self.loss_scaler.unscale_(self.optimizer)
+            self._clip_grad()
         self.loss_scaler.step(self.optimizer, **kwargs)
         self.loss_scaler.update()
 

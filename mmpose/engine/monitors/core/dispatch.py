@@ -5,6 +5,7 @@ from mmengine.dist import all_gather_object
 
 from .failure_guard import FailureGuard
 from .monitor import Monitor
+from .optimizer_probe import OptimizerProbe
 from .runner_parts import is_sharded
 
 if TYPE_CHECKING:
@@ -26,13 +27,16 @@ class Dispatcher:
     def __init__(self, monitors: List[Monitor], guard: FailureGuard) -> None:
         self.monitors = monitors
         self._guard = guard
+        self._probe = OptimizerProbe()
         self.stop()
 
     def stop(self) -> None:
         """Pass on no event any more."""
+        # A training that was interrupted has left it attached.
+        self._probe.detach()
         self._listening: List[Monitor] = []
         self._exchanging: List[Monitor] = []
-        self._sharing: List[Monitor] = []
+        self._summing: List[Monitor] = []
         self._writer: Optional['EventWriter'] = None
 
     def before_run(self, runner, writer: Optional['EventWriter']) -> None:
@@ -58,27 +62,43 @@ class Dispatcher:
                     self._exchanging.append(monitor)
 
     def before_train(self, runner) -> None:
-        """Let the monitors attach themselves to model and optimizers.
+        """Find out who sees a sharded model, and observe the optimizers.
 
         Args:
             runner (Runner): The runner of the training process.
         """
-        self._sharing = []
+        self._probe.detach()
+        self._summing = []
         sharded = False
         # It asks for types alone: what fails here fails on all ranks.
         with self._guard:
             sharded = is_sharded(runner.model)
         if sharded:
-            self._share(runner)
+            self._begin_sharded(runner)
+        self._probe = OptimizerProbe(self._listening)
+        self.before_train_iter(runner)
 
-    def after_train_iter(self, runner) -> None:
-        """Add up what the ranks have read of their parts of the model.
+    def before_train_iter(self, runner) -> None:
+        """Observe the optimizers that the run has now.
 
         Args:
             runner (Runner): The runner of the training process.
         """
-        for monitor in self._sharing:
-            monitor.exchange_shards(runner)
+        with self._guard:
+            self._probe.follow(runner.optim_wrapper)
+
+    def after_train_iter(self, runner) -> None:
+        """Sum what the ranks have measured on their parts of the model.
+
+        Args:
+            runner (Runner): The runner of the training process.
+        """
+        for monitor in self._summing:
+            monitor.sum_over_ranks(runner, self._probe.num_steps)
+
+    def after_train(self) -> None:
+        """Leave the optimizers as they were."""
+        self._probe.detach()
 
     def after_val_epoch(self) -> None:
         """Bring together what all ranks have read in a validation."""
@@ -95,7 +115,7 @@ class Dispatcher:
         for monitor in self._listening:
             monitor.notify(event, *args)
 
-    def _share(self, runner) -> None:
+    def _begin_sharded(self, runner) -> None:
         """Let monitors that can see a sharded model see it on all ranks."""
         if self._writer is not None:
             skipped = [
@@ -105,33 +125,31 @@ class Dispatcher:
             runner.logger.info(
                 'EnhancedTensorBoardHook: the model is sharded. What needs '
                 f'the whole of it is left out: {", ".join(skipped)}.')
-        sharing = [
-            monitor for monitor in self.monitors if monitor.adds_up_shards
+        summing = [
+            monitor for monitor in self.monitors if monitor.sums_over_ranks
         ]
-        joined = False
+        ready = False
         with self._guard:
-            for monitor in sharing:
-                monitor.join_shards(runner)
-            joined = True
-        # Who has not joined would be waited for at every reading.
+            for monitor in summing:
+                monitor.before_sharded_train(runner)
+            ready = True
+        # The others would wait for this rank at every measurement.
         missing = [
-            i for i, has_joined in enumerate(all_gather_object(joined))
-            if not has_joined
+            i for i, is_ready in enumerate(all_gather_object(ready))
+            if not is_ready
         ]
         if missing:
-            for monitor in sharing:  # Take it off the optimizers.
-                monitor.notify('after_train', runner)
-            sharing = []
-        for monitor in sharing:
+            summing = []
+        for monitor in summing:
             monitor.waited_for = True
         # No part is shown as the whole.
         self._listening = [
             monitor for monitor in self.monitors
-            if monitor in sharing or monitor in self._listening
-            and not (monitor.of_whole_model or monitor.adds_up_shards)
+            if monitor in summing or monitor in self._listening
+            and not (monitor.of_whole_model or monitor.sums_over_ranks)
         ]
-        self._sharing = sharing
-        if joined and missing:
+        self._summing = summing
+        if ready and missing:
             with self._guard:
                 raise RuntimeError(
                     f'gradients cannot be read on rank {missing}, and those '

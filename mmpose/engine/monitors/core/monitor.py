@@ -4,6 +4,7 @@ from typing import (TYPE_CHECKING, Dict, List, NamedTuple, Optional, Sequence,
                     Tuple, Union)
 
 from mmengine.dist import all_gather_object
+from torch import Tensor
 
 from ..writers.record import Record
 from .arguments import Argument, Arguments
@@ -63,8 +64,8 @@ class Monitor:
             :func:`mmengine.runner.priority.get_priority`.
         of_whole_model (bool): Whether what it reads would be wrong where each
             rank holds a part of the model only.
-        adds_up_shards (bool): Whether it reads there, on all ranks, and adds
-            up what they have read.
+        sums_over_ranks (bool): Whether it measures there, on all ranks, and
+            sums over them.
         shards (list): What all ranks have read in a validation, in their
             order; filled before :meth:`after_val_epoch` where there is a
             writer, and empty if it failed on any rank.
@@ -84,7 +85,7 @@ class Monitor:
     watches_others = False
     priority = 'NORMAL'
     of_whole_model = False
-    adds_up_shards = False
+    sums_over_ranks = False
 
     @classmethod
     def declared_arguments(cls) -> List[Argument]:
@@ -221,23 +222,25 @@ class Monitor:
             Any: Not None, unless something has failed and was reported.
         """
 
-    def join_shards(self, runner) -> None:
-        """Prepare :meth:`exchange_shards`, before training begins.
+    def before_sharded_train(self, runner) -> None:
+        """Prepare :meth:`sum_over_ranks`, before training begins.
 
-        To be called on every rank.
+        To be called on every rank of a sharded model.
 
         Args:
             runner (Runner): The runner of the training process.
         """
 
-    def exchange_shards(self, runner) -> None:
-        """Bring together what all ranks have read in an iteration.
+    def sum_over_ranks(self, runner, num_steps: int) -> None:
+        """Sum what all ranks have measured in an iteration.
 
         To be called on every rank after every iteration, whatever has failed
         there.
 
         Args:
             runner (Runner): The runner of the training process.
+            num_steps (int): How often any optimizer has stepped so far; the
+                same on all ranks.
         """
 
     def before_train(self, runner) -> None:
@@ -249,6 +252,49 @@ class Monitor:
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
         """A training iteration is over; ``runner.iter`` is still its own."""
+
+    def before_clipping(self, name: str, optim_wrapper) -> None:
+        """Answer that gradients are about to be clipped.
+
+        They are unscaled already, and those of all ranks.
+
+        Args:
+            name (str): The optimizer's name in an :obj:`OptimWrapperDict`,
+                '' where there is just one.
+            optim_wrapper (OptimWrapper): The wrapper that clips.
+        """
+
+    def after_clipping(self, name: str, optim_wrapper) -> None:
+        """Answer that gradients were clipped.
+
+        Args:
+            name (str): See :meth:`before_clipping`.
+            optim_wrapper (OptimWrapper): The wrapper that has clipped.
+        """
+
+    def before_step(self, name: str, optimizer, closure: bool) -> None:
+        """Answer that an optimizer is about to step: there are gradients.
+
+        Args:
+            name (str): See :meth:`before_clipping`.
+            optimizer (Optimizer): The optimizer.
+            closure (bool): Whether the gradients are computed inside the
+                step, as by LBFGS. There are none yet then, or those of an
+                earlier step.
+        """
+
+    def after_step(self, name: str, optimizer, taken: Union[bool,
+                                                            Tensor]) -> None:
+        """Answer that an optimizer has stepped, or that AMP has skipped it.
+
+        Args:
+            name (str): See :meth:`before_clipping`.
+            optimizer (Optimizer): The optimizer.
+            taken (bool | Tensor): False where ``GradScaler`` has found an
+                overflow, so that there was no :meth:`before_step`. A boolean
+                tensor of shape () where a fused optimizer has found that out
+                on the device.
+        """
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """A checkpoint is about to be saved; it is left as it is."""

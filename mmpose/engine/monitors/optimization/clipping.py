@@ -2,8 +2,7 @@
 import functools
 import math
 from collections import defaultdict
-from contextlib import ExitStack
-from typing import Dict, Iterable, Iterator, Optional
+from typing import Dict, Iterable, Iterator, List, Optional, Union
 
 import numpy as np
 import torch
@@ -13,15 +12,13 @@ from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import optim_wrappers
-from ..core.schedule import Interval
-from ..core.step_wrapping import call_around
 from ..writers.record import Record, Scalar
-from .norms import cut, joined, named_norms
+from .norms import joined, named_norms
 
 
 @MONITORS.register_module()
 class ClippingMonitor(Monitor):
-    """What gradient clipping does to the updates.
+    """Log what gradient clipping does to the updates.
 
     ========================================= =============================
     ``health/clipping/norm_before``           Norm of all gradients before
@@ -44,8 +41,9 @@ class ClippingMonitor(Monitor):
 
     With several optimizers the optimizer's name stands before the last part.
     Norms are those of the last update, and of the type that is clipped by;
-    of clipping by value, L2. Every update counts for the share. By value, one
-    is clipped if any element of a gradient is.
+    of clipping by value, L2. Every update counts for the share, except those
+    that AMP skips for an overflow. By value, one is clipped if any element of
+    a gradient is.
 
     Args:
         interval (int | dict | Schedule): At which iterations to read. Where
@@ -59,28 +57,43 @@ class ClippingMonitor(Monitor):
 
     of_whole_model = True
 
-    def __init__(self, interval: Interval, strict: bool = False) -> None:
-        super().__init__(interval, strict)
-        self._detach = ExitStack()
-
     def before_train(self, runner) -> None:
-        # A training that was interrupted has left these behind.
-        self._detach.close()
         self._wanted = False
         # Whether there was an update in this iteration.
         self._updated = False
-        # By optimizer.
-        self._clipped: Dict[str, _Clipped] = {}
-        for name, optim_wrapper in optim_wrappers(runner.optim_wrapper):
-            settings = getattr(optim_wrapper, 'clip_grad_kwargs', None) or {}
-            if 'max_norm' in settings:
-                self._attach_to_norm(name, optim_wrapper)
-            elif 'clip_value' in settings:
-                self._attach_to_value(name, optim_wrapper)
+        # By optimizer: the update under way, and those since the last
+        # measurement.
+        self._clipping: Dict[str, _Clipping] = {}
+        self._clipped: Dict[str, _Clipped] = defaultdict(_Clipped)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
         if not self._wanted:
             self._wanted = self.is_due(runner.iter + 1)
+
+    def before_clipping(self, name: str, optim_wrapper) -> None:
+        clipping = self._clipping[name] = _Clipping(optim_wrapper)
+        if clipping.by_value:
+            grads = _gradients(optim_wrapper.optimizer)
+            largest = _largest_element(grads)
+            clipping.is_clipped = ((largest > clipping.threshold)
+                                   & largest.isfinite())
+            if self._wanted:
+                clipping.norm_before = _total_norm(grads)
+
+    def after_clipping(self, name: str, optim_wrapper) -> None:
+        clipping = self._clipping[name]
+        if clipping.norm_before is not None:
+            clipping.norm_after = _total_norm(
+                _gradients(optim_wrapper.optimizer))
+
+    def after_step(self, name: str, optimizer, taken) -> None:
+        clipping = self._clipping.pop(name, None)
+        if clipping is None or taken is False:
+            return
+        if not clipping.by_value:
+            clipping.read_norm()
+        self._clipped[name].add(clipping, taken)
+        self._updated = True
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
@@ -88,138 +101,136 @@ class ClippingMonitor(Monitor):
         if not self._wanted or not updated:
             return
         self._wanted = False
-        # By value, an optimizer that steps in other iterations has no norms.
-        complete = {
-            name: clipped
-            for name, clipped in self._clipped.items()
-            if clipped.norm_before is not None
-        }
-        for name, clipped in complete.items():
-            self._clipped.pop(name)
-            tag = '/'.join(filter(None, ('health', 'clipping', name)))
-            self.emit(
-                Record(
-                    runner.iter + 1, functools.partial(clipped.values, tag),
-                    [clipped.number, clipped.norm_before, clipped.norm_after]))
+        wrappers = dict(optim_wrappers(runner.optim_wrapper))
+        for name, clipped in list(self._clipped.items()):
+            # By value, an optimizer that steps in other iterations has no
+            # norms.
+            if clipped.last.norm_before is None or name not in wrappers:
+                continue
+            del self._clipped[name]
+            values = functools.partial(
+                _values, '/'.join(filter(None, ('health', 'clipping', name))),
+                clipped.last.threshold,
+                isinstance(wrappers[name].optimizer, torch.optim.SGD))
+            self.emit(Record(runner.iter + 1, values, clipped.tensors()))
 
-    def after_train(self, runner) -> None:
-        self._detach.close()
 
-    def _attach_to_norm(self, name: str, optim_wrapper) -> None:
+class _Clipping:
+    """What clipping does to one update.
 
-        def after(norm, *_, **__):
-            norm = torch.as_tensor(norm).detach()
-            max_norm = optim_wrapper.clip_grad_kwargs['max_norm']
-            # As clip_grad_norm_ does it.
-            factor = (max_norm / (norm + 1e-6)).clamp(max=1)
-            after = norm * factor
-            clipped = self._count(name, optim_wrapper, max_norm, after < norm)
-            clipped.norm_before, clipped.norm_after = norm, after
+    Args:
+        optim_wrapper (OptimWrapper): The wrapper that clips.
 
-        self._detach.callback(
-            call_around(optim_wrapper, 'clip_func', self.guard, after=after))
+    Attributes:
+        by_value (bool): Whether it clips by value rather than by norm.
+        threshold (float): The value or norm.
+        is_clipped (bool | Tensor): Whether a gradient is clipped. Not if it
+            is not finite.
+        norm_before (float | Tensor, optional): Norm of all gradients, if it
+            was measured.
+        norm_after (float | Tensor, optional): The same after clipping.
+    """
 
-    def _attach_to_value(self, name: str, optim_wrapper) -> None:
+    def __init__(self, optim_wrapper) -> None:
+        self._wrapper = optim_wrapper
+        settings = optim_wrapper.clip_grad_kwargs
+        self.by_value = 'clip_value' in settings
+        self.threshold = settings['clip_value' if self.
+                                  by_value else 'max_norm']
+        self.norm_before = self.norm_after = None
 
-        def before(parameters, *_, **__):
-            clip_value = optim_wrapper.clip_grad_kwargs['clip_value']
-            largest = _largest_element(parameters)
-            clipped = self._count(name, optim_wrapper, clip_value,
-                                  (largest > clip_value) & largest.isfinite())
-            if self._wanted:
-                clipped.norm_before = _total_norm(parameters)
-
-        def after(_, parameters, *__, **___):
-            if self._wanted:
-                self._clipped[name].norm_after = _total_norm(parameters)
-
-        self._detach.callback(
-            call_around(optim_wrapper, 'clip_func', self.guard, before, after))
-
-    def _count(self, name: str, optim_wrapper, threshold: float,
-               is_clipped: Tensor) -> '_Clipped':
-        self._updated = True
-        clipped = self._clipped.setdefault(
-            name,
-            _Clipped(isinstance(optim_wrapper.optimizer, torch.optim.SGD)))
-        clipped.count(threshold, is_clipped)
-        return clipped
+    def read_norm(self) -> None:
+        """Take the norm that MMEngine has brought to the host."""
+        norm = self._wrapper.message_hub.get_scalar(
+            f'train/{self._wrapper.grad_name}').current()
+        # As clip_grad_norm_ does it.
+        factor = self.threshold / (norm + 1e-6)
+        self.norm_before = norm
+        self.norm_after = norm * factor if factor < 1 else norm
+        self.is_clipped = self.norm_after < norm
 
 
 class _Clipped:
-    """What was clipped since the last reading.
-
-    Args:
-        scales_step (bool): Whether a gradient of half the length makes a step
-            of half the length.
+    """The updates since the last measurement.
 
     Attributes:
-        number (Tensor): How many updates.
-        norm_before (Tensor, optional): Norm of all gradients of the last
-            update for which it was taken.
-        norm_after (Tensor, optional): The same after clipping.
+        last (_Clipping): The last one.
     """
 
-    def __init__(self, scales_step: bool) -> None:
-        self._scales_step = scales_step
-        self._num_updates = 0
-        self.number = 0
-        self.norm_before: Optional[Tensor] = None
-        self.norm_after: Optional[Tensor] = None
+    def __init__(self) -> None:
+        self._updates = self._clipped = 0
 
-    def count(self, threshold: float, is_clipped: Tensor) -> None:
-        """Count an update, on the device.
+    def add(self, clipping: _Clipping, taken: Union[bool, Tensor]) -> None:
+        """Count an update.
 
         Args:
-            threshold (float): By what it is clipped.
-            is_clipped (Tensor): Whether it is, of shape (). Not if it is not
-                finite.
+            clipping (_Clipping): What was done to it.
+            taken (bool | Tensor): See :meth:`Monitor.after_step`.
         """
-        self._threshold = threshold
-        self._num_updates += 1
-        self.number = self.number + is_clipped
+        self._updates = self._updates + taken * 1
+        self._clipped = self._clipped + clipping.is_clipped * taken
+        self.last, self._taken = clipping, taken
 
-    def values(self, tag: str, number: np.ndarray, before: np.ndarray,
-               after: np.ndarray) -> Iterator[Scalar]:
-        """The values, once the attributes are on the host.
+    def tensors(self) -> List[Tensor]:
+        """Return what :func:`_values` takes, once it is on the host."""
+        return [
+            torch.as_tensor(value)
+            for value in (self._updates, self._clipped, self._taken,
+                          self.last.norm_before, self.last.norm_after)
+        ]
 
-        Args:
-            tag (str): What the names begin with.
-            number (np.ndarray): Of shape (), as the others.
-            before (np.ndarray): Norm before clipping.
-            after (np.ndarray): Norm after clipping.
 
-        Yields:
-            Scalar: One after another.
-        """
+def _values(tag: str, threshold: float, scales_step: bool, updates: np.ndarray,
+            clipped: np.ndarray, taken: np.ndarray, before: np.ndarray,
+            after: np.ndarray) -> Iterator[Scalar]:
+    """Return the values of a measurement.
+
+    Args:
+        tag (str): What the tags begin with.
+        threshold (float): By what is clipped.
+        scales_step (bool): Whether a gradient of half the length makes a step
+            of half the length.
+        updates (np.ndarray): How many updates there were, of shape (), as all
+            others.
+        clipped (np.ndarray): How many of them were clipped.
+        taken (np.ndarray): Whether the last one was taken.
+        before (np.ndarray): Norm of its gradients before clipping.
+        after (np.ndarray): The same after clipping.
+    """
+    if updates:
+        yield Scalar(f'{tag}/share', int(clipped) / int(updates))
+        yield Scalar(f'{tag}/threshold', threshold)
+    if taken:
         yield Scalar(f'{tag}/norm_before', float(before))
         yield Scalar(f'{tag}/norm_after', float(after))
-        yield Scalar(f'{tag}/share', int(number) / self._num_updates)
-        yield Scalar(f'{tag}/threshold', self._threshold)
-        if self._scales_step and np.isfinite(before) and before:
+        if scales_step and np.isfinite(before) and before:
             yield Scalar(f'{tag}/learning_rate_factor', float(after / before))
 
 
+def _gradients(optimizer) -> List[Tensor]:
+    return [
+        parameter.grad for group in optimizer.param_groups
+        for parameter in group['params'] if parameter.grad is not None
+    ]
+
+
 @torch.no_grad()
-def _largest_element(parameters: Iterable[Tensor]) -> Tensor:
-    """The largest size of an element of any gradient."""
-    alike = defaultdict(list)
-    for parameter in parameters:
-        grad = parameter.grad
-        if grad is not None and grad.numel():
-            alike[grad.dtype, grad.device].append(grad)
+def _largest_element(grads: Iterable[Tensor]) -> Tensor:
+    """Compute the largest size of an element of any gradient."""
+    by_type = defaultdict(list)
+    for grad in grads:
+        if grad.numel():
+            by_type[grad.dtype, grad.device].append(grad)
     largest = [
         torch.stack(torch._foreach_norm(grads, math.inf)).max()
-        for grads in alike.values()
+        for grads in by_type.values()
     ]
     # MMEngine clips nothing where there is no gradient.
     return torch.stack(
         [size.float().to(largest[0].device) for size in largest]).max()
 
 
-def _total_norm(parameters: Iterable[Tensor]) -> Tensor:
-    """L2 norm of all gradients."""
-    parameters = list(parameters)
-    _, norms = joined(
-        named_norms(cut([''] * len(parameters), parameters), 'grad'))
+def _total_norm(grads: Iterable[Tensor]) -> Tensor:
+    """Compute the L2 norm of all gradients."""
+    _, norms = joined(named_norms(('', grad) for grad in grads))
     return torch.linalg.vector_norm(norms)

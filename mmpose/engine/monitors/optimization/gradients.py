@@ -1,8 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
-import operator
-from contextlib import ExitStack
-from typing import Callable, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Set
 
 import numpy as np
 import torch
@@ -12,18 +10,17 @@ from ..core.arguments import GRAD_NORM_INTERVAL, MAX_LAYERS_TO_LOG, flag
 from ..core.layer_groups import layer_groups, named_parameters
 from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
-from ..core.runner_parts import bare_model, optim_wrappers
+from ..core.runner_parts import bare_model
 from ..core.schedule import Interval
-from ..core.step_wrapping import call_around, has_closure
 from ..writers.dropping_queue import LAYER_SCALAR, SCALAR
 from ..writers.record import Record, Scalar
-from .norms import NamedNorms, Piece, cut, named_norms
-from .sharded_norms import Shard, ShardedNorms
+from .norms import NamedNorms, named_norms
+from .sharded_norms import RankNorms, ShardedNorms
 
 
 @MONITORS.register_module()
 class GradientMonitor(Monitor):
-    """The size of the gradients that the optimizer is about to use.
+    """Log the size of the gradients that the optimizer is about to use.
 
     ========================================== ============================
     ``train/gradient_norm/global``             L2 norm of all gradients
@@ -69,7 +66,7 @@ class GradientMonitor(Monitor):
         'train/gradient_norm/global$',
         position=30), )
 
-    adds_up_shards = True
+    sums_over_ranks = True
 
     def __init__(self,
                  interval: Interval,
@@ -77,71 +74,73 @@ class GradientMonitor(Monitor):
                  strict: bool = False) -> None:
         super().__init__(interval, strict)
         self._max_groups = max_groups
-        self._detach = ExitStack()
-        self._detach_shards = ExitStack()
-        self._shards: Optional[ShardedNorms] = None
 
-    def join_shards(self, runner) -> None:
-        self._detach_shards.close()
-        self._shards = ShardedNorms(runner.model, [
-            wrapper.optimizer
-            for _, wrapper in optim_wrappers(runner.optim_wrapper)
-        ], self.schedule, self._detach_shards)
+    def before_sharded_train(self, runner) -> None:
+        self._sharded = ShardedNorms(runner.model, self.schedule)
 
     def before_train(self, runner) -> None:
-        # A training that was interrupted has left these behind.
-        self._detach.close()
-        if not self.waited_for:
-            self._detach_shards.close()
         self._wanted = False
-        # What was read in this iteration from each optimizer: before clipping,
-        # and of those that then stepped.
-        self._before_clipping: Dict[str, List[NamedNorms]] = {}
-        self._readings: Dict[str, List[NamedNorms]] = {}
-        # Where a fused optimizer will find out inside its step whether AMP
-        # leaves it out.
-        self._overflows: List[Tensor] = []
-
+        self._forget()
         named = dict(named_parameters(bare_model(runner.model)))
         self._names = {
             id(parameter): name
             for name, parameter in named.items()
         }
-        self._pieces: Dict[str, Tuple[List[Tensor], List[Piece]]] = {}
         self._order = {name: i for i, name in enumerate(named)}
         self._groups = layer_groups(named, self._max_groups)
-        for name, optim_wrapper in optim_wrappers(runner.optim_wrapper):
-            self._attach(name, optim_wrapper)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
         if not self._wanted:
             self._wanted = self.is_due(runner.iter + 1)
 
+    def before_clipping(self, name: str, optim_wrapper) -> None:
+        # Of several steps in an iteration the first counts.
+        if self._wanted and name not in self._norms:
+            self._before_clipping[name] = self._measure(
+                optim_wrapper.optimizer)
+
+    def before_step(self, name: str, optimizer, closure: bool) -> None:
+        clipped = self._before_clipping.pop(name, None)
+        if not self._wanted or name in self._norms:
+            return
+        if closure:
+            self._closures.add(name)
+        else:
+            # A fused optimizer unscales inside its step, by what GradScaler
+            # has put here.
+            scale = getattr(optimizer, 'grad_scale', None)
+            self._norms[name] = clipped or self._measure(optimizer, scale)
+
+    def after_step(self, name: str, optimizer, taken) -> None:
+        self._before_clipping.pop(name, None)
+        if name in self._closures:
+            self._closures.remove(name)
+            self._norms[name] = self._measure(optimizer)
+        if name in self._norms and isinstance(taken, Tensor):
+            self._taken.setdefault(name, taken)
+
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
         if self.waited_for:
             return
-        readings = [
-            norms for read in self._readings.values() for norms in read
-        ]
-        overflows = self._overflows
+        taken = list(self._taken.values())
+        measured = [norms for of in self._norms.values() for norms in of]
         self._forget()
-        if not readings:
+        if not measured:
             return
         self._wanted = False
-        names = [name for read, _ in readings for name in read]
-        tensors = [*overflows, *(norms for _, norms in readings)]
+        names = [name for of, _ in measured for name in of]
+        tensors = [*taken, *(norms for _, norms in measured)]
         for values, kind in (self._total, SCALAR), (self._layers,
                                                     LAYER_SCALAR):
             self.emit(
-                Record(
-                    runner.iter + 1,
-                    functools.partial(_unless_left_out, values, names,
-                                      len(overflows)), tensors, kind))
+                Record(runner.iter + 1,
+                       functools.partial(_if_taken, values, names, len(taken)),
+                       tensors, kind))
 
-    def exchange_shards(self, runner) -> None:
-        packed = self._shards.exchange(runner.iter + 1, self.guard,
-                                       self._read_of_shards)
+    def sum_over_ranks(self, runner, num_steps: int) -> None:
+        packed = self._sharded.sum(runner.iter + 1, num_steps, self.guard,
+                                   self._norms_of_rank)
         self._forget()
         if packed is None:
             return
@@ -155,81 +154,27 @@ class GradientMonitor(Monitor):
                                  SCALAR), (self._whole_layers, LAYER_SCALAR):
                 self.emit(
                     Record(runner.iter + 1,
-                           functools.partial(values, self._shards), [packed],
+                           functools.partial(values, self._sharded), [packed],
                            kind))
 
-    def after_train(self, runner) -> None:
-        self._detach.close()
-        self._detach_shards.close()
-
     def _forget(self) -> None:
-        self._before_clipping = {}
-        self._readings = {}
-        self._overflows = []
+        """Begin an iteration: everything here is by optimizer."""
+        self._before_clipping: Dict[str, List[NamedNorms]] = {}
+        self._closures: Set[str] = set()
+        self._norms: Dict[str, List[NamedNorms]] = {}
+        # Whether a fused optimizer has stepped, see ``Monitor.after_step``.
+        self._taken: Dict[str, Tensor] = {}
 
-    def _attach(self, name: str, optim_wrapper) -> None:
-        """Read before every step of the wrapper's optimizer."""
-        optimizer = optim_wrapper.optimizer
-
-        def before_clipping(parameters, *_, **__):
-            # Where GradScaler then finds an overflow, no step follows.
-            self._read(self._before_clipping, name, parameters)
-
-        def read(scale=None):
-            self._read(self._readings, name, [
-                parameter for group in optimizer.param_groups
-                for parameter in group['params']
-            ], scale)
-
-        def before_step(*args, **kwargs):
-            if has_closure(*args, **kwargs):
-                self._before_clipping.pop(name, None)
-                return
-            overflow = getattr(optimizer, 'found_inf', None)
-            if self._wanted and overflow is not None:
-                self._overflows.append(overflow)
-            if name in self._before_clipping:
-                self._readings[name] = self._before_clipping.pop(name)
-                return
-            # A fused optimizer unscales inside its step, by what GradScaler
-            # has put here.
-            read(getattr(optimizer, 'grad_scale', None))
-
-        def after_step(_, *args, **kwargs):
-            if has_closure(*args, **kwargs):
-                read()
-
-        if getattr(optim_wrapper, 'clip_grad_kwargs', None):
-            self._detach.callback(
-                call_around(optim_wrapper, 'clip_func', self.guard,
-                            before_clipping))
-        self._detach.callback(
-            call_around(optimizer, 'step', self.guard, before_step,
-                        after_step))
-
-    def _read(self,
-              readings: Dict[str, List[NamedNorms]],
-              name: str,
-              parameters: Iterable[Tensor],
-              scale: Optional[Tensor] = None) -> None:
-        # Of several steps in an iteration the first is read.
-        if not self._wanted or name in self._readings:
-            return
-        norms = named_norms(self._cut(name, list(parameters)), 'grad')
-        if scale is not None:
-            norms = [(names, norm / scale.to(norm.device))
-                     for names, norm in norms]
-        readings[name] = norms
-
-    def _cut(self, name: str, parameters: List[Tensor]) -> List[Piece]:
-        """Cut an optimizer's parameters, once while they are the same."""
-        last, pieces = self._pieces.get(name, ((), []))
-        if len(parameters) != len(last) or not all(
-                map(operator.is_, parameters, last)):
-            names = [self._names.get(id(p), '') for p in parameters]
-            pieces = cut(names, parameters)
-            self._pieces[name] = parameters, pieces
-        return pieces
+    def _measure(self,
+                 optimizer,
+                 scale: Optional[Tensor] = None) -> List[NamedNorms]:
+        norms = named_norms(
+            (self._names.get(id(parameter), ''), parameter.grad)
+            for group in optimizer.param_groups
+            for parameter in group['params'] if parameter.grad is not None)
+        if scale is None:
+            return norms
+        return [(names, of / scale.to(of.device)) for names, of in norms]
 
     def _total(self, names: List[str],
                squares: np.ndarray) -> Iterator[Scalar]:
@@ -255,22 +200,23 @@ class GradientMonitor(Monitor):
                 yield Scalar(f'train/gradient_norm/layers/{group}',
                              sum(of_group)**0.5)
 
-    def _read_of_shards(self) -> Optional[Shard]:
-        if not self._readings:  # Why was said already.
+    def _norms_of_rank(self) -> Optional[RankNorms]:
+        if not self._norms:  # Why was said already.
             return None
-        norms = [norms for read in self._readings.values() for norms in read]
-        return Shard(norms, self._overflows)
+        return RankNorms(
+            [norms for of in self._norms.values() for norms in of],
+            list(self._taken.values()))
 
-    def _whole_total(self, shards: ShardedNorms,
+    def _whole_total(self, sharded: ShardedNorms,
                      packed: np.ndarray) -> Iterable[Scalar]:
-        whole = shards.unpack(packed)
+        whole = sharded.unpack(packed)
         if whole is None:
             return []
         return self._total(whole.names, whole.squares)
 
-    def _whole_layers(self, shards: ShardedNorms,
+    def _whole_layers(self, sharded: ShardedNorms,
                       packed: np.ndarray) -> Iterable[Scalar]:
-        whole = shards.unpack(packed)
+        whole = sharded.unpack(packed)
         if whole is None:
             return []
         groups = layer_groups(
@@ -281,12 +227,19 @@ class GradientMonitor(Monitor):
         return self._layers(whole.names, whole.squares, groups)
 
 
-def _unless_left_out(values: Callable[[List[str], np.ndarray],
-                                      Iterable[Scalar]], names: List[str],
-                     num_overflows: int,
-                     *arrays: np.ndarray) -> Iterable[Scalar]:
-    """The values, of the squares of the norms; none of an overflow."""
-    overflows, norms = arrays[:num_overflows], arrays[num_overflows:]
-    if any(overflow.any() for overflow in overflows):
+def _if_taken(values: Callable[[List[str], np.ndarray],
+                               Iterable[Scalar]], names: List[str],
+              num_optimizers: int, *arrays: np.ndarray) -> Iterable[Scalar]:
+    """Return the values, unless AMP has skipped the update of any optimizer.
+
+    Args:
+        values (Callable): Called with names and the squares of the norms.
+        names (list[str]): The names of the parameters.
+        num_optimizers (int): How many of the arrays say whether the update of
+            an optimizer was taken.
+        *arrays (np.ndarray): These, and then the norms.
+    """
+    taken, norms = arrays[:num_optimizers], arrays[num_optimizers:]
+    if not all(of_optimizer.all() for of_optimizer in taken):
         return []
     return values(names, np.square(np.concatenate(norms), dtype=np.float64))

@@ -1,6 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
-from contextlib import ExitStack
+from collections import defaultdict
 from typing import Dict, Iterator, Optional, Union
 
 import numpy as np
@@ -11,14 +11,12 @@ from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import optim_wrappers
-from ..core.schedule import Interval
-from ..core.step_wrapping import call_around
 from ..writers.record import Record, Scalar
 
 
 @MONITORS.register_module()
 class LossScaleMonitor(Monitor):
-    """How mixed-precision training copes with the range of float16.
+    """Log how mixed-precision training copes with the range of float16.
 
     =========================== ===========================================
     ``health/amp/loss_scale``   What ``GradScaler`` multiplies the loss by
@@ -43,83 +41,36 @@ class LossScaleMonitor(Monitor):
     switches = (LOG_HEALTH, )
     settings = dict(interval=GRAD_NORM_INTERVAL)
 
-    def __init__(self, interval: Interval, strict: bool = False) -> None:
-        super().__init__(interval, strict)
-        self._detach = ExitStack()
-
     def before_train(self, runner) -> None:
-        # A training that was interrupted has left these behind.
-        self._detach.close()
-        self._counts: Dict[str, _Counts] = {}
-        for name, optim_wrapper in optim_wrappers(runner.optim_wrapper):
-            scaler = getattr(optim_wrapper, 'loss_scaler', None)
-            if scaler is not None and hasattr(scaler, '_scale'):
-                self._attach(name, optim_wrapper.optimizer, scaler)
+        # By optimizer; the second may be on the device.
+        self._updates: Dict[str, int] = defaultdict(int)
+        self._skipped: Dict[str, Union[int, Tensor]] = defaultdict(int)
+
+    def after_step(self, name: str, optimizer, taken) -> None:
+        self._updates[name] += 1
+        self._skipped[name] = self._skipped[name] + 1 - taken * 1
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
-        step = runner.iter + 1
-        if not self._counts or not self.is_due(step):
+        if not self.is_due(runner.iter + 1):
             return
-        for name, counts in self._counts.items():
-            # Under accumulation there may have been none; a scaler that is
-            # not enabled has no scale.
-            if counts.updates and counts.scaler._scale is not None:
-                tag = '/'.join(filter(None, ('health', 'amp', name)))
-                self.emit(
-                    Record(
-                        step,
-                        functools.partial(_values, tag, counts.updates),
-                        [
-                            # It is changed in place.
-                            counts.scaler._scale.clone(),
-                            torch.as_tensor(counts.skipped)
-                        ]))
-                counts.reset()
-
-    def after_train(self, runner) -> None:
-        self._detach.close()
-
-    def _attach(self, name: str, optimizer, scaler) -> None:
-        """Compare how often the scaler is to step with how often it does."""
-        counts = self._counts[name] = _Counts(scaler)
-
-        def before_scaler_step(stepping, *_, **__):
-            if stepping is optimizer:
-                counts.updates += 1
-                counts.skipped = counts.skipped + 1
-
-        def before_step(*_, **__):
-            # A fused optimizer finds out inside its step, on the device.
-            overflow = getattr(optimizer, 'found_inf', None)
-            skipped = 0 if overflow is None else overflow.detach()
-            counts.skipped = counts.skipped - 1 + skipped
-
-        self._detach.callback(
-            call_around(scaler, 'step', self.guard, before_scaler_step))
-        self._detach.callback(
-            call_around(optimizer, 'step', self.guard, before_step))
-
-
-class _Counts:
-    """The updates since the last reading.
-
-    Args:
-        scaler (GradScaler): Who decides which are skipped.
-
-    Attributes:
-        updates (int): How many there were.
-        skipped (int | Tensor): How many of them were skipped.
-    """
-
-    def __init__(self, scaler) -> None:
-        self.scaler = scaler
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin anew."""
-        self.updates = 0
-        self.skipped: Union[int, Tensor] = 0
+        for name, optim_wrapper in optim_wrappers(runner.optim_wrapper):
+            scaler = getattr(optim_wrapper, 'loss_scaler', None)
+            scale = getattr(scaler, '_scale', None)
+            # Under accumulation there may have been no update; a scaler that
+            # is not enabled has no scale.
+            if scale is None or not self._updates[name]:
+                continue
+            tag = '/'.join(filter(None, ('health', 'amp', name)))
+            self.emit(
+                Record(
+                    runner.iter + 1,
+                    functools.partial(_values, tag, self._updates.pop(name)),
+                    [
+                        # It is changed in place.
+                        scale.clone(),
+                        torch.as_tensor(self._skipped.pop(name))
+                    ]))
 
 
 def _values(tag: str, updates: int, scale: np.ndarray,

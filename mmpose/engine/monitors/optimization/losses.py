@@ -1,20 +1,16 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import math
-from collections import defaultdict
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Iterator, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
-from ..core.schedule import Interval
 from ..writers.record import Record, Scalar
 
-# The most iterations whose losses are held back for one reading.
+# The most iterations between two measurements.
 _MAX_HELD = 1000
 # A loss is compared with so many before it and so many after it. With 25, the
 # scatter of healthy losses is estimated so badly that one in 100,000 stands
@@ -23,14 +19,11 @@ _MAX_HELD = 1000
 _REACH = 50
 # Of so much, 5 %, any loss may move: a floor under a scatter of almost none.
 _LEAST_SCATTER = 0.05
-# The standard deviation of a normal distribution over its median absolute
-# deviation.
-_MAD_TO_STD = 1.4826
 
 
 @MONITORS.register_module()
 class LossMonitor(Monitor):
-    """The losses of all iterations, also of those between two readings.
+    """Log the losses of all iterations, also of those not logged elsewhere.
 
     ================================ =======================================
     ``health/loss/median``           Median of the losses since the last
@@ -61,8 +54,9 @@ class LossMonitor(Monitor):
     end of an epoch, scatters by more: its loss does not count in the first
     five.
 
-    Each tensor is kept as it is and brought to the host with all others at
-    the next reading; there is one after 1000 iterations at the latest.
+    The losses are those that MMEngine has brought to the host already. One
+    that is NaN or infinite is written at once, since the training may die of
+    it; the others at the next reading, after 1000 iterations at the latest.
 
     Args:
         interval (int | dict | Schedule): At which iterations to read.
@@ -72,75 +66,66 @@ class LossMonitor(Monitor):
     switches = (LOG_HEALTH, )
     settings = dict(interval=GRAD_NORM_INTERVAL)
 
-    def __init__(self, interval: Interval, strict: bool = False) -> None:
-        super().__init__(interval, strict)
-        self._held: Dict[str, Held] = {}
-
     def before_train(self, runner) -> None:
-        self._held = defaultdict(list)
         self._since = runner.iter
+        # Those since the last measurement, with their steps; and the names
+        # of those that were not finite.
+        self._losses: List[Tuple[int, float]] = []
+        self._nonfinite: Set[str] = set()
         self._recent = RecentLosses()
         # None where batches may be of any size.
         self._batch_size = getattr(runner.train_dataloader, 'batch_size', None)
-        self._incomplete: List[int] = []
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
         step = runner.iter + 1
         if self.schedule.interval_at(step) == 0:
             return
-        for name, value in (outputs or {}).items():
-            # As in MMEngine, which also has accuracies in there.
-            if 'loss' in name and isinstance(value, Tensor):
-                self._held[name].append((step, value.detach()))
-        if self._batch_size and _size(data_batch) < self._batch_size:
-            self._incomplete.append(step)
+        whole = not self._batch_size or _size(data_batch) >= self._batch_size
+        for name, loss in _losses(runner.message_hub, outputs or {}):
+            if not math.isfinite(loss):
+                self._hand_over_nonfinite(step, name)
+            # Exactly 0 is the loss of a batch in which nothing is annotated.
+            elif name == 'loss' and loss and whole:
+                self._losses.append((step, loss))
         if self.is_due(step) or step - self._since >= _MAX_HELD:
             self._hand_over(step)
 
     def after_train(self, runner) -> None:
         self._hand_over(runner.iter)
 
+    def _hand_over_nonfinite(self, step: int, name: str) -> None:
+        if name not in self._nonfinite:
+            self._nonfinite.add(name)
+            value = Scalar(f'health/nonfinite_loss/{name}', float(step))
+            self.emit(Record(step, lambda: [value]))
+
     def _hand_over(self, step: int) -> None:
         self._since = step
-        held, self._held = self._held, defaultdict(list)
-        incomplete, self._incomplete = self._incomplete, []
-        if held:
-            steps = {
-                name: np.array([step for step, _ in pairs])
-                for name, pairs in held.items()
-            }
-            tensors = [
-                torch.stack([value.reshape(()) for _, value in pairs])
-                for pairs in held.values()
-            ]
-            self.emit(
-                Record(step, functools.partial(self._values, steps,
-                                               incomplete), tensors))
+        self._nonfinite.clear()
+        losses, self._losses = self._losses, []
+        if losses:
+            self.emit(Record(step, functools.partial(self._values, losses)))
 
-    def _values(self, steps: Dict[str, np.ndarray], incomplete: List[int],
-                *losses: np.ndarray) -> Iterator[Scalar]:
-        for (name, at), values in zip(steps.items(), losses):
-            finite = np.isfinite(values)
-            if not finite.all():
-                yield Scalar(f'health/nonfinite_loss/{name}',
-                             float(at[finite.argmin()]))
-            # Exactly 0 is the loss of a batch in which nothing is annotated.
-            counts = finite & (values != 0) & ~np.isin(at, incomplete)
-            if name == 'loss' and counts.any():
-                self._recent.add(at[counts], values[counts])
-                for quantity, value in self._recent.statistics():
-                    yield Scalar(f'health/loss/{quantity}', value)
+    def _values(self, losses: List[Tuple[int, float]]) -> Iterator[Scalar]:
+        self._recent.add(*zip(*losses))
+        for quantity, value in self._recent.statistics():
+            yield Scalar(f'health/loss/{quantity}', value)
+
+
+def _losses(message_hub, outputs: dict) -> Iterator[Tuple[str, float]]:
+    """Return the losses of this iteration, which MMEngine logs anyway."""
+    for name in outputs:
+        # As in MMEngine, which also has accuracies in there.
+        if 'loss' in name and f'train/{name}' in message_hub.log_scalars:
+            yield name, message_hub.get_scalar(f'train/{name}').current()
 
 
 def _size(data_batch) -> float:
-    """How many samples a batch has, as MMPose has it; inf if it has not."""
+    """Return how many samples a batch of MMPose has; inf for others."""
     if isinstance(data_batch, dict) and 'inputs' in data_batch:
         return len(data_batch['inputs'])
     return math.inf
-
-
-Held = List[Tuple[int, Tensor]]
 
 
 class RecentLosses:
@@ -151,7 +136,7 @@ class RecentLosses:
         self._losses = np.empty(0)
 
     def add(self, steps: Sequence[int], losses: Sequence[float]) -> None:
-        """Take in what has come since the last time.
+        """Add the losses since the last measurement.
 
         Args:
             steps (Sequence[int]): One or more steps, ascending.
@@ -163,14 +148,14 @@ class RecentLosses:
         self._added = len(losses)
 
     def statistics(self) -> Iterator[Tuple[str, float]]:
-        """What :class:`LossMonitor` has in its table.
+        """Compute what :class:`LossMonitor` has in its table.
 
         Yields:
             tuple[str, float]: Name and value.
         """
         last = self._losses[-max(self._added, 2 * _REACH + 1):]
         yield 'median', np.median(last)
-        yield 'deviation', _robust_std(last)
+        yield 'deviation', _mad_std(last)
         if len(self._losses) > 2 * _REACH:
             yield from self._spike()
 
@@ -181,7 +166,7 @@ class RecentLosses:
         around[positive] = np.log(around[positive])
         median = np.median(around, axis=1)
         floor = _LEAST_SCATTER * np.where(positive, 1, abs(median))
-        scatter = np.maximum(_robust_std(around), floor)
+        scatter = np.maximum(_mad_std(around), floor)
         height = around[:, _REACH] - median
         score = np.divide(
             height, scatter, out=np.zeros_like(height), where=scatter > 0)
@@ -192,7 +177,8 @@ class RecentLosses:
         yield 'spike_step', float(self._steps[places[i]])
 
 
-def _robust_std(values: np.ndarray) -> np.ndarray:
-    """Over the last dimension."""
-    median = np.median(values, axis=-1, keepdims=True)
-    return _MAD_TO_STD * np.median(abs(values - median), axis=-1)
+def _mad_std(values: np.ndarray) -> np.ndarray:
+    """Compute MAD standard deviations over the last dimension."""
+    # MMPose's data sets have imported it already.
+    from scipy.stats import median_abs_deviation
+    return median_abs_deviation(values, axis=-1, scale='normal')

@@ -1,5 +1,4 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from contextlib import ExitStack
 from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Set
 
 import numpy as np
@@ -10,33 +9,29 @@ from ..core.failure_guard import FailureGuard
 from ..core.layer_groups import named_parameters
 from ..core.runner_parts import bare_model
 from ..core.schedule import Schedule
-from ..core.step_wrapping import call_around
 from .norms import NamedNorms
 
 
 class ShardedNorms:
-    """Adds up the norms that each rank has read of its part of a model.
+    """Sum the norms that each rank has measured on its part of a model.
 
-    All ranks talk to each other in the same iterations: in those with an
-    update, the first that is due or comes after one that is. That depends on
-    nothing that may fail on one of them, so none waits for another in vain.
+    All ranks communicate in the same iterations: in those with an update, the
+    first that is due or comes after one that is. That depends on nothing that
+    may fail on one of them, so none waits for another in vain.
 
     Args:
         model (nn.Module): ``runner.model``, with FSDP in it.
-        optimizers (Iterable[Optimizer]): All that may update it.
         schedule (Schedule): At which iterations, the same on all ranks.
-        detach (ExitStack): Takes it off the optimizers.
     """
 
-    def __init__(self, model: nn.Module, optimizers: Iterable,
-                 schedule: Schedule, detach: ExitStack) -> None:
+    def __init__(self, model: nn.Module, schedule: Schedule) -> None:
         from torch.distributed.fsdp import FullyShardedDataParallel
         modules = FullyShardedDataParallel.fsdp_modules(model)
         self._group = modules[0].process_group
         self._device = modules[0].compute_device
         self._schedule = schedule
         self._wanted = False
-        self._updated = False
+        self._num_steps = 0
         self._places: Dict[tuple, Tensor] = {}
 
         named = dict(named_parameters(bare_model(model)))
@@ -45,37 +40,34 @@ class ShardedNorms:
         num_ranks = distributed.get_world_size(self._group)
         # What each rank has the whole of counts once. The last place is that
         # of parameters without a name.
-        self._shares = torch.tensor(
+        self._weights = torch.tensor(
             [
                 1. if id(p) in sharded else 1 / num_ranks
                 for p in named.values()
             ] + [1.],
             dtype=torch.float64,
             device=self._device)
-        self._sizes = self._shares * torch.tensor(
+        self._sizes = self._weights * torch.tensor(
             [p.numel() for p in named.values()] + [0], device=self._device)
         # Squares, counts and sizes, the overflows and the failures. Here,
         # since a rank without memory for it would be waited for.
         self._packed = torch.zeros(
-            3 * len(self._shares) + 2,
+            3 * len(self._weights) + 2,
             dtype=torch.float64,
             device=self._device)
         self._sums = self._packed[:-2].view(3, -1)
-        # It cannot fail, and never trips.
-        guard = FailureGuard(type(self).__name__, limit=0)
-        for optimizer in optimizers:
-            detach.callback(
-                call_around(optimizer, 'step', guard, self._note_update))
 
-    def exchange(self, step: int, guard: FailureGuard,
-                 read: Callable[[], Optional['Shard']]) -> Optional[Tensor]:
-        """Add up the norms of an iteration; to be called after each.
+    def sum(self, step: int, num_steps: int, guard: FailureGuard,
+            norms_of_rank: Callable[[], Optional['RankNorms']]
+            ) -> Optional[Tensor]:
+        """Sum the norms of an iteration; to be called after each.
 
         Args:
             step (int): The number of the iteration, from 1.
-            guard (FailureGuard): Where a failure to read ends.
-            read (Callable): Gives what this rank has read; None if it has
-                failed.
+            num_steps (int): How often any optimizer has stepped so far.
+            guard (FailureGuard): Where a failure on this rank ends.
+            norms_of_rank (Callable): Returns what this rank has measured;
+                None if it has failed.
 
         Returns:
             Tensor | None: What :meth:`unpack` takes, on the device and to be
@@ -83,7 +75,7 @@ class ShardedNorms:
             rank has failed.
         """
         self._wanted = self._wanted or self._schedule.is_due(step)
-        updated, self._updated = self._updated, False
+        updated, self._num_steps = num_steps > self._num_steps, num_steps
         if not self._wanted or not updated:
             return None
         self._wanted = False
@@ -92,23 +84,23 @@ class ShardedNorms:
         failed = True
         if not guard.tripped:
             with guard:
-                shard = read()
-                if shard is not None:
-                    self._add(shard)
+                norms = norms_of_rank()
+                if norms is not None:
+                    self._add(norms)
                     failed = False
         self._packed[-1:].fill_(failed)
         distributed.all_reduce(self._packed, group=self._group)
         return None if failed else self._packed
 
     def unpack(self, packed: np.ndarray) -> Optional['WholeNorms']:
-        """What :meth:`exchange` has returned, once it is on the host.
+        """Return the norms of the whole model, on the host.
 
         Args:
-            packed (np.ndarray): As returned.
+            packed (np.ndarray): What :meth:`sum` has returned.
 
         Returns:
             WholeNorms | None: For the parameters that have a gradient on any
-            rank; None if AMP has left the update out on any.
+            rank; None if AMP has skipped the update on any.
 
         Raises:
             RuntimeError: A rank has failed.
@@ -126,13 +118,14 @@ class ShardedNorms:
                           dict(zip(self._names,
                                    sizes.round().astype(int))))
 
-    def _add(self, shard: 'Shard') -> None:
-        for overflow in shard.overflows:
-            self._packed[-2:-1] += overflow.to(self._device)
-        for names, norms in shard.norms:
+    def _add(self, of_rank: 'RankNorms') -> None:
+        for taken in of_rank.taken:
+            self._packed[-2:-1] += ~taken.to(self._device)
+        for names, norms in of_rank.norms:
             places = self._places_of(names)
             squares = norms.to(self._device).double().square()
-            self._sums[0].index_add_(0, places, squares * self._shares[places])
+            self._sums[0].index_add_(0, places,
+                                     squares * self._weights[places])
             self._sums[1].index_add_(0, places, torch.ones_like(squares))
 
     def _places_of(self, names: List[str]) -> Tensor:
@@ -144,24 +137,22 @@ class ShardedNorms:
                 device=self._device)
         return self._places[key]
 
-    def _note_update(self, *_, **__) -> None:
-        self._updated = True
 
-
-class Shard(NamedTuple):
-    """What a rank has read of its part of a model.
+class RankNorms(NamedTuple):
+    """The norms of a rank's part of a model.
 
     Attributes:
         norms (list): See :func:`named_norms`.
-        overflows (list[Tensor]): Whether AMP leaves the update out, one for
-            each optimizer that finds that out inside its step.
+        taken (list[Tensor]): Whether the update was taken, for each optimizer
+            that finds that out inside its step, see
+            :meth:`Monitor.after_step`.
     """
     norms: List[NamedNorms]
-    overflows: List[Tensor]
+    taken: List[Tensor]
 
 
 class WholeNorms(NamedTuple):
-    """Norms of a sharded model as if it were whole.
+    """The norms of a sharded model as if it were whole.
 
     Attributes:
         names (list[str]): The parameters that have a gradient.
@@ -175,7 +166,7 @@ class WholeNorms(NamedTuple):
 
 
 def _sharded_parameters(modules: Iterable[nn.Module]) -> Set[int]:
-    """The ids of the parameters of which a rank holds a part only."""
+    """Return the ids of the parameters of which a rank holds a part only."""
     found = set()
     for module in modules:
         # A list in PyTorch 2.0.

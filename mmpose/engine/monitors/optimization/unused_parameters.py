@@ -1,14 +1,11 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from contextlib import ExitStack
-from typing import List, Optional
+from typing import List, Optional, Set
 
 from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH
 from ..core.layer_groups import covering_modules, named_parameters
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import bare_model, optim_wrappers
-from ..core.schedule import Interval
-from ..core.step_wrapping import call_around, has_closure
 from ..writers.record import Record, Scalar
 
 # Branches that are trained in turn have all had their turn by then.
@@ -17,7 +14,7 @@ _MIN_UPDATES = 10
 
 @MONITORS.register_module()
 class UnusedParameterMonitor(Monitor):
-    """Which parameters require a gradient for nothing.
+    """Log which parameters require a gradient for nothing.
 
     ===================================== =================================
     ``health/unused_parameters``          Number of parameters that have
@@ -42,8 +39,8 @@ class UnusedParameterMonitor(Monitor):
     whole head.
 
     Args:
-        interval (int | dict | Schedule): At which iterations to say so, from
-            the tenth update on.
+        interval (int | dict | Schedule): At which iterations to log, from the
+            tenth update on.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
@@ -52,52 +49,41 @@ class UnusedParameterMonitor(Monitor):
 
     of_whole_model = True
 
-    def __init__(self, interval: Interval, strict: bool = False) -> None:
-        super().__init__(interval, strict)
-        self._detach = ExitStack()
-
     def before_train(self, runner) -> None:
-        # A training that was interrupted has left these behind.
-        self._detach.close()
         self._parameters = dict(named_parameters(bare_model(runner.model)))
         self._without_gradient = list(self._parameters)
         self._num_updates = 0
-        self._optimizers = []
-        for _, optim_wrapper in optim_wrappers(runner.optim_wrapper):
-            self._optimizers.append(optim_wrapper.optimizer)
-            self._detach.callback(
-                call_around(optim_wrapper.optimizer, 'step', self.guard,
-                            self._look, self._look_again))
+        self._closure = False
+
+    def before_step(self, name: str, optimizer, closure: bool) -> None:
+        self._num_updates += 1
+        self._closure = closure
+        self._look()
+
+    def after_step(self, name: str, optimizer, taken) -> None:
+        if self._closure:
+            self._look()
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
-        step = runner.iter + 1
-        if self.is_due(step) and self._num_updates >= _MIN_UPDATES:
-            self._hand_over(step)
+        if (self.is_due(runner.iter + 1)
+                and self._num_updates >= _MIN_UPDATES):
+            self._hand_over(runner)
 
-    def after_train(self, runner) -> None:
-        self._detach.close()
-
-    def _look(self, *_, **__) -> None:
-        """Before an update; right after it there are no gradients."""
-        self._num_updates += 1
+    def _look(self) -> None:
+        """Find who has a gradient; after an iteration there are none."""
         self._without_gradient = [
             name for name in self._without_gradient
             if self._parameters[name].grad is None
         ]
 
-    def _look_again(self, _, *args, **kwargs) -> None:
-        if has_closure(*args, **kwargs):
-            self._num_updates -= 1  # It was counted already.
-            self._look()
-
-    def _hand_over(self, step: int) -> None:
+    def _hand_over(self, runner) -> None:
         trainable = [
             name for name, parameter in self._parameters.items()
             if parameter.requires_grad
         ]
         no_gradient = set(trainable).intersection(self._without_gradient)
-        not_owned = set(self._not_owned(trainable)) - no_gradient
+        not_owned = self._not_owned(runner, trainable) - no_gradient
         head = [name for name in self._parameters if name.startswith('head.')]
         frozen = head if trainable and not set(head) & set(trainable) else []
 
@@ -113,14 +99,13 @@ class UnusedParameterMonitor(Monitor):
                   module, number in covering_modules(names, trainable).items())
             ]
 
-        self.emit(Record(step, values))
+        self.emit(Record(runner.iter + 1, values))
 
-    def _not_owned(self, trainable: List[str]) -> List[str]:
-        # Not just once: unfreezing may add param groups.
+    def _not_owned(self, runner, trainable: List[str]) -> Set[str]:
         owned = {
             id(parameter)
-            for optimizer in self._optimizers
-            for group in optimizer.param_groups
+            for _, optim_wrapper in optim_wrappers(runner.optim_wrapper)
+            for group in optim_wrapper.param_groups
             for parameter in group['params']
         }
-        return [n for n in trainable if id(self._parameters[n]) not in owned]
+        return {n for n in trainable if id(self._parameters[n]) not in owned}

@@ -2,9 +2,8 @@
 import functools
 import math
 from collections import defaultdict
-from contextlib import ExitStack
 from typing import (Callable, Dict, Iterable, Iterator, List, Optional, Set,
-                    Tuple)
+                    Tuple, Union)
 
 import numpy as np
 import torch
@@ -15,12 +14,11 @@ from ..core.layer_groups import (covering_modules, layer_groups,
                                  named_parameters)
 from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
-from ..core.runner_parts import bare_model, optim_wrappers
+from ..core.runner_parts import bare_model
 from ..core.schedule import Interval
-from ..core.step_wrapping import call_around, has_closure
 from ..writers.dropping_queue import LAYER_SCALAR, SCALAR
 from ..writers.record import Record, Scalar
-from .norms import cut, joined, named_norms
+from .norms import joined, named_norms
 
 # For each parameter, in the order of the model, the norms of its weights
 # before an update and of their change.
@@ -29,7 +27,7 @@ Norms = Dict[str, Tuple[float, float]]
 
 @MONITORS.register_module()
 class UpdateMonitor(Monitor):
-    """How much an update of the optimizer changes the weights.
+    """Log how much an update of the optimizer changes the weights.
 
     ======================================== ==============================
     ``health/updates``                       Number of updates so far, since
@@ -91,7 +89,6 @@ class UpdateMonitor(Monitor):
                  strict: bool = False) -> None:
         super().__init__(interval, strict)
         self._max_groups = max_groups
-        self._detach = ExitStack()
 
     def notify(self, event: str, *args, **kwargs) -> None:
         """See :meth:`Monitor.notify`."""
@@ -102,11 +99,10 @@ class UpdateMonitor(Monitor):
             self._begun = {}
 
     def before_train(self, runner) -> None:
-        # A training that was interrupted has left these behind.
-        self._detach.close()
         self._wanted = False
-        # Whether an update that is left out was looked at instead.
+        # Whether an update that AMP has skipped was looked at instead.
         self._looked = False
+        self._skipped = False
         self._num_updates: Dict[str, int] = defaultdict(int)
         # Of this iteration, by optimizer.
         self._begun: Dict[str, _Update] = {}
@@ -119,8 +115,6 @@ class UpdateMonitor(Monitor):
         }
         self._parameters = named
         self._groups = layer_groups(named, self._max_groups)
-        for name, optim_wrapper in optim_wrappers(runner.optim_wrapper):
-            self._attach(name, optim_wrapper.optimizer)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
         step = runner.iter + 1
@@ -129,48 +123,39 @@ class UpdateMonitor(Monitor):
         if self.schedule.is_due(step):
             self._looked = False
 
+    def before_step(self, name: str, optimizer, closure: bool) -> None:
+        self._num_updates[name] += 1
+        # Of several steps in an iteration the first is measured.
+        if self._wanted and name not in self._done:
+            update = _Update(optimizer, self._names, closure)
+            if update.names:
+                self._begun[name] = update
+
+    def after_step(self, name: str, optimizer, taken) -> None:
+        if taken is False:
+            self._skipped = True
+        elif name in self._begun:
+            update = self._begun.pop(name)
+            update.finish(taken)
+            self._done[name] = update
+
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
         done = list(self._done.values())
         self._begun = {}
         self._done = {}
+        skipped, self._skipped = self._skipped, False
         if done:
             self._wanted = False
             self._hand_over(runner.iter + 1, done)
-        elif self._wanted and not self._looked and all(
-                optim_wrapper.should_update()
-                for _, optim_wrapper in optim_wrappers(runner.optim_wrapper)):
+        elif self._wanted and skipped and not self._looked:
             self._looked = True
             self._hand_over_weights(runner.iter + 1)
-
-    def after_train(self, runner) -> None:
-        self._detach.close()
-
-    def _attach(self, name: str, optimizer) -> None:
-
-        def before_step(*args, **kwargs):
-            self._num_updates[name] += 1
-            # Of several steps in an iteration the first is read.
-            if self._wanted and name not in self._done:
-                update = _Update(optimizer, self._names,
-                                 has_closure(*args, **kwargs))
-                if update.names:
-                    self._begun[name] = update
-
-        def after_step(*_, **__):
-            if name in self._begun:
-                update = self._begun.pop(name)
-                update.finish()
-                self._done[name] = update
-
-        self._detach.callback(
-            call_around(optimizer, 'step', self.guard, before_step,
-                        after_step))
 
     def _hand_over(self, step: int, updates: List['_Update']) -> None:
         names, norms = joined(n for u in updates for n in u.norms)
         changed, changes = joined(n for u in updates for n in u.changes)
-        overflows = [u.overflow for u in updates if u.overflow is not None]
+        taken = [u.taken for u in updates if isinstance(u.taken, Tensor)]
         overall = functools.partial(
             _overall,
             max(self._num_updates.values()),
@@ -179,9 +164,9 @@ class UpdateMonitor(Monitor):
 
         def values(of_norms: Callable[[Norms], Iterable[Scalar]],
                    norms: np.ndarray, changes: np.ndarray,
-                   *overflows: np.ndarray) -> Iterable[Scalar]:
+                   *taken: np.ndarray) -> Iterable[Scalar]:
             norm_of = dict(zip(names, norms.tolist()))
-            if any(overflow.any() for overflow in overflows):
+            if not all(taken):
                 return self._nonfinite(norm_of) if of_norms is overall else []
             change_of = dict(zip(changed, changes.tolist()))
             return of_norms({
@@ -192,15 +177,11 @@ class UpdateMonitor(Monitor):
         for of_norms, kind in (overall, SCALAR), (self._layers, LAYER_SCALAR):
             self.emit(
                 Record(step, functools.partial(values, of_norms),
-                       [norms, changes, *overflows], kind))
+                       [norms, changes, *taken], kind))
 
     def _hand_over_weights(self, step: int) -> None:
-        """There was to be an update, and AMP has left it out."""
-        names, norms = joined(
-            named_norms(
-                cut(
-                    list(self._parameters),
-                    [p.detach() for p in self._parameters.values()])))
+        """There was to be an update, and AMP has skipped it."""
+        names, norms = joined(named_norms(self._parameters.items()))
         self.emit(
             Record(step,
                    lambda norms: self._nonfinite(dict(zip(names, norms))),
@@ -272,8 +253,8 @@ class _Update:
         telling (set[str]): The parameters that change in any training that is
             well.
         stopped (set[str]): Those of them with a learning rate of 0.
-        overflow (Tensor, optional): Whether AMP leaves the update out, where
-            a fused optimizer finds that out inside its step.
+        taken (bool | Tensor): Whether the update was taken, see
+            :meth:`Monitor.after_step`; after :meth:`finish`.
     """
 
     @torch.no_grad()
@@ -301,15 +282,14 @@ class _Update:
                 if stopped:
                     self.stopped.add(name)
         self.names = set(self._weights)
-        self.norms = named_norms(
-            cut(list(self._weights), list(self._weights.values())))
-        self.overflow = getattr(optimizer, 'found_inf', None)
+        self.norms = named_norms(self._weights.items())
         self._copies = [weight.clone() for weight in self._weights.values()]
 
     @torch.no_grad()
-    def finish(self) -> None:
+    def finish(self, taken: Union[bool, Tensor]) -> None:
         """To be called when the optimizer has stepped."""
+        self.taken = taken
         torch._foreach_sub_(self._copies, list(self._weights.values()))
-        self.changes = named_norms(cut(list(self._weights), self._copies))
+        self.changes = named_norms(zip(self._weights, self._copies))
         # They are as large as the model.
         del self._weights, self._copies

@@ -18,7 +18,6 @@ from ..core.runner_parts import bare_model, is_iter_based, iterations_per_pass
 from ..core.schedule import Every, Interval
 from ..writers.dropping_queue import HISTOGRAM
 from ..writers.record import Histogram, Record
-from .work_sharing import share
 
 # A float32 is sign, 8 bits of exponent and 23 of mantissa. Its upper bits,
 # down to the third of the mantissa, tell its bucket: 8 buckets from each power
@@ -122,14 +121,9 @@ class WeightMonitor(Monitor):
     def _read(self, step: int) -> None:
         if not self._members:
             return
-        on_cpu, elsewhere = _by_device(self._members)
-        # A GPU counts while the CPU does.
-        read = [
-            *map(count_values, elsewhere.values()),
-            *share(count_values, on_cpu.values())
-        ]
-        counts, moments = zip(*read)
-        groups = [group for group, _ in (*elsewhere, *on_cpu)]
+        parts = _by_device(self._members)
+        counts, moments = zip(*map(count_values, parts.values()))
+        groups = [group for group, _ in parts]
         self.emit(
             Record(
                 step=step,
@@ -139,16 +133,14 @@ class WeightMonitor(Monitor):
                 kind=HISTOGRAM))
 
 
-def _by_device(members: Dict[str, List[Tensor]]) -> Tuple[Parts, Parts]:
-    """Split every group by device: on the CPU, and elsewhere."""
-    on_cpu, elsewhere = defaultdict(list), defaultdict(list)
+def _by_device(members: Dict[str, List[Tensor]]) -> Parts:
+    """Split every group by device."""
+    parts = defaultdict(list)
     for group, tensors in members.items():
         for tensor in tensors:
             if tensor.numel():
-                device = tensor.device
-                parts = on_cpu if device.type == 'cpu' else elsewhere
-                parts[group, device].append(tensor)
-    return on_cpu, elsewhere
+                parts[group, tensor.device].append(tensor)
+    return parts
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from stepping import ScalingWrapper
 from torch import nn
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook
-from mmpose.engine.monitors.core import step_wrapping
+from mmpose.engine.monitors.core.optimizer_probe import OptimizerProbe
 from mmpose.engine.monitors.health import first_cause
 from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import HOOKS, MODELS
@@ -466,7 +466,7 @@ def test_no_handler_waits_for_the_gpu(findings, monkeypatch, optim_wrapper):
 
     for owner, name in [(EnhancedTensorBoardHook, 'before_train_iter'),
                         (EnhancedTensorBoardHook, 'after_train_iter'),
-                        (step_wrapping._Observer, 'call')]:
+                        (OptimizerProbe, '_tell')]:
         monkeypatch.setattr(owner, name, without_waiting(getattr(owner, name)))
     assert findings(12, optim_wrapper=optim_wrapper) == ({}, [])
 

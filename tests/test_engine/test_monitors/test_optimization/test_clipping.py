@@ -1,6 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import itertools
+import math
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from stepping import (FusedSGD, Net, ScalingWrapper, Training, every,
                       no_waiting, of)
 
 from mmpose.engine.monitors import ClippingMonitor, LossScaleMonitor
+from mmpose.engine.monitors.core.optimizer_probe import EVENTS, OptimizerProbe
 from mmpose.engine.monitors.optimization import clipping as clipping_module
 
 CLIP = 'health/clipping/'
@@ -146,6 +148,49 @@ def test_by_value_what_is_not_finite_was_not_clipped(value, share):
     assert training.read(1, make)[1][f'{CLIP}share'] == share
 
 
+@pytest.mark.parametrize('optimizer', [torch.optim.SGD, FusedSGD])
+@pytest.mark.parametrize('clip_grad', [
+    dict(max_norm=1e-3),
+    dict(type='value', clip_value=1e-9),
+])
+def test_an_update_that_amp_skips_does_not_count(clip_grad, optimizer):
+    """Its gradients overflow: the norm is infinite, and then NaN."""
+    training = clipping(
+        clip_grad=dict(clip_grad),
+        optimizer=lambda p: optimizer(p, lr=0.1),
+        wrapper=ScalingWrapper,
+        overflows=[True, True, False, False, True, False])
+    found = {
+        step: of(CLIP, training.written.readings, step)
+        for step in training.read(6)
+    }
+    found = {step: reading for step, reading in found.items() if reading}
+    assert list(found) == [3, 4, 6]
+    for reading in found.values():
+        assert reading['share'] == 1
+        assert math.isfinite(sum(reading.values()))
+
+
+@pytest.mark.parametrize('optimizer', [torch.optim.SGD, FusedSGD])
+def test_the_share_is_one_of_the_updates_that_were_taken(optimizer):
+    training = clipping(
+        4,
+        clip_grad=dict(max_norm=1.),
+        optimizer=lambda p: optimizer(p, lr=0.1),
+        wrapper=ScalingWrapper,
+        overflows=[False, True, False, False])
+    sizes = iter([3., 0., 3., 0.5])
+
+    def make():
+        scale = training.wrapper.loss_scaler._scale.item()
+        factor = next(sizes) * scale / total_norm(training.model)
+        for parameter in training.model.parameters():
+            parameter.grad.mul_(factor)
+
+    # Of the third and the fourth.
+    assert training.read(4, make)[4][f'{CLIP}share'] == 0.5
+
+
 def test_an_update_that_is_not_finite_was_not_clipped():
     training = clipping(2, clip_grad=dict(max_norm=1.))
     make = scaled_to([3, 3, float('inf')])
@@ -211,15 +256,14 @@ def test_by_value_optimizers_may_step_in_turn():
                 clip_grad=dict(type='value', clip_value=1e-9))
             for name in ('head', 'stem')
         })
-    monitor = ClippingMonitor(every(2), strict=True)
-    monitor.writer = training.written
-    monitor.notify('before_train', training.runner)
+    training.monitors = [ClippingMonitor(every(2), strict=True)]
+    training.begin()
     for step in range(1, 7):
         training.runner.iter = step - 1
-        monitor.notify('before_train_iter', training.runner, 0, None)
+        training.notify('before_train_iter', 0, None)
         training.loss().backward()
         wrappers[('head', 'stem')[step // 2 % 2]].step()
-        monitor.notify('after_train_iter', training.runner, 0, None, None)
+        training.notify('after_train_iter', 0, None, None)
     found = {(step, tag.split('/')[2]): value
              for step, reading in training.written.readings.items()
              for tag, value in reading.items() if tag.endswith('share')}
@@ -235,20 +279,21 @@ def test_by_value_optimizers_may_step_in_turn():
     dict(max_norm=1e-3),
     dict(type='value', clip_value=1e-3),
 ])
-def test_nothing_waits_for_the_device(clip_grad):
+def test_nothing_waits_for_the_device(clip_grad, monkeypatch):
     """P3, also where every update counts."""
-    training = clipping(5, clip_grad=clip_grad)
-    # MMEngine's own waits for the norm, to log it.
-    training.wrapper._clip_grad = lambda: None
-    parameters = list(training.model.parameters())
+    told, tell = [], OptimizerProbe._tell
 
-    def clip():
+    def without_waiting(probe, event, *args):
+        told.append(event)
         with no_waiting():
-            training.wrapper.clip_func(parameters,
-                                       **training.wrapper.clip_grad_kwargs)
+            tell(probe, event, *args)
 
-    training.run(10, clip)
+    # Around the monitor: MMEngine waits for the norm, to log it.
+    monkeypatch.setattr(OptimizerProbe, '_tell', without_waiting)
+    training = clipping(5, clip_grad=clip_grad)
+    training.run(10)
     assert len(training.written.records) == 3
+    assert told == 10 * list(EVENTS)
 
 
 def test_two_optimizers_have_names():
@@ -261,14 +306,13 @@ def test_two_optimizers_have_names():
         stem=OptimWrapper(
             torch.optim.SGD(model.stem.parameters(), lr=0.1),
             clip_grad=dict(max_norm=1e3)))
-    monitor = ClippingMonitor(every(), strict=True)
-    monitor.writer = training.written
-    monitor.notify('before_train', training.runner)
-    monitor.notify('before_train_iter', training.runner, 0, None)
+    training.monitors = [ClippingMonitor(every(), strict=True)]
+    training.begin()
+    training.notify('before_train_iter', 0, None)
     training.loss().backward()
     for wrapper in wrappers.values():
         wrapper.step()
-    monitor.notify('after_train_iter', training.runner, 0, None, None)
+    training.notify('after_train_iter', 0, None, None)
     reading = training.written.readings[1]
     assert reading[f'{CLIP}head/share'] == 1
     assert reading[f'{CLIP}stem/share'] == 0
@@ -312,7 +356,7 @@ def test_two_optimizers_may_share_a_scaler():
     other.loss_scaler = wrapper.loss_scaler
     training.end()
     training.runner.optim_wrapper = OptimWrapperDict(one=wrapper, other=other)
-    training.notify('before_train')
+    training.begin()
     assert of(AMP, training.read(), 1) == {
         'one/loss_scale': 1024,
         'one/updates': 1,
@@ -336,7 +380,6 @@ def test_the_loss_scale_is_not_waited_for(fused):
 def test_without_a_scaler_there_is_nothing_to_say():
     training = Training(LossScaleMonitor(every(), strict=True))
     assert training.read(3) == {}
-    assert 'step' not in vars(training.wrapper.optimizer)
     # One that is not enabled has no scale.
     training = Training(
         LossScaleMonitor(every(), strict=True),

@@ -314,7 +314,8 @@ def test_an_overflow_on_any_rank_is_no_reading(monkeypatch):
 
         def notify(self, event, *args):
             if event == 'after_train_iter':
-                self.monitors[0].exchange_shards(self.runner)
+                self.monitors[0].sum_over_ranks(
+                    self.runner, self.dispatcher._probe.num_steps)
             super().notify(event, *args)
 
     module = SimpleNamespace(
@@ -324,13 +325,13 @@ def test_an_overflow_on_any_rank_is_no_reading(monkeypatch):
     monkeypatch.setattr(distributed, 'get_world_size', lambda group: 2)
     monkeypatch.setattr(distributed, 'all_reduce', all_reduce)
     monitor = GradientMonitor(every(), 20, strict=True)
-    monitor.waited_for = True
     training = SharedTraining(
         monitor,
         optimizer=lambda p: FusedSGD(p, lr=0.1),
         wrapper=ScalingWrapper,
         overflows=[False, True, False, False])
-    monitor.join_shards(training.runner)
+    monitor.before_sharded_train(training.runner)
+    monitor.waited_for = True
     norms = []
 
     def before_step():

@@ -239,15 +239,14 @@ def test_two_optimizers_are_read_together():
         rest=OptimWrapper(torch.optim.SGD([*model.stem.parameters()], lr=0.2)))
     training = Training(model=model)
     training.runner.optim_wrapper = wrappers
-    monitor = UpdateMonitor(every(), 3, strict=True)
-    monitor.writer = training.written
-    monitor.notify('before_train', training.runner)
+    training.monitors = [UpdateMonitor(every(), 3, strict=True)]
+    training.begin()
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
-    monitor.notify('before_train_iter', training.runner, 0, None)
+    training.notify('before_train_iter', 0, None)
     training.loss().backward()
     for wrapper in wrappers.values():
         wrapper.step()
-    monitor.notify('after_train_iter', training.runner, 0, None, None)
+    training.notify('after_train_iter', 0, None, None)
     reading = training.written.readings[1]
     changed = [n for n in before if not n.startswith('block')]
     assert reading[RATIO] == pytest.approx(

@@ -1,0 +1,159 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import functools
+import sys
+import types
+from contextlib import ExitStack
+from typing import Callable, Iterable, List
+
+import torch
+
+from .monitor import Monitor
+from .runner_parts import optim_wrappers
+
+EVENTS = ('before_clipping', 'after_clipping', 'before_step', 'after_step')
+
+
+class OptimizerProbe:
+    """Tell monitors what happens at the optimizers of a training.
+
+    Each method that is observed is wrapped once, however many monitors
+    listen. ``optimizer.step`` is wrapped and ``register_step_pre_hook`` not
+    used: one ``torch.compile`` in the process silently takes those hooks away
+    from all optimizers.
+
+    Args:
+        monitors (Iterable[Monitor]): Those that override one of the events
+            at the optimizer listen.
+
+    Attributes:
+        num_steps (int): How often any optimizer has stepped so far.
+    """
+
+    def __init__(self, monitors: Iterable[Monitor] = ()) -> None:
+        monitors = list(monitors)
+        self._listeners = {
+            event: [m for m in monitors if _overrides(m, event)]
+            for event in EVENTS
+        }
+        self._observed: List[tuple] = []
+        self._detach = ExitStack()
+        self.num_steps = 0
+
+    def follow(self, optim_wrapper) -> None:
+        """Observe the optimizers of a run, unless they are observed already.
+
+        To be called before each iteration: a hook may replace an optimizer.
+
+        Args:
+            optim_wrapper (OptimWrapper | OptimWrapperDict):
+                ``runner.optim_wrapper``.
+        """
+        optimizers = [(name, wrapper, wrapper.optimizer)
+                      for name, wrapper in optim_wrappers(optim_wrapper)]
+        if optimizers == self._observed:
+            return
+        self.detach()
+        self._observed = optimizers
+        if any(self._listeners.values()):
+            for name, wrapper, optimizer in optimizers:
+                self._attach(name, wrapper, optimizer)
+
+    def detach(self) -> None:
+        """Give all that is observed its own methods back."""
+        self._observed = []
+        self._detach.close()
+
+    def _attach(self, name: str, wrapper, optimizer) -> None:
+
+        def before_step(*args, **kwargs):
+            self.num_steps += 1
+            closure = kwargs.get('closure', args[0] if args else None)
+            self._tell('before_step', name, optimizer, closure is not None)
+
+        def after_step(*_, **__):
+            # A fused optimizer is told by GradScaler to skip, on the device.
+            overflow = getattr(optimizer, 'found_inf', None)
+            taken = overflow is None or (overflow == 0).reshape(())
+            self._tell('after_step', name, optimizer, taken)
+
+        self._wrap(optimizer, 'step', before_step, after_step)
+        if getattr(wrapper, 'clip_grad_kwargs', None):
+            self._wrap(
+                wrapper, 'clip_func',
+                lambda *_, **__: self._tell('before_clipping', name, wrapper),
+                lambda *_, **__: self._tell('after_clipping', name, wrapper))
+        scaler = getattr(wrapper, 'loss_scaler', None)
+        if hasattr(scaler, 'step'):
+            self._attach_scaler(name, optimizer, scaler)
+
+    def _attach_scaler(self, name: str, optimizer, scaler) -> None:
+        """Notice that GradScaler does not let the optimizer step."""
+        num_steps = 0
+
+        def before(*_, **__):
+            nonlocal num_steps
+            num_steps = self.num_steps
+
+        def after(stepping, *_, **__):
+            # Several optimizers may share a scaler.
+            if stepping is optimizer and num_steps == self.num_steps:
+                self._tell('after_step', name, optimizer, False)
+
+        self._wrap(scaler, 'step', before, after)
+
+    @torch.no_grad()
+    def _tell(self, event: str, *args) -> None:
+        for monitor in self._listeners[event]:
+            monitor.notify(event, *args)
+
+    def _wrap(self, owner, name: str, before: Callable,
+              after: Callable) -> None:
+        """Call functions before and after a method of one object."""
+        was_set, method = name in vars(owner), getattr(owner, name)
+        before, after = _untraced(before), _untraced(after)
+        attached = True
+
+        @functools.wraps(getattr(method, '__func__', method))
+        def call(_, *args, **kwargs):
+            # Whoever has wrapped it since still comes here.
+            if not attached:
+                return method(*args, **kwargs)
+            before(*args, **kwargs)
+            result = method(*args, **kwargs)
+            after(*args, **kwargs)
+            return result
+
+        # Schedulers, when they are made, ask ``optimizer.step`` whose it is.
+        wrapper = types.MethodType(_untraced(call, recursive=False), owner)
+        setattr(owner, name, wrapper)
+
+        def detach() -> None:
+            nonlocal attached
+            attached = False
+            if vars(owner).get(name) is not wrapper:
+                return
+            if was_set:
+                setattr(owner, name, method)
+            else:
+                delattr(owner, name)
+
+        self._detach.callback(detach)
+
+
+def _overrides(monitor: Monitor, event: str) -> bool:
+    return getattr(type(monitor), event) is not getattr(Monitor, event)
+
+
+def _untraced(function: Callable, recursive: bool = True) -> Callable:
+    """Keep ``torch.compile`` from tracing a function.
+
+    Args:
+        function (Callable): The function.
+        recursive (bool): Whether what it calls is not traced either.
+            Defaults to True.
+    """
+    # It takes seconds to import, which only who compiles has done.
+    dynamo = sys.modules.get('torch._dynamo')
+    if dynamo is None:
+        return function
+    return dynamo.disable(function, recursive)
