@@ -36,5 +36,6 @@ KPT_THR = number('kpt_thr',
                  'a number of at least 0', lambda v: v >= 0)
 BACKEND_ARGS = Argument(
     'backend_args', None, 'dict | None',
-    'Not used any more, and accepted: pictures are drawn on what the model is '
-    'given.', one_of_types((dict, ), 'a dict or None'))
+    'How an image is loaded where the model was given nothing to draw on, see '
+    ':func:`mmengine.fileio.get`. None: as the data set loads it.',
+    one_of_types((dict, ), 'a dict or None'))

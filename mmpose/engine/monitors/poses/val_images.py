@@ -13,7 +13,7 @@ from ..core.runner_parts import (bare_model, data_set, evaluation_step,
 from ..core.schedule import Interval, build_schedule
 from ..writers.dropping_queue import IMAGE
 from ..writers.record import Image, Record
-from .arguments import (BACKEND_ARGS, KPT_THR, LOG_VAL_IMAGES, MAX_VAL_IMAGES,
+from .arguments import (KPT_THR, LOG_VAL_IMAGES, MAX_VAL_IMAGES,
                         VAL_IMAGE_INTERVAL)
 from .model_kinds import is_bottom_up, lifts_poses
 from .pictures.heatmaps import read_heatmap
@@ -51,8 +51,6 @@ class ValImageMonitor(Monitor):
         interval (int | dict | Schedule): Of which batches samples are taken.
         max_images (int): The largest number of samples of a validation.
         kpt_thr (float): The score below which a keypoint is drawn hollow.
-        backend_args (dict, optional): Not used any more: no image is loaded.
-            Defaults to None.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
@@ -60,8 +58,7 @@ class ValImageMonitor(Monitor):
     settings = dict(
         interval=VAL_IMAGE_INTERVAL,
         max_images=MAX_VAL_IMAGES,
-        kpt_thr=KPT_THR,
-        backend_args=BACKEND_ARGS)
+        kpt_thr=KPT_THR)
 
     @classmethod
     def is_wanted(cls, given: Arguments) -> bool:
@@ -71,7 +68,6 @@ class ValImageMonitor(Monitor):
                  interval: Interval,
                  max_images: int,
                  kpt_thr: float,
-                 backend_args: Optional[dict] = None,
                  strict: bool = False) -> None:
         super().__init__(strict=strict)
         self._batches = build_schedule(interval)
