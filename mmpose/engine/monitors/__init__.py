@@ -44,7 +44,6 @@ _MODULES = {
     'health.nonfinite_stop': ('NonfiniteTrainingError', ),
     'health.step_detectors': ('step_detectors', ),
     'health.training_detectors': ('training_detectors', ),
-    'poses.sample_pictures': ('ImageLoader', ),
     'writers.disk_quota': ('DiskQuota', ),
     'writers.event_writer': ('EventWriter', ),
     'writers.record':

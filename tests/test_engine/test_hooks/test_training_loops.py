@@ -284,9 +284,12 @@ def test_the_training_is_the_same_and_all_is_logged(make_runner, read_events,
     events = read_events(runner)
     steps = list(range(1, runner.iter + 1))
     assert len(steps) >= 10
-    for tag in (NORM, 'health/update_ratio', 'loss'):
+    # An optimizer makes its state in the first update, which is not read.
+    for tag, expected in ((NORM, steps), ('health/update_ratio', steps[1:]),
+                          ('loss', steps)):
         found = scalars(events, tag)
-        assert list(found) == steps and np.isfinite(list(found.values())).all()
+        assert list(found) == expected
+        assert np.isfinite(list(found.values())).all()
     assert scalars(events, 'val/PCK') == scalars(events, 'PCK')
     images = events.Tensors('train/images')
     assert [i.step

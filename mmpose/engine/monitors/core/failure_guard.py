@@ -2,6 +2,7 @@
 import logging
 import time
 import traceback
+from contextlib import suppress
 
 from mmengine.logging import print_log
 
@@ -61,7 +62,8 @@ class FailureGuard:
         if (error is None or self.strict or isinstance(error, StopTraining)
                 or not isinstance(error, Exception)):
             return False
-        self.report(error)
+        with suppress(Exception):  # There may be no memory left to say so.
+            self.report(error)
         return True
 
     def succeeded(self) -> None:

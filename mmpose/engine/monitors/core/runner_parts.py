@@ -155,21 +155,6 @@ def own_samples(loader) -> int:
     return len(range(sampler.rank, len(loader.dataset), sampler.world_size))
 
 
-def val_annotations(runner):
-    """The annotations that a validation is evaluated on.
-
-    Args:
-        runner (Runner): The runner, in a validation.
-
-    Returns:
-        COCO | None: Those that a metric has loaded; None if none has.
-    """
-    for metric in runner.val_evaluator.metrics:
-        if getattr(metric, 'coco', None) is not None:
-            return metric.coco
-    return None
-
-
 def is_averaged(runner) -> bool:
     """Whether validations and tests are those of an averaged model.
 

@@ -50,8 +50,10 @@ class NonfiniteDetector(Detector):
 
     def before_train(self, runner) -> None:
         self._present: List[Finding] = []
-        # The gradients of the update that is looked at next, if known.
+        # The gradients of the update that is looked at next, if known, and
+        # its step.
         self._gradient: Optional[Finding] = None
+        self._gradient_step = 0
         self._gradient_is_finite = False
         self._is_averaged = get_world_size() > 1
         # What is said unless it turns out that there was a loss before.
@@ -81,6 +83,7 @@ class NonfiniteDetector(Detector):
         # Where no weights were read since.
         self._say(self._gradient)
         self._gradient = None
+        self._gradient_step = step
         for name, share in under('health/nonfinite_gradient/',
                                  scalars).items():
             self._gradient = self._or_elsewhere(
@@ -90,6 +93,11 @@ class NonfiniteDetector(Detector):
             self._present = []
 
     def _see_weights(self, step: int, scalars: Dict[str, float]) -> None:
+        if step != self._gradient_step:
+            # An update that was put off, of other gradients.
+            if self._gradient is not None:
+                self._say(self._gradient)
+            self._gradient, self._gradient_is_finite = None, False
         gradient, self._gradient = self._gradient, None
         is_finite, self._gradient_is_finite = self._gradient_is_finite, False
         weights = under('health/nonfinite_weight/', scalars)

@@ -1,12 +1,15 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
+import logging
 import math
 from collections import defaultdict
+from contextlib import contextmanager
 from typing import (Callable, Dict, Iterable, Iterator, List, Optional, Set,
                     Tuple, Union)
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
 
 from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH, MAX_LAYERS_TO_LOG
@@ -18,11 +21,17 @@ from ..core.runner_parts import bare_model
 from ..core.schedule import Interval
 from ..writers.dropping_queue import LAYER_SCALAR, SCALAR
 from ..writers.record import Record, Scalar
+from .free_memory import free_memory
 from .norms import joined, named_norms
 
 # For each parameter, in the order of the model, the norms of its weights
 # before an update and of their change.
 Norms = Dict[str, Tuple[float, float]]
+
+# How many times the size of the weights must be free for their copy. An
+# optimizer's step has copies of its own, in the foreach form up to three of
+# all weights, and must never find that their room is taken.
+_RESERVE = 4
 
 
 @MONITORS.register_module()
@@ -59,8 +68,13 @@ class UpdateMonitor(Monitor):
 
     What counts is the change of the weights themselves, so it is exact for
     every optimizer and has weight decay in it. The weights are copied right
-    before an update that is read, and the copy is gone right after it. A
-    group has no ratio where its weights are all 0 or none has a gradient.
+    before an update that is read, and the copy is gone right after it. So
+    that the optimizer does not run out of memory, an update is skipped where
+    less than four times the copy is free, which a WARNING says once; and one
+    in which the optimizer may allocate its state, usually the first, where
+    the next is measured instead.
+
+    A group has no ratio where its weights are all 0 or none has a gradient.
     With several optimizers all that stepped in the iteration count. Of an
     update that AMP leaves out for an overflow there are only the weights that
     are not finite: they may be why.
@@ -104,6 +118,12 @@ class UpdateMonitor(Monitor):
         self._looked = False
         self._skipped = False
         self._num_updates: Dict[str, int] = defaultdict(int)
+        self._warned = False
+        # By optimizer, the parameters that it has updated before an update
+        # that was to be read: if those have no state, they will get none.
+        self._updated: Dict[str, Set[str]] = defaultdict(set)
+        # Whether an update of this iteration is not read, but the next is.
+        self._put_off = False
         # Of this iteration, by optimizer.
         self._begun: Dict[str, _Update] = {}
         self._done: Dict[str, _Update] = {}
@@ -127,30 +147,78 @@ class UpdateMonitor(Monitor):
         self._num_updates[name] += 1
         # Of several steps in an iteration the first is measured.
         if self._wanted and name not in self._done:
-            update = _Update(optimizer, self._names, closure)
-            if update.names:
-                self._begun[name] = update
+            with self._giving_up():
+                self._begin(name, optimizer, closure)
 
     def after_step(self, name: str, optimizer, taken) -> None:
         if taken is False:
             self._skipped = True
         elif name in self._begun:
             update = self._begun.pop(name)
-            update.finish(taken)
-            self._done[name] = update
+            with self._giving_up():
+                update.finish(taken)
+                self._done[name] = update
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
         done = list(self._done.values())
         self._begun = {}
         self._done = {}
+        put_off, self._put_off = self._put_off, False
         skipped, self._skipped = self._skipped, False
+        if put_off or not self._wanted:
+            return
         if done:
             self._wanted = False
             self._hand_over(runner.iter + 1, done)
-        elif self._wanted and skipped and not self._looked:
+        elif skipped and not self._looked:
             self._looked = True
             self._hand_over_weights(runner.iter + 1)
+
+    @contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        """Do not try again before the next measurement that is due."""
+        try:
+            yield
+        except Exception:
+            self._wanted = False
+            raise
+
+    def _begin(self, name: str, optimizer, closure: bool) -> None:
+        update = _Update(optimizer, self._names, closure)
+        if not update.names:
+            return
+        updated = self._updated[name]
+        makes_state = update.has_no_state - updated
+        updated |= update.names
+        if makes_state:
+            self._put_off = True
+        elif self._fits(update, closure):
+            update.copy()
+            self._begun[name] = update
+        else:
+            self._wanted = False
+
+    def _fits(self, update: '_Update', closure: bool) -> bool:
+        """Whether there is memory for the copy and the step after it."""
+        for device, size in update.sizes().items():
+            # A step with a closure needs the cache for its activations.
+            free = free_memory(device, in_cache=not closure)
+            if free is None or free >= _RESERVE * size:
+                continue
+            if not self._warned:
+                self._warned = True
+                print_log(
+                    f'{type(self).__name__} leaves out an update: its copy of '
+                    f'the weights takes {size / 1e6:,.0f} MB, and with '
+                    f'{free / 1e6:,.0f} MB free on {device} the optimizer '
+                    'might run out of memory. The next ones that are due are '
+                    f'read if {_RESERVE} times the copy is free; of those '
+                    'that are not nothing more is said.',
+                    logger='current',
+                    level=logging.WARNING)
+            return False
+        return True
 
     def _hand_over(self, step: int, updates: List['_Update']) -> None:
         names, norms = joined(n for u in updates for n in u.norms)
@@ -248,7 +316,10 @@ class _Update:
 
     Attributes:
         names (set[str]): The parameters that have a gradient.
-        norms (list): Those of their weights, see :func:`named_norms`.
+        has_no_state (set[str]): Those of which the optimizer keeps nothing
+            yet.
+        norms (list): Those of their weights, see :func:`named_norms`; after
+            :meth:`copy`.
         changes (list): Those of the change, after :meth:`finish`.
         telling (set[str]): The parameters that change in any training that is
             well.
@@ -257,11 +328,12 @@ class _Update:
             :meth:`Monitor.after_step`; after :meth:`finish`.
     """
 
-    @torch.no_grad()
     def __init__(self, optimizer, names: Dict[int, str],
                  closure: bool) -> None:
         self._weights: Dict[str, Tensor] = {}
+        self._copies: List[Tensor] = []
         self.telling, self.stopped = set(), set()
+        self.has_no_state: Set[str] = set()
         for group in optimizer.param_groups:
             for parameter in group['params']:
                 name = names.get(id(parameter))
@@ -271,6 +343,8 @@ class _Update:
                 if name is None or not has_gradient:
                     continue
                 self._weights[name] = parameter.detach()
+                if not optimizer.state.get(parameter):
+                    self.has_no_state.add(name)
                 # A learning rate on the device is not looked at.
                 stopped = not isinstance(group['lr'],
                                          Tensor) and not group['lr']
@@ -282,6 +356,17 @@ class _Update:
                 if stopped:
                     self.stopped.add(name)
         self.names = set(self._weights)
+
+    def sizes(self) -> Dict[torch.device, int]:
+        """Return how many bytes the copy takes on each device."""
+        sizes = defaultdict(int)
+        for weight in self._weights.values():
+            sizes[weight.device] += weight.numel() * weight.element_size()
+        return sizes
+
+    @torch.no_grad()
+    def copy(self) -> None:
+        """Copy the weights, right before the optimizer steps."""
         self.norms = named_norms(self._weights.items())
         self._copies = [weight.clone() for weight in self._weights.values()]
 

@@ -14,8 +14,8 @@ from .model_kinds import is_bottom_up, is_top_down
 from .pictures.heatmaps import Heatmap, read_heatmap
 from .pictures.model_inputs import (VisibleInput, copy_input, make_visible,
                                     sample_name)
+from .pictures.pose_targets import decode_target, find_codec
 from .pose_samples import predictions
-from .pose_targets import decode_target, find_codec
 
 
 class Predicted(NamedTuple):

@@ -1,12 +1,30 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import copy
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 PCK_THRESHOLDS = (0.05, 0.2)
+# What is counted: visible, hit at each threshold, located, compared.
+_COUNTS = ('visible', *PCK_THRESHOLDS, 'located', 'compared')
 # So many ground truths are remembered to choose the figure's pose from.
 _MAX_CANDIDATES = 64
+
+
+class InstanceScores(NamedTuple):
+    """How well each of N instances was predicted.
+
+    Attributes:
+        scores (np.ndarray): With sigmas the object keypoint similarity, from
+            0 to 1. Without, the mean error as a fraction of the box's longer
+            side, at most 1, as much as a miss. NaN where nothing could be
+            measured. Shape (N, ).
+        costs (np.ndarray): How much better the sum over all visible keypoints
+            could be: with sigmas that of 1 - similarity, else that of the
+            errors. NaN where nothing could be measured. Shape (N, ).
+    """
+    scores: np.ndarray
+    costs: np.ndarray
 
 
 class KeypointTally:
@@ -17,38 +35,35 @@ class KeypointTally:
     depend on the number of samples.
 
     An instance whose box is not finite or whose longer side is not positive
-    has no scale to measure an error on, and is left out of everything. One
-    whose area is not finite or not positive is left out of the object keypoint
-    similarity alone. A ground truth that is not finite counts as not visible.
-    A visible keypoint whose instance was not found, or whose prediction is not
-    finite, is a miss with a similarity of 0; it has no error.
+    has no scale to measure an error on, and counts for the object keypoint
+    similarity alone, which has its scale from the area. One whose area is not
+    finite or is negative does not count for the object keypoint similarity; at
+    an area of 0 every error is too large. A ground truth that is not finite
+    counts as not visible. A visible keypoint whose instance was not found, or
+    whose prediction is not finite, is a miss with a similarity of 0; it has no
+    error.
 
     Args:
         num_keypoints (int): The number of keypoints K.
         sigmas (Sequence[float], optional): The keypoints' standard deviations
             of annotation, shape (K, ). Where :func:`usable_sigmas` refuses
             them there is no object keypoint similarity. Defaults to None.
-
-    Attributes:
-        counts (np.ndarray): How often each keypoint was visible, int64 of
-            shape (K, ).
     """
 
     def __init__(self,
                  num_keypoints: int,
                  sigmas: Optional[Sequence[float]] = None) -> None:
         self._sigmas = usable_sigmas(sigmas, num_keypoints)
-        self.counts = np.zeros(num_keypoints, np.int64)
-        self._hits = np.zeros((len(PCK_THRESHOLDS), num_keypoints), np.int64)
-        self._errors = np.zeros(num_keypoints)
-        self._error_counts = np.zeros(num_keypoints, np.int64)
-        self._similarities = np.zeros(num_keypoints)
-        self._similarity_counts = np.zeros(num_keypoints, np.int64)
+        # One row for each sum, one column for each keypoint.
+        self._counts = np.zeros((len(_COUNTS), num_keypoints), np.int64)
+        self._sums = np.zeros((2, num_keypoints))
+        # Instances, those with an object keypoint similarity, its sum.
+        self._totals = np.zeros(3)
         self._candidates = _Candidates(num_keypoints)
 
     def add(self, truth: np.ndarray, visible: np.ndarray,
             predicted: np.ndarray, boxes: np.ndarray, areas: np.ndarray,
-            found: np.ndarray) -> np.ndarray:
+            found: np.ndarray) -> InstanceScores:
         """Add a batch of N instances.
 
         Args:
@@ -64,50 +79,58 @@ class KeypointTally:
                 instance, bool of shape (N, ).
 
         Returns:
-            np.ndarray: How well each instance was predicted, shape (N, ); NaN
-            where nothing could be measured. With sigmas the object keypoint
-            similarity, from 0 to 1. Without, minus the mean error as a
-            fraction of the box's diagonal, from -1 to 0: an error counts as
-            one diagonal at most, a miss as one.
+            InstanceScores: Of the N instances.
         """
         truth = np.asarray(truth, np.float64)
         boxes = np.asarray(boxes, np.float64)
         boxes = np.where(np.isfinite(boxes).all(axis=1)[:, None], boxes, 0)
-        sides = boxes[:, 2:] - boxes[:, :2]
-        size = sides.max(axis=1)
-        measurable = size > 0
-        size = np.where(measurable, size, 1)
-        counted = measurable[:, None] & visible.astype(bool) & _finite(truth)
+        size = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
+        has_size = size > 0
+        size = np.where(has_size, size, 1)[:, None]
+        has_area = np.isfinite(areas) & (areas >= 0)
+
+        visible = visible.astype(bool) & _finite(truth)
         # Where there is nothing to measure, any finite number will do.
-        truth = np.where(counted[..., None], truth, 0)
-        located = counted & found.astype(bool)[:, None] & _finite(predicted)
+        truth = np.where(visible[..., None], truth, 0)
+        located = visible & found.astype(bool)[:, None] & _finite(predicted)
         offset = np.where(located[..., None], predicted - truth, 0)
         distance = np.hypot(offset[..., 0], offset[..., 1])
 
-        error = distance / size[:, None]
-        self.counts += counted.sum(axis=0)
-        for hits, threshold in zip(self._hits, PCK_THRESHOLDS):
-            hits += (located & (error < threshold)).sum(axis=0)
-        self._errors += error.sum(axis=0)
-        self._error_counts += located.sum(axis=0)
-        self._candidates.add(
-            (truth - boxes[:, None, :2]) / size[:, None, None], counted)
-
+        counted = visible & has_size[:, None]
+        hit = located & has_size[:, None]
+        error = np.where(hit, distance / size, 0)
+        compared = visible & has_area[:, None]
         if self._sigmas is None:
-            diagonal = np.where(measurable, np.hypot(*sides.T), 1)
-            lost = np.minimum(distance / diagonal[:, None], 1)
-            return -_mean(
-                np.where(located, lost, counted).sum(axis=1),
-                counted.sum(axis=1))
-        has_area = np.isfinite(areas) & (areas > 0)
-        compared = counted & has_area[:, None]
-        similarity = np.where(
-            located & compared,
-            keypoint_similarity(distance, np.where(has_area, areas, 1),
-                                self._sigmas), 0)
-        self._similarities += similarity.sum(axis=0)
-        self._similarity_counts += compared.sum(axis=0)
-        return _mean(similarity.sum(axis=1), compared.sum(axis=1))
+            compared = np.zeros_like(compared)
+            lost, known = np.where(hit, np.minimum(error, 1), counted), counted
+            costs = lost.sum(axis=1)
+            scores = costs
+        else:
+            similarity = np.where(
+                located & compared,
+                keypoint_similarity(distance, np.where(has_area, areas, 1),
+                                    self._sigmas), 0)
+            self._sums[1] += similarity.sum(axis=0)
+            scores, known = similarity.sum(axis=1), compared
+            costs = known.sum(axis=1) - scores
+        self._counts += np.stack([
+            counted.sum(axis=0),
+            *((hit & (error < threshold)).sum(axis=0)
+              for threshold in PCK_THRESHOLDS),
+            hit.sum(axis=0),
+            compared.sum(axis=0),
+        ])
+        self._sums[0] += error.sum(axis=0)
+        number = known.sum(axis=1)
+        scores = _mean(scores, number)
+        costs = np.where(number > 0, costs, np.nan)
+        measured = number > 0
+        self._totals[0] += (visible.any(axis=1) & (has_size | measured)).sum()
+        if self._sigmas is not None:
+            self._totals[1:] += measured.sum(), scores[measured].sum()
+        self._candidates.add((truth - boxes[:, None, :2]) / size[..., None],
+                             counted)
+        return InstanceScores(scores, costs)
 
     def merge(self, other: 'KeypointTally') -> None:
         """Add what another process has summed over its share.
@@ -116,12 +139,9 @@ class KeypointTally:
             other (KeypointTally): One with as many keypoints and the same
                 sigmas.
         """
-        self.counts += other.counts
-        self._hits += other._hits
-        self._errors += other._errors
-        self._error_counts += other._error_counts
-        self._similarities += other._similarities
-        self._similarity_counts += other._similarity_counts
+        self._counts += other._counts
+        self._sums += other._sums
+        self._totals += other._totals
         self._candidates.merge(other._candidates)
 
     def __add__(self, other: 'KeypointTally') -> 'KeypointTally':
@@ -129,8 +149,43 @@ class KeypointTally:
         total.merge(other)
         return total
 
+    def spread(self, places: Sequence[int],
+               num_keypoints: int) -> 'KeypointTally':
+        """Return the same sums as those of a larger set of keypoints.
+
+        Args:
+            places (Sequence[int]): Where in the larger set each keypoint is.
+            num_keypoints (int): How many that set has.
+
+        Returns:
+            KeypointTally: To be merged, and to be read; nothing can be added.
+        """
+        tally = KeypointTally(num_keypoints)
+        tally._counts[:, places] = self._counts
+        tally._sums[:, places] = self._sums
+        tally._totals[:] = self._totals
+        tally._candidates = self._candidates.spread(places, num_keypoints)
+        return tally
+
+    @property
+    def instances(self) -> int:
+        """int: How many instances have a keypoint that counts."""
+        return int(self._totals[0])
+
+    @property
+    def counts(self) -> np.ndarray:
+        """np.ndarray: How often each keypoint was visible in an instance with
+        a size, int64 of shape (K, )."""
+        return self._counts[0]
+
+    @property
+    def similarity_counts(self) -> np.ndarray:
+        """np.ndarray: The same in an instance with an area, where there are
+        sigmas; of shape (K, )."""
+        return self._counts[-1]
+
     def measures(self) -> Dict[str, np.ndarray]:
-        """What the sums come to for each keypoint.
+        """Return the measures of each keypoint.
 
         ==================== ==============================================
         ``PCK@0.05``,        Percentage of correct keypoints, from 0 to 1:
@@ -138,8 +193,8 @@ class KeypointTally:
                              box's longer side away, as in
                              :class:`mmpose.evaluation.PCKAccuracy`
         ``normalized_error`` Mean distance as a fraction of the box's
-                             longer side, over what was found
-        ``OKS``              Mean of :func:`keypoint_similarity`, where
+                             longer side (NME), over what was found
+        ``OKS``              Mean of :func:`keypoint_similarity` (KS), where
                              there are sigmas
         ==================== ==============================================
 
@@ -147,15 +202,25 @@ class KeypointTally:
             dict[str, np.ndarray]: Each of shape (K, ), NaN where there is
             nothing to take a mean of.
         """
+        counted, *hits, located, compared = self._counts
         measures = {
-            f'PCK@{threshold}': _mean(hits, self.counts)
-            for threshold, hits in zip(PCK_THRESHOLDS, self._hits)
+            f'PCK@{threshold}': _mean(count, counted)
+            for threshold, count in zip(PCK_THRESHOLDS, hits)
         }
-        measures['normalized_error'] = _mean(self._errors, self._error_counts)
-        if self._sigmas is not None:
-            measures['OKS'] = _mean(self._similarities,
-                                    self._similarity_counts)
+        measures['normalized_error'] = _mean(self._sums[0], located)
+        if self._sigmas is not None or compared.any():
+            measures['OKS'] = _mean(self._sums[1], compared)
         return measures
+
+    def mean_oks(self) -> float:
+        """Return the mean object keypoint similarity of the instances.
+
+        Returns:
+            float: From 0 to 1, an instance that was not found has 0; NaN
+            without instances or sigmas.
+        """
+        _, count, total = self._totals
+        return total / count if count else np.nan
 
     def canonical_pose(self) -> Optional[Tuple[np.ndarray, np.ndarray]]:
         """A typical pose from the ground truth, to draw the keypoints on.
@@ -202,14 +267,16 @@ def keypoint_similarity(distance: np.ndarray, areas: np.ndarray,
 
     Args:
         distance (np.ndarray): From the ground truth in pixels, shape (N, K).
-        areas (np.ndarray): The objects' areas in square pixels, above 0,
+        areas (np.ndarray): The objects' areas in square pixels, at least 0,
             shape (N, ).
         sigmas (np.ndarray): Above 0, shape (K, ).
 
     Returns:
         np.ndarray: From 0 to 1, shape (N, K).
     """
-    return np.exp(-distance**2 / (2 * areas[:, None] * (2 * sigmas)**2))
+    # As COCO's evaluation, so that an area of 0 is none to divide by.
+    areas = areas[:, None] + np.spacing(1)
+    return np.exp(-distance**2 / (2 * areas * (2 * sigmas)**2))
 
 
 def _finite(points: np.ndarray) -> np.ndarray:
@@ -252,6 +319,18 @@ class _Candidates:
     def merge(self, other: '_Candidates') -> None:
         """Take in what another process has kept."""
         self._keep_best(other._poses, other._drawn, other._lots)
+
+    def spread(self, places: Sequence[int],
+               num_keypoints: int) -> '_Candidates':
+        """See :meth:`KeypointTally.spread`."""
+        other = _Candidates(num_keypoints)
+        shape = len(self._poses), num_keypoints
+        other._poses = np.zeros((*shape, 2), np.float32)
+        other._drawn = np.zeros(shape, bool)
+        other._poses[:, places] = self._poses
+        other._drawn[:, places] = self._drawn
+        other._lots = self._lots
+        return other
 
     def medoid(self) -> Optional[Tuple[np.ndarray, np.ndarray]]:
         """See :meth:`KeypointTally.canonical_pose`."""

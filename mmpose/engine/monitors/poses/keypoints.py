@@ -1,25 +1,34 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
-import heapq
+import logging
 import re
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Union
+from collections import Counter, defaultdict
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
+from mmengine.dataset import DefaultSampler
+from mmengine.logging import print_log
 
 from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, data_set, evaluation_step,
-                                 is_averaged, is_iter_based, keypoint_names,
-                                 own_samples, val_annotations)
+                                 is_averaged, is_iter_based, own_samples)
 from ..writers.dropping_queue import IMAGE, LAYER_SCALAR
 from ..writers.record import Image, Record, Scalar
 from .arguments import BACKEND_ARGS, HARD_SAMPLES, KPT_THR, LOG_KEYPOINTS
-from .keypoint_figure import draw_keypoint_figure
+from .data_set_accuracy import DataSetAccuracy, together
+from .detections import AnnotatedImage, Detections, annotated_images, evaluated
+from .hard_samples import HardSample, HardSamples
 from .keypoint_parts import keypoint_parts
-from .keypoint_tally import KeypointTally, usable_sigmas
+from .keypoint_tally import KeypointTally
 from .model_kinds import is_bottom_up, lifts_poses
-from .pose_samples import PoseSample, PoseSampleReader, match
-from .sample_pictures import ImageLoader, SamplePictures
+from .pictures.hard_scenes import hard_scene
+from .pictures.image_files import ImageFiles
+from .pictures.keypoint_figure import draw_keypoint_figure
+from .pictures.model_inputs import image_prefixes, read_input
+from .pictures.sample_pictures import SamplePictures
+from .pictures.scenes import scene_tensors
+from .pose_samples import PoseSample, PoseSampleReader, matched
 
 # With more keypoints the scalars are by body part.
 _MAX_SCALARS = 30
@@ -30,39 +39,60 @@ class KeypointMonitor(Monitor):
     """How well each keypoint is predicted, and where it goes worst.
 
     ========================================= ==============================
-    ``keypoints/PCK@0.05/<keypoint>``         Share that is less than 0.05 of
-                                              the box's longer side away
+    ``keypoints/PCK@0.05/<keypoint>``         Fraction that is less than 0.05
+                                              of the box's longer side away
     ``keypoints/PCK@0.2/<keypoint>``          The same for 0.2
     ``keypoints/normalized_error/<keypoint>`` Mean distance over the box's
-                                              longer side
-    ``keypoints/OKS/<keypoint>``              What it adds to the object
-                                              keypoint similarity, where the
-                                              data set has sigmas
-    ``keypoints/accuracy``                    A figure of PCK@0.2: the
+                                              longer side (NME)
+    ``keypoints/OKS/<keypoint>``              Mean keypoint similarity (KS),
+                                              where the data set has sigmas
+    ``instances/OKS``                         Mean object keypoint similarity
+                                              of the instances; 0 for one that
+                                              was not found
+    ``keypoints/<data set>/...``              The same of each data set, where
+                                              a validation has several
+    ``instances/OKS/<data set>``              The mean of each data set, where
+                                              a validation has several
+    ``keypoints/accuracy``                    A figure of the KS, without
+                                              sigmas of PCK@0.05: the
                                               keypoints on a typical pose,
                                               and as bars
-    ``val/hard_samples``                      The people who are predicted
-                                              worst, annotated beside
-                                              predicted
+    ``val/hard_samples``                      The instances that cost the mean
+                                              most, ground truth beside
+                                              prediction
     ========================================= ==============================
 
-    What it tells: Which keypoints hold the metric down, and what the people on
-    whom the model fails have in common: wrong annotations, people who hide
-    each other, rare poses.
+    What it tells: Which keypoints hold the metric down, and what the instances
+    on which the model fails have in common: wrong annotations, instances that
+    hide each other, rare poses.
 
-    The curves are over all visible keypoints of the validation, see
+    What counts is what the evaluator counts: each annotated instance once,
+    found or not, and no crowds. With a detector's boxes, and of bottom-up
+    models, the predictions of an image are scored and suppressed by the
+    settings of the :obj:`CocoMetric`, and matched with its instances, see
+    :func:`match`. With ground truth boxes a prediction belongs to the
+    instance in its box. The curves are over all visible keypoints, see
     :meth:`KeypointTally.measures`; with more than 30 keypoints they are the
     mean by body part. Over all ranks: each sums up what it has seen, and the
     sums are added. Samples that a sampler gives to a second rank to make the
     shares equal count once.
 
+    Where a validation has several data sets, keypoints are compared that are
+    annotated and predicted, after the converters of the evaluator; those of
+    the same name are added up. A data set with other keypoints than the model
+    predicts is skipped, and a WARNING says so.
+
+    The hard samples are spread: as many parts as there are pictures, and of
+    each part the instance with the largest sum of 1 - KS over its visible
+    keypoints; without sigmas the largest sum of errors.
+
     Args:
         log_accuracy (bool): Write the scalars and the figure.
-        hard_samples (int): How many people to show.
+        hard_samples (int): How many instances to show.
         kpt_thr (float): The score from which on a keypoint is drawn.
-        images (ImageLoader | dict, optional): What loads the images of
-            samples, or its ``backend_args``. Defaults to None: as the data
-            set says.
+        backend_args (dict, optional): How the image of an instance is loaded
+            that a detector has a box for, see :class:`ImageFiles`. Defaults to
+            None.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
@@ -71,7 +101,7 @@ class KeypointMonitor(Monitor):
         log_accuracy=LOG_KEYPOINTS,
         hard_samples=HARD_SAMPLES,
         kpt_thr=KPT_THR,
-        images=BACKEND_ARGS)
+        backend_args=BACKEND_ARGS)
     charts = tuple(
         Chart('Keypoints', measure, f'keypoints/{re.escape(measure)}/')
         for measure in ('PCK@0.05', 'PCK@0.2', 'normalized_error', 'OKS'))
@@ -84,15 +114,15 @@ class KeypointMonitor(Monitor):
                  log_accuracy: bool,
                  hard_samples: int,
                  kpt_thr: float,
-                 images: Union[ImageLoader, dict, None] = None,
+                 backend_args: Optional[dict] = None,
                  strict: bool = False) -> None:
         super().__init__(strict=strict)
         self._log_accuracy = log_accuracy
         self._hard_samples = hard_samples
         self._kpt_thr = kpt_thr
-        self._images = (
-            images if isinstance(images, ImageLoader) else ImageLoader(images))
+        self._backend_args = backend_args
         self._dataset = None
+        self._warned: set = set()
         self._forget()
 
     def is_on_every_rank(self, runner) -> bool:
@@ -110,44 +140,41 @@ class KeypointMonitor(Monitor):
             self._begin(runner)
         own = own_samples(runner.val_dataloader) - self._seen
         if not self._off and outputs and own > 0:
-            self._read(outputs[:own])
+            self._read(runner.val_dataloader, data_batch['inputs'],
+                       outputs[:own])
         self._whole = True
 
     def shard(self) -> Optional['_Shard']:
-        shard, whole = _Shard(self._tally, self._hardest), self._whole
+        shard, whole = self._shard, self._whole
         self._forget()
         return shard if whole else None
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
-        tallies = [
-            shard.tally for shard in self.shards if shard.tally is not None
-        ]
-        hardest = _hardest(
-            self._hard_samples,
-            [hard for shard in self.shards for hard in shard.hardest])
-        self.shards = []
-        if self.writer is None or not tallies:
+        shards, self.shards = self.shards, []
+        if self.writer is None or not shards:
             return
-        tally = functools.reduce(KeypointTally.__add__, tallies)
-        step = evaluation_step(runner)
         self._begin(runner)  # This rank may have had no samples.
-        if self._log_accuracy and tally.counts.any():
-            values = functools.partial(self._accuracy, tally)
+        total = functools.reduce(_Shard.merge, shards)
+        for name, detections in total.detections.items():
+            self._evaluate(total, name, detections)
+        self._warn(total.skipped)
+        parts = [part for part in total.parts.values() if part.tally.instances]
+        step = evaluation_step(runner)
+        if self._log_accuracy and parts:
+            values = functools.partial(self._accuracy, parts)
             self.emit(Record(step, values, kind=LAYER_SCALAR))
             unit = 'iteration' if is_iter_based(runner) else 'epoch'
             when = f'{unit} {step:,}'
             if is_averaged(runner):
-                when += ', averaged model'
-            figure = functools.partial(self._figure, tally, when)
+                when += ', EMA model'
+            figure = functools.partial(self._figure, parts, when)
             self.emit(Record(step, figure, kind=IMAGE))
+        hardest = total.hardest.worst()
         if hardest:
-            measure = 'OKS' if 'OKS' in tally.measures() else 'error'
-            values = functools.partial(self._draw, hardest, measure)
-            self.emit(Record(step, values, kind=IMAGE))
+            self._show(runner, step, hardest)
 
     def _forget(self) -> None:
-        self._tally: Optional[KeypointTally] = None
-        self._hardest: List[_HardSample] = []
+        self._shard = _Shard(self._hard_samples)
         self._seen = 0
         self._whole = True
 
@@ -157,123 +184,210 @@ class KeypointMonitor(Monitor):
             return
         model = bare_model(runner.model)
         self._off = lifts_poses(model)
-        self._meta = getattr(dataset, 'metainfo', {})
-        self._reader = PoseSampleReader(dataset, val_annotations(runner))
+        self._paired = not is_bottom_up(model)
+        self._reader = PoseSampleReader(dataset, runner.val_evaluator)
+        self._annotated: Dict[Optional[str], Dict[int, AnnotatedImage]] = {}
+        self._files = ImageFiles(dataset, self._backend_args)
+        self._prefixes = image_prefixes(dataset)
         self._pictures = SamplePictures(
-            dataset,
-            self._images,
-            self._kpt_thr,
-            whole=is_bottom_up(model),
-            averaged=is_averaged(runner))
+            self._kpt_thr, averaged=is_averaged(runner))
         self._dataset = dataset
 
-    def _read(self, outputs: Sequence) -> None:
-        samples = [self._reader.read(result) for result in outputs]
-        self._seen += len(samples)
-        if self._tally is None:
-            num_keypoints = samples[0].predicted.shape[1]
-            self._sigmas = usable_sigmas(
-                self._meta.get('sigmas'), num_keypoints)
-            self._tally = KeypointTally(num_keypoints, self._sigmas)
-        matches = [match(sample, self._sigmas) for sample in samples]
-        predicted = np.concatenate([predicted for predicted, _ in matches])
-        found = np.concatenate([found for _, found in matches])
-        scores = self._tally.add(
-            truth=np.concatenate([s.truth for s in samples]),
-            visible=np.concatenate([s.visible for s in samples]),
-            predicted=predicted,
-            boxes=np.concatenate([s.boxes for s in samples]),
-            areas=np.concatenate([s.areas for s in samples]),
-            found=found)
-        people = [(sample, person) for sample in samples
-                  for person in range(len(sample.truth))]
-        self._hardest = _hardest(
-            self._hard_samples, self._hardest + [
-                _HardSample(
-                    float(scores[i]), *people[i],
-                    predicted[i].copy() if found[i] else None)
-                for i in _lowest(scores, self._hard_samples)
-            ])
+    def _read(self, loader, inputs: Sequence, outputs: Sequence) -> None:
+        """Compare samples, and keep a detector's boxes for the end."""
+        groups = defaultdict(list)
+        positions = _positions(loader, self._seen, len(outputs))
+        for i, (result, position) in enumerate(zip(outputs, positions)):
+            name = self._reader.dataset_name(result)
+            if self._reader.is_detected(result):
+                groups[name].append(result)
+                continue
+            sample = self._reader.read(result)
+            if self._hard_samples:
+                given = read_input(inputs, i, result, self._prefixes)
+                sample = sample._replace(given=given)
+            size = sample.truth.shape[1], sample.predicted.shape[1]
+            groups[name, size].append((sample, result, position))
+        for key, group in groups.items():
+            if isinstance(key, tuple):
+                self._compare(self._shard, *key, *zip(*group))
+                continue
+            self._shard.detections.setdefault(key, Detections()).add(group)
+            if self.writer is not None:
+                # An evaluator may convert them when it evaluates.
+                self._images_of(key)
+        self._seen += len(outputs)
 
-    def _accuracy(self, tally: KeypointTally) -> Iterable[Scalar]:
-        names = keypoint_names(self._meta, len(tally.counts))
-        groups = {name: [i] for i, name in enumerate(names)}
-        if len(names) > _MAX_SCALARS:
-            groups = keypoint_parts(names, self._meta.get('dataset_name'))
-        for measure, values in tally.measures().items():
-            for name, indices in groups.items():
-                known = values[indices][np.isfinite(values[indices])]
-                if len(known):
-                    yield Scalar(f'keypoints/{measure}/{name}', known.mean())
+    def _evaluate(self, total: '_Shard', name: Optional[str],
+                  detections: Detections) -> None:
+        """Compare what was predicted in a detector's boxes."""
+        images = self._images_of(name)
+        if not images:
+            total.skipped[name, None, None] += detections.count()
+            return
+        samples = evaluated(detections, images, self._reader, name)
+        positions = [image.position for image in images.values()]
+        groups = defaultdict(list)
+        for sample, position in zip(samples, positions):
+            size = sample.truth.shape[1], sample.predicted.shape[1]
+            groups[size].append((sample, None, position))
+        for size, group in groups.items():
+            self._compare(total, name, size, *zip(*group))
 
-    def _figure(self, tally: KeypointTally, when: str) -> Iterable[Image]:
+    def _compare(self, shard: '_Shard', name: Optional[str],
+                 size: Tuple[int, int], samples: Sequence[PoseSample],
+                 results: Sequence, positions: Sequence[float]) -> None:
+        """Compare samples with as many keypoints.
+
+        Of a detector's boxes, without ``results``, the predictions are chosen
+        already.
+        """
+        num_keypoints, num_predicted = size
+        if num_keypoints != num_predicted:
+            shard.skipped[name, num_keypoints, num_predicted] += len(samples)
+            return
+        if (name, num_keypoints) not in shard.parts:
+            meta = self._reader.meta(name, num_keypoints)
+            sigmas = self._reader.rules(name).sigmas(num_keypoints, meta)
+            shard.parts[name, num_keypoints] = DataSetAccuracy(
+                name, num_keypoints, meta, sigmas)
+        part = shard.parts[name, num_keypoints]
+        if not self._paired:
+            samples = [
+                sample if result is None else self._reader.chosen(
+                    result, sample, part.sigmas)
+                for sample, result in zip(samples, results)
+            ]
+        matches = [
+            matched(sample, part.sigmas, self._paired and result is not None)
+            for sample, result in zip(samples, results)
+        ]
+        part.add(samples, matches, positions, shard.hardest)
+
+    def _images_of(self, name: Optional[str]) -> Dict[int, AnnotatedImage]:
+        if name not in self._annotated:
+            self._annotated[name] = annotated_images(self._reader, name)
+        return self._annotated[name]
+
+    def _warn(self, skipped: Counter) -> None:
+        """Say once what cannot be compared."""
+        for (name, annotated, predicted), count in sorted(skipped.items()):
+            if name in self._warned:
+                continue
+            self._warned.add(name)
+            reason = (f'{annotated} keypoints are annotated, {predicted} '
+                      'predicted, and val_evaluator has no converter')
+            if annotated is None:
+                reason = ("a detector's boxes have no annotations, and "
+                          'val_evaluator has no CocoMetric that loads them')
+            of = f' of {name!r}' if name else ''
+            print_log(
+                f'EnhancedTensorBoardHook skips {count:,} samples{of} in '
+                f'keypoints/* and val/hard_samples: {reason}.',
+                logger='current',
+                level=logging.WARNING)
+
+    def _show(self, runner, step: int, hardest: List[HardSample]) -> None:
+        """Draw the worst ones."""
+        scenes = [
+            hard_scene(hard, bare_model(runner.model), self._files,
+                       self._prefixes) for hard in hardest
+        ]
+        values = functools.partial(self._pictures.images, 'val/hard_samples',
+                                   scenes)
+        self.emit(Record(step, values, scene_tensors(scenes), IMAGE))
+
+    def _accuracy(self, parts: List[DataSetAccuracy]) -> Iterable[Scalar]:
+        yield from _scalars('', parts[0].meta, *together(parts))
+        for part in parts if len(parts) > 1 else ():
+            yield from _scalars(f'{part.name}/', part.meta, part.names,
+                                part.tally)
+
+    def _figure(self, parts: List[DataSetAccuracy],
+                when: str) -> Iterable[Image]:
+        names, tally = together(parts)
+        links = []
+        if len(names) == len(parts[0].names):
+            links = parts[0].meta.get('skeleton_links', [])
         pose, drawn = tally.canonical_pose() or (None, None)
-        names = keypoint_names(self._meta, len(tally.counts))
-        figure = draw_keypoint_figure(names,
-                                      tally.measures()['PCK@0.2'],
-                                      tally.counts, pose, drawn,
-                                      self._meta.get('skeleton_links',
-                                                     []), f'PCK@0.2, {when}')
-        yield Image('keypoints/accuracy', [figure])
-
-    def _draw(self, hardest: List['_HardSample'],
-              measure: str) -> Iterable[Image]:
-        drawn = []
-        for hard in hardest:
-            caption = f'{measure} {abs(hard.score):.2f}'
-            if measure == 'error':
-                caption += ' of the diagonal'
-            caption += ', ' + self._worst(hard)
-            drawn.append(
-                self._pictures.draw(hard.sample, caption, person=hard.person))
-        yield Image('val/hard_samples', [d for d in drawn if d is not None])
-
-    def _worst(self, hard: '_HardSample') -> str:
-        """What is worst about it."""
-        if hard.predicted is None:
-            return 'not found'
-        sample, person = hard.sample, hard.person
-        errors = np.linalg.norm(sample.truth[person] - hard.predicted, axis=-1)
-        errors = np.where(sample.visible[person], errors, -1)
-        names = keypoint_names(self._meta, len(errors))
-        return f'worst {names[np.argmax(errors)]}'
+        measures = tally.measures()
+        if 'OKS' in measures:
+            title, values = 'Keypoint similarity', measures['OKS']
+            counts = tally.similarity_counts
+        else:
+            title, values = 'PCK@0.05', measures['PCK@0.05']
+            counts = tally.counts
+        title += f', {when}, {tally.instances:,} instances'
+        yield Image('keypoints/accuracy', [
+            draw_keypoint_figure(names, values, counts, pose, drawn, links,
+                                 title)
+        ])
 
 
-class _HardSample(NamedTuple):
-    """A person who was predicted badly.
+class _Shard:
+    """What a rank has seen of a validation.
 
     Attributes:
-        score (float): What :meth:`KeypointTally.add` says of it.
-        sample (PoseSample): All people of the image.
-        person (int): Which of them.
-        predicted (np.ndarray, optional): Its prediction, shape (K, 2); None
-            if it was not found.
+        parts (dict[tuple, DataSetAccuracy]): By data set and number of
+            keypoints.
+        detections (dict[str, Detections]): By data set, what a detector's
+            boxes are of.
+        skipped (Counter): How many samples of which data set were not
+            compared, by the numbers of annotated and predicted keypoints.
+        hardest (HardSamples): Which instances were predicted worst.
     """
-    score: float
-    sample: PoseSample
-    person: int
-    predicted: Optional[np.ndarray]
+
+    def __init__(self, hard_samples: int) -> None:
+        self.parts: Dict[tuple, DataSetAccuracy] = {}
+        self.detections: Dict[Optional[str], Detections] = {}
+        self.skipped: Counter = Counter()
+        self.hardest = HardSamples(hard_samples)
+
+    def merge(self, other: '_Shard') -> '_Shard':
+        """Add what another rank has seen, and return the sum."""
+        for key, part in other.parts.items():
+            if key in self.parts:
+                self.parts[key].tally.merge(part.tally)
+            else:
+                self.parts[key] = part
+        for name, detections in other.detections.items():
+            if name in self.detections:
+                self.detections[name].merge(detections)
+            else:
+                self.detections[name] = detections
+        self.skipped.update(other.skipped)
+        self.hardest.merge(other.hardest)
+        return self
 
 
-class _Shard(NamedTuple):
-    """What a rank has seen of a validation."""
-    tally: Optional[KeypointTally]
-    hardest: List[_HardSample]
+def _positions(loader, first: int, count: int) -> np.ndarray:
+    """Where in the validation samples of this rank are, from 0 to 1.
+
+    Args:
+        loader (DataLoader): The loader of the validation.
+        first (int): How many this rank has seen before.
+        count (int): The number of samples.
+    """
+    sampler, length = loader.sampler, len(loader.dataset)
+    rank, ranks = 0, 1
+    if isinstance(sampler, DefaultSampler):
+        rank, ranks = sampler.rank, sampler.world_size
+    indices = rank + ranks * np.arange(first, first + count)
+    return np.minimum(indices / length, 1)
 
 
-def _hardest(count: int, samples: List[_HardSample]) -> List[_HardSample]:
-    """The worst ones, the same whatever order they come in."""
-    return heapq.nsmallest(
-        count,
-        samples,
-        key=lambda hard: (hard.score, str(hard.sample.img_path), hard.sample.
-                          boxes[hard.person].tolist()))
-
-
-def _lowest(scores: np.ndarray, count: int) -> np.ndarray:
-    """The indices of the ``count`` lowest, and of all that tie with those."""
-    known = np.flatnonzero(np.isfinite(scores))
-    if not count or len(known) <= count:
-        return known[:count]
-    limit = np.partition(scores[known], count - 1)[count - 1]
-    return known[scores[known] <= limit]
+def _scalars(prefix: str, meta: dict, names: List[str],
+             tally: KeypointTally) -> Iterable[Scalar]:
+    """The scalars of a data set, or of all together."""
+    groups = {name: [i] for i, name in enumerate(names)}
+    if len(names) > _MAX_SCALARS:
+        groups = keypoint_parts(names, meta.get('dataset_name'))
+    for measure, values in tally.measures().items():
+        for name, indices in groups.items():
+            known = values[indices][np.isfinite(values[indices])]
+            if len(known):
+                yield Scalar(f'keypoints/{prefix}{measure}/{name}',
+                             known.mean())
+    oks = tally.mean_oks()
+    if np.isfinite(oks):
+        yield Scalar(f'instances/OKS/{prefix}'.rstrip('/'), oks)

@@ -1,19 +1,17 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
-# As many people of an image as COCO's evaluation looks at.
-_MAX_PREDICTIONS = 20
-# Of a segmented person in its box, by COCO's evaluation.
-_AREA_OF_BOX = 0.53
+from .evaluation_rules import AREA_OF_BOX, EvaluationRules, find_rules
+from .matching import match
+from .pictures.model_inputs import ModelInput
 
 
 class PoseSample(NamedTuple):
-    """The annotated and the predicted people of an image, in its pixels.
+    """The annotated and the predicted instances of an image, in its pixels.
 
-    ``N`` annotated people, ``M`` predicted ones, ``K`` keypoints.
+    ``N`` annotated instances, ``M`` predicted ones, ``K`` keypoints.
 
     Attributes:
         img_path (str, optional): The file of the image.
@@ -22,10 +20,15 @@ class PoseSample(NamedTuple):
             (N, K).
         boxes (np.ndarray): Annotated boxes, (left, top, right, bottom), shape
             (N, 4).
-        areas (np.ndarray): What the people cover, in square pixels, shape
+        areas (np.ndarray): What the instances cover, in square pixels, shape
             (N, ).
         predicted (np.ndarray): Predicted keypoints, shape (M, K, 2).
-        scores (np.ndarray): How sure the model is of each, shape (M, K).
+        scores (np.ndarray): The score of each, shape (M, K).
+        meta (dict): The metainfo of the keypoints; empty where none that is
+            known has as many, so that no skeleton can be drawn.
+        img_id (int, optional): The image in its data set.
+        given (ModelInput, optional): What the model was given. None for the
+            image of a detector's boxes.
     """
     img_path: Optional[str]
     truth: np.ndarray
@@ -34,6 +37,18 @@ class PoseSample(NamedTuple):
     areas: np.ndarray
     predicted: np.ndarray
     scores: np.ndarray
+    meta: dict = {}
+    img_id: Optional[int] = None
+    given: Optional[ModelInput] = None
+
+    @property
+    def is_comparable(self) -> bool:
+        """bool: Whether as many keypoints are predicted as are annotated.
+
+        Otherwise, on several data sets without a converter, the last axes of
+        ``truth`` and ``predicted`` differ.
+        """
+        return self.truth.shape[1] == self.predicted.shape[1]
 
 
 class PoseSampleReader:
@@ -41,66 +56,199 @@ class PoseSampleReader:
 
     Args:
         dataset (Dataset): The data set of the validation.
-        annotations (COCO, optional): What is annotated, for a data set that
-            takes its people from a detector's boxes. Defaults to None.
+        evaluator (Evaluator, optional): Its evaluator, which says what counts.
+            Defaults to None.
     """
 
-    def __init__(self, dataset, annotations=None) -> None:
-        self._dataset = dataset
-        self._detected = getattr(dataset, 'bbox_file', None) is not None
-        self._partly_detected = not self._detected and _is_detected(dataset)
-        self._coco = annotations
+    def __init__(self, dataset, evaluator=None) -> None:
+        self.dataset = dataset
+        self._evaluator = evaluator
+        self._has_several = bool(
+            getattr(dataset, 'datasets', None)
+            or getattr(evaluator, 'metrics_dict', None))
+        self._rules: Dict[Optional[str], EvaluationRules] = {}
+        self._parts: Dict[Optional[str], tuple] = {}
+        self._detected: Dict[Optional[str], bool] = {}
+
+    def dataset_name(self, sample) -> Optional[str]:
+        """Return the data set of a sample, None if there is just one.
+
+        Args:
+            sample (PoseDataSample): What the model returned for an image.
+        """
+        return sample.get('dataset_name') if self._has_several else None
+
+    def rules(self, dataset_name: Optional[str]) -> EvaluationRules:
+        """Return how a data set is evaluated.
+
+        Args:
+            dataset_name (str, optional): See :meth:`dataset_name`.
+        """
+        if dataset_name not in self._rules:
+            self._rules[dataset_name] = find_rules(self._evaluator,
+                                                   dataset_name)
+        return self._rules[dataset_name]
+
+    def part(self, dataset_name: Optional[str]) -> tuple:
+        """Return a data set that the validation is combined of.
+
+        Args:
+            dataset_name (str, optional): See :meth:`dataset_name`.
+
+        Returns:
+            tuple[Dataset, dict]: The data set and its metainfo; the whole
+            where there is no such part.
+        """
+        if dataset_name not in self._parts:
+            found = self.dataset, getattr(self.dataset, 'metainfo', {})
+            for part in _parts(self.dataset) if dataset_name else ():
+                meta = getattr(part, 'metainfo', {})
+                if meta.get('dataset_name') == dataset_name:
+                    found = part, meta
+            self._parts[dataset_name] = found
+        return self._parts[dataset_name]
+
+    def meta(self, dataset_name: Optional[str], num_keypoints: int) -> dict:
+        """Return the metainfo of the keypoints that are compared.
+
+        Args:
+            dataset_name (str, optional): See :meth:`dataset_name`.
+            num_keypoints (int): How many they are.
+
+        Returns:
+            dict: Empty where none that is known has as many keypoints.
+        """
+        rules = self.rules(dataset_name)
+        known = [self.part(None)[1], self.part(dataset_name)[1], rules.meta]
+        if rules.converts_predictions:
+            known.reverse()
+        for meta in known:
+            names = meta.get('keypoint_id2name') or ()
+            if num_keypoints == meta.get('num_keypoints', len(names)):
+                return meta
+        return {}
+
+    def is_detected(self, sample) -> bool:
+        """Return whether a sample is a detector's box, without annotation.
+
+        Args:
+            sample (PoseDataSample): What the model returned for an image.
+        """
+        if sample.get('raw_ann_info') is not None:
+            return False
+        name = self.dataset_name(sample)
+        if name not in self._detected:
+            self._detected[name] = any(
+                getattr(part, 'bbox_file', None) is not None
+                for part in _parts(self.part(name)[0]))
+        return self._detected[name]
 
     def read(self, sample) -> PoseSample:
-        """Copy the people of a sample.
+        """Copy the instances of a sample.
 
         Args:
             sample (PoseDataSample): What the model returned for an image.
 
         Returns:
-            PoseSample: Without a person where none is annotated or found. A
-            detected box' person is the annotated one that overlaps with it
-            most and by no less than half of the union. Of a data set that is
-            combined of others a detected box' person is not known, so is
-            nobody.
+            PoseSample: Without an instance where none is annotated or found.
+            Crowds are left out. The instance of a detector's box is the
+            annotated one that overlaps with it most and by no less than half
+            of the union.
         """
-        predicted, scores = predictions(sample.pred_instances)
-        if self._detected:
-            truth = self._truth_of_box(sample, predicted.shape[1])
-        elif self._partly_detected and sample.get('raw_ann_info') is None:
-            truth = _nobody(predicted.shape[1])
+        name = self.dataset_name(sample)
+        rules = self.rules(name)
+        predicted, scores = map(rules.convert_prediction,
+                                predictions(sample.pred_instances))
+        if self.is_detected(sample):
+            truth = self._truth_of_box(sample, rules)
         else:
-            truth = _annotated(sample, predicted.shape[1])
+            truth = _annotated(sample, rules)
+        if truth is None:
+            truth = nobody(predicted.shape[1])
         return PoseSample(
-            sample.get('img_path'), *truth, predicted=predicted, scores=scores)
+            sample.get('img_path'),
+            *truth,
+            predicted=predicted,
+            scores=scores,
+            meta=self.meta(name, predicted.shape[1]),
+            img_id=sample.get('img_id'))
 
-    def _truth_of_box(self, sample, num_keypoints: int):
+    def chosen(self, result, sample: PoseSample,
+               sigmas: Optional[np.ndarray]) -> PoseSample:
+        """Choose the predictions of an image that are evaluated.
+
+        Args:
+            result (PoseDataSample): What the model returned for it.
+            sample (PoseSample): What :meth:`read` has read of that.
+            sigmas (np.ndarray, optional): Each keypoint's, shape (K, ).
+
+        Returns:
+            PoseSample: The sample with these, the highest-scoring first.
+        """
+        count = len(sample.predicted)
+        if not count:
+            return sample
+        rules = self.rules(self.dataset_name(result))
+        scores = rules.score(sample.scores, box_scores(result, count))
+        kept = rules.choose(sample.predicted, sample.scores, scores,
+                            box_scales(result, count).prod(1), sigmas)
+        return sample._replace(
+            predicted=sample.predicted[kept], scores=sample.scores[kept])
+
+    def annotated(self, dataset_name: Optional[str], image: int,
+                  annotations: Sequence[dict]) -> Optional[tuple]:
+        """Read annotations of an image as its data set reads them.
+
+        Args:
+            dataset_name (str, optional): See :meth:`dataset_name`.
+            image (int): The image.
+            annotations (Sequence[dict]): As in a COCO file.
+
+        Returns:
+            tuple | None: ``truth``, ``visible``, ``boxes`` and ``areas`` of a
+            :class:`PoseSample`; None if no annotation counts.
+        """
+        rules = self.rules(dataset_name)
+        dataset, _ = self.part(dataset_name)
+        # Where a data set keeps its keypoints, it knows itself.
+        parse = next(
+            part.parse_data_info for part in _parts(dataset)
+            if getattr(part, 'bbox_file', None) is not None)
+        img = dict(rules.coco.imgs[image], img_path='')
+        infos = [
+            parse(dict(raw_ann_info=_Uncopied(a), raw_img_info=img))
+            for a in annotations if rules.counts(a)
+        ]
+        infos = [info for info in infos if info]
+        if not infos:
+            return None
+        return _instances(
+            *(np.concatenate([info[name] for info in infos])
+              for name in ('keypoints', 'keypoints_visible', 'bbox')),
+            [info['raw_ann_info'] for info in infos], rules)
+
+    def _truth_of_box(self, sample, rules: EvaluationRules):
         image = sample.get('img_id')
-        people = [] if self._coco is None else [
-            person for person in self._coco.imgToAnns.get(image, ())
-            if 'keypoints' in person and not person.get('iscrowd')
+        people = [] if rules.coco is None else [
+            annotation for annotation in rules.coco.imgToAnns.get(image, ())
+            if 'keypoints' in annotation and rules.counts(annotation)
         ]
         if not people:
-            return _nobody(num_keypoints)
+            return None
         box = np.asarray(sample.gt_instances.bboxes, float).reshape(-1, 4)[0]
         overlaps = _overlaps(box, np.array([p['bbox'] for p in people], float))
         if overlaps.max() < 0.5:
-            return _nobody(num_keypoints)
-        # Where a data set keeps its keypoints, it knows itself.
-        info = self._dataset.parse_data_info(
-            dict(
-                raw_ann_info=_Uncopied(people[overlaps.argmax()]),
-                raw_img_info=dict(self._coco.imgs[image], img_path='')))
-        if not info:
-            return _nobody(num_keypoints)
-        return _people(info['keypoints'], info['keypoints_visible'],
-                       info['bbox'], [info])
+            return None
+        return self.annotated(
+            self.dataset_name(sample), image, [people[overlaps.argmax()]])
 
 
-def _is_detected(dataset) -> bool:
-    """Whether a data set, or one that it is combined of, has boxes only."""
-    return getattr(dataset, 'bbox_file', None) is not None or any(
-        map(_is_detected, getattr(dataset, 'datasets', ())))
+def _parts(dataset) -> List:
+    """A data set, and those that it is combined of."""
+    found = [dataset]
+    for part in getattr(dataset, 'datasets', ()):
+        found += _parts(part)
+    return found
 
 
 class _Uncopied(dict):
@@ -110,46 +258,31 @@ class _Uncopied(dict):
         return self
 
 
-def match(sample: PoseSample,
-          sigmas: Optional[np.ndarray] = None
-          ) -> Tuple[np.ndarray, np.ndarray]:
-    """Each annotated person's prediction.
-
-    One person and one prediction belong together. Otherwise people and the 20
-    surest predictions are assigned so that the sum of their object keypoint
-    similarities is largest; at less than 0.1 nobody was found.
+def matched(sample: PoseSample,
+            sigmas: Optional[np.ndarray] = None,
+            paired: bool = True) -> Tuple[np.ndarray, np.ndarray]:
+    """Find each annotated instance's prediction.
 
     Args:
-        sample (PoseSample): ``N`` annotated people.
+        sample (PoseSample): ``N`` annotated instances; the predictions in the
+            order of :meth:`EvaluationRules.choose`.
         sigmas (np.ndarray, optional): Each keypoint's, shape (K, ). Defaults
-            to None: 0.05 for all.
+            to None: the same for all.
+        paired (bool): Whether one instance and one prediction belong together
+            however far apart, as in top-down models. Defaults to True.
 
     Returns:
         tuple[np.ndarray, np.ndarray]: The predicted keypoints, shape
         (N, K, 2), and who was found, bool of shape (N, ).
     """
     truth, predicted = sample.truth, sample.predicted
-    if len(truth) == len(predicted) == 1:
+    if paired and len(truth) == len(predicted) == 1:
         return predicted, np.ones(1, bool)
-    matched = np.zeros_like(truth)
-    found = np.zeros(len(truth), bool)
-    surest = np.argsort(
-        -sample.scores.mean(1), kind='stable')[:_MAX_PREDICTIONS]
-    predicted = predicted[surest]
-    if sigmas is None:
-        sigmas = np.full(truth.shape[1], 0.05)
-    squares = np.square(truth[:, None] - predicted[None]).sum(-1)
-    widths = 2 * sample.areas[:, None, None] * np.square(2 * sigmas)
-    visible = sample.visible[:, None]
-    near = np.exp(-squares / np.maximum(widths, 1e-9))
-    similarity = np.where(visible, np.nan_to_num(near),
-                          0).sum(-1) / np.maximum(visible.sum(-1), 1)
-    for person, index in zip(
-            *linear_sum_assignment(similarity, maximize=True)):
-        if similarity[person, index] >= 0.1:
-            matched[person] = predicted[index]
-            found[person] = True
-    return matched, found
+    owners = match(truth, sample.visible, sample.areas, predicted, sigmas)
+    found = owners >= 0
+    keypoints = np.zeros_like(truth)
+    keypoints[found] = predicted[owners[found]]
+    return keypoints, found
 
 
 def predictions(instances) -> Tuple[np.ndarray, np.ndarray]:
@@ -159,33 +292,107 @@ def predictions(instances) -> Tuple[np.ndarray, np.ndarray]:
         instances (InstanceData): ``pred_instances`` of a sample.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: Keypoints, shape (M, K, 2), and their
-        scores, shape (M, K).
+        tuple[np.ndarray, np.ndarray]: Keypoints in the image, shape
+        (M, K, 2), and their scores, shape (M, K).
     """
-    keypoints = _to_numpy(instances.keypoints)
-    keypoints = keypoints.reshape(-1, *keypoints.shape[-2:])
-    if 'keypoint_scores' in instances:
-        scores = _to_numpy(instances.keypoint_scores)
-    else:
-        scores = np.ones(keypoints.shape[:2])
-    return (np.array(keypoints[..., :2], np.float32),
-            np.array(scores, np.float32).reshape(keypoints.shape[:2]))
+    keypoints, scores = predicted_arrays(instances)
+    return (np.array(keypoints[..., :2],
+                     np.float32), np.array(scores, np.float32))
 
 
-def _annotated(sample, num_keypoints: int):
+def predicted_arrays(instances) -> Tuple[np.ndarray, np.ndarray]:
+    """Return what a model has predicted, not copied.
+
+    Args:
+        instances (InstanceData): ``pred_instances`` of a sample.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray]: Keypoints in the image, maybe with
+        their depth, shape (M, K, D), and their scores, shape (M, K).
+    """
+    # Models of 3D poses have their keypoints in the image beside those.
+    keypoints = _to_numpy(
+        instances.get('transformed_keypoints', instances.keypoints))
+    if keypoints.ndim != 3:
+        keypoints = keypoints.reshape(-1, *keypoints.shape[-2:])
+    scores = _to_numpy(instances.get('keypoint_scores'))
+    if scores is None:
+        return keypoints, np.ones(keypoints.shape[:2], np.float32)
+    return keypoints, scores.reshape(keypoints.shape[:2])
+
+
+def box_scores(sample, count: int) -> np.ndarray:
+    """Return the scores of the boxes that predictions were made in.
+
+    Args:
+        sample (PoseDataSample): What the model returned for an image.
+        count (int): The number of its predictions.
+
+    Returns:
+        np.ndarray: Shape (count, ), 1 where there are none.
+    """
+    for instances in (sample.pred_instances, sample.gt_instances):
+        scores = _to_numpy(instances.get('bbox_scores'))
+        if scores is not None and len(scores) == count:
+            return scores
+    return np.ones(count, np.float32)
+
+
+def box_scales(sample, count: int) -> np.ndarray:
+    """Return the sizes of the boxes, as the evaluator compares predictions.
+
+    Args:
+        sample (PoseDataSample): What the model returned for an image.
+        count (int): The number of its predictions.
+
+    Returns:
+        np.ndarray: Shape (count, 2), NaN where there are none.
+    """
+    scales = _to_numpy(sample.gt_instances.get('bbox_scales'))
+    if scales is None or len(scales) != count:
+        return np.full((count, 2), np.nan)
+    return scales
+
+
+def _annotated(sample, rules: EvaluationRules) -> Optional[tuple]:
     instances = sample.gt_instances
-    if 'keypoints' not in instances or not len(instances.keypoints):
-        return _nobody(num_keypoints)
+    keypoints = _to_numpy(instances.get('keypoints'))
+    if keypoints is None or not len(keypoints):
+        return None
+    visible = _to_numpy(instances.get('keypoints_visible'))
+    boxes = _to_numpy(instances.get('bboxes'))
+    infos = _annotations(sample, rules, len(keypoints))
+    kept = [i for i, info in enumerate(infos) if rules.counts(info)]
+    if len(kept) < len(infos):
+        if not kept:
+            return None
+        keypoints, visible, boxes = (
+            array if array is None else array[kept]
+            for array in (keypoints, visible, boxes))
+        infos = [infos[i] for i in kept]
+    return _instances(keypoints, visible, boxes, infos, rules)
+
+
+def _annotations(sample, rules: EvaluationRules, count: int) -> List[dict]:
+    """The annotations of a sample's instances, empty where unknown."""
     infos = sample.get('raw_ann_info')
-    return _people(
-        _to_numpy(instances.keypoints),
-        _to_numpy(instances.get('keypoints_visible')),
-        _to_numpy(instances.get('bboxes')),
-        infos if isinstance(infos, (list, tuple)) else [infos])
+    if infos is None and rules.coco is not None:
+        # Not every pipeline hands them on.
+        ids = np.ravel(sample.get('id', ())).tolist()
+        infos = [rules.coco.anns.get(index, {}) for index in ids]
+        image = sample.get('img_id')
+        if any(info.get('image_id') != image for info in infos):
+            infos = None
+    if not isinstance(infos, (list, tuple)):
+        infos = [infos]
+    if len(infos) != count:
+        return [{}] * count
+    return [info or {} for info in infos]
 
 
-def _people(keypoints: np.ndarray, visible: Optional[np.ndarray],
-            boxes: Optional[np.ndarray], infos: Sequence[Optional[dict]]):
+def _instances(keypoints: np.ndarray, visible: Optional[np.ndarray],
+               boxes: Optional[np.ndarray], infos: Sequence[dict],
+               rules: EvaluationRules) -> tuple:
     """The truth of a :obj:`PoseSample`, copied."""
     keypoints = np.array(keypoints[..., :2], np.float32)
     if visible is None:
@@ -194,18 +401,26 @@ def _people(keypoints: np.ndarray, visible: Optional[np.ndarray],
         visible = visible[..., 0]
     visible = visible > 0
     if boxes is None:
-        boxes = [_bounds(*person) for person in zip(keypoints, visible)]
+        boxes = [_bounds(*instance) for instance in zip(keypoints, visible)]
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
-    areas = _AREA_OF_BOX * (boxes[:, 2:] - boxes[:, :2]).clip(0).prod(1)
-    if len(infos) == len(boxes):
-        for i, info in enumerate(infos):
-            area = (info or {}).get('area')
-            if area is not None and area > 0:
-                areas[i] = area
-    return keypoints, visible, boxes, areas.astype(float)
+    areas = np.array([
+        np.nan if area is None else area
+        for area in (rules.area(info) if info else None for info in infos)
+    ], float)
+    unknown = np.isnan(areas)
+    if unknown.any():
+        sides = (boxes[:, 2:] - boxes[:, :2]).clip(0)
+        areas[unknown] = AREA_OF_BOX * sides.prod(1)[unknown]
+    return (rules.convert_truth(keypoints), rules.convert_truth(visible),
+            boxes, areas)
 
 
-def _nobody(num_keypoints: int):
+def nobody(num_keypoints: int) -> tuple:
+    """Return the truth of a :obj:`PoseSample` without an instance.
+
+    Args:
+        num_keypoints (int): The number of keypoints.
+    """
     return (np.zeros(
         (0, num_keypoints, 2), np.float32), np.zeros(
             (0, num_keypoints), bool), np.zeros((0, 4),
@@ -228,6 +443,8 @@ def _overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _to_numpy(value) -> Optional[np.ndarray]:
+    if isinstance(value, np.ndarray):
+        return value
     if hasattr(value, 'detach'):
         value = value.detach().cpu()
     return None if value is None else np.asarray(value)

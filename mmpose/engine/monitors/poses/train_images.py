@@ -3,7 +3,6 @@ import functools
 import logging
 from typing import Iterable, List, Optional, Tuple
 
-import numpy as np
 from mmengine.logging import print_log
 
 from ..core.arguments import Arguments
@@ -12,14 +11,14 @@ from ..core.registry import MONITORS
 from ..core.runner_parts import bare_model, data_set, needs_all_ranks
 from ..core.schedule import Interval
 from ..writers.dropping_queue import IMAGE
-from ..writers.record import Image, Record
+from ..writers.record import Record
 from .arguments import (KPT_THR, LOG_TRAIN_IMAGES, MAX_TRAIN_IMAGES,
                         TRAIN_IMAGE_INTERVAL)
 from .fixed_samples import FixedSamples, Predicted
 from .model_kinds import lifts_poses
 from .pictures.model_inputs import image_prefixes
 from .pictures.sample_pictures import SamplePictures
-from .pictures.scenes import Scene, error_caption
+from .pictures.scenes import Scene, error_caption, scene_tensors
 
 
 @MONITORS.register_module()
@@ -120,9 +119,8 @@ class TrainImageMonitor(Monitor):
             for scene in _scenes(samples, samples.predict(model),
                                  f'step {step:,}{note}', self._meta)
         ]
-        draw = functools.partial(_draw, self._pictures, scenes)
-        tensors = [tensor for scene in scenes for tensor in scene.tensors]
-        self.emit(Record(step, draw, tensors, IMAGE))
+        draw = functools.partial(self._pictures.images, 'train/images', scenes)
+        self.emit(Record(step, draw, scene_tensors(scenes), IMAGE))
 
 
 def _scenes(samples: FixedSamples, predicted: List[Predicted], when: str,
@@ -134,11 +132,6 @@ def _scenes(samples: FixedSamples, predicted: List[Predicted], when: str,
         error = error_caption(truth, visible, keypoints, size, 'input')
         yield Scene('   '.join(filter(None, [when, error])), name, keypoints,
                     one.scores, truth, visible, one.seen, meta, one.heatmap)
-
-
-def _draw(pictures: SamplePictures, scenes: List[Scene],
-          *arrays: np.ndarray) -> Iterable[Image]:
-    yield Image('train/images', list(pictures.draw_all(scenes, arrays)))
 
 
 def _pipelines(dataset) -> list:

@@ -3,26 +3,24 @@ import functools
 import math
 from typing import Dict, Iterable, List, Optional, Sequence
 
-import numpy as np
-
 from ..core.arguments import Arguments
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, data_set, evaluation_step,
-                                 is_averaged, val_annotations)
+                                 is_averaged)
 from ..core.schedule import Interval, build_schedule
 from ..writers.dropping_queue import IMAGE
-from ..writers.record import Image, Record
+from ..writers.record import Record
 from .arguments import (KPT_THR, LOG_VAL_IMAGES, MAX_VAL_IMAGES,
                         VAL_IMAGE_INTERVAL)
 from .model_kinds import is_bottom_up, lifts_poses
 from .pictures.heatmaps import read_heatmap
 from .pictures.model_inputs import (image_prefixes, make_visible, preprocess,
                                     read_input)
+from .pictures.pose_targets import find_codec
 from .pictures.sample_pictures import SamplePictures
-from .pictures.scenes import Scene, sample_scene
+from .pictures.scenes import Scene, sample_scene, scene_tensors
 from .pose_samples import PoseSampleReader
-from .pose_targets import find_codec
 
 
 @MONITORS.register_module()
@@ -93,7 +91,7 @@ class ValImageMonitor(Monitor):
                     sample,
                     given,
                     make_visible(preprocess(model, given)),
-                    getattr(sample, 'meta', self._meta),
+                    sample.meta,
                     read_heatmap(outputs[i], self._codec),
                     whole=self._whole,
                     detected=outputs[i].gt_instances.get('bboxes')))
@@ -101,9 +99,12 @@ class ValImageMonitor(Monitor):
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
         scenes, self._scenes = self._scenes, []
         if scenes:
-            draw = functools.partial(_draw, self._pictures, scenes)
-            tensors = [tensor for scene in scenes for tensor in scene.tensors]
-            self.emit(Record(evaluation_step(runner), draw, tensors, IMAGE))
+            draw = functools.partial(self._pictures.images, 'val/images',
+                                     scenes)
+            self.emit(
+                Record(
+                    evaluation_step(runner), draw, scene_tensors(scenes),
+                    IMAGE))
 
     def _begin(self, runner) -> None:
         self._scenes = []
@@ -115,10 +116,9 @@ class ValImageMonitor(Monitor):
         if lifts_poses(model):
             return
         self._codec = find_codec(model)
-        self._reader = PoseSampleReader(dataset, val_annotations(runner))
+        self._reader = PoseSampleReader(dataset, runner.val_evaluator)
         self._prefixes = image_prefixes(dataset)
         self._whole = is_bottom_up(model)
-        self._meta = getattr(dataset, 'metainfo', {})
         self._pictures = SamplePictures(
             self._kpt_thr, averaged=is_averaged(runner))
         every = range(len(runner.val_dataloader))
@@ -151,11 +151,6 @@ class ValImageMonitor(Monitor):
             if first is not None:
                 chosen.add(first[0])
                 yield first
-
-
-def _draw(pictures: SamplePictures, scenes: List[Scene],
-          *arrays: np.ndarray) -> Iterable[Image]:
-    yield Image('val/images', list(pictures.draw_all(scenes, arrays)))
 
 
 def _spread(batches: List[int], count: int) -> Dict[int, int]:

@@ -6,7 +6,7 @@ import time
 import pytest
 from mmengine.logging import MMLogger
 
-from mmpose.engine.monitors import FailureGuard, Monitor, Record
+from mmpose.engine.monitors import FailureGuard, Monitor, Record, failure_guard
 
 
 @pytest.fixture
@@ -96,6 +96,19 @@ def test_ctrl_c_passes():
         with guard:
             raise KeyboardInterrupt
     assert guard.failures == 0
+
+
+def test_a_failure_that_cannot_be_reported_is_held_back(monkeypatch):
+    """P2: there may be no memory for the text."""
+
+    def print_log(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(failure_guard, 'print_log', print_log)
+    guard = FailureGuard('guard')
+    with guard:
+        raise KeyError
+    assert guard.failures == 1
 
 
 def test_time_is_counted_also_of_a_failure():

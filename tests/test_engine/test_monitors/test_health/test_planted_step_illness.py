@@ -214,8 +214,8 @@ def test_a_learning_rate_that_is_much_too_high(findings, on_cpu):
     assert step <= 20 and begins and not found
     assert 'updates of the model are too large' in lines[0]
     # And where that is the end of it, that is the one thing more to say.
-    found, lines = findings(12, optimizer=dict(type='SGD', lr=1e3))
-    assert found.pop('update_ratio') == [(3, 1)]
+    found, lines = findings(12, optimizer=dict(type='SGD', lr=30.))
+    assert found.pop('update_ratio') == [(4, 1)]
     (name, course), = found.items()
     assert name.startswith('nonfinite_') and len(course) == 1
 
@@ -225,7 +225,7 @@ def test_a_head_that_is_frozen_by_mistake(findings):
         optimizer=ADAMW,
         paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=0.))))
     found, (line, ) = findings(12, optim_wrapper=frozen)
-    assert found == {'unchanged_weights/head': [(3, 1)]}
+    assert found == {'unchanged_weights/head': [(4, 1)]}
     assert 'head does not learn: its learning rate is 0.' in line
 
 

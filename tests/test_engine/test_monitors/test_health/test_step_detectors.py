@@ -229,6 +229,12 @@ def test_gradients_alone_are_enough_and_so_are_weights():
     assert watch(NonfiniteDetector(), events) == [(200, 'nonfinite_update')]
     events = series([bad[1:]])
     assert watch(NonfiniteDetector(), events) == [(100, 'nonfinite_update')]
+    # The gradients of an earlier update say nothing about those of this one.
+    events = list(series([good, bad[1:2]], interval=1))
+    assert watch(NonfiniteDetector(), events) == []
+    bad_gradient = nonfinite({'layer3.conv.weight': 0.4})[:1]
+    events = list(series([bad_gradient, bad[1:2]], interval=1))
+    assert watch(NonfiniteDetector(), events) == [(101, 'nonfinite_gradient')]
     bad = nonfinite(change={'layer3.conv.weight': 0.4}, loss=True)
     assert watch(NonfiniteDetector(), series([bad[1:], bad[1:]])) == []
 

@@ -1,4 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+import gc
 import math
 import weakref
 
@@ -30,6 +31,13 @@ def updates(*args, interval=1, groups=20, **kwargs):
         UpdateMonitor(every(interval), groups, strict=True), *args, **kwargs)
 
 
+def begun(*args, **kwargs):
+    """The same after its first update, which is not read."""
+    training = updates(*args, **kwargs)
+    assert training.read() == {}
+    return training
+
+
 def norm(tensors):
     return math.sqrt(sum(t.double().square().sum().item() for t in tensors))
 
@@ -37,11 +45,11 @@ def norm(tensors):
 @pytest.mark.parametrize('groups', [3, -1, 0])
 @pytest.mark.parametrize('optimizer', OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_the_ratio_is_that_of_the_weights_themselves(optimizer, groups):
-    training = updates(optimizer=optimizer, groups=groups)
+    training = begun(optimizer=optimizer, groups=groups)
     named = dict(named_parameters(training.model))
     members = layer_groups(named, groups)
     assert bool(members) == (groups != 0)
-    for step in range(1, 6):
+    for step in range(2, 7):
         before = {n: p.detach().clone() for n, p in named.items()}
         readings = training.read()
         change = {n: p.detach() - before[n] for n, p in named.items()}
@@ -70,8 +78,9 @@ def test_a_change_of_large_and_of_half_precision_weights_is_exact():
     training = updates(model=model, groups=-1)
     training.loss = lambda: sum(p.float().square().sum() / 2
                                 for p in model.parameters())
-    before = large.detach().double()
-    found = of(f'{RATIO}/', training.read(), 1)
+    training.run()
+    before = large.detach().clone()
+    found = of(f'{RATIO}/', training.read(), 2)
     # SGD's step is a tenth of the gradient, which is the weight itself.
     for name in found:
         assert found[name] == pytest.approx(0.1, rel=3e-3)
@@ -100,7 +109,7 @@ def test_only_at_steps_that_are_logged_and_nothing_stays(monkeypatch):
 
     training.wrapper.zero_grad = zero_grad
     readings = training.read(9)
-    assert list(readings) == [1, 4, 8]
+    assert list(readings) == [2, 4, 8]
     # Before and after.
     assert len(read) == 6 and len(copies) == 3 * 7
     training.end()
@@ -115,22 +124,147 @@ def test_nothing_stays_of_an_update_that_was_not_finished():
 
         def step(self, closure=None):
             monitor, = training.monitors
-            update, = monitor._begun.values()
-            copies.extend(map(weakref.ref, update._copies))
-            monitor.guard.trip('it failed elsewhere')
+            for update in monitor._begun.values():
+                copies.extend(map(weakref.ref, update._copies))
+                monitor.guard.trip('it failed elsewhere')
             super().step(closure)
 
     training = updates(optimizer=lambda p: SGD(p, lr=0.1))
-    training.run()
+    training.run(2)
     assert len(copies) == 7
     assert not any(ref() is not None for ref in copies)
 
 
-@pytest.mark.parametrize('interval, steps', [(1, [3, 6, 9]), (4, [3, 6, 9]),
-                                             (7, [3, 9])])
+@pytest.mark.parametrize('optimizer', [
+    lambda p: torch.optim.AdamW(p, lr=1e-3),
+    lambda p: torch.optim.SGD(p, lr=0.1),
+    lambda p: torch.optim.LBFGS(p, max_iter=1)
+])
+def test_the_update_in_which_a_state_is_made_is_not_read(optimizer):
+    """P2: with a copy of the weights beside it, memory might not suffice."""
+    training = updates(interval=10, optimizer=optimizer)
+    if isinstance(training.wrapper.optimizer, torch.optim.LBFGS):
+        training.wrapper.step = lambda: training.wrapper.optimizer.step(
+            lambda: training.loss())
+    copied = []
+    monitor, = training.monitors
+    fits = monitor._fits
+    monitor._fits = lambda *args: copied.append(training.runner.iter + 1
+                                                ) or fits(*args)
+    # The next one is, not only the next that is due.
+    assert list(training.read(21)) == copied == [2, 10, 20]
+
+
+def test_a_resumed_optimizer_has_its_state():
+    training = updates(optimizer=lambda p: torch.optim.AdamW(p, lr=1e-3))
+    training.run()
+    state = training.wrapper.optimizer.state_dict()
+    training = updates(optimizer=lambda p: torch.optim.AdamW(p, lr=1e-3))
+    training.wrapper.optimizer.load_state_dict(state)
+    assert list(training.read()) == [1]
+
+
+def test_parameters_that_are_unfrozen_get_their_state_first():
+    training = updates(optimizer=lambda p: torch.optim.AdamW(p, lr=1e-3))
+    training.model.head.requires_grad_(False)
+    training.run(3)
+    training.model.head.requires_grad_(True)
+    assert list(training.read(3)) == [2, 3, 5, 6]
+
+
+def test_all_optimizers_wait_for_one_that_makes_its_state():
+    model = Net()
+    training = updates(model=model)
+    first = OptimWrapper(torch.optim.SGD(model.head.parameters(), lr=0.1))
+    second = OptimWrapper(torch.optim.Adam(model.stem.parameters(), lr=0.1))
+    training.wrapper = training.runner.optim_wrapper = OptimWrapperDict(
+        first=first, second=second)
+    training.begin()
+    for training.runner.iter in range(4):
+        training.notify('before_train_iter', 0, None)
+        training.loss().backward()
+        first.step()
+        if training.runner.iter > 1:
+            second.step()
+        training.notify('after_train_iter', 0, None, None)
+    assert list(training.written.readings) == [2, 4]
+    assert set(of(f'{RATIO}/', training.written.readings,
+                  4)) == {'stem', 'head'}
+
+
+@pytest.mark.parametrize('closure', [False, True])
+def test_without_memory_for_the_step_nothing_is_copied(monkeypatch,
+                                                       warnings_logged,
+                                                       closure):
+    """P2 and P8: it is said once."""
+    training = updates(interval=4)
+    if closure:
+        step = training.wrapper.optimizer.step
+        training.wrapper.step = lambda: step(lambda: training.loss())
+    size = sum(p.numel() * 4 for p in training.model.parameters())
+    free, asked = 4 * size - 1, []
+
+    def free_memory(device, in_cache):
+        asked.append((training.runner.iter + 1, in_cache))
+        return free
+
+    monkeypatch.setattr(updates_module, 'free_memory', free_memory)
+    assert training.read(8) == {}
+    warning, = warnings_logged
+    assert 'leaves out an update' in warning and 'free on cpu' in warning
+    free = 4 * size
+    assert list(training.read(4)) == [12]
+    free = None  # Nobody knows.
+    assert list(training.read(4)) == [12, 16]
+    assert asked == [(step, not closure) for step in (2, 4, 8, 12, 16)]
+    assert training.monitors[0].guard.failures == 0
+
+
+@pytest.mark.parametrize('error', [
+    torch.cuda.OutOfMemoryError('CUDA out of memory.'),
+    RuntimeError("can't allocate memory"),
+    MemoryError()
+])
+@pytest.mark.parametrize('name', ['clone', '_foreach_sub_'])
+def test_memory_that_runs_out_costs_a_reading(monkeypatch, name, error):
+    """P2: what was copied is freed at once; the next one due is read."""
+    copies = []
+    clone = torch.Tensor.clone
+
+    def fail(*args):
+        if training.runner.iter != 1 or name == 'clone' and len(copies) < 3:
+            return method(*args)
+        raise type(error)(*error.args)
+
+    def copy(tensor):
+        copied = clone(tensor)
+        copies.append(weakref.ref(copied))
+        return copied
+
+    def zero_grad():
+        assert not any(ref() is not None for ref in copies)
+        training.wrapper.optimizer.zero_grad()
+
+    training = Training(UpdateMonitor(every(4), 20))
+    training.wrapper.zero_grad = zero_grad
+    monkeypatch.setattr(torch.Tensor, 'clone', copy)
+    owner = torch.Tensor if name == 'clone' else torch
+    method = getattr(owner, name)
+    monkeypatch.setattr(owner, name, fail)
+    gc.disable()  # Memory is needed at once.
+    try:
+        assert list(training.read(8)) == [4, 8]
+    finally:
+        gc.enable()
+    assert len(copies) == 2 * 7 + (3 if name == 'clone' else 7)
+    assert training.monitors[0].guard.failures == 1
+
+
+@pytest.mark.parametrize('interval, steps', [(1, [6, 9, 12]), (4, [6, 9, 12]),
+                                             (10, [6, 12])])
 def test_accumulation_counts_updates(interval, steps):
     training = updates(interval=interval, accumulative_counts=3)
-    readings = training.read(9)
+    readings = training.read(12)
     assert list(readings) == steps
     assert [r['health/updates']
             for r in readings.values()] == [step / 3 for step in steps]
@@ -144,54 +278,54 @@ def test_nothing_waits_for_the_device():
         BatchNormMonitor(every(), strict=True))
     with no_waiting():
         training.run(12)
-    assert len(training.written.records) == 12 * 2 + 3 + 12
+    assert len(training.written.records) == 11 * 2 + 3 + 12
 
 
 def test_the_first_weight_that_is_not_finite_is_named():
-    training = updates()
+    training = begun()
     readings = training.read()
-    assert not of('health/nonfinite', readings, 1)
+    assert not of('health/nonfinite', readings, 2)
     for parameter in (training.model.head.bias, training.model.block[0].weight,
                       training.model.block[1].weight):
         parameter.data.view(-1)[0] = NAN
-    found = of('health/nonfinite_weight/', training.read(), 2)
+    found = of('health/nonfinite_weight/', training.read(), 3)
     # Of seven parameters.
     assert found == {'block.0.weight': pytest.approx(3 / 7)}
     # What is in front of it has a gradient of NaN.
     readings = training.written.readings
-    found = of('health/nonfinite_update/', readings, 2)
+    found = of('health/nonfinite_update/', readings, 3)
     assert found == {'stem.weight': pytest.approx(4 / 7)}
-    assert math.isnan(readings[2][RATIO])
-    found = of('health/nonfinite_weight/', training.read(), 3)
+    assert math.isnan(readings[3][RATIO])
+    found = of('health/nonfinite_weight/', training.read(), 4)
     assert found == {'stem.weight': 1}
 
 
 def test_what_an_update_does_not_change_is_named():
     """Not a bias: in front of a batch norm it has no gradient to speak of."""
-    training = updates(optimizer=lambda p: torch.optim.SGD([
+    training = begun(optimizer=lambda p: torch.optim.SGD([
         dict(params=p[:2], lr=0.1),
         dict(params=p[2:5], lr=0.),
         dict(params=p[5:], lr=1e-30)
     ]))
     readings = training.read()
-    assert of('health/unchanged_weights/', readings, 1) == {
+    assert of('health/unchanged_weights/', readings, 2) == {
         'block': 3,
         'head': 1
     }
-    assert of('health/zero_learning_rate/', readings, 1) == {'block': 3}
+    assert of('health/zero_learning_rate/', readings, 2) == {'block': 3}
     for group in training.wrapper.param_groups:
         group['lr'] = 0.1
     readings = training.read()
-    assert not of('health/unchanged', readings, 2)
-    assert not of('health/zero', readings, 2)
+    assert not of('health/unchanged', readings, 3)
+    assert not of('health/zero', readings, 3)
 
 
 def test_a_learning_rate_on_the_device_is_not_looked_at():
-    training = updates()
+    training = begun()
     training.wrapper.param_groups[0]['lr'] = torch.zeros(())
     readings = training.read()
-    assert of('health/unchanged_weights/', readings, 1) == {'model': 3}
-    assert not of('health/zero', readings, 1)
+    assert of('health/unchanged_weights/', readings, 2) == {'model': 3}
+    assert not of('health/zero', readings, 2)
 
 
 @pytest.mark.parametrize('kind, interval, counts, at', [
@@ -224,12 +358,12 @@ def test_weights_are_read_though_amp_leaves_the_update_out(
 
 def test_an_overflow_of_a_fused_optimizer_is_no_reading():
     """GradScaler says it on the device, and the optimizer skips."""
-    training = updates(optimizer=lambda p: FusedSGD(p, lr=0.1))
+    training = begun(optimizer=lambda p: FusedSGD(p, lr=0.1))
     for overflow in (0., 1.):
         training.wrapper.optimizer.found_inf = torch.tensor(overflow)
         readings = training.read()
-    assert list(readings) == [1, 2]
-    assert readings[1] and not readings[2]
+    assert list(readings) == [2, 3]
+    assert readings[2] and not readings[3]
 
 
 def test_two_optimizers_are_read_together():
@@ -241,20 +375,21 @@ def test_two_optimizers_are_read_together():
     training.runner.optim_wrapper = wrappers
     training.monitors = [UpdateMonitor(every(), 3, strict=True)]
     training.begin()
-    before = {n: p.detach().clone() for n, p in model.named_parameters()}
-    training.notify('before_train_iter', 0, None)
-    training.loss().backward()
-    for wrapper in wrappers.values():
-        wrapper.step()
-    training.notify('after_train_iter', 0, None, None)
-    reading = training.written.readings[1]
+    for training.runner.iter in range(2):
+        before = {n: p.detach().clone() for n, p in model.named_parameters()}
+        training.notify('before_train_iter', 0, None)
+        training.loss().backward()
+        for wrapper in wrappers.values():
+            wrapper.step()
+        training.notify('after_train_iter', 0, None, None)
+    reading, = training.written.readings.values()
     changed = [n for n in before if not n.startswith('block')]
     assert reading[RATIO] == pytest.approx(
         norm(model.get_parameter(n) - before[n]
              for n in changed) / norm(before[n] for n in changed),
         rel=1e-5)
     assert set(of(f'{RATIO}/', training.written.readings,
-                  1)) == {'stem', 'head'}
+                  2)) == {'stem', 'head'}
 
 
 # Parameters that require a gradient for nothing

@@ -13,16 +13,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from evaluated_poses import annotations, predict, write, write_boxes
 from mmengine.runner import Runner
-from noisy_poses import (keypoint_scalars, pictures, read_run, runner_cfg,
-                         warnings_of)
+from noisy_poses import (NoisyModel, keypoint_scalars, pictures, read_run,
+                         runner_cfg, warnings_of)
 from torch import distributed, multiprocessing
 from torch.utils.data import Sampler
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook
 from mmpose.engine.monitors import EventWriter, KeypointMonitor
 from mmpose.engine.monitors.poses.pose_samples import PoseSampleReader
-from mmpose.registry import DATA_SAMPLERS
+from mmpose.registry import DATA_SAMPLERS, MODELS
 from mmpose.utils import register_all_modules
 
 # Seconds. On a busy machine the runs may take a minute.
@@ -62,6 +63,7 @@ def run(work_dir, epochs=1, num_samples=7, batch_size=2, **cfg):
                 model_wrapper_cfg=dict(
                     type='MMDistributedDataParallel', device_ids=None)))
     hook = dict(HOOK, **cfg.pop('hook', {}))
+    val_dataset = cfg.pop('val_dataset', None)
     cfg = runner_cfg(
         work_dir,
         hook,
@@ -69,22 +71,24 @@ def run(work_dir, epochs=1, num_samples=7, batch_size=2, **cfg):
         train_cfg=dict(by_epoch=True, max_epochs=epochs, val_interval=1),
         **cfg)
     cfg['val_dataloader'].update(sampler=sampler, batch_size=batch_size)
+    if val_dataset is not None:
+        cfg['val_dataloader']['dataset'] = val_dataset
 
     numbers, hardest = [], []
-    accuracy, draw = KeypointMonitor._accuracy, KeypointMonitor._draw
+    accuracy, show = KeypointMonitor._accuracy, KeypointMonitor._show
     with pytest.MonkeyPatch.context() as patch:
 
-        def remember_accuracy(self, tally):
-            values = list(accuracy(self, tally))
+        def remember_accuracy(self, parts):
+            values = list(accuracy(self, parts))
             numbers.append({v.tag: v.value for v in values})
             return values
 
-        def remember_hardest(self, hard, measure):
+        def remember_hardest(self, runner, step, hard):
             hardest.append([(h.sample.img_path, h.score) for h in hard])
-            return draw(self, hard, measure)
+            return show(self, runner, step, hard)
 
         patch.setattr(KeypointMonitor, '_accuracy', remember_accuracy)
-        patch.setattr(KeypointMonitor, '_draw', remember_hardest)
+        patch.setattr(KeypointMonitor, '_show', remember_hardest)
         runner = Runner(**cfg)
         runner.train()
     hook, = [h for h in runner.hooks if isinstance(h, EnhancedTensorBoardHook)]
@@ -122,6 +126,34 @@ def failing(validations, samples):
         work_dir, epochs=max(validations) + 1, num_samples=samples)
 
 
+def detected(work_dir):
+    """As :func:`run`, on a detector's boxes: both processes see those of an
+    image."""
+    folder = Path(work_dir).with_suffix(f'.{_rank()}')
+    folder.mkdir()
+    ann_file = write(folder / 'annotations.json', annotations())
+    return run(
+        work_dir,
+        model=dict(type='KnownOrTrained'),
+        val_dataset=dict(
+            type='CocoDataset',
+            ann_file=ann_file,
+            bbox_file=write_boxes(folder / 'boxes.json'),
+            test_mode=True,
+            pipeline=[dict(type='PackKnown', ann_file=ann_file)]),
+        val_evaluator=dict(type='CocoMetric', ann_file=ann_file, nms_thr=0.5))
+
+
+@MODELS.register_module(force=True)
+class KnownOrTrained(NoisyModel):
+    """Predicts what is known of a detector's box."""
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        if mode == 'predict':
+            return predict(data_samples)
+        return super().forward(inputs, data_samples, mode)
+
+
 def without_writer(work_dir):
     """As :func:`run`, but the first process cannot write."""
 
@@ -142,6 +174,7 @@ RUNS = dict(
         folder, sampler=dict(type='OnlySecond'), val_evaluator=[]),
     failing_now_and_then=failing({1, 3, 5}, 7),
     failing_always=failing({1, 2, 3, 4, 5}, 6),
+    detected=detected,
     without_writer=without_writer,
 )
 
@@ -239,6 +272,17 @@ def test_it_is_as_if_it_were_one_process(results, folder, alone, name,
         assert list(pictures(events, tag)) == steps
     assert {step for _, step in keypoint_scalars(events)} == set(steps)
     assert not warnings_of(folder / name)
+
+
+def test_boxes_of_an_image_on_both_processes(results, folder,
+                                             tmp_path_factory):
+    """They are suppressed and matched together."""
+    first, second = results('detected')
+    register_all_modules()
+    expected = detected(tmp_path_factory.mktemp('alone') / 'run')
+    assert len(expected['hardest'][0]) == 3
+    assert_same(first, expected, 1)
+    assert second['numbers'] == second['hardest'] == []
 
 
 def test_a_failure_of_the_second_process_costs_one_warning(results, folder):

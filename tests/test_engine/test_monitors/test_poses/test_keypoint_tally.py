@@ -52,7 +52,7 @@ def tally_of(batch, sigmas=SIGMAS, parts=1):
         tally.add(**{
             name: array[i * size:(i + 1) * size]
             for name, array in batch.items()
-        }) for i in range(parts)
+        }).scores for i in range(parts)
     ]
     return tally, np.concatenate(scores)
 
@@ -240,9 +240,9 @@ def test_a_prediction_that_is_not_finite_is_a_miss(value, sigmas):
     for name, values in measures.items():
         np.testing.assert_array_equal(values, half, name)
     np.testing.assert_array_equal(tally.counts, clean.counts)
-    worst = 1 if sigmas is not None else 0
-    np.testing.assert_allclose(scores[:10], worst - 1 / K)
-    np.testing.assert_allclose(scores[10:], worst)
+    best, missed = (1, -1 / K) if sigmas is not None else (0, 1 / K)
+    np.testing.assert_allclose(scores[:10], best + missed)
+    np.testing.assert_allclose(scores[10:], best)
 
 
 @pytest.mark.parametrize('sigmas', [SIGMAS, None])
@@ -260,20 +260,29 @@ def test_what_was_not_found_is_missed(sigmas):
     for name, values in tally.measures().items():
         if name != 'normalized_error':
             np.testing.assert_allclose(values, found.measures()[name] / 2)
-    np.testing.assert_array_equal(scores[::2], 0 if sigmas is not None else -1)
-    assert (scores[1::2] > scores[0]).all()
+    np.testing.assert_array_equal(scores[::2], 0 if sigmas is not None else 1)
+    assert (scores[1::2] != scores[0]).all()
 
 
 @pytest.mark.parametrize('sigmas', [SIGMAS, None])
 @pytest.mark.parametrize('box', [[7, 7, 7, 7], [9, 9, 2, 3], [0, 0, np.nan, 9],
                                  [0, 0, np.inf, 9], [-np.inf, 0, -np.inf, 9]])
-def test_an_instance_without_a_usable_box_is_left_out(box, sigmas):
+def test_an_instance_without_a_usable_box_has_an_oks_alone(box, sigmas):
+    """As COCO's evaluation, which has its scale from the area."""
     batch = instances(20)
+    whole, whole_scores = tally_of(batch, sigmas)
     rest, _ = tally_of({name: a[1:] for name, a in batch.items()}, sigmas)
     batch['boxes'][0] = box
     tally, scores = tally_of(batch, sigmas)
-    assert_same(tally, rest, 1e-12)
-    assert np.isnan(scores).tolist() == [True] + [False] * 19
+    for name, values in tally.measures().items():
+        expected = whole if name == 'OKS' else rest
+        np.testing.assert_allclose(values, expected.measures()[name], 1e-12)
+    np.testing.assert_array_equal(tally.counts, rest.counts)
+    if sigmas is None:
+        assert np.isnan(scores).tolist() == [True] + [False] * 19
+    else:
+        np.testing.assert_array_equal(scores, whole_scores)
+        assert tally.mean_oks() == whole.mean_oks()
     pose, _ = tally.canonical_pose()
     np.testing.assert_array_equal(pose, rest.canonical_pose()[0])
 
@@ -287,7 +296,7 @@ def test_a_box_needs_only_one_side():
     assert np.isfinite(scores).all()
 
 
-@pytest.mark.parametrize('area', [0, -1, np.nan, np.inf])
+@pytest.mark.parametrize('area', [-1, np.nan, np.inf])
 def test_an_instance_without_an_area_has_no_oks_alone(area):
     batch = instances(20)
     # Perfect, so that the mean would show it.
@@ -301,6 +310,16 @@ def test_an_instance_without_an_area_has_no_oks_alone(area):
         np.testing.assert_array_equal(tally.measures()[name],
                                       whole.measures()[name])
     assert np.isnan(scores).tolist() == [True] + [False] * 19
+
+
+def test_at_an_area_of_0_every_error_is_too_large():
+    """As in COCO's evaluation; only what is exact is right."""
+    batch = instances(2)
+    batch['visible'][:] = True
+    batch['areas'][:] = 0
+    batch['predicted'][0] = batch['truth'][0]
+    tally, scores = tally_of(batch)
+    assert scores.tolist() == [1, 0] and tally.mean_oks() == 0.5
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])
@@ -325,16 +344,51 @@ def test_at_the_threshold_a_keypoint_is_wrong():
     assert tally_of(batch, None)[0].measures()['PCK@0.2'] == [.5]
 
 
-def test_without_sigmas_the_score_is_minus_the_error_over_the_diagonal():
+def test_without_sigmas_the_score_is_the_error_over_the_longer_side():
     batch = instances(4, 2)
     batch['visible'][:] = [[1, 1], [1, 0], [1, 1], [0, 0]]
-    batch['boxes'][:] = 10, 10, 40, 50
+    batch['boxes'][:] = 10, 10, 40, 60
     batch['truth'][:] = 10
     batch['predicted'][:] = batch['truth'] + [[[0, 5], [
         3, 4
     ]], [[0, 10], [9, 9]], [[0, 1e9], [0, 25]], [[0, 1], [0, 1]]]
-    _, scores = tally_of(batch, None)
-    np.testing.assert_allclose(scores, [-.1, -.2, -.75, np.nan])
+    scores, costs = KeypointTally(2).add(**batch)
+    np.testing.assert_allclose(scores, [.1, .2, .75, np.nan])
+    np.testing.assert_allclose(costs, [.2, .2, 1.5, np.nan])
+
+
+def test_what_an_instance_costs_is_what_its_keypoints_lack():
+    batch = instances(20)
+    batch['found'][3] = False
+    scores, costs = KeypointTally(K, SIGMAS).add(**batch)
+    visible = batch['visible'].sum(axis=1)
+    np.testing.assert_allclose(costs, visible * (1 - scores))
+    assert costs[3] == visible[3]
+
+
+def test_sums_can_be_those_of_a_larger_set_of_keypoints():
+    """Of several data sets, of which each has some of them."""
+    batch = instances()
+    few, whole = KeypointTally(3, SIGMAS[:3]), tally_of(batch)[0]
+    few.add(
+        **{
+            name: array[:, [4, 0, 2]]
+            if array.ndim > 1 and array.shape[1] == K else array
+            for name, array in batch.items()
+        })
+    total = few.spread([4, 0, 2], K)
+    np.testing.assert_array_equal(total.counts > 0,
+                                  [True, False, True, False, True, False])
+    for name, values in few.measures().items():
+        np.testing.assert_array_equal(total.measures()[name][[4, 0, 2]],
+                                      values)
+    total.merge(whole)
+    np.testing.assert_array_equal(total.counts[[1, 3, 5]],
+                                  whole.counts[[1, 3, 5]])
+    np.testing.assert_array_equal(total.counts[[0, 2, 4]],
+                                  2 * whole.counts[[0, 2, 4]])
+    _, drawn = few.spread([4, 0, 2], K).canonical_pose()
+    assert drawn.tolist() == [True, False, True, False, True, False]
 
 
 def test_sigmas_that_cannot_be_used_are_none():

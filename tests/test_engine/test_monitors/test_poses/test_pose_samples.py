@@ -1,7 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import copy
-import itertools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,11 +10,12 @@ from mmengine.dataset import ConcatDataset
 from mmengine.structures import InstanceData
 from noisy_poses import NoisyPoses
 from xtcocotools.coco import COCO
+from xtcocotools.cocoeval import COCOeval
 
 from mmpose.datasets import CocoDataset, CocoWholeBodyDataset, CombinedDataset
 from mmpose.engine.monitors.poses.pose_samples import (PoseSample,
-                                                       PoseSampleReader, match,
-                                                       predictions)
+                                                       PoseSampleReader,
+                                                       matched, predictions)
 from mmpose.structures import PoseDataSample
 
 
@@ -81,7 +82,7 @@ def test_without_visibility_and_boxes(people):
     (None, [0.53 * 200, 0.53 * 50]),
     ([dict(area=7), dict(area=8.5)], [7, 8.5]),
     ([dict(area=7), dict()], [7, 0.53 * 50]),
-    ([dict(area=0), None], [0.53 * 200, 0.53 * 50]),
+    ([dict(area=0), None], [0, 0.53 * 50]),
     ([dict(area=np.nan), dict(area=None)], [0.53 * 200, 0.53 * 50]),
     ([dict(area=7)], [0.53 * 200, 0.53 * 50]),
 ])
@@ -109,8 +110,8 @@ def test_an_image_without_people(fields):
     assert read.truth.shape == read.predicted.shape == (0, 3, 2)
     assert read.visible.shape == read.scores.shape == (0, 3)
     assert read.boxes.shape == (0, 4) and read.areas.shape == (0, )
-    matched, found = match(read)
-    assert matched.shape == (0, 3, 2) and found.shape == (0, )
+    keypoints, found = matched(read)
+    assert keypoints.shape == (0, 3, 2) and found.shape == (0, )
 
 
 def test_predictions_on_a_device_with_depth_and_without_scores():
@@ -153,6 +154,12 @@ def annotations():
     ]
 
 
+def evaluator_of(coco):
+    """One that has loaded these annotations."""
+    return SimpleNamespace(
+        metrics=[SimpleNamespace(coco=coco, nms_mode='none')])
+
+
 def detecting_reader(tmp_path, annotations, kind=CocoDataset):
     content = dict(
         images=[dict(id=5, file_name='a.png', width=100, height=100)],
@@ -166,7 +173,7 @@ def detecting_reader(tmp_path, annotations, kind=CocoDataset):
         bbox_file=str(tmp_path / 'boxes.json'),
         test_mode=True,
         lazy_init=True)
-    return PoseSampleReader(dataset, COCO(str(path)))
+    return PoseSampleReader(dataset, evaluator_of(COCO(str(path))))
 
 
 def detected(box, num_keypoints=17, image=5):
@@ -198,7 +205,7 @@ def test_a_box_counts_for_the_person_it_overlaps_most(tmp_path, annotations,
     x, y, w, h = annotations[index]['bbox']
     assert read.boxes.tolist() == [[x, y, x + w, y + h]]
     assert read.areas == [annotations[index]['area']]
-    assert reader._coco.dataset['annotations'] == before
+    assert reader.rules(None).coco.dataset['annotations'] == before
 
 
 class Heavy:
@@ -211,7 +218,7 @@ class Heavy:
 def test_what_a_box_counts_for_is_not_copied_in_vain(tmp_path, annotations):
     """The data set copies all that it is given, outlines and all."""
     reader = detecting_reader(tmp_path, annotations)
-    reader._coco.imgToAnns[5][0]['segmentation'] = Heavy()
+    reader.rules(None).coco.imgToAnns[5][0]['segmentation'] = Heavy()
     assert len(reader.read(detected([0, 0, 20, 44])).truth) == 1
 
 
@@ -241,12 +248,16 @@ def test_boxes_without_annotations():
 @pytest.mark.parametrize('wrapper', [CombinedDataset, ConcatDataset])
 def test_boxes_in_a_combined_data_set(tmp_path, annotations, wrapper):
     """The zeros that MMPose gives as their truth count for nobody."""
-    part = detecting_reader(tmp_path, annotations)._dataset
+    part = detecting_reader(tmp_path, annotations).dataset
     combined = wrapper.__new__(wrapper)
     combined.datasets = [NoisyPoses(), part]
-    reader = PoseSampleReader(combined, COCO(part.ann_file))
+    combined._metainfo = {}
+    reader = PoseSampleReader(combined)
     read = reader.read(detected([0, 0, 20, 44]))
     assert read.truth.shape == (0, 17, 2) and len(read.predicted) == 1
+    # Where the evaluator knows who it is, it is read.
+    reader = PoseSampleReader(combined, evaluator_of(COCO(part.ann_file)))
+    assert len(reader.read(detected([0, 0, 20, 44])).truth) == 1
     sample = detected([0, 0, 20, 44])
     sample.set_metainfo(dict(raw_ann_info=annotations[0]))
     assert len(reader.read(sample).truth) == 1
@@ -288,66 +299,71 @@ def sample_of(truth, predicted, scores=None, visible=None):
 
 def test_one_person_and_one_prediction_belong_together():
     """However far apart: so it is in top-down models."""
-    matched, found = match(
+    keypoints, found = matched(
         sample_of(np.zeros((1, 3, 2)), np.full((1, 3, 2), 1e6)))
-    assert (matched == 1e6).all() and found.all()
-
-
-def brute_force(truth, predicted):
-    """The largest sum of similarities over all assignments."""
-    squares = np.square(truth[:, None] - predicted[None]).sum(-1)
-    similarity = np.exp(-squares / (2 * 100 * 0.1**2)).mean(-1)
-    return max(
-        sum(similarity[i, j] for i, j in enumerate(order))
-        for order in itertools.permutations(range(len(predicted)), len(truth)))
+    assert (keypoints == 1e6).all() and found.all()
 
 
 @pytest.mark.parametrize('seed', range(8))
-def test_the_assignment_is_the_best_one(seed):
+def test_the_matches_are_those_of_cocos_evaluation(seed):
+    """At the same threshold, with ties and invisible keypoints."""
     rng = np.random.default_rng(seed)
-    truth = rng.uniform(0, 3, (3, 5, 2))
-    predicted = truth[[2, 0, 1, 1]] + rng.normal(0, 0.8, (4, 5, 2))
-    matched, found = match(sample_of(truth, predicted))
-    assert found.all()
-    squares = np.square(truth - matched).sum(-1)
-    total = np.exp(-squares / (2 * 100 * 0.1**2)).mean(-1).sum()
-    assert total == pytest.approx(brute_force(truth, predicted))
+    truth = rng.uniform(0, 3, (4, 5, 2))
+    predicted = truth[[2, 0, 1, 1, 3, 2]] + rng.normal(0, 0.8, (6, 5, 2))
+    predicted[4] = predicted[5]
+    visible = rng.random((4, 5)) < 0.8
+    visible[:, 0] = True
+    scores = np.sort(rng.random(6))[::-1]
+    sample = sample_of(truth, predicted, scores, visible)
+    keypoints, found = matched(sample)
+    coco = COCOeval(iouType='keypoints', sigmas=np.full(5, 0.05))
+    coco.params.iouThrs = np.array([0.1])
+
+    def rows(points, seen):
+        return np.column_stack([points, 2 * seen]).ravel().tolist()
+
+    coco._gts[0, 1] = [
+        dict(
+            id=i,
+            ignore=0,
+            iscrowd=0,
+            area=100,
+            bbox=[0, 0, 9, 9],
+            keypoints=rows(*instance))
+        for i, instance in enumerate(zip(truth, visible))
+    ]
+    coco._dts[0, 1] = [
+        dict(id=i, score=score, area=100, keypoints=rows(points, np.ones(5)))
+        for i, (points, score) in enumerate(zip(predicted, scores))
+    ]
+    coco.ious = {(0, 1): coco.computeOks(0, 1)}
+    matches = coco.evaluateImg(0, 1, [0, 1e10], 20)['gtMatches'][0]
+    assert (found == (matches >= 0)).all() and found.sum() > 1
+    np.testing.assert_allclose(keypoints[found],
+                               predicted[matches[matches >= 0]])
 
 
 def test_who_is_not_near_a_prediction_was_not_found():
     truth = np.stack([np.zeros((3, 2)), np.full((3, 2), 50)])
     # Similarities of about 0.13 and 0.08.
-    matched, found = match(sample_of(truth, truth + [2.02, 0]))
+    keypoints, found = matched(sample_of(truth, truth + [2.02, 0]))
     assert found.all()
-    matched, found = match(sample_of(truth, truth + [2.25, 0]))
-    assert not found.any() and (matched == 0).all()
+    keypoints, found = matched(sample_of(truth, truth + [2.25, 0]))
+    assert not found.any() and (keypoints == 0).all()
 
 
 @pytest.mark.parametrize('people, found', [(0, 3), (2, 0)])
 def test_nobody_or_nothing_to_assign(people, found):
-    matched, who = match(
+    keypoints, who = matched(
         sample_of(np.zeros((people, 3, 2)), np.ones((found, 3, 2))))
-    assert matched.shape == (people, 3, 2) and not who.any()
+    assert keypoints.shape == (people, 3, 2) and not who.any()
 
 
 def test_fewer_predictions_than_people():
     truth = np.arange(4.)[:, None, None] * 40 + np.zeros((4, 3, 2))
-    matched, found = match(sample_of(truth, truth[[3, 1]] + 0.1))
+    keypoints, found = matched(sample_of(truth, truth[[3, 1]] + 0.1))
     assert found.tolist() == [False, True, False, True]
-    np.testing.assert_allclose(matched[found], truth[[1, 3]] + 0.1)
-
-
-def test_only_the_surest_predictions_count():
-    """As in COCO's evaluation."""
-    truth = np.zeros((2, 3, 2))
-    truth[1] += 90
-    predicted = np.full((30, 3, 2), 500.)
-    predicted[[4, 7]] = truth
-    scores = np.linspace(0.5, 0.9, 30)
-    assert not match(sample_of(truth, predicted, scores))[1].any()
-    scores[4] = 1
-    assert match(sample_of(truth, predicted, scores))[1].tolist() == \
-        [True, False]
+    np.testing.assert_allclose(keypoints[found], truth[[1, 3]] + 0.1)
 
 
 def test_only_visible_keypoints_say_who_it_is():
@@ -357,9 +373,9 @@ def test_only_visible_keypoints_say_who_it_is():
     truth[:, 0] = [[70, 3], [np.nan, 8]]
     predicted[:, 1] = np.nan
     visible = np.array([[False, True, True]] * 2)
-    matched, found = match(sample_of(truth, predicted, visible=visible))
+    keypoints, found = matched(sample_of(truth, predicted, visible=visible))
     assert found.all()
-    np.testing.assert_array_equal(matched, predicted[::-1])
+    np.testing.assert_array_equal(keypoints, predicted[::-1])
 
 
 def test_what_is_not_visible_does_not_mislead():
@@ -369,13 +385,13 @@ def test_what_is_not_visible_does_not_mislead():
     predicted = truth + [1.55, 0]
     predicted[:, 0] = truth[::-1, 0]
     visible = np.array([[False, True, True]] * 2)
-    matched, found = match(sample_of(truth, predicted, visible=visible))
+    keypoints, found = matched(sample_of(truth, predicted, visible=visible))
     assert found.all()
-    np.testing.assert_array_equal(matched, predicted)
+    np.testing.assert_array_equal(keypoints, predicted)
 
 
 def test_the_sigmas_decide_how_near_is_near():
     truth = np.stack([np.zeros((3, 2)), np.full((3, 2), 50)])
     sample = sample_of(truth, truth + 3)
-    assert not match(sample)[1].any()
-    assert match(sample, np.full(3, 0.2))[1].all()
+    assert not matched(sample)[1].any()
+    assert matched(sample, np.full(3, 0.2))[1].all()

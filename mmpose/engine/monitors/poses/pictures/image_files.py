@@ -60,7 +60,8 @@ class ImageFiles:
             if not self._named_one:
                 self._named_one = True
                 print_log(
-                    f'EnhancedTensorBoardHook leaves out the picture of {path!r}: '
+                    'EnhancedTensorBoardHook leaves out the picture of '
+                    f'{path!r}: '
                     f'{type(error).__name__}: {error}. Of other images that '
                     'cannot be read nothing more is said.',
                     logger='current',

@@ -22,8 +22,7 @@ class ModelInput(NamedTuple):
     """An input as the data loader gives it, and what part of an image it is.
 
     Attributes:
-        tensor (Tensor): A copy, on the CPU, of the data loader's dtype, shape
-            (C, H, W).
+        tensor (Tensor): Of the data loader's dtype, shape (C, H, W).
         meta (dict): The ``metainfo`` of its sample, without annotations.
         name (str): The image's path and the id of the annotation.
         origin (np.ndarray): The image's point at the left top of the input,
@@ -48,10 +47,14 @@ class ModelInput(NamedTuple):
         """
         return (np.asarray(points, float) - self.origin) * self.scale
 
+    def copy(self) -> 'ModelInput':
+        """Return it with a copy of its tensor."""
+        return self._replace(tensor=copy_input(self.tensor))
+
 
 def read_input(inputs: Union[Tensor, Sequence], index: int,
                sample: PoseDataSample, prefixes: Sequence[str]) -> ModelInput:
-    """Copy one input of a batch.
+    """Return one input of a batch, which is not copied.
 
     Args:
         inputs (Tensor | Sequence): ``data_batch['inputs']``.
@@ -61,7 +64,7 @@ def read_input(inputs: Union[Tensor, Sequence], index: int,
         prefixes (Sequence[str]): See :func:`image_prefixes`.
 
     Returns:
-        ModelInput: Shares no memory with the batch.
+        ModelInput: Its tensor is that of the batch.
     """
     tensor = inputs[index]
     if isinstance(tensor, (list, tuple)):  # At several scales.
@@ -100,7 +103,7 @@ def preprocess(model: nn.Module, sample: ModelInput) -> Tensor:
         sample (ModelInput): What goes in.
     """
     data = dict(
-        inputs=[sample.tensor.clone()],
+        inputs=[copy_input(sample.tensor)],
         data_samples=[PoseDataSample(metainfo=dict(sample.meta))])
     with undisturbed(model.data_preprocessor):
         return model.data_preprocessor(data, False)['inputs'][0]

@@ -90,6 +90,21 @@ def shrink(picture: np.ndarray) -> np.ndarray:
         interpolation=cv2.INTER_AREA)
 
 
+def mark(panel: np.ndarray, part: View, box: np.ndarray) -> None:
+    """Draw a box, in place.
+
+    Args:
+        panel (np.ndarray): Of the part: RGB, uint8 of shape (H, W, 3).
+        part (View): The part.
+        box (np.ndarray): (left, top, right, bottom) in the image's pixels.
+    """
+    corners = part.project(np.reshape(box, (2, 2))) / OVERSAMPLING
+    start, end = (
+        tuple(int(c) for c in corner.clip(-9999, 9999)) for corner in corners)
+    for color, width in (((0, 0, 0), 4), ((255, 255, 0), 2)):
+        cv2.rectangle(panel, start, end, color, width)
+
+
 def heat(part: View,
          heatmap: np.ndarray,
          stride: np.ndarray,

@@ -1,13 +1,14 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import Iterator, List, Sequence, Tuple
+from typing import Callable, Iterator, List, Sequence, Tuple, Union
 
 import numpy as np
 
 from ...core.runner_parts import keypoint_names
+from ...writers.record import Image
 from ..keypoint_parts import keypoint_parts
 from .heatmaps import Heatmap, largest
 from .model_inputs import VisibleInput
-from .panels import View, compose, heat, shrink, view
+from .panels import View, compose, heat, mark, shrink, view
 from .pose_painter import PosePainter
 from .scenes import Scene, nearest_predictions
 
@@ -33,20 +34,31 @@ class SamplePictures:
         self._truth = truth
         self._title = 'EMA prediction' if averaged else 'prediction'
 
-    def draw_all(self, scenes: Sequence[Scene],
+    def images(self, tag: str, scenes: Sequence[Union[Scene, Callable]],
+               *arrays: np.ndarray) -> Iterator[Image]:
+        """Draw scenes under a tag, see :meth:`draw_all`."""
+        yield Image(tag, list(self.draw_all(scenes, arrays)))
+
+    def draw_all(self, scenes: Sequence[Union[Scene, Callable]],
                  arrays: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
         """Draw scenes.
 
         Args:
-            scenes (Sequence[Scene]): What to draw.
-            arrays (Sequence[np.ndarray]): What came of their ``tensors``, one
-                after another.
+            scenes (Sequence[Scene | Callable]): What to draw; or a function
+                that returns it, with arrays for tensors, or None.
+            arrays (Sequence[np.ndarray]): What came of
+                :func:`scene_tensors`.
 
         Yields:
             np.ndarray: RGB, uint8 of shape (H, W, 3).
         """
         start = 0
         for scene in scenes:
+            if callable(scene):
+                scene = scene()
+                if scene is not None:
+                    yield self.draw(scene, scene.tensors)
+                continue
             end = start + len(scene.tensors)
             yield self.draw(scene, arrays[start:end])
             start = end
@@ -73,8 +85,10 @@ class SamplePictures:
                   for title, note in notes]
         if len(scene.truth):
             title = f'{self._truth}, {how}' if how else self._truth
-            panels.append((title, painter.draw(part, scene.truth,
-                                               scene.visible)))
+            panel = painter.draw(part, scene.truth, scene.visible)
+            if scene.marked is not None:
+                mark(panel, part, scene.marked)
+            panels.append((title, panel))
         nearest = nearest_predictions(scene)
         panels.append((f'{self._title}, {painter.count(scene.scores)}',
                        _errors(painter, part, scene, nearest)))

@@ -1,13 +1,14 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """What is drawn of a sample, and the error that its caption names."""
 import math
-from typing import List, NamedTuple, Optional, Sequence
+from typing import Callable, List, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 from torch import Tensor
 
 from ..pose_samples import PoseSample
 from .heatmaps import Heatmap
+from .image_files import ImageFiles
 from .model_inputs import ModelInput, VisibleInput, image_name
 from .pose_painter import highest_scoring
 
@@ -30,6 +31,8 @@ class Scene(NamedTuple):
         heatmap (Heatmap, optional): What the model returned. Defaults to None.
         box (np.ndarray, optional): What is to be seen of the input, (left,
             top, right, bottom). Defaults to None: all of it.
+        marked (np.ndarray, optional): The box of the instance that is meant,
+            of several. Defaults to None.
     """
     caption: str
     name: str
@@ -41,11 +44,20 @@ class Scene(NamedTuple):
     meta: dict
     heatmap: Optional[Heatmap] = None
     box: Optional[np.ndarray] = None
+    marked: Optional[np.ndarray] = None
 
     @property
     def tensors(self) -> List[Tensor]:
         """What has to come to the host before it can be drawn."""
         return [*self.seen, *(self.heatmap.tensors if self.heatmap else ())]
+
+
+def scene_tensors(scenes: Sequence[Union[Scene, Callable]]) -> List[Tensor]:
+    """Return what has to come to the host before scenes can be drawn."""
+    return [
+        tensor for scene in scenes if not callable(scene)
+        for tensor in scene.tensors
+    ]
 
 
 def sample_scene(sample: PoseSample,
@@ -88,32 +100,45 @@ def sample_scene(sample: PoseSample,
         box = _box(sample, person, detected)
         if box is not None:
             box = given.project(box.reshape(2, 2)).ravel()
+    marked = None
+    if person is not None and len(sample.boxes) > 1:
+        marked = given.project(sample.boxes[person].reshape(2, 2)).ravel()
+        if not np.isfinite(marked).all():
+            marked = None
     return Scene(caption, given.name,
                  given.project(sample.predicted), sample.scores,
                  given.project(sample.truth), sample.visible, seen, meta,
                  heatmap, box)
 
 
-def file_scene(sample: PoseSample, image: np.ndarray, prefixes: Sequence[str],
-               meta: dict, caption: str, person: Optional[int],
-               whole: bool) -> Scene:
+def file_scene(sample: PoseSample, files: ImageFiles, prefixes: Sequence[str],
+               caption: str, person: int) -> Optional[Scene]:
     """Return the scene of a sample on the image that it is of.
 
     Args:
         sample (PoseSample): Ground truth and prediction.
-        image (np.ndarray): RGB, uint8 of shape (H, W, 3).
+        files (ImageFiles): Loads the image.
         prefixes (Sequence[str]): See :func:`image_prefixes`.
-        meta (dict): The ``metainfo`` of its keypoints.
         caption (str): The measure.
-        person (int, optional): Which of the ground truth is meant.
-        whole (bool): See :func:`sample_scene`.
+        person (int): Which of the ground truth is meant.
+
+    Returns:
+        Scene | None: With arrays for tensors; None if the image cannot be
+        read.
     """
+    image = files.load(sample.img_path)
+    if image is None:
+        return None
     pixels = np.moveaxis(image, -1, 0)
-    seen = VisibleInput(pixels, pixels, np.zeros(()))
     given = ModelInput(None, {}, image_name(sample.img_path, prefixes),
                        np.zeros(2), np.ones(2))
-    return sample_scene(sample, given, seen, meta, None, caption, person,
-                        whole)
+    return sample_scene(
+        sample,
+        given,
+        VisibleInput(pixels, pixels, np.zeros(())),
+        sample.meta,
+        caption=caption,
+        person=person)
 
 
 def _box(sample: PoseSample, person: Optional[int],

@@ -10,7 +10,8 @@ from painted_people import (NUM_KEYPOINTS, dot_near, paint_data_set,
 from torch import nn
 
 from mmpose.codecs import AssociativeEmbedding, EDPoseLabel, Hand3DHeatmap
-from mmpose.engine.monitors.poses.pose_targets import decode_target, find_codec
+from mmpose.engine.monitors.poses.pictures.pose_targets import (decode_target,
+                                                                find_codec)
 from mmpose.registry import KEYPOINT_CODECS, MODELS
 from mmpose.structures import PoseDataSample
 from mmpose.utils import register_all_modules

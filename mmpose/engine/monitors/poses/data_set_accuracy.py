@@ -1,0 +1,92 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+from typing import List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ..core.runner_parts import keypoint_names
+from .hard_samples import HardSample, HardSamples, image_key
+from .keypoint_tally import KeypointTally
+from .pose_samples import PoseSample
+
+
+class DataSetAccuracy:
+    """How well the keypoints of a data set were predicted in a validation.
+
+    Args:
+        name (str, optional): The data set, None if it is the only one.
+        num_keypoints (int): The number of keypoints that are compared.
+        meta (dict): The metainfo of these.
+        sigmas (np.ndarray, optional): Theirs, shape (K, ).
+
+    Attributes:
+        names (list[str]): What the keypoints are called.
+        tally (KeypointTally): The sums over all instances.
+    """
+
+    def __init__(self, name: Optional[str], num_keypoints: int, meta: dict,
+                 sigmas: Optional[np.ndarray]) -> None:
+        self.name = name
+        self.meta = meta
+        self.sigmas = sigmas
+        self.names = keypoint_names(meta, num_keypoints)
+        self.tally = KeypointTally(num_keypoints, sigmas)
+
+    def add(self, samples: Sequence[PoseSample],
+            matches: Sequence[Tuple[np.ndarray, np.ndarray]],
+            positions: Sequence[float], hardest: HardSamples) -> None:
+        """Add the instances of some images.
+
+        Args:
+            samples (Sequence[PoseSample]): The images.
+            matches (Sequence[tuple[np.ndarray, np.ndarray]]): Of each image
+                what :func:`matched` returned.
+            positions (Sequence[float]): Where in the validation each is.
+            hardest (HardSamples): Where the worst of the instances go.
+        """
+        predicted = np.concatenate([predicted for predicted, _ in matches])
+        found = np.concatenate([found for _, found in matches])
+        scores, costs = self.tally.add(
+            truth=np.concatenate([s.truth for s in samples]),
+            visible=np.concatenate([s.visible for s in samples]),
+            predicted=predicted,
+            boxes=np.concatenate([s.boxes for s in samples]),
+            areas=np.concatenate([s.areas for s in samples]),
+            found=found)
+        people = [(index, person) for index, sample in enumerate(samples)
+                  for person in range(len(sample.truth))]
+        keys = [image_key(sample) for sample in samples]
+
+        def make(i: int) -> HardSample:
+            index, person = people[i]
+            sample = samples[index]
+            if sample.given is not None:  # Else it keeps the batch.
+                sample = sample._replace(given=sample.given.copy())
+            return HardSample(
+                float(costs[i]), float(scores[i]),
+                'NME' if self.sigmas is None else 'OKS', sample, person,
+                predicted[i].copy() if found[i] else None)
+
+        hardest.add(costs, np.array([positions[index] for index, _ in people]),
+                    [keys[index] for index, _ in people], make)
+
+
+def together(parts: List[DataSetAccuracy]) -> Tuple[List[str], KeypointTally]:
+    """Add up keypoints of the same name over data sets.
+
+    Args:
+        parts (list[DataSetAccuracy]): One or several.
+
+    Returns:
+        tuple[list[str], KeypointTally]: The names of all keypoints, and the
+        sums of each.
+    """
+    if len(parts) == 1:
+        return parts[0].names, parts[0].tally
+    names = list(dict.fromkeys(name for part in parts for name in part.names))
+    places = {name: place for place, name in enumerate(names)}
+    total = KeypointTally(len(names))
+    for part in parts:
+        total.merge(
+            part.tally.spread([places[name] for name in part.names],
+                              len(names)))
+    return names, total

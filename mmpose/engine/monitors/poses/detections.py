@@ -1,0 +1,148 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""Validations on a detector's boxes: a sample is a box, not an instance."""
+import os.path as osp
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from .pose_samples import (PoseSample, PoseSampleReader, box_scales,
+                           box_scores, nobody, predicted_arrays)
+
+
+class Detections:
+    """What was predicted in a detector's boxes, until all boxes are seen.
+
+    The boxes of an image may come in several batches and to several ranks.
+    Takes about 12 K + 40 bytes for each box, as a :obj:`CocoMetric` takes, in
+    its results, several times as much.
+    """
+
+    def __init__(self) -> None:
+        self._chunks: List[Dict[str, np.ndarray]] = []
+
+    def add(self, samples: Sequence) -> None:
+        """Copy the predictions of samples.
+
+        Args:
+            samples (Sequence[PoseDataSample]): What the model returned.
+        """
+        read = [predicted_arrays(s.pred_instances) for s in samples]
+        counts = [len(scores) for _, scores in read]
+        keypoints = np.concatenate([keypoints for keypoints, _ in read])
+        scores = np.concatenate([scores for _, scores in read])
+        scales = np.concatenate(
+            [box_scales(s, n) for s, n in zip(samples, counts)])
+        chunk = dict(
+            keypoints=keypoints[..., :2].astype(np.float32),
+            keypoint_scores=scores.astype(np.float32),
+            box_scores=np.concatenate(
+                [box_scores(s, n) for s, n in zip(samples, counts)]),
+            areas=scales[:, 0] * scales[:, 1])
+        for name in ('img_id', 'id'):
+            values = [sample.get(name) for sample in samples]
+            chunk[name] = np.repeat(np.array(values), counts)
+        self._chunks.append(chunk)
+
+    def count(self) -> int:
+        """Return the number of predictions."""
+        return sum(len(chunk['id']) for chunk in self._chunks)
+
+    def merge(self, other: 'Detections') -> None:
+        """Add what another rank has seen."""
+        self._chunks += other._chunks
+
+    def arrays(self) -> Dict[str, np.ndarray]:
+        """Return each box once, in the data set's order."""
+        if not self._chunks:
+            return {}
+        arrays = {
+            name: np.concatenate([chunk[name] for chunk in self._chunks])
+            for name in self._chunks[0]
+        }
+        # As the evaluator does; a sampler may give a box to two ranks.
+        _, order = np.unique(arrays['id'], return_index=True)
+        return {name: values[order] for name, values in arrays.items()}
+
+
+class AnnotatedImage(NamedTuple):
+    """The annotated instances of an image that count.
+
+    Attributes:
+        truth (tuple): Of a :class:`PoseSample`: ``truth``, ``visible``,
+            ``boxes`` and ``areas``.
+        img_path (str): The file of the image.
+        position (float): Where in the validation, from 0 to 1.
+    """
+    truth: tuple
+    img_path: str
+    position: float
+
+
+def annotated_images(reader: PoseSampleReader,
+                     dataset_name: Optional[str]) -> Dict[int, AnnotatedImage]:
+    """Read all annotations that a detector's boxes are evaluated on.
+
+    Args:
+        reader (PoseSampleReader): Reads the annotations.
+        dataset_name (str, optional): See
+            :meth:`PoseSampleReader.dataset_name`.
+
+    Returns:
+        dict[int, AnnotatedImage]: By the id of the image; of images where an
+        instance counts.
+    """
+    coco = reader.rules(dataset_name).coco
+    if coco is None:
+        return {}
+    dataset, _ = reader.part(dataset_name)
+    folder = (getattr(dataset, 'data_prefix', None) or {}).get('img', '')
+    images = {}
+    for index, (image, info) in enumerate(coco.imgs.items()):
+        truth = reader.annotated(dataset_name, image,
+                                 coco.imgToAnns.get(image, ()))
+        if truth is not None and truth[1].any():
+            images[image] = AnnotatedImage(
+                truth, osp.join(folder, info.get('file_name', '')),
+                index / len(coco.imgs))
+    return images
+
+
+def evaluated(detections: Detections, images: Dict[int, AnnotatedImage],
+              reader: PoseSampleReader,
+              dataset_name: Optional[str]) -> Iterator[PoseSample]:
+    """Choose the predictions of all images that are evaluated.
+
+    Args:
+        detections (Detections): Those of all ranks.
+        images (dict[int, AnnotatedImage]): What :func:`annotated_images`
+            returned.
+        reader (PoseSampleReader): The reader that they come from.
+        dataset_name (str, optional): See
+            :meth:`PoseSampleReader.dataset_name`.
+
+    Yields:
+        PoseSample: Each of the images, with the predictions that the
+        evaluator keeps, the highest-scoring first.
+    """
+    rules = reader.rules(dataset_name)
+    arrays = detections.arrays()
+    rows: Dict[int, np.ndarray] = {}
+    if arrays:
+        for name in ('keypoints', 'keypoint_scores'):
+            arrays[name] = rules.convert_prediction(arrays[name])
+        scores = rules.score(arrays['keypoint_scores'], arrays['box_scores'])
+        order = np.argsort(arrays['img_id'], kind='stable')
+        ids, begins = np.unique(arrays['img_id'][order], return_index=True)
+        rows = dict(zip(ids.tolist(), np.split(order, begins[1:])))
+    for img_id, image in images.items():
+        keypoints, seen = nobody(image.truth[0].shape[1])[:2]
+        chosen = keypoints, seen.astype(np.float32)
+        meta = reader.meta(dataset_name, keypoints.shape[1])
+        row = rows.get(img_id)
+        if row is not None:
+            sigmas = rules.sigmas(arrays['keypoints'].shape[1], meta)
+            row = row[rules.choose(arrays['keypoints'][row],
+                                   arrays['keypoint_scores'][row], scores[row],
+                                   arrays['areas'][row], sigmas)]
+            chosen = arrays['keypoints'][row], arrays['keypoint_scores'][row]
+        yield PoseSample(image.img_path, *image.truth, *chosen, meta, img_id)

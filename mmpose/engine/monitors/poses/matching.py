@@ -1,0 +1,135 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""Which prediction belongs to which annotated instance of an image.
+
+As COCO's evaluation decides it, see https://cocodataset.org/#keypoints-eval.
+"""
+from typing import Optional
+
+import numpy as np
+
+# COCO's evaluation looks at so many predictions of an image.
+MAX_PREDICTIONS = 20
+# Below this object keypoint similarity nothing was found. The evaluation of
+# localization errors by Ronchi and Perona (ICCV 2017) matches from there on.
+MIN_SIMILARITY = 0.1
+# Of all keypoints, where a data set has no sigmas.
+_SIGMA = 0.05
+
+
+def match(truth: np.ndarray, visible: np.ndarray, areas: np.ndarray,
+          predicted: np.ndarray, sigmas: Optional[np.ndarray]) -> np.ndarray:
+    """Match predictions with the instances of an image, greedily.
+
+    The highest-scoring prediction first, each takes the instance that it is
+    most similar to of those that are left. So does COCO's evaluation, at the
+    threshold :data:`MIN_SIMILARITY`.
+
+    Args:
+        truth (np.ndarray): Annotated keypoints, shape (N, K, 2).
+        visible (np.ndarray): Which are annotated, bool of shape (N, K).
+        areas (np.ndarray): The instances' areas, shape (N, ).
+        predicted (np.ndarray): Predicted keypoints, the highest-scoring
+            instance first, shape (M, K, 2).
+        sigmas (np.ndarray, optional): Each keypoint's, shape (K, ). None: the
+            same for all.
+
+    Returns:
+        np.ndarray: For each instance the index of its prediction, -1 if it
+        has none, shape (N, ).
+    """
+    owners = [-1] * len(truth)
+    similarity = object_similarity(truth, visible, areas, predicted, sigmas)
+    for index, row in enumerate(similarity.T.tolist()):
+        best, chosen = MIN_SIMILARITY, -1
+        for i, value in enumerate(row):
+            if value >= best and owners[i] < 0:
+                best, chosen = value, i
+        if chosen >= 0:
+            owners[chosen] = index
+    return np.array(owners, int)
+
+
+def object_similarity(truth: np.ndarray, visible: np.ndarray,
+                      areas: np.ndarray, predicted: np.ndarray,
+                      sigmas: Optional[np.ndarray]) -> np.ndarray:
+    """Compute the object keypoint similarity (OKS) of all pairs.
+
+    Args:
+        See :func:`match`.
+
+    Returns:
+        np.ndarray: Shape (N, M); 0 where no keypoint is visible.
+    """
+    if sigmas is None:
+        sigmas = np.full(truth.shape[1], _SIGMA)
+    exponents = _square_distances(truth, predicted)
+    exponents /= -2 * np.square(2 * sigmas)[:, None, None]
+    exponents /= areas[:, None] + np.spacing(1)
+    near = np.nan_to_num(np.exp(exponents, out=exponents), copy=False)
+    return (near * visible.T[..., None]).sum(0) / np.maximum(
+        visible.sum(1, keepdims=True), 1)
+
+
+def suppress(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray,
+             sigmas: np.ndarray, threshold: float, soft: bool) -> np.ndarray:
+    """Keep one of predictions that are much alike.
+
+    Greedy non-maximum suppression over the object keypoint similarity of two
+    predictions, which has the mean of their areas, as in
+    :func:`mmpose.evaluation.functional.oks_nms` and ``soft_oks_nms``.
+
+    Args:
+        keypoints (np.ndarray): Shape (M, K, 2).
+        scores (np.ndarray): Shape (M, ).
+        areas (np.ndarray): Shape (M, ).
+        sigmas (np.ndarray): Each keypoint's, shape (K, ).
+        threshold (float): What is more similar than that to one that is kept
+            is not kept; of the soft variant the width of the Gaussian.
+        soft (bool): Lower the scores of what is similar instead, and keep the
+            first :data:`MAX_PREDICTIONS`.
+
+    Returns:
+        np.ndarray: The indices of what is kept.
+    """
+    exponents = _square_distances(keypoints, keypoints)
+    exponents /= -2 * np.square(2 * sigmas)[:, None, None]
+    exponents /= (areas[:, None] + areas) / 2 + np.spacing(1)
+    similarity = np.exp(exponents, out=exponents).sum(0) / len(sigmas)
+    similarity = similarity.astype(np.float32)
+    order = scores.argsort()[::-1]
+    if soft:
+        return _suppress_softly(similarity, scores, order, threshold)
+    distinct = similarity <= threshold
+    left = np.ones(len(scores), bool)
+    kept = []
+    for i in order.tolist():
+        if left[i]:
+            kept.append(i)
+            if len(kept) == MAX_PREDICTIONS:
+                break
+            left &= distinct[i]
+    return np.array(kept, int)
+
+
+def _suppress_softly(similarity: np.ndarray, scores: np.ndarray,
+                     order: np.ndarray, threshold: float) -> np.ndarray:
+    scores, kept = scores[order], []
+    while len(order) and len(kept) < MAX_PREDICTIONS:
+        kept.append(order[0])
+        overlap = similarity[order[0], order[1:]]
+        scores = scores[1:] * np.exp(-np.square(overlap) / threshold)
+        again = scores.argsort()[::-1]
+        order, scores = order[1:][again], scores[again]
+    return np.array(kept, int)
+
+
+def _square_distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Of all pairs of N and M instances, shape (K, N, M).
+
+    The keypoints come first: sums over a short last axis take long.
+    """
+    points = points.astype(float).transpose(2, 1, 0)[..., None]
+    others = others.astype(float).transpose(2, 1, 0)[..., None, :]
+    squares = np.square(points[0] - others[0])
+    squares += np.square(points[1] - others[1])
+    return squares
