@@ -19,7 +19,7 @@ except ImportError:  # Before setuptools 64.
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE = 'mmpose_enhanced_tensorboard'
-URL = 'https://github.com/open-mmlab/mmpose-enhanced-tensorboard'
+URL = 'https://github.com/DH-dot131/mmpose'
 ENGINE = 'mmpose/engine'
 HOOK = 'EnhancedTensorBoardHook'
 MODULE = 'mmpose.engine.hooks.enhanced_tensorboard_hook'

@@ -161,6 +161,22 @@ model = dict(
     assert row['why'] == 'ModuleNotFoundError: needs mmpretrain'
 
 
+def test_a_detectors_boxes_are_validated_on(tmp_path, verify):
+    """As the config has it: their number is not that of the instances."""
+    text = SMALL + """
+val_dataloader = dict(dataset=dict(bbox_file='boxes.json'))
+"""
+    cfg = Config.fromstring(text, '.py')
+    verify_configs.use_generated_data(cfg, str(tmp_path / 'data'), 2)
+    dataset = DATASETS.build(dict(cfg.val_dataloader.dataset, pipeline=[]))
+    with open(dataset.ann_file) as file:
+        people = len(json.load(file)['annotations'])
+    assert dataset.bbox_file and len(dataset) == 3 * people
+    row = verify(text)
+    assert row['outcome'] == 'neutral'
+    assert {'val/hard_samples', 'keypoints/accuracy'} <= set(row['tags'])
+
+
 def test_a_data_set_without_generated_data_is_named(verify):
     row = verify(SMALL + '''
 train_dataloader = dict(dataset=dict(type='H36MWholeBodyDataset'))

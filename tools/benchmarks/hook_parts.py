@@ -17,6 +17,7 @@ from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.engine.monitors import (EventWriter, Every, GradientMonitor,
                                     LearningRateMonitor, Monitor,
                                     TrainImageMonitor, WeightMonitor)
+from mmpose.engine.monitors.core.optimizer_probe import OptimizerProbe
 from mmpose.testing import get_packed_inputs
 from .timing import Subject
 
@@ -28,6 +29,7 @@ def gradient_norms(model: nn.Module, folder: str) -> Subject:
     monitor = GradientMonitor(Every(1), MAX_GROUPS, strict=True)
     runner = _runner(model)
     subject = _subject(monitor, runner, folder)
+    OptimizerProbe([monitor]).follow(runner.optim_wrapper)
 
     def read() -> None:
         monitor.before_train_iter(runner, 0, None)

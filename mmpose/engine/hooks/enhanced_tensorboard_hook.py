@@ -10,7 +10,7 @@ from mmpose.registry import HOOKS
 from ..monitors.core.arguments import Arguments
 from ..monitors.core.dispatch import Dispatcher
 from ..monitors.core.failure_guard import FailureGuard
-from ..monitors.core.layout import scalar_layout
+from ..monitors.core.monitor import scalar_layout
 from ..monitors.core.overhead_budget import OverheadBudget
 from ..monitors.core.registry import (HookSignature, build_monitors,
                                       hook_arguments)

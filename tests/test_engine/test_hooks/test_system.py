@@ -6,10 +6,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
+from mmengine.runner import log_processor
+from test_enhanced_tensorboard_hook import scalars
 
 from mmpose.engine.monitors import Every, SystemMonitor
 from mmpose.engine.monitors.run import system
+from mmpose.registry import HOOKS
 
 HOOK = dict(grad_norm_interval=3)
 STEPS = [1, 3, 6, 9, 12]
@@ -120,6 +124,60 @@ def test_a_batch_whose_size_is_unknown(data_batch):
     values = speed(data_batch)
     assert 'system/samples_per_second' not in values
     assert values['system/iterations_per_second'] == pytest.approx(2)
+
+
+class PlayedGPU:
+    """A GPU of which an iteration takes as many MiB as its number.
+
+    Beside what is kept all the time, 100 MiB.
+    """
+
+    def __init__(self):
+        self.allocated = self.peak = 100
+        self.is_available = self.is_initialized = lambda: True
+        self.memory_allocated = lambda: self.allocated << 20
+        self.memory_reserved = lambda: 2000 << 20
+
+    def memory_stats_as_nested_dict(self):
+        return dict(allocated_bytes=dict(all=dict(peak=self.peak << 20)))
+
+    def get_max_cuda_memory(self, device):
+        peak, self.peak = self.peak, self.allocated
+        return peak
+
+
+@HOOKS.register_module()
+class TakesMemory(Hook):
+    """Let the GPU take memory at the beginning of an iteration."""
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, gpu):
+        self._gpu = gpu
+
+    def before_train_iter(self, runner, **_):
+        gpu = self._gpu
+        gpu.peak = max(gpu.peak, gpu.allocated + runner.iter + 1)
+
+
+def test_the_peak_is_that_since_the_last_measurement(train, read_events,
+                                                     monkeypatch):
+    """P8: ``LoggerHook`` resets it before this hook's turn."""
+    gpu = PlayedGPU()
+    monkeypatch.setattr(system, 'torch', SimpleNamespace(cuda=gpu))
+    monkeypatch.setattr(log_processor, 'is_cuda_available', lambda: True)
+    monkeypatch.setattr(log_processor, 'get_max_cuda_memory',
+                        gpu.get_max_cuda_memory)
+    runner = train(
+        HOOK,
+        default_hooks=dict(
+            checkpoint=None, logger=dict(type='LoggerHook', interval=1)),
+        custom_hooks=[dict(type='TakesMemory', gpu=gpu)])
+    events = read_events(runner)
+    assert scalars(events, 'memory')[12] == 100 + 12
+    read = readings(events)
+    assert read['gpu_memory_peak_mib'] == {n: 100 + n for n in STEPS}
+    assert read['gpu_memory_allocated_mib'] == dict.fromkeys(STEPS, 100)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')

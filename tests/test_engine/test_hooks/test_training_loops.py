@@ -16,7 +16,7 @@ from test_enhanced_tensorboard_hook import final_state, messages, scalars
 
 from mmpose.engine.monitors.poses.fixed_samples import FixedSamples
 from mmpose.engine.monitors.poses.pictures import sample_pictures
-from mmpose.models import TopdownPoseEstimator
+from mmpose.models import PoseDataPreprocessor, TopdownPoseEstimator
 from mmpose.registry import (DATASETS, HOOKS, MODELS,
                              OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS,
                              TRANSFORMS)
@@ -359,6 +359,106 @@ def test_a_compiled_part_has_its_names(make_runner, read_events):
     log = ''.join(messages(runner, 'INFO'))
     for left_out in ('leaves out the FLOPs', 'leaves out the graph'):
         assert log.count(left_out) == 1
+
+
+@pytest.mark.skipif(
+    not CAN_COMPILE, reason='this PyTorch cannot do it on a CPU')
+def test_nothing_of_ours_is_compiled(make_runner, read_events, monkeypatch):
+    """As many frames, graphs and recompilations as without the hook.
+
+    Of the training itself, MMEngine's preprocessor and SGD with momentum
+    cannot be compiled.
+    """
+    dynamo = importlib.import_module('torch._dynamo')
+    utils = importlib.import_module('torch._dynamo.utils')
+    monkeypatch.setattr(PoseDataPreprocessor, 'forward',
+                        dynamo.disable(PoseDataPreprocessor.forward))
+    compiled, = [loop for loop in LOOPS if loop.id == 'compiled']
+    counted = []
+    for hook in None, OFTEN:
+        utils.counters.clear()
+        runner = make_runner(
+            hook,
+            train_cfg=dict(by_epoch=True, max_epochs=2, val_interval=1),
+            optim_wrapper=dict(optimizer=dict(SGD)),
+            **compiled.values[0])
+        runner.train()
+        counted.append(
+            (dict(utils.counters['frames']), dict(utils.counters['stats']),
+             sum(utils.counters['graph_break'].values()),
+             sum(map(len, utils.guard_failures.values()))))
+    assert counted[0] == counted[1]
+    assert counted[0][0]['ok'] > 10
+    assert len(scalars(read_events(runner), NORM)) == runner.iter
+
+
+@HOOKS.register_module(force=True)
+class NewOptimizer(Hook):
+    """Thaws a model by a new optimizer, as some do."""
+
+    def before_train_epoch(self, runner):
+        if runner.epoch == 1:
+            runner.optim_wrapper = OptimWrapper(
+                torch.optim.AdamW(runner.model.parameters(), lr=1e-3),
+                clip_grad=dict(max_norm=1e-3))
+            runner.optim_wrapper.initialize_count_status(
+                runner.model, runner.iter, runner.max_iters)
+
+
+def test_an_optimizer_that_is_replaced_is_followed(make_runner, read_events):
+    """All curves go on, and what clips only now has its own."""
+    replaced = dict(custom_hooks=[dict(type='NewOptimizer')])
+    plain = make_runner(**replaced)
+    plain.train()
+    runner = make_runner(OFTEN, **replaced)
+    runner.train()
+    without, with_hook = final_state(plain), final_state(runner)
+    assert not [k for k in without if without[k] != with_hook[k]]
+    events = read_events(runner)
+    steps = list(range(1, runner.iter + 1))
+    for tag in NORM, 'train/learning_rate/lr':
+        assert list(scalars(events, tag)) == steps
+    first = runner.iter // 3 + 1
+    # While an optimizer makes its state, its update is not measured.
+    for tag in 'health/update_ratio', 'health/updates':
+        assert list(scalars(events, tag)) == [
+            step for step in steps if step not in (1, first)
+        ]
+    assert scalars(events, 'health/updates')[runner.iter] == runner.iter
+    assert list(scalars(events, 'health/clipping/share')) == steps[first - 1:]
+    assert scalars(events,
+                   'train/learning_rate/lr')[first] == pytest.approx(1e-3)
+    assert 'step' not in vars(runner.optim_wrapper.optimizer)
+
+
+def test_a_loss_of_nan_is_known_though_the_training_dies_of_it(
+        make_runner, read_events):
+    """In the next iteration, long before anything is due."""
+
+    @MODELS.register_module(force=True)
+    class DyingOfNan(TopdownPoseEstimator):
+        count = 0
+
+        def loss(self, inputs, data_samples):
+            losses = super().loss(inputs, data_samples)
+            self.count += 1
+            if self.count == 6:
+                losses['loss_kpt'] = losses['loss_kpt'] * float('nan')
+            if self.count == 7:
+                raise ValueError('matrix contains invalid numeric entries')
+            return losses
+
+    runner = make_runner(
+        dict(OFTEN, grad_norm_interval=100), model=dict(type='DyingOfNan'))
+    with pytest.raises(ValueError, match='invalid numeric'):
+        runner.train()
+    hook, = [h for h in runner.hooks if hasattr(h, 'monitors')]
+    hook._writer.close()  # As when the process ends.
+    events = read_events(runner)
+    for name in ('loss', 'loss_kpt'):
+        assert scalars(events, f'health/nonfinite_loss/{name}') == {6: 6}
+    line, = [m for m in messages(runner, 'WARNING') if 'NaN' in m]
+    assert 'step 6' in line
 
 
 def what_does_not_depend_on_time(events):

@@ -103,10 +103,10 @@ def prediction(truth, seed):
 class PackKnown:
     """Packs a sample with what will be predicted, without an image."""
 
-    def __init__(self, ann_file, count=1, num_keypoints=None):
+    def __init__(self, ann_file, count=1, mapping=None):
         with open(ann_file) as file:
             self.annotations = json.load(file)['annotations']
-        self.count, self.num_keypoints = count, num_keypoints
+        self.count, self.mapping = count, mapping
 
     def __call__(self, results):
         names = ('id', 'img_id', 'img_path', 'raw_ann_info', 'crowd_index',
@@ -136,9 +136,11 @@ class PackKnown:
             prediction(truth, 1000 * int(ident) + i) for i in range(self.count)
         ]
         keypoints = np.float32([keypoints for keypoints, _ in predicted])
-        if self.num_keypoints:  # A model that predicts other ones.
-            more = self.num_keypoints - keypoints.shape[1]
-            keypoints = np.pad(keypoints, ((0, 0), (0, more), (0, 0)))
+        if self.mapping:  # A model that predicts other ones.
+            targets, sources = map(list, zip(*self.mapping))
+            known = keypoints
+            keypoints = np.zeros((len(known), 17, 2), np.float32)
+            keypoints[:, targets] = known[:, sources]
         sample.set_metainfo(dict(prediction=keypoints))
         scores = np.random.default_rng(int(ident)).random(
             keypoints.shape[:2], np.float32)

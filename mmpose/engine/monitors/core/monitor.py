@@ -1,12 +1,12 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import pickle
-from typing import (TYPE_CHECKING, Dict, List, NamedTuple, Optional, Sequence,
-                    Tuple, Union)
+from typing import (TYPE_CHECKING, Dict, Iterable, List, NamedTuple, Optional,
+                    Sequence, Tuple, Union)
 
 from mmengine.dist import all_gather_object
 from torch import Tensor
 
-from ..writers.record import Record
+from ..writers.record import Record, ScalarLayout
 from .arguments import Argument, Arguments
 from .failure_guard import FailureGuard
 from .overhead_budget import OverheadBudget
@@ -31,6 +31,10 @@ class Chart(NamedTuple):
     title: str
     tags: str
     position: int = 100
+
+
+# As LoggerHook writes it.
+_LOSS = Chart('Overview', 'loss', '[^/]*loss[^/]*$', position=0)
 
 
 class Monitor:
@@ -314,3 +318,22 @@ class Monitor:
 
     def after_train(self, runner) -> None:
         """The training is over; the writer is still open."""
+
+
+def scalar_layout(monitors: Iterable[Monitor], runner) -> ScalarLayout:
+    """Return the Custom Scalars page of a run, which has just one layout.
+
+    Args:
+        monitors (Iterable[Monitor]): Whose charts are on it.
+        runner (Runner): The runner of the training process.
+
+    Returns:
+        ScalarLayout: The charts by category, the loss first.
+    """
+    categories: Dict[str, Dict[str, list]] = {}
+    charts = [c for monitor in monitors for c in monitor.charts_of(runner)]
+    for chart in sorted((_LOSS, *charts), key=lambda chart: chart.position):
+        categories.setdefault(chart.category, {})[chart.title] = [
+            'Multiline', [f'^{chart.tags}']
+        ]
+    return ScalarLayout(categories)

@@ -12,9 +12,8 @@ from typing import Iterable, List, Optional
 from mmengine.registry import Registry
 from mmengine.runner.priority import get_priority
 
-from .arguments import Argument, Arguments, unique
+from .arguments import RUN_ARGUMENTS, Argument, Arguments, unique
 from .monitor import Monitor
-from .run_arguments import RUN_ARGUMENTS
 
 PACKAGE = __name__.rpartition('.core.')[0]
 ROOMS = ('optimization', 'poses', 'run', 'health')

@@ -20,22 +20,22 @@ _DEAD = 1e-3
 
 @MONITORS.register_module()
 class BatchNormMonitor(Monitor):
-    """Channels that batch norms do not let through any more.
+    """Log the channels that batch norms do not let through any more.
 
     ========================== ============================================
-    ``health/dead_channels``   Share of the channels that are scaled by
+    ``health/dead_channels``   Fraction of the channels that are scaled by
                                less than 1e-3, of those whose scale has ever
                                been above 0.1
     ========================== ============================================
 
     What it tells: A channel that is scaled to nothing computes for nothing and
-    gets no gradient any more. A share that grows means that the weight decay
+    gets no gradient any more. A growing fraction means that the weight decay
     or the learning rate is too high.
 
     Scales that are frozen do not count.
 
     Args:
-        interval (int | dict | Schedule): At which iterations to read.
+        interval (int | dict | Schedule): At which iterations to measure.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 

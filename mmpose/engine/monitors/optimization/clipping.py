@@ -24,8 +24,9 @@ class ClippingMonitor(Monitor):
     ``health/clipping/norm_before``           Norm of all gradients before
                                               clipping
     ``health/clipping/norm_after``            The same after clipping
-    ``health/clipping/share``                 Share of the updates since the
-                                              last reading that were clipped
+    ``health/clipping/share``                 Fraction of the updates since the
+                                              last measurement that were
+                                              clipped
     ``health/clipping/threshold``             ``max_norm`` or ``clip_value``
     ``health/clipping/learning_rate_factor``  By what clipping multiplies the
                                               length of the step, and so in
@@ -35,18 +36,19 @@ class ClippingMonitor(Monitor):
                                               the gradient
     ========================================= =============================
 
-    What it tells: A norm that is above the threshold at every reading means
-    that every step is clipped: the threshold decides how long the steps are. A
-    share near 0 is clipping that catches outliers, which is what it is for.
+    What it tells: A norm that is above the threshold at every measurement
+    means that every step is clipped: the threshold decides how long the steps
+    are. A fraction near 0 is clipping that catches outliers, which is what it
+    is for.
 
     With several optimizers the optimizer's name stands before the last part.
     Norms are those of the last update, and of the type that is clipped by;
-    of clipping by value, L2. Every update counts for the share, except those
-    that AMP skips for an overflow. By value, one is clipped if any element of
-    a gradient is.
+    of clipping by value, L2. Every update counts for the fraction, except
+    those that AMP skips for an overflow. By value, one is clipped if any
+    element of a gradient is.
 
     Args:
-        interval (int | dict | Schedule): At which iterations to read. Where
+        interval (int | dict | Schedule): At which iterations to measure. Where
             gradients are accumulated, the next update after such an iteration
             counts.
         strict (bool): See :class:`Monitor`. Defaults to False.
@@ -116,7 +118,7 @@ class ClippingMonitor(Monitor):
 
 
 class _Clipping:
-    """What clipping does to one update.
+    """Describe what clipping does to one update.
 
     Args:
         optim_wrapper (OptimWrapper): The wrapper that clips.
@@ -151,7 +153,7 @@ class _Clipping:
 
 
 class _Clipped:
-    """The updates since the last measurement.
+    """Count the updates since the last measurement.
 
     Attributes:
         last (_Clipping): The last one.

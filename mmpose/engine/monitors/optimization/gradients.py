@@ -25,7 +25,7 @@ class GradientMonitor(Monitor):
     ========================================== ============================
     ``train/gradient_norm/global``             L2 norm of all gradients
     ``train/gradient_norm/layers/<group>``     L2 norm of a layer group's
-    ``health/nonfinite_gradient/<parameter>``  Share of the parameters whose
+    ``health/nonfinite_gradient/<parameter>``  Fraction of the parameters whose
                                                gradient is NaN or infinite;
                                                there only if one's is. The
                                                parameter is the one of them
@@ -38,18 +38,18 @@ class GradientMonitor(Monitor):
     little; one that has no curve gets no gradient at all: it is frozen or does
     not lead to the loss.
 
-    Read where the optimizer steps: unscaled under AMP, summed up under
+    Measured where the optimizer steps: unscaled under AMP, summed up under
     gradient accumulation, averaged under DDP, and before clipping. So the
     global norm is the number that :func:`torch.nn.utils.clip_grad_norm_`
     returns for ``norm_type=2``. A group without a single gradient has no
     value. Of a step with a closure, as LBFGS has it, the gradients of the last
-    evaluation are read, after the step. With several optimizers the norms are
-    over all that stepped in the iteration. An update that AMP leaves out for
-    an overflow is not read. Of a sharded model the norms are added up over
-    all ranks, in the iterations that are logged.
+    evaluation are measured, after the step. With several optimizers the norms
+    are over all that stepped in the iteration. An update that AMP skips for an
+    overflow is not measured. Of a sharded model the norms are summed over all
+    ranks, in the iterations that are logged.
 
     Args:
-        interval (int | dict | Schedule): At which iterations to read. Where
+        interval (int | dict | Schedule): At which iterations to measure. Where
             gradients are accumulated, the next update after such an iteration
             counts.
         max_groups (int): See :func:`layer_groups`.

@@ -13,7 +13,7 @@ from ..writers.record import Record, Scalar
 
 @MONITORS.register_module()
 class LearningRateMonitor(Monitor):
-    """What the optimizer works with in an iteration.
+    """Log what the optimizer works with in an iteration.
 
     =================================== ===================================
     ``train/learning_rate/lr``          Learning rate
@@ -33,7 +33,7 @@ class LearningRateMonitor(Monitor):
     start are written once, under the lowest of their numbers.
 
     Args:
-        interval (int | dict | Schedule): At which iterations to read.
+        interval (int | dict | Schedule): At which iterations to measure.
         max_groups (int): The number of param groups up to which each has
             curves of its own. -1: always.
         strict (bool): See :class:`Monitor`. Defaults to False.
@@ -67,7 +67,7 @@ class LearningRateMonitor(Monitor):
         settings = [
             setting
             for name, optim_wrapper in optim_wrappers(runner.optim_wrapper)
-            for setting in self._read(name, optim_wrapper.optimizer)
+            for setting in self._settings_of(name, optim_wrapper.optimizer)
         ]
         # A capturable optimizer's learning rate is a tensor that it changes.
         tensors = [
@@ -84,7 +84,8 @@ class LearningRateMonitor(Monitor):
 
         self.emit(Record(step, values, tensors))
 
-    def _read(self, name: str, optimizer) -> Iterator[Tuple[str, object]]:
+    def _settings_of(self, name: str,
+                     optimizer) -> Iterator[Tuple[str, object]]:
         groups = [_settings(group) for group in optimizer.param_groups]
         if 0 <= self._max_groups < len(groups):
             numbers = self._follow(name, groups)
@@ -98,7 +99,7 @@ class LearningRateMonitor(Monitor):
                 yield '/'.join(part for part in parts if part), value
 
     def _follow(self, name: str, groups: List[dict]) -> List[int]:
-        """The groups that others have the same values as, or nobody has."""
+        """Return the groups that differ from all groups before them."""
         leaders = self._leaders.setdefault((name, len(groups)),
                                            [0] * len(groups))
         first: Dict[tuple, int] = {}
@@ -110,7 +111,7 @@ class LearningRateMonitor(Monitor):
 
 
 def _settings(group: dict) -> dict:
-    """The values of a param group, those that it has."""
+    """Return the values of a param group, those that it has."""
     settings = dict(
         learning_rate=group['lr'],
         momentum=group.get('momentum',
@@ -120,5 +121,5 @@ def _settings(group: dict) -> dict:
 
 
 def _comparable(value):
-    """Tensors are not compared: that would wait for the device."""
+    """Compare no tensors: that would wait for the device."""
     return id(value) if isinstance(value, Tensor) else value

@@ -20,8 +20,8 @@ class LossScaleMonitor(Monitor):
 
     =========================== ===========================================
     ``health/amp/loss_scale``   What ``GradScaler`` multiplies the loss by
-    ``health/amp/updates``      Number of updates since the last reading,
-                                those that were skipped included
+    ``health/amp/updates``      Number of updates since the last
+                                measurement, skipped ones included
     ``health/amp/skipped``      Those that were skipped, since a gradient
                                 was beyond float16
     =========================== ===========================================
@@ -34,7 +34,7 @@ class LossScaleMonitor(Monitor):
     Without a ``GradScaler`` nothing is written.
 
     Args:
-        interval (int | dict | Schedule): At which iterations to read.
+        interval (int | dict | Schedule): At which iterations to measure.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 

@@ -27,18 +27,17 @@ class LossMonitor(Monitor):
 
     ================================ =======================================
     ``health/loss/median``           Median of the losses since the last
-                                     reading, and of 101 at least
-    ``health/loss/deviation``        Their robust standard deviation: 1.4826
+                                     measurement, and of 101 at least
+    ``health/loss/deviation``        Their MAD standard deviation: 1.4826
                                      times the median absolute deviation
     ``health/loss/spike_score``      How far the loss that stands out most is
                                      above the median of the 50 before and
-                                     the 50 after it, in their robust standard
-                                     deviations
+                                     the 50 after it: their MAD z-score
     ``health/loss/spike_ratio``      That loss over that median
     ``health/loss/spike_step``       Its step
-    ``health/nonfinite_loss/<name>`` The first step since the last reading at
-                                     which this loss was NaN or infinite;
-                                     there only if one was
+    ``health/nonfinite_loss/<name>`` The first step since the last
+                                     measurement at which this loss was NaN or
+                                     infinite; there only if one was
     ================================ =======================================
 
     What it tells: How much the loss scatters between the points of
@@ -56,10 +55,11 @@ class LossMonitor(Monitor):
 
     The losses are those that MMEngine has brought to the host already. One
     that is NaN or infinite is written at once, since the training may die of
-    it; the others at the next reading, after 1000 iterations at the latest.
+    it; the others at the next measurement, after 1000 iterations at the
+    latest.
 
     Args:
-        interval (int | dict | Schedule): At which iterations to read.
+        interval (int | dict | Schedule): At which iterations to measure.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
@@ -129,7 +129,7 @@ def _size(data_batch) -> float:
 
 
 class RecentLosses:
-    """The last losses of a training, and what stands out among them."""
+    """Find what stands out among the last losses of a training."""
 
     def __init__(self) -> None:
         self._steps = np.empty(0, dtype=int)

@@ -107,8 +107,8 @@ class ShardedNorms:
         """
         if packed[-1]:
             raise RuntimeError(
-                f'{int(packed[-1])} of the ranks could not read their part of '
-                'the gradients')
+                f'{int(packed[-1])} of the ranks could not measure their part '
+                'of the gradients')
         if packed[-2]:
             return None
         squares, counts, sizes = packed[:-2].reshape(3, -1)
@@ -139,7 +139,7 @@ class ShardedNorms:
 
 
 class RankNorms(NamedTuple):
-    """The norms of a rank's part of a model.
+    """Hold the norms of a rank's part of a model.
 
     Attributes:
         norms (list): See :func:`named_norms`.
@@ -152,7 +152,7 @@ class RankNorms(NamedTuple):
 
 
 class WholeNorms(NamedTuple):
-    """The norms of a sharded model as if it were whole.
+    """Hold the norms of a sharded model as if it were whole.
 
     Attributes:
         names (list[str]): The parameters that have a gradient.

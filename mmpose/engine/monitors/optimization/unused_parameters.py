@@ -93,9 +93,9 @@ class UnusedParameterMonitor(Monitor):
                        len(no_gradient) + len(not_owned)),
                 *(Scalar('health/frozen_head', len(head))
                   for head in (frozen, ) if head),
-                *(Scalar(f'health/{kind}/{module}', number)
-                  for kind, names in (('no_gradient', no_gradient),
-                                      ('not_in_optimizer', not_owned)) for
+                *(Scalar(f'health/{tag}/{module}', number)
+                  for tag, names in (('no_gradient', no_gradient),
+                                     ('not_in_optimizer', not_owned)) for
                   module, number in covering_modules(names, trainable).items())
             ]
 

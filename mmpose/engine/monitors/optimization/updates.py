@@ -6,6 +6,7 @@ from collections import defaultdict
 from contextlib import contextmanager
 from typing import (Callable, Dict, Iterable, Iterator, List, Optional, Set,
                     Tuple, Union)
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -45,11 +46,12 @@ class UpdateMonitor(Monitor):
                                              weights over their norm before;
                                              about 1e-3 is usual
     ``health/update_ratio/<group>``          The same of a layer group
-    ``health/nonfinite_weight/<parameter>``  Share of the parameters that are
-                                             NaN or infinite before the
-                                             update
-    ``health/nonfinite_update/<parameter>``  Share of the parameters that are
-                                             not, but then are after it
+    ``health/nonfinite_weight/<parameter>``  Fraction of the parameters
+                                             that are NaN or infinite
+                                             before the update
+    ``health/nonfinite_update/<parameter>``  Fraction of the parameters
+                                             that are not, but then are
+                                             after it
     ``health/unchanged_weights/<module>``    Number of its parameters that
                                              have a gradient and are exactly
                                              what they were before
@@ -68,7 +70,7 @@ class UpdateMonitor(Monitor):
 
     What counts is the change of the weights themselves, so it is exact for
     every optimizer and has weight decay in it. The weights are copied right
-    before an update that is read, and the copy is gone right after it. So
+    before an update that is measured, and the copy is gone right after it. So
     that the optimizer does not run out of memory, an update is skipped where
     less than four times the copy is free, which a WARNING says once; and one
     in which the optimizer may allocate its state, usually the first, where
@@ -76,11 +78,11 @@ class UpdateMonitor(Monitor):
 
     A group has no ratio where its weights are all 0 or none has a gradient.
     With several optimizers all that stepped in the iteration count. Of an
-    update that AMP leaves out for an overflow there are only the weights that
+    update that AMP skips for an overflow there are only the weights that
     are not finite: they may be why.
 
     Args:
-        interval (int | dict | Schedule): At which iterations to read. Where
+        interval (int | dict | Schedule): At which iterations to measure. Where
             gradients are accumulated, the next update after such an iteration
             counts.
         max_groups (int): See :func:`layer_groups`.
@@ -119,11 +121,12 @@ class UpdateMonitor(Monitor):
         self._skipped = False
         self._num_updates: Dict[str, int] = defaultdict(int)
         self._warned = False
-        # By optimizer, the parameters that it has updated before an update
-        # that was to be read: if those have no state, they will get none.
-        self._updated: Dict[str, Set[str]] = defaultdict(set)
-        # Whether an update of this iteration is not read, but the next is.
-        self._put_off = False
+        # By optimizer, which may be replaced, the parameters that it has
+        # updated before an update that was to be measured: if those have no
+        # state, they will get none.
+        self._updated = WeakKeyDictionary()
+        # Whether an update of this iteration is not measured, but the next is.
+        self._postponed = False
         # Of this iteration, by optimizer.
         self._begun: Dict[str, _Update] = {}
         self._done: Dict[str, _Update] = {}
@@ -147,7 +150,7 @@ class UpdateMonitor(Monitor):
         self._num_updates[name] += 1
         # Of several steps in an iteration the first is measured.
         if self._wanted and name not in self._done:
-            with self._giving_up():
+            with self._not_retrying():
                 self._begin(name, optimizer, closure)
 
     def after_step(self, name: str, optimizer, taken) -> None:
@@ -155,7 +158,7 @@ class UpdateMonitor(Monitor):
             self._skipped = True
         elif name in self._begun:
             update = self._begun.pop(name)
-            with self._giving_up():
+            with self._not_retrying():
                 update.finish(taken)
                 self._done[name] = update
 
@@ -164,9 +167,9 @@ class UpdateMonitor(Monitor):
         done = list(self._done.values())
         self._begun = {}
         self._done = {}
-        put_off, self._put_off = self._put_off, False
+        postponed, self._postponed = self._postponed, False
         skipped, self._skipped = self._skipped, False
-        if put_off or not self._wanted:
+        if postponed or not self._wanted:
             return
         if done:
             self._wanted = False
@@ -176,8 +179,8 @@ class UpdateMonitor(Monitor):
             self._hand_over_weights(runner.iter + 1)
 
     @contextmanager
-    def _giving_up(self) -> Iterator[None]:
-        """Do not try again before the next measurement that is due."""
+    def _not_retrying(self) -> Iterator[None]:
+        """After a failure, wait for the next measurement that is due."""
         try:
             yield
         except Exception:
@@ -188,11 +191,11 @@ class UpdateMonitor(Monitor):
         update = _Update(optimizer, self._names, closure)
         if not update.names:
             return
-        updated = self._updated[name]
+        updated = self._updated.setdefault(optimizer, set())
         makes_state = update.has_no_state - updated
         updated |= update.names
         if makes_state:
-            self._put_off = True
+            self._postponed = True
         elif self._fits(update, closure):
             update.copy()
             self._begun[name] = update
@@ -200,7 +203,7 @@ class UpdateMonitor(Monitor):
             self._wanted = False
 
     def _fits(self, update: '_Update', closure: bool) -> bool:
-        """Whether there is memory for the copy and the step after it."""
+        """Return whether there is memory for the copy and the step."""
         for device, size in update.sizes().items():
             # A step with a closure needs the cache for its activations.
             free = free_memory(device, in_cache=not closure)
@@ -209,11 +212,11 @@ class UpdateMonitor(Monitor):
             if not self._warned:
                 self._warned = True
                 print_log(
-                    f'{type(self).__name__} leaves out an update: its copy of '
+                    f'{type(self).__name__} skips an update: its copy of '
                     f'the weights takes {size / 1e6:,.0f} MB, and with '
                     f'{free / 1e6:,.0f} MB free on {device} the optimizer '
                     'might run out of memory. The next ones that are due are '
-                    f'read if {_RESERVE} times the copy is free; of those '
+                    f'measured if {_RESERVE} times the copy is free; of those '
                     'that are not nothing more is said.',
                     logger='current',
                     level=logging.WARNING)
@@ -248,7 +251,7 @@ class UpdateMonitor(Monitor):
                        [norms, changes, *taken], kind))
 
     def _hand_over_weights(self, step: int) -> None:
-        """There was to be an update, and AMP has skipped it."""
+        """Look at the weights, where AMP has skipped the update."""
         names, norms = joined(named_norms(self._parameters.items()))
         self.emit(
             Record(step,
@@ -256,7 +259,7 @@ class UpdateMonitor(Monitor):
                    [norms]))
 
     def _nonfinite(self, norm_of: Dict[str, float]) -> Iterator[Scalar]:
-        """The weights that are not finite, where there was no update."""
+        """Return the weights that are not finite, without an update."""
         found = [
             name for name in self._names.values()
             if not math.isfinite(norm_of.get(name, 0))
@@ -285,16 +288,16 @@ def _overall(num_updates: int, norms: Norms, telling: Set[str],
         name for name, (norm, change) in norms.items()
         if math.isfinite(norm) and not math.isfinite(change)
     ]
-    for kind, found in ('weight', nonfinite), ('update', spoiled):
+    for what, found in ('weight', nonfinite), ('update', spoiled):
         if found:
-            yield Scalar(f'health/nonfinite_{kind}/{found[0]}',
+            yield Scalar(f'health/nonfinite_{what}/{found[0]}',
                          len(found) / len(norms))
 
     unchanged = telling & {n for n, (_, change) in norms.items() if not change}
-    for kind, found in (('unchanged_weights', unchanged),
-                        ('zero_learning_rate', unchanged & stopped)):
+    for tag, found in (('unchanged_weights', unchanged),
+                       ('zero_learning_rate', unchanged & stopped)):
         for module, number in covering_modules(found, telling).items():
-            yield Scalar(f'health/{kind}/{module}', number)
+            yield Scalar(f'health/{tag}/{module}', number)
 
 
 def _ratio(norms: Iterable[Tuple[float, float]]) -> Optional[float]:
@@ -306,7 +309,7 @@ def _ratio(norms: Iterable[Tuple[float, float]]) -> Optional[float]:
 
 
 class _Update:
-    """The weights before an update of one optimizer, and their change.
+    """Hold the weights before an update of one optimizer, and their change.
 
     Args:
         optimizer (Optimizer): The optimizer, about to step.
@@ -321,8 +324,8 @@ class _Update:
         norms (list): Those of their weights, see :func:`named_norms`; after
             :meth:`copy`.
         changes (list): Those of the change, after :meth:`finish`.
-        telling (set[str]): The parameters that change in any training that is
-            well.
+        telling (set[str]): The parameters that change in every healthy
+            training.
         stopped (set[str]): Those of them with a learning rate of 0.
         taken (bool | Tensor): Whether the update was taken, see
             :meth:`Monitor.after_step`; after :meth:`finish`.
@@ -372,7 +375,7 @@ class _Update:
 
     @torch.no_grad()
     def finish(self, taken: Union[bool, Tensor]) -> None:
-        """To be called when the optimizer has stepped."""
+        """Measure the change, right after the optimizer has stepped."""
         self.taken = taken
         torch._foreach_sub_(self._copies, list(self._weights.values()))
         self.changes = named_norms(zip(self._weights, self._copies))

@@ -39,7 +39,7 @@ Parts = Dict[Tuple[str, torch.device], List[Tensor]]
 
 @MONITORS.register_module()
 class WeightMonitor(Monitor):
-    """The distribution of the weights.
+    """Log the distribution of the weights.
 
     ====================== ==========================================
     ``weights/<group>``    Histogram of every weight of a layer group
@@ -50,7 +50,7 @@ class WeightMonitor(Monitor):
     died.
 
     Args:
-        interval (int | dict | Schedule): At which epochs to read; in
+        interval (int | dict | Schedule): At which epochs to measure; in
             iteration-based training at which iterations.
         max_groups (int): See :func:`layer_groups`.
         by_passes (bool): In iteration-based training take the schedule to be
@@ -112,13 +112,13 @@ class WeightMonitor(Monitor):
                          outputs) -> None:
         step = runner.iter + 1
         if is_iter_based(runner) and self.is_due(step):
-            self._read(step)
+            self._measure(step)
 
     def after_train_epoch(self, runner) -> None:
         if not is_iter_based(runner) and self.is_due(runner.epoch + 1):
-            self._read(runner.iter)
+            self._measure(runner.iter)
 
-    def _read(self, step: int) -> None:
+    def _measure(self, step: int) -> None:
         if not self._members:
             return
         parts = _by_device(self._members)
@@ -189,7 +189,7 @@ def count_values(tensors: Iterable[Tensor]) -> Tuple[Tensor, Tensor]:
 
 
 def _chunks(tensors: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """Cut what is long, put together what is short: flat, ``size`` at most."""
+    """Split and join tensors to flat chunks of ``size`` elements at most."""
     held: List[Tensor] = []
     total = 0
     for tensor in tensors:
@@ -203,7 +203,7 @@ def _chunks(tensors: Iterable[Tensor], size: int) -> Iterator[Tensor]:
 
 
 def bucket_edges() -> np.ndarray:
-    """The edges of :func:`count_values`' buckets.
+    """Return the edges of :func:`count_values`' buckets.
 
     Returns:
         np.ndarray: 4097 ascending float32 numbers from -inf to inf.
@@ -216,7 +216,7 @@ def bucket_edges() -> np.ndarray:
 
 def _histograms(groups: List[str],
                 *counts_and_moments: np.ndarray) -> Iterable[Histogram]:
-    """One of each group, which is there once for each of its devices."""
+    """Return one of each group, summed over its devices."""
     parts = defaultdict(list)
     for group, counts, moments in zip(groups, counts_and_moments,
                                       counts_and_moments[len(groups):]):

@@ -5,8 +5,8 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from .pose_samples import (PoseSample, PoseSampleReader, box_scales,
-                           box_scores, nobody, predicted_arrays)
+from .pose_samples import PoseSample, PoseSampleReader, nobody
+from .predictions import box_scales, box_scores, predicted_arrays
 
 
 class Detections:
@@ -52,16 +52,20 @@ class Detections:
         self._chunks += other._chunks
 
     def arrays(self) -> Dict[str, np.ndarray]:
-        """Return each box once, in the data set's order."""
+        """Return each box once, image by image, in the data set's order."""
         if not self._chunks:
             return {}
         arrays = {
             name: np.concatenate([chunk[name] for chunk in self._chunks])
             for name in self._chunks[0]
         }
+        order = np.lexsort((arrays['id'], arrays['img_id']))
+        arrays = {name: values[order] for name, values in arrays.items()}
         # As the evaluator does; a sampler may give a box to two ranks.
-        _, order = np.unique(arrays['id'], return_index=True)
-        return {name: values[order] for name, values in arrays.items()}
+        is_new = np.ones(len(order), bool)
+        is_new[1:] = ((arrays['id'][1:] != arrays['id'][:-1]) |
+                      (arrays['img_id'][1:] != arrays['img_id'][:-1]))
+        return {name: values[is_new] for name, values in arrays.items()}
 
 
 class AnnotatedImage(NamedTuple):
@@ -131,9 +135,9 @@ def evaluated(detections: Detections, images: Dict[int, AnnotatedImage],
         for name in ('keypoints', 'keypoint_scores'):
             arrays[name] = rules.convert_prediction(arrays[name])
         scores = rules.score(arrays['keypoint_scores'], arrays['box_scores'])
-        order = np.argsort(arrays['img_id'], kind='stable')
-        ids, begins = np.unique(arrays['img_id'][order], return_index=True)
-        rows = dict(zip(ids.tolist(), np.split(order, begins[1:])))
+        ids, begins = np.unique(arrays['img_id'], return_index=True)
+        rows = dict(
+            zip(ids.tolist(), np.split(np.arange(len(scores)), begins[1:])))
     for img_id, image in images.items():
         keypoints, seen = nobody(image.truth[0].shape[1])[:2]
         chosen = keypoints, seen.astype(np.float32)

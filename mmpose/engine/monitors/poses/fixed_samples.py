@@ -15,7 +15,7 @@ from .pictures.heatmaps import Heatmap, read_heatmap
 from .pictures.model_inputs import (VisibleInput, copy_input, make_visible,
                                     sample_name)
 from .pictures.pose_targets import decode_target, find_codec
-from .pose_samples import predictions
+from .predictions import predictions
 
 
 class Predicted(NamedTuple):

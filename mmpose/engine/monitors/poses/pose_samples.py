@@ -6,6 +6,7 @@ import numpy as np
 from .evaluation_rules import AREA_OF_BOX, EvaluationRules, find_rules
 from .matching import match
 from .pictures.model_inputs import ModelInput
+from .predictions import box_scales, box_scores, predictions, to_numpy
 
 
 class PoseSample(NamedTuple):
@@ -285,82 +286,13 @@ def matched(sample: PoseSample,
     return keypoints, found
 
 
-def predictions(instances) -> Tuple[np.ndarray, np.ndarray]:
-    """Copy what a model has predicted.
-
-    Args:
-        instances (InstanceData): ``pred_instances`` of a sample.
-
-    Returns:
-        tuple[np.ndarray, np.ndarray]: Keypoints in the image, shape
-        (M, K, 2), and their scores, shape (M, K).
-    """
-    keypoints, scores = predicted_arrays(instances)
-    return (np.array(keypoints[..., :2],
-                     np.float32), np.array(scores, np.float32))
-
-
-def predicted_arrays(instances) -> Tuple[np.ndarray, np.ndarray]:
-    """Return what a model has predicted, not copied.
-
-    Args:
-        instances (InstanceData): ``pred_instances`` of a sample.
-
-    Returns:
-        tuple[np.ndarray, np.ndarray]: Keypoints in the image, maybe with
-        their depth, shape (M, K, D), and their scores, shape (M, K).
-    """
-    # Models of 3D poses have their keypoints in the image beside those.
-    keypoints = _to_numpy(
-        instances.get('transformed_keypoints', instances.keypoints))
-    if keypoints.ndim != 3:
-        keypoints = keypoints.reshape(-1, *keypoints.shape[-2:])
-    scores = _to_numpy(instances.get('keypoint_scores'))
-    if scores is None:
-        return keypoints, np.ones(keypoints.shape[:2], np.float32)
-    return keypoints, scores.reshape(keypoints.shape[:2])
-
-
-def box_scores(sample, count: int) -> np.ndarray:
-    """Return the scores of the boxes that predictions were made in.
-
-    Args:
-        sample (PoseDataSample): What the model returned for an image.
-        count (int): The number of its predictions.
-
-    Returns:
-        np.ndarray: Shape (count, ), 1 where there are none.
-    """
-    for instances in (sample.pred_instances, sample.gt_instances):
-        scores = _to_numpy(instances.get('bbox_scores'))
-        if scores is not None and len(scores) == count:
-            return scores
-    return np.ones(count, np.float32)
-
-
-def box_scales(sample, count: int) -> np.ndarray:
-    """Return the sizes of the boxes, as the evaluator compares predictions.
-
-    Args:
-        sample (PoseDataSample): What the model returned for an image.
-        count (int): The number of its predictions.
-
-    Returns:
-        np.ndarray: Shape (count, 2), NaN where there are none.
-    """
-    scales = _to_numpy(sample.gt_instances.get('bbox_scales'))
-    if scales is None or len(scales) != count:
-        return np.full((count, 2), np.nan)
-    return scales
-
-
 def _annotated(sample, rules: EvaluationRules) -> Optional[tuple]:
     instances = sample.gt_instances
-    keypoints = _to_numpy(instances.get('keypoints'))
+    keypoints = to_numpy(instances.get('keypoints'))
     if keypoints is None or not len(keypoints):
         return None
-    visible = _to_numpy(instances.get('keypoints_visible'))
-    boxes = _to_numpy(instances.get('bboxes'))
+    visible = to_numpy(instances.get('keypoints_visible'))
+    boxes = to_numpy(instances.get('bboxes'))
     infos = _annotations(sample, rules, len(keypoints))
     kept = [i for i, info in enumerate(infos) if rules.counts(info)]
     if len(kept) < len(infos):
@@ -440,11 +372,3 @@ def _overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
               np.maximum(box[:2], others[:, :2])).clip(0).prod(1)
     union = (box[2:] - box[:2]).prod() + sizes.prod(1) - common
     return common / np.maximum(union, 1e-9)
-
-
-def _to_numpy(value) -> Optional[np.ndarray]:
-    if isinstance(value, np.ndarray):
-        return value
-    if hasattr(value, 'detach'):
-        value = value.detach().cpu()
-    return None if value is None else np.asarray(value)

@@ -32,8 +32,8 @@ class SystemMonitor(Monitor):
                                           the data loader
     ``system/gpu_memory_allocated_mib``   What tensors take on the GPU now
     ``system/gpu_memory_reserved_mib``    What PyTorch keeps for them
-    ``system/gpu_memory_peak_mib``        The most that tensors took since
-                                          ``LoggerHook`` last reset the peak
+    ``system/gpu_memory_peak_mib``        The most that tensors took in an
+                                          iteration since the last measurement
     ``system/cpu_percent``                Of one core, by this process since
                                           the last reading
     ``system/resident_memory_mib``        Of this process
@@ -72,8 +72,14 @@ class SystemMonitor(Monitor):
         # Of the iterations since the last reading, whether each counts.
         self._counts: List[bool] = []
         self._validated = False
+        self._gpu_peak = 0.
         if self._process:
             self._process.cpu_percent()  # From here on.
+
+    def after_step(self, name: str, optimizer, taken) -> None:
+        # After the iteration ``LoggerHook``, which comes before this hook,
+        # may have reset it.
+        self._gpu_peak = max(self._gpu_peak, _gpu_memory_peak())
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
@@ -86,10 +92,10 @@ class SystemMonitor(Monitor):
             return
         values = {
             **self._speed(runner, data_batch),
-            **_gpu_memory(),
+            **self._gpu_memory(),
             **self._usage()
         }
-        self._counts = []
+        self._counts, self._gpu_peak = [], 0.
         self.emit(Record(step, functools.partial(_scalars, values)))
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
@@ -117,6 +123,14 @@ class SystemMonitor(Monitor):
         values, _ = history.data
         return values[-len(self._counts):][self._counts].mean()
 
+    def _gpu_memory(self) -> Dict[str, float]:
+        if not _uses_gpu():
+            return {}
+        return dict(
+            gpu_memory_allocated_mib=torch.cuda.memory_allocated() / _MIB,
+            gpu_memory_reserved_mib=torch.cuda.memory_reserved() / _MIB,
+            gpu_memory_peak_mib=max(self._gpu_peak, _gpu_memory_peak()))
+
     def _usage(self) -> Dict[str, float]:
         if not self._process:
             return {}
@@ -126,13 +140,16 @@ class SystemMonitor(Monitor):
                 resident_memory_mib=self._process.memory_info().rss / _MIB)
 
 
-def _gpu_memory() -> Dict[str, float]:
-    if not torch.cuda.is_available() or not torch.cuda.is_initialized():
-        return {}
-    return dict(
-        gpu_memory_allocated_mib=torch.cuda.memory_allocated() / _MIB,
-        gpu_memory_reserved_mib=torch.cuda.memory_reserved() / _MIB,
-        gpu_memory_peak_mib=torch.cuda.max_memory_allocated() / _MIB)
+def _uses_gpu() -> bool:
+    return torch.cuda.is_available() and torch.cuda.is_initialized()
+
+
+def _gpu_memory_peak() -> float:
+    if not _uses_gpu():
+        return 0.
+    # ``max_memory_allocated`` makes a sorted list of all statistics first.
+    statistics = torch.cuda.memory_stats_as_nested_dict()
+    return statistics['allocated_bytes']['all']['peak'] / _MIB
 
 
 def _scalars(values: Dict[str, float]) -> Iterable[Scalar]:

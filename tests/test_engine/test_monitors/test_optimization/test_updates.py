@@ -211,7 +211,7 @@ def test_without_memory_for_the_step_nothing_is_copied(monkeypatch,
     monkeypatch.setattr(updates_module, 'free_memory', free_memory)
     assert training.read(8) == {}
     warning, = warnings_logged
-    assert 'leaves out an update' in warning and 'free on cpu' in warning
+    assert 'skips an update' in warning and 'free on cpu' in warning
     free = 4 * size
     assert list(training.read(4)) == [12]
     free = None  # Nobody knows.

@@ -288,8 +288,9 @@ def two_data_sets(tmp_path, detected=False, **aic):
             ann_file=ann_file,
             test_mode=True,
             pipeline=[
-                dict(type='PackKnown', ann_file=ann_file, num_keypoints=17)
-            ]) for kind, ann_file in zip(('CocoDataset', 'AicDataset'), files)
+                dict(type='PackKnown', ann_file=ann_file, mapping=mapping)
+            ]) for kind, ann_file, mapping in zip((
+                'CocoDataset', 'AicDataset'), files, (None, AIC_OF_COCO))
     ]
     if detected:
         boxes = [
@@ -326,17 +327,13 @@ def test_several_data_sets(tmp_path, evaluations, detected):
     events = validate(tmp_path / 'run', dataset, evaluator)
     coco, aic = map(set, (coco_names()[0], coco_names('aic')[0]))
     tags = {tag for tag, _ in keypoint_scalars(events)}
-    for name, names in ((r'', coco | aic), ('coco/', coco), ('aic/', aic)):
+    for name, names in (('', coco | aic), ('coco/', coco), ('aic/', aic)):
         assert {
             tag.split('/')[-1]
             for tag in tags if tag.startswith(f'keypoints/{name}OKS/')
         } == names
     if detected:
-        for name, evaluation, k in zip(('coco', 'aic'), evaluations, (17, 14)):
-            found = counted(evaluation, k)
-            oks, = events.Scalars(f'instances/OKS/{name}')
-            assert oks.value == pytest.approx(
-                np.mean([oks for _, oks, _ in found]))
+        assert_each_is_evaluated(events, evaluations, (17, 14))
     # Together each instance counts as much as any other.
     scalars = keypoint_scalars(events)
     means = [
@@ -346,6 +343,28 @@ def test_several_data_sets(tmp_path, evaluations, detected):
     assert min(means[1:]) < means[0] < max(means[1:])
     assert len(pictures(events, 'val/hard_samples')[0]) == 2
     assert not warnings_of(tmp_path / 'run')
+
+
+def assert_each_is_evaluated(events, evaluations, num_keypoints):
+    for name, evaluation, k in zip(('coco', 'aic'), evaluations,
+                                   num_keypoints):
+        oks, = events.Scalars(f'instances/OKS/{name}')
+        found = [oks for _, oks, _ in counted(evaluation, k)]
+        assert 0.2 < oks.value < 0.9
+        assert oks.value == pytest.approx(np.mean(found))
+
+
+def test_ground_truth_that_is_converted(tmp_path, evaluations):
+    """To the keypoints that the model predicts, and once."""
+    dataset, evaluator = two_data_sets(
+        tmp_path,
+        detected=True,
+        gt_converter=dict(
+            num_keypoints=17, mapping=[(b, a) for a, b in AIC_OF_COCO]))
+    events = validate(tmp_path / 'run', dataset, evaluator)
+    assert_each_is_evaluated(events, evaluations, (17, 17))
+    assert {tag.split('/')[-1]
+            for tag, _ in keypoint_scalars(events)} == set(coco_names()[0])
 
 
 def test_a_data_set_that_cannot_be_compared_is_named(tmp_path, evaluations):

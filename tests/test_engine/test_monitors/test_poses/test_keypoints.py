@@ -21,7 +21,7 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.engine.hooks import EnhancedTensorBoardHook
 from mmpose.engine.monitors import KeypointMonitor
-from mmpose.engine.monitors.core.layout import scalar_layout
+from mmpose.engine.monitors.core.monitor import scalar_layout
 from mmpose.engine.monitors.core.runner_parts import own_samples
 from mmpose.engine.monitors.poses import val_images
 from mmpose.engine.monitors.poses.hard_samples import HardSample, HardSamples
