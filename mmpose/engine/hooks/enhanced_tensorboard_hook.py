@@ -227,11 +227,9 @@ class EnhancedTensorBoardHook(Hook):
             guard.reset()
         if is_main_process():
             with self._guard:
-                self._writer = writer_of_run(
-                    runner,
-                    async_write=self.async_write,
-                    flush_secs=self.flush_secs,
-                    disk_quota=self.disk_quota)
+                self._writer = writer_of_run(runner, self._guard,
+                                             self.async_write, self.flush_secs,
+                                             self.disk_quota)
         self._dispatcher.before_run(runner, self._writer)
 
     def _leave_inner_runs(self, runner) -> None:

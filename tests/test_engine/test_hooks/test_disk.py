@@ -14,8 +14,9 @@ from tensorboard.backend.event_processing.event_accumulator import \
     EventAccumulator
 
 from mmpose.engine.monitors import NonfiniteTrainingError
-from mmpose.engine.monitors.writers import event_writer
-from mmpose.engine.monitors.writers.event_file import EventFile, events_in
+from mmpose.engine.monitors.writers import shared_file
+from mmpose.engine.monitors.writers.event_file import EventFile
+from mmpose.engine.monitors.writers.tfrecord import events_in
 from mmpose.registry import HOOKS
 
 # How long something may take that is only missing if it takes longer.
@@ -192,7 +193,7 @@ def test_a_training_outlives_its_disk(train, monkeypatch, async_write):
     """P2, P7: MMEngine's scalars up to then are there."""
     disk = FilledDisk()
     monkeypatch.setattr(
-        event_writer, 'EventFile',
+        shared_file, 'EventFile',
         functools.partial(EventFile, opener=disk.open, retry_secs=0))
     runner = train(
         dict(

@@ -26,8 +26,7 @@ from test_enhanced_tensorboard_hook import (Interrupt, hook_of, messages,
 from torch import nn
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook
-from mmpose.engine.monitors.run.hparams import (better, direction,
-                                                standard_hparams)
+from mmpose.engine.monitors.run.hparams import standard_hparams
 from mmpose.registry import METRICS, OPTIM_WRAPPER_CONSTRUCTORS
 
 # What takes long and is not looked at here is left out.
@@ -375,34 +374,6 @@ def test_the_checkpoint_hook_knows_better(train, read_events):
             logger=dict(type='LoggerHook', interval=1), checkpoint=checkpoint),
         **scripted(other=[2., 1., 3.]))
     assert scalars(read_events(runner), 'best/other') == {1: 2, 2: 1, 3: 1}
-
-
-@pytest.mark.parametrize('rule, names', [
-    ('greater', [
-        'coco/AP', 'coco/AP .5', 'coco/AR (M)', 'crowdpose/AP(E)', 'PCK',
-        'PCKh', 'tPCK', 'Head PCK', 'PCK@0.1', 'AUC', 'HandednessAcc',
-        'acc_pose', 'top1/accuracy', 'posetrack18/Shou AP', '3DPCK'
-    ]),
-    ('less', [
-        'NME', 'EPE', 'MPJPE', 'P-MPJPE', 'MPJPE_all', 'MRRPE', 'body/NME',
-        'loss', 'val_loss', 'error'
-    ]),
-    ('', ['time', 'AP/other', 'score', 'Marble']),
-])
-def test_which_values_are_the_better_ones(rule, names):
-    assert {name: direction(name)
-            for name in names} == dict.fromkeys(names, rule)
-
-
-def test_better_values():
-    nan = math.nan
-    assert better('greater', None, 1) == 1
-    assert better('greater', 1, 2) == better('greater', 2, 1) == 2
-    assert better('less', 1, 2) == better('less', 2, 1) == 1
-    assert better('', 2, 1) == 1
-    assert better('less', nan, 2) == better('less', 2, nan) == 2
-    assert better('', 2, nan) == 2
-    assert math.isnan(better('less', None, nan))
 
 
 def test_without_validation(train):

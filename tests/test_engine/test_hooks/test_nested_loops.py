@@ -79,7 +79,7 @@ def steps(events, tag):
 def check_is_closed(runner):
     """The writer has ended, and nothing is left of the nested runs."""
     hook = hook_of(runner)
-    assert hook._writer._finished.is_set() and hook._runs == []
+    assert hook._writer._outer._finished.is_set() and hook._runs == []
     backend, = runner.visualizer._vis_backends.values()
     assert backend._tensorboard.all_writers is None
     assert 'close' not in vars(backend._tensorboard)
@@ -249,7 +249,7 @@ def test_closing_a_summary_writer_that_is_held_open(tmp_path):
     summary_writer.add_scalar('tag', 2, 2)
     last = EventWriter(summary_writer)
     summary_writer.close()
-    assert last._finished.is_set() and writer._finished.is_set()
+    assert last._outer._finished.is_set() and writer._outer._finished.is_set()
     events = EventAccumulator(str(tmp_path)).Reload()
     assert steps(events, 'tag') == [1, 2]
     assert len(list(tmp_path.iterdir())) == 1
@@ -262,7 +262,7 @@ def test_nothing_is_kept_of_a_summary_writer(tmp_path):
     writer.hold_open(True)
     writer.hold_open(False)
     summary_writer.close()
-    writer._thread.join()
+    writer._outer._thread.join()
     kept = [weakref.ref(summary_writer), weakref.ref(writer)]
     del summary_writer, writer
     gc.collect()

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmpose.engine.monitors import Dispatcher, Every, FailureGuard
-from mmpose.engine.monitors.writers.event_writer import _start_copies
+from mmpose.engine.monitors.writers.record import Measurement
 from mmpose.registry import OPTIM_WRAPPERS
 
 
@@ -29,12 +29,11 @@ class Written:
     def readings(self):
         """The scalars by step and tag."""
         for record in self.records[self._num_read:]:
-            tensors, ready = _start_copies(record.tensors)
-            for copied in ready:
-                copied.synchronize()
-            values = record.values(*(t.numpy() for t in tensors))
             reading = self._readings.setdefault(record.step, {})
-            reading.update({v.tag: v.value for v in values})
+            reading.update({
+                v.tag: v.value
+                for v in record.read() if not isinstance(v, Measurement)
+            })
         self._num_read = len(self.records)
         return self._readings
 

@@ -6,7 +6,7 @@ that is registered, a class in the user's own file as well.
 """
 from importlib import import_module
 from inspect import Parameter, Signature
-from pkgutil import iter_modules
+from pkgutil import iter_modules, walk_packages
 from typing import Iterable, List, Optional
 
 from mmengine.registry import Registry
@@ -31,9 +31,10 @@ def import_rooms() -> None:
     found = [m.name for m in iter_modules(package.__path__) if m.ispkg]
     for room in ROOMS:
         if room in found:
-            path = import_module(f'{PACKAGE}.{room}').__path__
-            for module in iter_modules(path):
-                import_module(f'{PACKAGE}.{room}.{module.name}')
+            name = f'{PACKAGE}.{room}'
+            path = import_module(name).__path__
+            for module in walk_packages(path, f'{name}.'):
+                import_module(module.name)
 
 
 def monitor_classes() -> List[type]:

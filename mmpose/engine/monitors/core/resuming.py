@@ -123,7 +123,7 @@ def _hides_steps(log_dir: str, step: int) -> bool:
     """Whether a run came to its end and logged training steps after one."""
     from tensorboard.compat.proto.event_pb2 import SessionLog
 
-    from ..writers.event_file import events_in
+    from ..writers.tfrecord import events_in
     last, status = 0, SessionLog.STATUS_UNSPECIFIED
     for event in events_in(log_dir):
         if event.HasField('session_log'):

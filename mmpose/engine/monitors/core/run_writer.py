@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from ..writers.event_writer import EventWriter
 
 
-def writer_of_run(runner, async_write: bool, flush_secs: float,
+def writer_of_run(runner, guard: FailureGuard, async_write: bool,
+                  flush_secs: float,
                   disk_quota: Optional[dict]) -> 'EventWriter':
     """Return the writer that shares the event file of ``LoggerHook``.
 
@@ -18,6 +19,7 @@ def writer_of_run(runner, async_write: bool, flush_secs: float,
 
     Args:
         runner (Runner): The runner.
+        guard (FailureGuard): See :class:`EventWriter`.
         async_write (bool): See :class:`EventWriter`.
         flush_secs (float): See :class:`EventWriter`.
         disk_quota (dict, optional): Arguments of :class:`DiskQuota`.
@@ -30,6 +32,7 @@ def writer_of_run(runner, async_write: bool, flush_secs: float,
     from ..writers.event_writer import EventWriter
     writer, added = EventWriter.of_run(
         runner,
+        guard=guard,
         async_write=async_write,
         flush_secs=flush_secs,
         disk_quota=DiskQuota(**(disk_quota or {})))
@@ -65,8 +68,12 @@ def closing_line(writer: 'EventWriter', guards: Sequence[FailureGuard],
         f'({writer.bytes_on_disk() / 1e6:.1f} MB on disk)'
     ]
     if train_seconds:
-        share = sum(g.seconds for g in guards) / train_seconds
-        parts.append(f'took {share:.2%} of the training time')
+        fraction = sum(g.seconds for g in guards) / train_seconds
+        parts.append(f'took {fraction:.2%} of the training time')
+        if writer.cpu_seconds:
+            parts[-1] += (' in the training thread and '
+                          f'{writer.cpu_seconds / train_seconds:.2%} (CPU '
+                          'time) in the thread that writes')
     parts.append(f'{sum(g.failures for g in guards)} failures')
     off = [g.name for g in guards if g.tripped]
     if off:

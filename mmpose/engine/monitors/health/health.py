@@ -9,78 +9,47 @@ from ..core.arguments import LOG_HEALTH, Arguments
 from ..core.failure_guard import FailureGuard
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
-from ..writers.event_file import events_in
-from ..writers.record import Record, Scalar, Text, Value
+from ..writers.record import Measurement, Record, Scalar, Text, Value
+from ..writers.tfrecord import events_in
 from .arguments import ON_NONFINITE
-from .health_report import Change, Finding, HealthReport
+from .chains import Chain
+from .detector import DETECTOR_CHANGES, Detector, build_detectors
+from .report import NOTE, Change, Finding, HealthReport
 
-# Of these the step is that of the training, whoever is told it by them:
-# 'loss' is LoggerHook's. A user may count samples.
-_OF_TRAINING = ('health/', 'system/', 'train/gradient_norm/',
-                'train/learning_rate/')
-_LOSS = 'loss'
 _FINDING = 'health/finding/'
-
-
-class Detector:
-    """Looks for one kind of illness in the scalars that are written anyway.
-
-    Called in the thread that writes, in the order of the events.
-    """
-
-    def before_train(self, runner) -> None:
-        """A training begins: forget the last one, learn what is planned.
-
-        Args:
-            runner (Runner): The runner of the training process.
-        """
-
-    def see(self, step: int,
-            scalars: Dict[str, float]) -> Optional[Iterable[Finding]]:
-        """Look at the scalars of an event.
-
-        Args:
-            step (int): The training step; of a validation's scalars the last
-                training step before it.
-            scalars (dict[str, float]): Values by their tags, of whoever wrote
-                them: the monitors, MMEngine or the user.
-
-        Returns:
-            Iterable[Finding] | None: All that is wrong at present; None if
-            these scalars say nothing about it, and all stays as it was.
-        """
-        raise NotImplementedError
 
 
 @MONITORS.register_module()
 class HealthMonitor(Monitor):
-    """Says what is going wrong in a training, and where.
+    """Say what is going wrong in a training, and where.
 
     ========================== ==============================================
-    ``health/report``          A text: what is wrong since when, the numbers
-                               it is seen by, and what to do
-    ``health/findings``        How many findings there are
+    ``health/report``          A text: what is wrong since when, the evidence
+                               and a suggested action
+    ``health/findings``        Number of findings, notes excluded
     ``health/finding/<name>``  1 while there is this finding, 0 when it ends
     ========================== ==============================================
 
-    What it tells: Whether anything is wrong: a training that is well has no
-    finding. Of findings that follow from each other there is the one that
-    began first.
+    What it tells: Whether anything is wrong: a healthy run has no finding. Of
+    findings that follow from each other there is the one that began first.
 
     Each finding is also a line in the log: a WARNING when it begins or
-    changes, an INFO when it ends. A resumed training begins without findings:
-    what is still wrong is found again.
+    changes (an INFO if it is a note), an INFO when it ends. A resumed
+    training begins without findings: what is still wrong is found again.
 
     Args:
-        detectors (list[Detector], optional): What to look for. Defaults to
-            None: all.
+        detectors (list[dict | Detector], optional): Changes to what is looked
+            for, see :func:`build_detectors`. Defaults to None: none.
         on_nonfinite (str): See :data:`ON_NONFINITE`. Defaults to 'warn'.
         strict (bool): See :class:`Monitor`. Defaults to False.
+
+    Attributes:
+        detectors (list[Detector]): What is looked for.
     """
 
     switches = (LOG_HEALTH, )
-    settings = dict(on_nonfinite=ON_NONFINITE)
-    # Behind the monitors whose measurements it looks at.
+    settings = dict(detectors=DETECTOR_CHANGES, on_nonfinite=ON_NONFINITE)
+    # Behind the monitors whose measurements it judges.
     priority = 'LOW'
 
     @classmethod
@@ -95,52 +64,52 @@ class HealthMonitor(Monitor):
         return super().settings_from(given)
 
     def __init__(self,
-                 detectors: Optional[List[Detector]] = None,
+                 detectors: Optional[Iterable] = None,
                  on_nonfinite: str = 'warn',
                  strict: bool = False) -> None:
         super().__init__(strict=strict)
-        if detectors is None:
-            from .step_detectors import step_detectors
-            from .training_detectors import training_detectors
-            detectors = [
-                *training_detectors(),
-                *step_detectors(on_nonfinite != 'ignore')
-            ]
-        self._detectors = detectors
+        self.detectors = build_detectors(detectors, on_nonfinite != 'ignore')
 
     def before_train(self, runner) -> None:
         self._report = HealthReport()
         self._step = runner.iter + 1
         self._told = False
-        # One that fails leaves the others at work.
-        self._guards = [
-            FailureGuard(type(detector).__name__, self.guard.strict)
-            for detector in self._detectors
-        ]
-        for detector, guard in zip(self._detectors, self._guards):
+        chains: Dict[object, _Chained] = {}
+        for i, detector in enumerate(self.detectors):
+            # One that fails leaves the others at work.
+            guard = FailureGuard(type(detector).__name__, self.guard.strict)
+            # Of those without a chain each has one of its own.
+            is_alone = detector.chain is Detector.chain
+            chained = chains.setdefault(i if is_alone else detector.chain,
+                                        _Chained(f'{i}', detector.chain()))
+            chained.detectors.append(detector)
+            chained.guards.append(guard)
             with guard:
                 detector.before_train(runner)
                 continue
             self.guard.failures += 1
             guard.trip('it could not begin')
+        self._chains = list(chains.values())
         if self.writer.continues:
             self.emit(
                 Record(self._step, functools.partial(self._left, runner.iter)))
-        self.writer.observe(self._observe, self.guard)
+        self.writer.listen(None, self._look, self.guard)
 
-    def _observe(self, step: int, scalars: Dict[str,
-                                                float]) -> Optional[Record]:
-        # What this monitor has just written itself.
-        if all(tag.startswith('health/finding') for tag in scalars):
-            return None
+    def after_train(self, runner) -> None:
+        # Behind the last measurements, in the thread that writes.
+        self.emit(Record(runner.iter, self._last_report))
+
+    def _look(self, step: int, measurement: Measurement) -> Optional[Record]:
+        """Judge a measurement, in the thread that writes."""
         # A validation stands at the epoch, where training is by epochs.
-        if _LOSS in scalars or any(
-                tag.startswith(_OF_TRAINING) for tag in scalars):
-            self._step = max(self._step, step)
+        step = getattr(measurement, 'iteration', step)
+        self._step = max(self._step, step)
         changes: List[Change] = []
-        for detector, guard in zip(self._detectors, self._guards):
-            if not guard.tripped:
-                changes += self._ask(detector, guard, scalars)
+        for chained in self._chains:
+            findings = self._findings(chained, measurement)
+            if findings is not None:
+                changes += self._report.update(self._step, chained.name,
+                                               findings)
         for change in changes:
             self._log(change)
         if self._told and not changes:
@@ -149,17 +118,23 @@ class HealthMonitor(Monitor):
         values = list(self._values(changes))
         return Record(self._step, lambda: values)
 
-    def _ask(self, detector: Detector, guard: FailureGuard,
-             scalars: Dict[str, float]) -> List[Change]:
-        with guard:
-            findings = detector.see(self._step, scalars)
-            guard.succeeded()
-            if findings is None:
-                return []
-            return self._report.update(self._step, guard.name, findings)
-        # For the line at the end of the run.
-        self.guard.failures += 1
-        return []
+    def _findings(self, chained: '_Chained',
+                  measurement: Measurement) -> Optional[List[Finding]]:
+        """All findings of a chain; None if it has nothing to say."""
+        seen: Dict[int, List[Finding]] = {}
+        for i, (detector,
+                guard) in enumerate(zip(chained.detectors, chained.guards)):
+            if guard.tripped or not isinstance(measurement, detector.wants):
+                continue
+            with guard:
+                findings = detector.see(self._step, measurement)
+                if findings is not None:
+                    seen[i] = list(findings)
+                guard.succeeded()
+                continue
+            # For the line at the end of the run.
+            self.guard.failures += 1
+        return chained.chain.update(seen) if seen else None
 
     def _left(self, step: int) -> Iterator[Scalar]:
         """An end for each finding that the run which ended had at a step."""
@@ -181,14 +156,31 @@ class HealthMonitor(Monitor):
                 yield Scalar(f'{_FINDING}{finding.name}',
                              float(kind == 'begins'))
 
+    def _last_report(self) -> Iterator[Value]:
+        if self._told:
+            yield Text('health/report',
+                       self._report.markdown(self._step, ended=True))
+
     def _log(self, change: Change) -> None:
         kind, finding = change
         if kind == 'ends':
-            text, level = f'no more: {finding.what}', logging.INFO
+            text, level = f'resolved: {finding.what}', logging.INFO
         else:
-            text = f'{finding.what} {finding.evidence} {finding.advice}'
-            level = logging.WARNING
+            text = (f'{finding.severity}: {finding.what} Evidence: '
+                    f'{finding.evidence} Suggested action: {finding.advice}')
+            level = (
+                logging.INFO if finding.severity == NOTE else logging.WARNING)
         print_log(
             f'Training health, step {self._step}: {text}',
             logger='current',
             level=level)
+
+
+class _Chained:
+    """The detectors of a chain, and a guard for each."""
+
+    def __init__(self, name: str, chain: Chain) -> None:
+        self.name = name
+        self.chain = chain
+        self.detectors: List[Detector] = []
+        self.guards: List[FailureGuard] = []

@@ -1,24 +1,19 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, Iterator, List, NamedTuple, Optional
 
 from mmengine.dist import broadcast_object_list, get_world_size
 
 from ..core.arguments import GRAD_NORM_INTERVAL, Argument, Arguments
 from ..core.failure_guard import StopTraining
+from ..core.measurements import GradientNorms, Losses, Nonfinite, Updates
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import is_iter_based
+from ..writers.record import Measurement
 from .arguments import ON_NONFINITE
 
-# What the monitors write where something is NaN or infinite, and how it is
-# called. Of the same step, the first explains the others.
-_KINDS = {
-    'weight': 'the weight',
-    'loss': 'the loss',
-    'gradient': 'the gradient of',
-    'update': 'the update of'
-}
-_PREFIX = 'health/nonfinite_'
+# Of the same step, the first explains the others.
+_KINDS = ('the weight', 'the loss', 'the gradient of', 'the update of')
 
 
 class NonfiniteTrainingError(StopTraining):
@@ -27,7 +22,7 @@ class NonfiniteTrainingError(StopTraining):
 
 @MONITORS.register_module()
 class NonfiniteStop(Monitor):
-    """Ends the training when a loss, gradient or weight is not finite.
+    """End the training when a loss, gradient or weight is not finite.
 
     It waits for what the monitors find, which they do at the iterations that
     are logged. In distributed training all ranks end together: at each logged
@@ -69,7 +64,7 @@ class NonfiniteStop(Monitor):
         self._found: Optional[_Nonfinite] = None
         self._saved_after = 0
         if self.writer is not None:
-            self.writer.observe(self._observe, self.guard)
+            self.writer.listen(None, self._look, self.guard)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
         """End the training if something was found.
@@ -101,21 +96,9 @@ class NonfiniteStop(Monitor):
         # counted.
         self._saved_after = runner.iter + is_iter_based(runner)
 
-    def _observe(self, step: int, scalars: Dict[str, float]) -> None:
+    def _look(self, step: int, measurement: Measurement) -> None:
         """Called in the thread that writes."""
-        for tag, value in scalars.items():
-            if not tag.startswith(_PREFIX):
-                continue
-            kind, _, name = tag[len(_PREFIX):].partition('/')
-            if kind not in _KINDS:
-                continue
-            found = _Nonfinite(
-                # Of a loss the exact step is known.
-                step=int(value) if kind == 'loss' else step,
-                order=list(_KINDS).index(kind),
-                # Their sum says less than the losses.
-                is_sum=name == 'loss',
-                what=f'{_KINDS[kind]} {name}')
+        for found in _nonfinite_in(step, measurement):
             self._found = min(self._found or found, found)
 
     def _last_checkpoint(self, runner, step: int) -> str:
@@ -134,3 +117,23 @@ class _Nonfinite(NamedTuple):
     order: int
     is_sum: bool
     what: str
+
+
+def _nonfinite_in(step: int, measurement: Measurement) -> Iterator[_Nonfinite]:
+    if isinstance(measurement, Losses):
+        for name, first in measurement.nonfinite.items():
+            # The exact step is known, and their sum says less than the losses.
+            yield _Nonfinite(first, 1, name == 'loss', f'{_KINDS[1]} {name}')
+        return
+    found: Dict[int, Optional[Nonfinite]] = {}
+    if isinstance(measurement, Updates):
+        found = {
+            0: measurement.nonfinite_before,
+            3: measurement.nonfinite_after
+        }
+    elif isinstance(measurement, GradientNorms):
+        found = {2: measurement.nonfinite}
+    for order, tensors in found.items():
+        if tensors is not None:
+            yield _Nonfinite(step, order, False,
+                             f'{_KINDS[order]} {tensors.name}')

@@ -1,16 +1,20 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+import functools
+import math
 from collections import defaultdict
-from typing import Iterator, List, Optional
+from typing import Dict, Iterator, Optional, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH
+from ..core.measurements import Buffers, DeadChannels, Nonfinite
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import bare_model
-from ..writers.record import Record, Scalar
+from ..writers.record import Record, Scalar, Value
 
 # A scale starts at 1, or at 0 where a residual branch is to start as nothing:
 # only what has ever been above the first has died when it is below the second.
@@ -20,17 +24,22 @@ _DEAD = 1e-3
 
 @MONITORS.register_module()
 class BatchNormMonitor(Monitor):
-    """Log the channels that batch norms do not let through any more.
+    """Log the scales and the running statistics of batch norms.
 
-    ========================== ============================================
-    ``health/dead_channels``   Fraction of the channels that are scaled by
-                               less than 1e-3, of those whose scale has ever
-                               been above 0.1
-    ========================== ============================================
+    ==================================== ==================================
+    ``health/dead_channels``             Fraction of the channels that are
+                                         scaled by less than 1e-3, of those
+                                         whose scale has ever been above 0.1
+    ``health/nonfinite_buffer/<buffer>`` Fraction of the running means and
+                                         variances that are NaN or infinite;
+                                         there only if one is. The buffer is
+                                         the first of the model
+    ==================================== ==================================
 
     What it tells: A channel that is scaled to nothing computes for nothing and
     gets no gradient any more. A growing fraction means that the weight decay
-    or the learning rate is too high.
+    or the learning rate is too high. A running statistic that is NaN stays so,
+    and is used in validations alone: the loss does not show it.
 
     Scales that are frozen do not count.
 
@@ -45,30 +54,66 @@ class BatchNormMonitor(Monitor):
     of_whole_model = True
 
     def before_train(self, runner) -> None:
+        layers = {
+            name: module
+            for name, module in bare_model(runner.model).named_modules()
+            if isinstance(module, _BatchNorm)
+        }
         self._scales = [
-            module.weight for module in bare_model(runner.model).modules()
-            if isinstance(module, _BatchNorm) and module.weight is not None
-            and module.weight.requires_grad
+            layer.weight for layer in layers.values()
+            if layer.weight is not None and layer.weight.requires_grad
         ]
+        self._statistics: Dict[str, Tensor] = {
+            f'{name}.{kind}': getattr(layer, kind)
+            for name, layer in layers.items()
+            for kind in ('running_mean', 'running_var')
+            if getattr(layer, kind) is not None
+        }
         self._alive: Optional[np.ndarray] = None
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
         step = runner.iter + 1
-        if not self._scales or not self.is_due(step):
+        if not self._statistics and not self._scales or not self.is_due(step):
             return
-        by_device = defaultdict(list)
-        for scale in self._scales:
-            by_device[scale.device].append(scale.detach().float())
-        self.emit(
-            Record(step, self._values,
-                   [torch.cat(scales) for scales in by_device.values()]))
+        if self._scales:
+            by_device = defaultdict(list)
+            for scale in self._scales:
+                by_device[scale.device].append(scale.detach().float())
+            self.emit(
+                Record(step, self._of_scales,
+                       [torch.cat(scales) for scales in by_device.values()]))
+        if self._statistics:
+            by_device = defaultdict(dict)
+            for name, buffer in self._statistics.items():
+                by_device[buffer.device][name] = buffer
+            names = [n for of_one in by_device.values() for n in of_one]
+            largest = [
+                torch.stack(
+                    torch._foreach_norm(list(of_one.values()), math.inf))
+                for of_one in by_device.values()
+            ]
+            self.emit(
+                Record(step, functools.partial(_of_statistics, names),
+                       largest))
 
-    def _values(self, *scales: List[np.ndarray]) -> Iterator[Scalar]:
+    def _of_scales(self, *scales: np.ndarray) -> Iterator[Value]:
         size = np.abs(np.concatenate(scales))
         alive = size > _ALIVE
         self._alive = alive if self._alive is None else self._alive | alive
         if self._alive.any():
             dead = (size < _DEAD) & self._alive
-            yield Scalar('health/dead_channels',
-                         dead.sum() / self._alive.sum())
+            fraction = dead.sum() / self._alive.sum()
+            yield Scalar('health/dead_channels', fraction)
+            yield DeadChannels(fraction)
+
+
+def _of_statistics(names: Sequence[str],
+                   *largest: np.ndarray) -> Iterator[Value]:
+    finite = dict(zip(names, np.isfinite(np.concatenate(largest))))
+    spoiled = [name for name in names if not finite[name]]
+    found = None
+    if spoiled:
+        found = Nonfinite(spoiled[0], len(spoiled) / len(names))
+        yield Scalar(f'health/nonfinite_buffer/{found.name}', found.fraction)
+    yield Buffers(found)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH
+from ..core.measurements import Clipping
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import optim_wrappers
-from ..writers.record import Record, Scalar
+from ..writers.record import Record, Scalar, Value
 from .norms import joined, named_norms
 
 
@@ -111,8 +112,7 @@ class ClippingMonitor(Monitor):
                 continue
             del self._clipped[name]
             values = functools.partial(
-                _values, '/'.join(filter(None, ('health', 'clipping', name))),
-                clipped.last.threshold,
+                _values, name, clipped.last.threshold,
                 isinstance(wrappers[name].optimizer, torch.optim.SGD))
             self.emit(Record(runner.iter + 1, values, clipped.tensors()))
 
@@ -182,13 +182,13 @@ class _Clipped:
         ]
 
 
-def _values(tag: str, threshold: float, scales_step: bool, updates: np.ndarray,
-            clipped: np.ndarray, taken: np.ndarray, before: np.ndarray,
-            after: np.ndarray) -> Iterator[Scalar]:
+def _values(optimizer: str, threshold: float, scales_step: bool,
+            updates: np.ndarray, clipped: np.ndarray, taken: np.ndarray,
+            before: np.ndarray, after: np.ndarray) -> Iterator[Value]:
     """Return the values of a measurement.
 
     Args:
-        tag (str): What the tags begin with.
+        optimizer (str): Its name.
         threshold (float): By what is clipped.
         scales_step (bool): Whether a gradient of half the length makes a step
             of half the length.
@@ -199,6 +199,8 @@ def _values(tag: str, threshold: float, scales_step: bool, updates: np.ndarray,
         before (np.ndarray): Norm of its gradients before clipping.
         after (np.ndarray): The same after clipping.
     """
+    tag = '/'.join(filter(None, ('health', 'clipping', optimizer)))
+    factor = None
     if updates:
         yield Scalar(f'{tag}/share', int(clipped) / int(updates))
         yield Scalar(f'{tag}/threshold', threshold)
@@ -206,7 +208,11 @@ def _values(tag: str, threshold: float, scales_step: bool, updates: np.ndarray,
         yield Scalar(f'{tag}/norm_before', float(before))
         yield Scalar(f'{tag}/norm_after', float(after))
         if scales_step and np.isfinite(before) and before:
-            yield Scalar(f'{tag}/learning_rate_factor', float(after / before))
+            factor = float(after / before)
+            yield Scalar(f'{tag}/learning_rate_factor', factor)
+    if updates and taken:
+        yield Clipping(optimizer, float(before), threshold,
+                       int(clipped) / int(updates), factor)
 
 
 def _gradients(optimizer) -> List[Tensor]:

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from ..core.arguments import GRAD_NORM_INTERVAL, MAX_LAYERS_TO_LOG, flag
 from ..core.layer_groups import layer_groups, named_parameters
+from ..core.measurements import GradientNorms, LayerGradientNorms, Nonfinite
 from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import bare_model
 from ..core.schedule import Interval
-from ..writers.dropping_queue import LAYER_SCALAR, SCALAR
-from ..writers.record import Record, Scalar
+from ..writers.record import LAYER_SCALAR, SCALAR, Record, Scalar, Value
 from .norms import NamedNorms, named_norms
 from .sharded_norms import RankNorms, ShardedNorms
 
@@ -176,29 +176,36 @@ class GradientMonitor(Monitor):
             return norms
         return [(names, of / scale.to(of.device)) for names, of in norms]
 
-    def _total(self, names: List[str],
-               squares: np.ndarray) -> Iterator[Scalar]:
-        yield Scalar('train/gradient_norm/global', squares.sum()**0.5)
+    def _total(self, names: List[str], squares: np.ndarray) -> Iterator[Value]:
+        total = float(squares.sum()**0.5)
+        yield Scalar('train/gradient_norm/global', total)
+        found = None
         nonfinite = [
             name for name, square in zip(names, squares)
             if not np.isfinite(square)
         ]
         if nonfinite:
             last = max(nonfinite, key=lambda name: self._order.get(name, -1))
-            yield Scalar(f'health/nonfinite_gradient/{last or "unnamed"}',
-                         len(nonfinite) / len(names))
+            found = Nonfinite(last or 'unnamed', len(nonfinite) / len(names))
+            yield Scalar(f'health/nonfinite_gradient/{found.name}',
+                         found.fraction)
+        yield GradientNorms(total, found)
 
     def _layers(self,
                 names: List[str],
                 squares: np.ndarray,
                 groups: Optional[Dict[str,
-                                      List[str]]] = None) -> Iterator[Scalar]:
+                                      List[str]]] = None) -> Iterator[Value]:
+        norms: Dict[str, float] = {}
         square_of = dict(zip(names, squares))
         for group, members in (groups or self._groups).items():
             of_group = [square_of[n] for n in members if n in square_of]
             if of_group:
+                norms[group] = float(sum(of_group)**0.5)
                 yield Scalar(f'train/gradient_norm/layers/{group}',
-                             sum(of_group)**0.5)
+                             norms[group])
+        if norms:
+            yield LayerGradientNorms(norms)
 
     def _norms_of_rank(self) -> Optional[RankNorms]:
         if not self._norms:  # Why was said already.
@@ -208,14 +215,14 @@ class GradientMonitor(Monitor):
             list(self._taken.values()))
 
     def _whole_total(self, sharded: ShardedNorms,
-                     packed: np.ndarray) -> Iterable[Scalar]:
+                     packed: np.ndarray) -> Iterable[Value]:
         whole = sharded.unpack(packed)
         if whole is None:
             return []
         return self._total(whole.names, whole.squares)
 
     def _whole_layers(self, sharded: ShardedNorms,
-                      packed: np.ndarray) -> Iterable[Scalar]:
+                      packed: np.ndarray) -> Iterable[Value]:
         whole = sharded.unpack(packed)
         if whole is None:
             return []
@@ -228,8 +235,8 @@ class GradientMonitor(Monitor):
 
 
 def _if_taken(values: Callable[[List[str], np.ndarray],
-                               Iterable[Scalar]], names: List[str],
-              num_optimizers: int, *arrays: np.ndarray) -> Iterable[Scalar]:
+                               Iterable[Value]], names: List[str],
+              num_optimizers: int, *arrays: np.ndarray) -> Iterable[Value]:
     """Return the values, unless AMP has skipped the update of any optimizer.
 
     Args:

@@ -1,14 +1,20 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import Dict, Iterator, List, Tuple
+from typing import Dict, Iterator, List, Sequence, Tuple
 
 from torch import Tensor
 
-from ..core.arguments import GRAD_NORM_INTERVAL, MAX_LAYERS_TO_LOG, flag
+from ..core.arguments import (GRAD_NORM_INTERVAL, MAX_LAYERS_TO_LOG, Arguments,
+                              flag)
+from ..core.measurements import LearningRates
 from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import optim_wrappers
 from ..core.schedule import Interval
-from ..writers.record import Record, Scalar
+from ..writers.record import Record, Scalar, Value
+
+_LOG_LR = flag(
+    'log_lr', 'Write learning rate, momentum and weight decay, '
+    'see :class:`LearningRateMonitor`.')
 
 
 @MONITORS.register_module()
@@ -36,22 +42,34 @@ class LearningRateMonitor(Monitor):
         interval (int | dict | Schedule): At which iterations to measure.
         max_groups (int): The number of param groups up to which each has
             curves of its own. -1: always.
+        curves (bool): Whether to write curves; :class:`HealthMonitor` needs
+            the learning rates in any case. Defaults to True.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
-    switches = (flag(
-        'log_lr', 'Write learning rate, momentum and weight decay, '
-        'see :class:`LearningRateMonitor`.'), )
-    settings = dict(interval=GRAD_NORM_INTERVAL, max_groups=MAX_LAYERS_TO_LOG)
+    switches = (_LOG_LR, )
+    settings = dict(
+        interval=GRAD_NORM_INTERVAL,
+        max_groups=MAX_LAYERS_TO_LOG,
+        curves=_LOG_LR)
     charts = (Chart(
         'Overview', 'learning rate', 'train/learning_rate/', position=20), )
 
     def __init__(self,
                  interval: Interval,
                  max_groups: int,
+                 curves: bool = True,
                  strict: bool = False) -> None:
         super().__init__(interval, strict)
         self._max_groups = max_groups
+        self._curves = curves
+
+    @classmethod
+    def is_wanted(cls, given: Arguments) -> bool:
+        return given.log_lr or given.log_health
+
+    def charts_of(self, runner) -> Sequence[Chart]:
+        return self.charts if self._curves else ()
 
     def before_train(self, runner) -> None:
         # For each optimizer and its number of groups: the number that each
@@ -64,23 +82,31 @@ class LearningRateMonitor(Monitor):
         step = runner.iter + 1
         if not self.is_due(step):
             return
-        settings = [
-            setting
-            for name, optim_wrapper in optim_wrappers(runner.optim_wrapper)
-            for setting in self._settings_of(name, optim_wrapper.optimizer)
-        ]
+        settings, rates = [], []
+        for name, optim_wrapper in optim_wrappers(runner.optim_wrapper):
+            optimizer = optim_wrapper.optimizer
+            if self._curves:
+                settings += self._settings_of(name, optimizer)
+            rates += [(name, rate)
+                      for rate in _distinct_rates(optimizer.param_groups)]
         # A capturable optimizer's learning rate is a tensor that it changes.
         tensors = [
-            value.detach().clone() for _, value in settings
+            value.detach().clone() for _, value in settings + rates
             if isinstance(value, Tensor)
         ]
 
-        def values(*arrays) -> Iterator[Scalar]:
+        def values(*arrays) -> Iterator[Value]:
             arrays = iter(arrays)
-            for tag, value in settings:
-                if isinstance(value, Tensor):
-                    value = next(arrays)
-                yield Scalar(tag, float(value))
+            numbers = [
+                float(next(arrays) if isinstance(value, Tensor) else value)
+                for _, value in settings + rates
+            ]
+            for (tag, _), number in zip(settings, numbers):
+                yield Scalar(tag, number)
+            highest: Dict[str, float] = {}
+            for (name, _), rate in zip(rates, numbers[len(settings):]):
+                highest[name] = max(rate, highest.get(name, rate))
+            yield LearningRates(highest)
 
         self.emit(Record(step, values, tensors))
 
@@ -108,6 +134,12 @@ class LearningRateMonitor(Monitor):
             key = (leaders[i], *map(_comparable, group.values()))
             leaders[i] = first.setdefault(key, i)
         return sorted(first.values())
+
+
+def _distinct_rates(groups: List[dict]) -> list:
+    """The learning rates of param groups; each number once."""
+    return list({_comparable(group['lr']): group['lr']
+                 for group in groups}.values())
 
 
 def _settings(group: dict) -> dict:

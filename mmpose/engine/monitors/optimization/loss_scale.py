@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH
+from ..core.measurements import LossScale
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import optim_wrappers
-from ..writers.record import Record, Scalar
+from ..writers.record import Record, Scalar, Value
 
 
 @MONITORS.register_module()
@@ -65,7 +66,8 @@ class LossScaleMonitor(Monitor):
             self.emit(
                 Record(
                     runner.iter + 1,
-                    functools.partial(_values, tag, self._updates.pop(name)),
+                    functools.partial(_values, tag, name,
+                                      self._updates.pop(name)),
                     [
                         # It is changed in place.
                         scale.clone(),
@@ -73,8 +75,9 @@ class LossScaleMonitor(Monitor):
                     ]))
 
 
-def _values(tag: str, updates: int, scale: np.ndarray,
-            skipped: np.ndarray) -> Iterator[Scalar]:
+def _values(tag: str, optimizer: str, updates: int, scale: np.ndarray,
+            skipped: np.ndarray) -> Iterator[Value]:
     yield Scalar(f'{tag}/loss_scale', float(scale))
     yield Scalar(f'{tag}/updates', updates)
     yield Scalar(f'{tag}/skipped', float(skipped))
+    yield LossScale(optimizer, float(scale), updates, int(skipped))

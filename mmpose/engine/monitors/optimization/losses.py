@@ -1,17 +1,22 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import math
-from typing import Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
+from torch import nn
 
 from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH
+from ..core.measurements import Losses, Spike
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
-from ..writers.record import Record, Scalar
+from ..core.runner_parts import bare_model
+from ..writers.record import Record, Scalar, Value
 
 # The most iterations between two measurements.
 _MAX_HELD = 1000
+# So many consecutive losses of exactly 0 are told at once.
+_ZEROS = 20
 # A loss is compared with so many before it and so many after it. With 25, the
 # scatter of healthy losses is estimated so badly that one in 100,000 stands
 # out; with 50, none of 300,000 drawn from normal, gamma and exponential
@@ -65,13 +70,18 @@ class LossMonitor(Monitor):
 
     switches = (LOG_HEALTH, )
     settings = dict(interval=GRAD_NORM_INTERVAL)
+    # After gradients and weights: where one was NaN before, it explains it.
+    priority = 'BELOW_NORMAL'
 
     def before_train(self, runner) -> None:
         self._since = runner.iter
-        # Those since the last measurement, with their steps; and the names
-        # of those that were not finite.
+        # Those since the last measurement, with their steps; and the first
+        # step at which each was not finite.
         self._losses: List[Tuple[int, float]] = []
-        self._nonfinite: Set[str] = set()
+        self._nonfinite: Dict[str, int] = {}
+        self._names: Set[str] = set()
+        self._num_zero = 0
+        self._settings = LossSettings(bare_model(runner.model))
         self._recent = RecentLosses()
         # None where batches may be of any size.
         self._batch_size = getattr(runner.train_dataloader, 'batch_size', None)
@@ -82,35 +92,65 @@ class LossMonitor(Monitor):
         if self.schedule.interval_at(step) == 0:
             return
         whole = not self._batch_size or _size(data_batch) >= self._batch_size
+        nonfinite = {}
         for name, loss in _losses(runner.message_hub, outputs or {}):
+            self._names.add(name)
             if not math.isfinite(loss):
-                self._hand_over_nonfinite(step, name)
+                nonfinite[name] = step
             # Exactly 0 is the loss of a batch in which nothing is annotated.
             elif name == 'loss' and loss and whole:
                 self._losses.append((step, loss))
+            if name == 'loss':
+                self._num_zero = 0 if loss else self._num_zero + 1
+        new = {n: nonfinite[n] for n in nonfinite if n not in self._nonfinite}
+        if new:
+            self._nonfinite.update(new)
+            self._hand_over_at_once(step, new)
+        elif self._num_zero and self._num_zero % _ZEROS == 0:
+            self._hand_over_at_once(step, {})
         if self.is_due(step) or step - self._since >= _MAX_HELD:
             self._hand_over(step)
 
     def after_train(self, runner) -> None:
         self._hand_over(runner.iter)
 
-    def _hand_over_nonfinite(self, step: int, name: str) -> None:
-        if name not in self._nonfinite:
-            self._nonfinite.add(name)
-            value = Scalar(f'health/nonfinite_loss/{name}', float(step))
-            self.emit(Record(step, lambda: [value]))
+    def _hand_over_at_once(self, step: int, nonfinite: Dict[str, int]) -> None:
+        measured = Losses(nonfinite=nonfinite, num_zero=self._num_zero)
+        self.emit(
+            Record(
+                step, lambda: [
+                    *(Scalar(f'health/nonfinite_loss/{name}', float(step))
+                      for name in nonfinite), measured
+                ]))
 
     def _hand_over(self, step: int) -> None:
         self._since = step
-        self._nonfinite.clear()
+        nonfinite, self._nonfinite = self._nonfinite, {}
         losses, self._losses = self._losses, []
+        terms = (*((name, 1.)
+                   for name in sorted(self._names)), *self._settings.values())
+        self._names = set()
         if losses:
-            self.emit(Record(step, functools.partial(self._values, losses)))
+            self.emit(
+                Record(
+                    step,
+                    functools.partial(self._values, losses, nonfinite,
+                                      self._num_zero, terms)))
 
-    def _values(self, losses: List[Tuple[int, float]]) -> Iterator[Scalar]:
+    def _values(self, losses: List[Tuple[int, float]], nonfinite: Dict[str,
+                                                                       int],
+                num_zero: int, terms: tuple) -> Iterator[Value]:
         self._recent.add(*zip(*losses))
-        for quantity, value in self._recent.statistics():
+        found = dict(self._recent.statistics())
+        for quantity, value in found.items():
             yield Scalar(f'health/loss/{quantity}', value)
+        spike = None
+        if 'spike_score' in found:
+            spike = Spike(
+                int(found['spike_step']), found['spike_score'],
+                found.get('spike_ratio'))
+        yield Losses(found['median'], found['deviation'], spike, nonfinite,
+                     num_zero, terms)
 
 
 def _losses(message_hub, outputs: dict) -> Iterator[Tuple[str, float]]:
@@ -119,6 +159,37 @@ def _losses(message_hub, outputs: dict) -> Iterator[Tuple[str, float]]:
         # As in MMEngine, which also has accuracies in there.
         if 'loss' in name and f'train/{name}' in message_hub.log_scalars:
             yield name, message_hub.get_scalar(f'train/{name}').current()
+
+
+class LossSettings:
+    """The settings of a model that may change what its loss is.
+
+    Every number called a weight, and every switch, such as
+    ``head.loss_module.loss_weight`` and ``head.use_aux_loss``.
+
+    Args:
+        model (nn.Module): The model.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        # Layers of PyTorch have none.
+        self._places = [(name, module, key)
+                        for name, module in model.named_modules()
+                        if not type(module).__module__.startswith('torch.')
+                        for key, value in vars(module).items()
+                        if key != 'training' and _is_setting(key, value)]
+
+    def values(self) -> List[Tuple[str, float]]:
+        """Return name and value of each, as they are now."""
+        return [(f'{name}.{key}', float(value))
+                for name, module, key in self._places
+                for value in (getattr(module, key, None), )
+                if _is_setting(key, value)]
+
+
+def _is_setting(key: str, value) -> bool:
+    return isinstance(
+        value, bool) or 'weight' in key and isinstance(value, (int, float))
 
 
 def _size(data_batch) -> float:

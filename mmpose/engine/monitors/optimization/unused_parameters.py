@@ -1,12 +1,13 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import List, Optional, Set
+from typing import Iterator, List, Optional, Set
 
 from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH
 from ..core.layer_groups import covering_modules, named_parameters
+from ..core.measurements import UnusedParameters
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import bare_model, optim_wrappers
-from ..writers.record import Record, Scalar
+from ..writers.record import Record, Scalar, Value
 
 # Branches that are trained in turn have all had their turn by then.
 _MIN_UPDATES = 10
@@ -87,17 +88,18 @@ class UnusedParameterMonitor(Monitor):
         head = [name for name in self._parameters if name.startswith('head.')]
         frozen = head if trainable and not set(head) & set(trainable) else []
 
-        def values() -> List[Scalar]:
-            return [
-                Scalar('health/unused_parameters',
-                       len(no_gradient) + len(not_owned)),
-                *(Scalar('health/frozen_head', len(head))
-                  for head in (frozen, ) if head),
-                *(Scalar(f'health/{tag}/{module}', number)
-                  for tag, names in (('no_gradient', no_gradient),
-                                     ('not_in_optimizer', not_owned)) for
-                  module, number in covering_modules(names, trainable).items())
-            ]
+        def values() -> Iterator[Value]:
+            yield Scalar('health/unused_parameters',
+                         len(no_gradient) + len(not_owned))
+            if frozen:
+                yield Scalar('health/frozen_head', len(frozen))
+            modules = dict(
+                no_gradient=covering_modules(no_gradient, trainable),
+                not_in_optimizer=covering_modules(not_owned, trainable))
+            for kind, of_kind in modules.items():
+                for module, number in of_kind.items():
+                    yield Scalar(f'health/{kind}/{module}', number)
+            yield UnusedParameters(frozen_head=len(frozen), **modules)
 
         self.emit(Record(runner.iter + 1, values))
 

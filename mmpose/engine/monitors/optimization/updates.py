@@ -16,12 +16,12 @@ from torch import Tensor
 from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH, MAX_LAYERS_TO_LOG
 from ..core.layer_groups import (covering_modules, layer_groups,
                                  named_parameters)
+from ..core.measurements import LayerUpdates, Nonfinite, Updates
 from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import bare_model
 from ..core.schedule import Interval
-from ..writers.dropping_queue import LAYER_SCALAR, SCALAR
-from ..writers.record import Record, Scalar
+from ..writers.record import LAYER_SCALAR, SCALAR, Record, Scalar, Value
 from .free_memory import free_memory
 from .norms import joined, named_norms
 
@@ -233,9 +233,9 @@ class UpdateMonitor(Monitor):
             telling=set().union(*(u.telling for u in updates)),
             stopped=set().union(*(u.stopped for u in updates)))
 
-        def values(of_norms: Callable[[Norms], Iterable[Scalar]],
-                   norms: np.ndarray, changes: np.ndarray,
-                   *taken: np.ndarray) -> Iterable[Scalar]:
+        def values(of_norms: Callable[[Norms],
+                                      Iterable[Value]], norms: np.ndarray,
+                   changes: np.ndarray, *taken: np.ndarray) -> Iterable[Value]:
             norm_of = dict(zip(names, norms.tolist()))
             if not all(taken):
                 return self._nonfinite(norm_of) if of_norms is overall else []
@@ -258,46 +258,58 @@ class UpdateMonitor(Monitor):
                    lambda norms: self._nonfinite(dict(zip(names, norms))),
                    [norms]))
 
-    def _nonfinite(self, norm_of: Dict[str, float]) -> Iterator[Scalar]:
-        """Return the weights that are not finite, without an update."""
+    def _nonfinite(self, norm_of: Dict[str, float]) -> Iterator[Value]:
+        """Yield the weights that are not finite, without an update."""
         found = [
             name for name in self._names.values()
             if not math.isfinite(norm_of.get(name, 0))
         ]
         if found:
-            yield Scalar(f'health/nonfinite_weight/{found[0]}',
-                         len(found) / len(norm_of))
+            before = Nonfinite(found[0], len(found) / len(norm_of))
+            yield Scalar(f'health/nonfinite_weight/{before.name}',
+                         before.fraction)
+            yield Updates(nonfinite_before=before, is_skipped=True)
 
-    def _layers(self, norms: Norms) -> Iterator[Scalar]:
+    def _layers(self, norms: Norms) -> Iterator[Value]:
+        ratios: Dict[str, float] = {}
         for group, members in self._groups.items():
             ratio = _ratio(norms[name] for name in members if name in norms)
             if ratio is not None:
+                ratios[group] = ratio
                 yield Scalar(f'health/update_ratio/{group}', ratio)
+        if ratios:
+            yield LayerUpdates(ratios)
 
 
 def _overall(num_updates: int, norms: Norms, telling: Set[str],
-             stopped: Set[str]) -> Iterator[Scalar]:
+             stopped: Set[str]) -> Iterator[Value]:
     yield Scalar('health/updates', num_updates)
     ratio = _ratio(norms.values())
     yield Scalar('health/update_ratio', math.nan if ratio is None else ratio)
 
-    nonfinite = [
-        n for n, (norm, _) in norms.items() if not math.isfinite(norm)
-    ]
+    nonfinite: Dict[str, Nonfinite] = {}
+    weights = [n for n, (norm, _) in norms.items() if not math.isfinite(norm)]
     spoiled = [
         name for name, (norm, change) in norms.items()
         if math.isfinite(norm) and not math.isfinite(change)
     ]
-    for what, found in ('weight', nonfinite), ('update', spoiled):
+    for kind, found in ('weight', weights), ('update', spoiled):
         if found:
-            yield Scalar(f'health/nonfinite_{what}/{found[0]}',
-                         len(found) / len(norms))
+            nonfinite[kind] = Nonfinite(found[0], len(found) / len(norms))
+            yield Scalar(f'health/nonfinite_{kind}/{found[0]}',
+                         nonfinite[kind].fraction)
 
     unchanged = telling & {n for n, (_, change) in norms.items() if not change}
-    for tag, found in (('unchanged_weights', unchanged),
-                       ('zero_learning_rate', unchanged & stopped)):
-        for module, number in covering_modules(found, telling).items():
-            yield Scalar(f'health/{tag}/{module}', number)
+    modules = {
+        kind: covering_modules(found, telling)
+        for kind, found in (('unchanged_weights', unchanged),
+                            ('zero_learning_rate', unchanged & stopped))
+    }
+    for kind, of_kind in modules.items():
+        for module, number in of_kind.items():
+            yield Scalar(f'health/{kind}/{module}', number)
+    yield Updates(num_updates, ratio, nonfinite.get('weight'),
+                  nonfinite.get('update'), *modules.values())
 
 
 def _ratio(norms: Iterable[Tuple[float, float]]) -> Optional[float]:

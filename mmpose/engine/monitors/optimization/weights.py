@@ -16,8 +16,7 @@ from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import bare_model, is_iter_based, iterations_per_pass
 from ..core.schedule import Every, Interval
-from ..writers.dropping_queue import HISTOGRAM
-from ..writers.record import Histogram, Record
+from ..writers.record import HISTOGRAM, Histogram, Record
 
 # A float32 is sign, 8 bits of exponent and 23 of mantissa. Its upper bits,
 # down to the third of the mantissa, tell its bucket: 8 buckets from each power

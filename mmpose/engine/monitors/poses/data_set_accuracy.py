@@ -1,8 +1,9 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import List, Optional, Sequence, Tuple
+from typing import Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from ..core.measurements import KeypointAccuracy
 from ..core.runner_parts import keypoint_names
 from .hard_samples import HardSample, HardSamples, image_key
 from .keypoint_tally import KeypointTally
@@ -90,3 +91,12 @@ def together(parts: List[DataSetAccuracy]) -> Tuple[List[str], KeypointTally]:
             part.tally.spread([places[name] for name in part.names],
                               len(names)))
     return names, total
+
+
+def accuracy(tally: KeypointTally) -> Iterator[KeypointAccuracy]:
+    """Yield how accurate all keypoints are, if any was visible."""
+    pck = tally.measures()['PCK@0.2']
+    known = np.isfinite(pck)
+    if known.any():
+        yield KeypointAccuracy(
+            float(np.average(pck[known], weights=tally.counts[known])))

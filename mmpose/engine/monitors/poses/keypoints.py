@@ -13,10 +13,9 @@ from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, data_set, evaluation_step,
                                  is_averaged, is_iter_based, own_samples)
-from ..writers.dropping_queue import IMAGE, LAYER_SCALAR
-from ..writers.record import Image, Record, Scalar
+from ..writers.record import IMAGE, LAYER_SCALAR, Image, Record, Scalar
 from .arguments import BACKEND_ARGS, HARD_SAMPLES, KPT_THR, LOG_KEYPOINTS
-from .data_set_accuracy import DataSetAccuracy, together
+from .data_set_accuracy import DataSetAccuracy, accuracy, together
 from .detections import AnnotatedImage, Detections, annotated_images, evaluated
 from .hard_samples import HardSample, HardSamples
 from .keypoint_parts import keypoint_parts
@@ -388,6 +387,8 @@ def _scalars(prefix: str, meta: dict, names: List[str],
             if len(known):
                 yield Scalar(f'keypoints/{prefix}{measure}/{name}',
                              known.mean())
+    if not prefix:  # Of all together.
+        yield from accuracy(tally)
     oks = tally.mean_oks()
     if np.isfinite(oks):
         yield Scalar(f'instances/OKS/{prefix}'.rstrip('/'), oks)

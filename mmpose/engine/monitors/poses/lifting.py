@@ -13,8 +13,7 @@ from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, data_set, evaluation_step,
                                  keypoint_names, needs_all_ranks, own_samples)
 from ..core.schedule import Interval, build_schedule
-from ..writers.dropping_queue import IMAGE, LAYER_SCALAR
-from ..writers.record import Image, Record, Scalar, Value
+from ..writers.record import IMAGE, LAYER_SCALAR, Image, Record, Scalar, Value
 from .arguments import (LOG_KEYPOINTS, LOG_TRAIN_IMAGES, LOG_VAL_IMAGES,
                         MAX_TRAIN_IMAGES, MAX_VAL_IMAGES, TRAIN_IMAGE_INTERVAL,
                         VAL_IMAGE_INTERVAL)

@@ -10,8 +10,7 @@ from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import bare_model, data_set, needs_all_ranks
 from ..core.schedule import Interval
-from ..writers.dropping_queue import IMAGE
-from ..writers.record import Record
+from ..writers.record import IMAGE, Record
 from .arguments import (KPT_THR, LOG_TRAIN_IMAGES, MAX_TRAIN_IMAGES,
                         TRAIN_IMAGE_INTERVAL)
 from .fixed_samples import FixedSamples, Predicted

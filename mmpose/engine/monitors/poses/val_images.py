@@ -9,8 +9,7 @@ from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, data_set, evaluation_step,
                                  is_averaged)
 from ..core.schedule import Interval, build_schedule
-from ..writers.dropping_queue import IMAGE
-from ..writers.record import Record
+from ..writers.record import IMAGE, Record
 from .arguments import (KPT_THR, LOG_VAL_IMAGES, MAX_VAL_IMAGES,
                         VAL_IMAGE_INTERVAL)
 from .model_kinds import is_bottom_up, lifts_poses

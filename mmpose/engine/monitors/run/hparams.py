@@ -1,8 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import logging
-import math
-import re
 from typing import Dict, Iterator, Optional, Sequence, Set, Tuple, Union
 
 from mmengine.dist import get_world_size
@@ -10,21 +8,20 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 
 from ..core.arguments import LOG_RUN_INFO, Argument, one_of_types
+from ..core.measurements import ValidationMetrics
+from ..core.metric_names import better, direction
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, evaluation_step, is_iter_based,
                                  is_sharded, iterations_per_pass,
                                  optim_wrappers)
-from ..writers.event_file import events_in
 from ..writers.record import HParams, Record, Scalar, Value
+from ..writers.tfrecord import events_in
 
 HParam = Union[int, float, str]
 
 # With what the user has asked for: the columns from the beginning.
 _SHOWN = ('backbone', 'learning_rate', 'optimizer', 'total_batch_size')
-# What the last word of a metric's name ends with, of MMPose's metrics.
-_GREATER_IS_BETTER = re.compile(r'(AP|AR|PCKh?|AUC|OKS|IoU|[Aa]cc(uracy)?)$')
-_LESS_IS_BETTER = re.compile(r'(NME|EPE|MPJPE|MRRPE|[Ll]oss|[Ee]rror)$')
 
 
 @MONITORS.register_module()
@@ -49,7 +46,7 @@ class HParamsMonitor(Monitor):
     ======================= ==============================================
 
     Beside them the metrics by which runs are compared: MMEngine's ``loss``
-    and, of each validation metric that is written to ``val/<metric>``,
+    and, of each metric of the validations,
 
     ==================== ==================================================
     ``best/<metric>``    The best value so far: the highest of AP, AR, PCK,
@@ -96,7 +93,7 @@ class HParamsMonitor(Monitor):
         self._parts: Set[str] = set()
         step = evaluation_step(runner)
         self.emit(Record(runner.iter, functools.partial(self._begin, step)))
-        self.writer.observe(self._observe, self.guard)
+        self.writer.listen(ValidationMetrics, self._look, self.guard)
 
     def after_train(self, runner) -> None:
         self.emit(Record(runner.iter, self._end))
@@ -124,22 +121,15 @@ class HParamsMonitor(Monitor):
             self._best, self._parts = _read_back(self.writer.log_dir, step)
         yield from self._part('session_start_info')
 
-    def _observe(self, step: int, scalars: Dict[str,
-                                                float]) -> Optional[Record]:
-        metrics = {
-            tag[len('val/'):]: value
-            for tag, value in scalars.items() if tag.startswith('val/')
-        }
-        if not metrics:
-            return None
-        for name, value in metrics.items():
+    def _look(self, step: int, metrics: ValidationMetrics) -> Record:
+        for name, value in metrics.values.items():
             self._best[name] = better(
                 self._rules.get(name) or direction(name), self._best.get(name),
                 value)
         return Record(
             step, lambda: [
                 *(Scalar(f'best/{name}', self._best[name])
-                  for name in metrics), *self._part('experiment')
+                  for name in metrics.values), *self._part('experiment')
             ])
 
     def _end(self) -> Iterator[Value]:
@@ -176,42 +166,6 @@ def standard_hparams(runner) -> Dict[str, HParam]:
     # As a text: a number would be rounded.
     hparams['seed'] = str(runner.seed)
     return {k: v for k, v in hparams.items() if v is not None}
-
-
-def direction(metric: str) -> str:
-    """Which values of a metric are the better ones.
-
-    Args:
-        metric (str): As its evaluator names it: 'coco/AP (M)'.
-
-    Returns:
-        str: 'greater', 'less' or, where it is not known, ''.
-    """
-    for word in re.findall('[A-Za-z]+', metric.rpartition('/')[2]):
-        if _GREATER_IS_BETTER.search(word):
-            return 'greater'
-        if _LESS_IS_BETTER.search(word):
-            return 'less'
-    return ''
-
-
-def better(rule: str, best: Optional[float], value: float) -> float:
-    """The better one of two values.
-
-    Args:
-        rule (str): See :func:`direction`; '' takes the new one.
-        best (float, optional): The best one so far, if there is one.
-        value (float): The new one.
-
-    Returns:
-        float: Not NaN, unless both are.
-    """
-    if best is None or math.isnan(best):
-        return value
-    if math.isnan(value):
-        return best
-    return dict(
-        greater=max, less=min).get(rule, lambda _, new: new)(best, value)
 
 
 def _optimizers(runner) -> Iterator[Tuple[str, HParam]]:

@@ -2,17 +2,22 @@
 import functools
 import logging
 from numbers import Real
-from typing import Dict, Iterable, Optional
+from typing import Dict, Iterator, Optional, Sequence
 
 import numpy as np
 from mmengine.logging import print_log
 from torch import Tensor
 
-from ..core.arguments import flag
+from ..core.arguments import Arguments, flag
+from ..core.measurements import ValidationMetrics
 from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import evaluation_step
-from ..writers.record import Record, Scalar
+from ..writers.record import Record, Scalar, Value
+
+_LOG_VAL_METRICS = flag(
+    'log_val_metrics', 'Write the metrics of validations and '
+    'tests, see :class:`MetricMonitor`.')
 
 
 @MONITORS.register_module()
@@ -32,17 +37,27 @@ class MetricMonitor(Monitor):
     training. What is not a single number is skipped and named once.
 
     Args:
+        curves (bool): Whether to write them; :class:`HealthMonitor` and
+            :class:`HParamsMonitor` need them in any case. Defaults to True.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
-    switches = (flag(
-        'log_val_metrics', 'Write the metrics of validations and '
-        'tests, see :class:`MetricMonitor`.'), )
+    switches = (_LOG_VAL_METRICS, )
+    settings = dict(curves=_LOG_VAL_METRICS)
     charts = (Chart('Overview', 'validation metrics', 'val/', position=10), )
 
-    def __init__(self, strict: bool = False) -> None:
+    @classmethod
+    def is_wanted(cls, given: Arguments) -> bool:
+        return (given.log_val_metrics or given.log_health
+                or given.log_run_info)
+
+    def __init__(self, curves: bool = True, strict: bool = False) -> None:
         super().__init__(strict=strict)
+        self._curves = curves
         self._skipped = set()
+
+    def charts_of(self, runner) -> Sequence[Chart]:
+        return self.charts if self._curves else ()
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
         self._write(runner, 'val', metrics)
@@ -54,7 +69,7 @@ class MetricMonitor(Monitor):
         numbers = {}
         for name, value in (metrics or {}).items():
             if is_number(value):
-                numbers[f'{mode}/{name}'] = value
+                numbers[name] = value
             elif name not in self._skipped:
                 self._skipped.add(name)
                 print_log(
@@ -63,19 +78,25 @@ class MetricMonitor(Monitor):
                     'not written to TensorBoard.',
                     logger='current',
                     level=logging.INFO)
-        plain = {
-            tag: value
-            for tag, value in numbers.items() if not isinstance(value, Tensor)
-        }
-        tensors = {
-            tag: value
-            for tag, value in numbers.items() if isinstance(value, Tensor)
-        }
+        tensors = [v for v in numbers.values() if isinstance(v, Tensor)]
         self.emit(
             Record(
-                step=evaluation_step(runner),
-                values=functools.partial(_scalars, plain, list(tensors)),
-                tensors=list(tensors.values())))
+                evaluation_step(runner),
+                functools.partial(self._values, mode, runner.iter, numbers),
+                tensors))
+
+    def _values(self, mode: str, iteration: int, metrics: dict,
+                *arrays: np.ndarray) -> Iterator[Value]:
+        arrays = iter(arrays)
+        values = {
+            name:
+            _number(next(arrays) if isinstance(value, Tensor) else value)
+            for name, value in metrics.items()
+        }
+        for name, value in values.items() if self._curves else ():
+            yield Scalar(f'{mode}/{name}', value)
+        if mode == 'val' and values:
+            yield ValidationMetrics(iteration, values)
 
 
 def is_number(value) -> bool:
@@ -94,6 +115,5 @@ def is_number(value) -> bool:
     return isinstance(value, (Real, np.bool_))
 
 
-def _scalars(plain: dict, tags: Iterable[str], *arrays) -> Iterable[Scalar]:
-    for tag, value in [*plain.items(), *zip(tags, arrays)]:
-        yield Scalar(tag, float(np.asarray(value).reshape(())))
+def _number(value) -> float:
+    return float(np.asarray(value).reshape(()))

@@ -1,22 +1,25 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
-from typing import Dict, Iterable, List, Optional
+from typing import Dict, Iterator, List, Optional, Sequence
 
 import torch
 from mmengine.dist import get_world_size
 
-from ..core.arguments import GRAD_NORM_INTERVAL, flag
+from ..core.arguments import GRAD_NORM_INTERVAL, Arguments, flag
+from ..core.measurements import DataTime
 from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import is_iter_based
 from ..core.schedule import Interval
-from ..writers.record import Record, Scalar
+from ..writers.record import Record, Scalar, Value
 
 try:
     import psutil
 except ImportError:
     psutil = None
 
+_LOG_SYSTEM = flag('log_system', 'Write speed and memory, see '
+                   ':class:`SystemMonitor`.')
 _MIB = 1 << 20
 
 
@@ -52,21 +55,33 @@ class SystemMonitor(Monitor):
 
     Args:
         interval (int | dict | Schedule): At which iterations.
+        curves (bool): Whether to write them; :class:`HealthMonitor` needs
+            the time spent waiting for data in any case. Defaults to True.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
-    switches = (flag('log_system', 'Write speed and memory, see '
-                     ':class:`SystemMonitor`.'), )
-    settings = dict(interval=GRAD_NORM_INTERVAL)
+    switches = (_LOG_SYSTEM, )
+    settings = dict(interval=GRAD_NORM_INTERVAL, curves=_LOG_SYSTEM)
     charts = (Chart(
         'Overview',
         'samples per second',
         'system/samples_per_second$',
         position=50), )
 
-    def __init__(self, interval: Interval, strict: bool = False) -> None:
+    @classmethod
+    def is_wanted(cls, given: Arguments) -> bool:
+        return given.log_system or given.log_health
+
+    def __init__(self,
+                 interval: Interval,
+                 curves: bool = True,
+                 strict: bool = False) -> None:
         super().__init__(interval, strict)
-        self._process = psutil.Process() if psutil else None
+        self._curves = curves
+        self._process = psutil.Process() if psutil and curves else None
+
+    def charts_of(self, runner) -> Sequence[Chart]:
+        return self.charts if self._curves else ()
 
     def before_train(self, runner) -> None:
         # Of the iterations since the last reading, whether each counts.
@@ -90,13 +105,18 @@ class SystemMonitor(Monitor):
         self._validated = False
         if not self.is_due(step):
             return
-        values = {
-            **self._speed(runner, data_batch),
+        speed = self._speed(runner, data_batch)
+        curves = {
+            **speed,
             **self._gpu_memory(),
             **self._usage()
-        }
+        } if self._curves else {}
         self._counts, self._gpu_peak = [], 0.
-        self.emit(Record(step, functools.partial(_scalars, values)))
+        self.emit(
+            Record(
+                step,
+                functools.partial(_values, curves,
+                                  speed.get('data_time_percent'))))
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
         # An epoch starts the timer anew.
@@ -152,6 +172,9 @@ def _gpu_memory_peak() -> float:
     return statistics['allocated_bytes']['all']['peak'] / _MIB
 
 
-def _scalars(values: Dict[str, float]) -> Iterable[Scalar]:
-    for name, value in values.items():
+def _values(curves: Dict[str, float],
+            data_time_percent: Optional[float]) -> Iterator[Value]:
+    for name, value in curves.items():
         yield Scalar(f'system/{name}', value)
+    if data_time_percent is not None:
+        yield DataTime(data_time_percent / 100)

@@ -3,9 +3,10 @@ import time
 from typing import Iterator, Optional
 
 from ..core.arguments import GRAD_NORM_INTERVAL, Arguments
+from ..core.measurements import HookTime
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
-from ..writers.record import Record, Scalar
+from ..writers.record import Record, Scalar, Value
 
 
 @MONITORS.register_module()
@@ -68,9 +69,10 @@ class TelemetryMonitor(Monitor):
             for monitor in self._monitors if monitor.schedule
         }
 
-        def values() -> Iterator[Scalar]:
+        def values() -> Iterator[Value]:
             names = [m.guard.name for m in self._monitors]
             yield Scalar('telemetry/overhead_percent', sum(shares))
+            yield HookTime(sum(shares) / 100)
             yield Scalar('telemetry/queue_depth', depth)
             yield Scalar('telemetry/bytes_written',
                          self.writer.bytes_on_disk())

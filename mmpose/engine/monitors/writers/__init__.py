@@ -1,1 +1,20 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+"""The way of a record out of the training.
+
+.. code-block:: python
+
+    writer = TensorBoardWriter.of(SummaryWriter('runs/1'))
+    writer.write(Record(1, lambda: [Scalar('loss', 0.5)]))
+    writer.close()
+
+``record`` is what can be written. Every writer has ``write(record)``,
+``flush()`` and ``close()``, and most wrap another one:
+
+- ``TensorBoardWriter`` makes events of records; a writer for another backend
+  stands beside it.
+- ``BoundedWriter`` drops what the disk has no space for.
+- ``ObservedWriter`` shows scalars and measurements to detectors.
+- ``BackgroundWriter`` moves all that to a thread; ``ForegroundWriter`` does
+  without one.
+- ``EventWriter`` joins them for a run.
+"""

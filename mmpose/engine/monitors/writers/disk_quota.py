@@ -2,33 +2,35 @@
 import logging
 import shutil
 import time
-from typing import Optional
+from collections import Counter
+from contextlib import suppress
+from typing import Optional, Sequence
 
 from mmengine.logging import print_log
 
-from .dropping_queue import KINDS
 from .event_file import EventFile
+from .record import KINDS, SCALAR, Record, Scalar
+from .writer import Writer
 
-# From which share of a limit on each kind is given up, in the order of KINDS.
-_SHARES_OF_SIZE = (0.7, 0.8, 0.9, 1.0)
-# All scalars of a training fit into a corner of the disk: of what has to stay
-# free they may have nearly everything.
-_SHARES_OF_DISK = (0.7, 0.8, 0.9, 16)
+# The fraction of a limit from which on each kind is dropped, as in KINDS.
+_FRACTIONS_OF_SIZE = (0.7, 0.8, 0.9, 1)
+# Scalars take little: they may use nearly all of what has to stay free.
+_FRACTIONS_OF_FREE = (0.7, 0.8, 0.9, 16)
 
 
 class DiskQuota:
-    """What may still be written, by the room that is left on the disk.
+    """Decide what may still be written, by the space left on the disk.
 
-    Near a limit images are given up, then histograms, then the scalars of
-    layers. The other scalars, MMEngine's own among them, are given up only
-    where the event files have reached their size or the disk is all but full.
-    When there is room again, all come back.
+    Near a limit images are dropped, then histograms, then the scalars of
+    layers; the other scalars, MMEngine's own among them, only where the event
+    files have reached their size or the disk is all but full. When there is
+    space again, all are written again.
 
     Args:
         max_bytes (int, optional): The largest size of the run's event files.
             Defaults to None: no limit.
         min_free_bytes (int): What has to stay free on the disk; scalars may
-            have all of it but a sixteenth. Defaults to 1 GiB.
+            use all of it but a sixteenth. Defaults to 1 GiB.
         check_secs (float): The shortest time between two looks at the disk,
             in seconds. Defaults to 1.
     """
@@ -41,14 +43,13 @@ class DiskQuota:
         self.min_free_bytes = min_free_bytes
         self._check_secs = check_secs
         self._check_at = 0.
-        self._used = 0
-        self._free = float('inf')
+        self._used, self._free = 0, float('inf')
         self._accepted = 0
-        self._given_up = 0
-        self._said = set()
+        self._num_dropped = 0
+        self._warned = 0
 
     def check(self, file: EventFile) -> None:
-        """Judge anew, from a look at the disk that was taken not long ago.
+        """Decide anew, from a look at the disk that was taken not long ago.
 
         Args:
             file (EventFile): The event file of the run.
@@ -61,47 +62,111 @@ class DiskQuota:
         if now >= self._check_at:
             self._check_at = now + self._check_secs
             self._used = file.bytes_on_disk() + file.bytes_waiting
+            self._free = (
+                shutil.disk_usage(file.log_dir).free - file.bytes_waiting)
             self._accepted = accepted
-            self._free = shutil.disk_usage(
-                file.log_dir).free - file.bytes_waiting
         since = accepted - self._accepted
-        self._judge(self._used + since, self._free - since)
-
-    def _judge(self, used: float, free: float) -> None:
-        strains = [(self.min_free_bytes / max(free, 1), _SHARES_OF_DISK)]
+        used, free = self._used + since, self._free - since
+        strain = self.min_free_bytes / max(free, 1)
+        num_dropped = sum(strain >= f for f in _FRACTIONS_OF_FREE)
         if self.max_bytes:
-            strains.append((used / self.max_bytes, _SHARES_OF_SIZE))
+            strain = used / self.max_bytes
+            num_dropped = max(num_dropped,
+                              sum(strain >= f for f in _FRACTIONS_OF_SIZE))
+        if num_dropped != self._num_dropped:
+            self._num_dropped = num_dropped
+            self._log(used, free)
 
-        def beyond(part: float) -> int:
-            return max(
-                sum(strain >= part * share for share in shares)
-                for strain, shares in strains)
+    def allows(self, kind: str) -> bool:
+        """Return whether records of a kind are written at present.
 
-        # Back only with some distance, or it would come and go.
-        given_up = max(beyond(1), min(self._given_up, beyond(0.95)))
-        if given_up == self._given_up:
-            return
-        self._given_up = given_up
+        Args:
+            kind (str): One of :data:`KINDS`.
+        """
+        return KINDS.index(kind) >= self._num_dropped
+
+    def _log(self, used: float, free: float) -> None:
+        is_new = self._num_dropped > self._warned
+        self._warned = max(self._warned, self._num_dropped)
+        kinds = ', '.join(KINDS[:self._num_dropped])
         print_log(
-            'TensorBoard: ' +
-            (f'no more {", ".join(KINDS[:given_up])} events are written'
-             if given_up else 'everything is written again') +
+            'TensorBoard: ' + (f'no more {kinds} events are written'
+                               if kinds else 'everything is written again') +
             f', {free / 2**20:,.0f} MiB are free on the disk and '
             f'{used / 2**20:,.0f} MiB used by this run (disk_quota: '
             f'max_bytes={self.max_bytes}, '
             f'min_free_bytes={self.min_free_bytes}).',
             logger='current',
-            level=logging.INFO if given_up in self._said else logging.WARNING)
-        self._said.update(range(given_up + 1))
+            level=logging.WARNING if is_new else logging.DEBUG)
 
-    def allows(self, kind: Optional[str]) -> bool:
-        """Whether events of a kind are written at present.
 
-        Args:
-            kind (str, optional): One of :data:`KINDS`; None is always
-                allowed.
+class BoundedWriter(Writer):
+    """Drop records for which there is no space, and say how many.
 
-        Returns:
-            bool: The answer of the last :meth:`check`.
-        """
-        return kind is None or KINDS.index(kind) >= self._given_up
+    The totals of what was dropped are scalars of their own, written at a
+    flush if they have changed.
+
+    Args:
+        writer (Writer): Where the other records go.
+        file (EventFile): Where they end.
+        quota (DiskQuota): What may be written.
+        elsewhere (Sequence[Counter]): What others have dropped, by kind.
+            Defaults to ().
+    """
+
+    def __init__(self,
+                 writer: Writer,
+                 file: EventFile,
+                 quota: DiskQuota,
+                 elsewhere: Sequence[Counter] = ()) -> None:
+        self._writer = writer
+        self._file = file
+        self._quota = quota
+        self._refused: Counter = Counter(dict.fromkeys(KINDS, 0))
+        self._counts = [self._refused, *elsewhere]
+        self._reported: Counter = Counter()
+        self._step = 0
+
+    @property
+    def dropped(self) -> Counter:
+        """How many records were dropped, by kind."""
+        return sum(self._counts, Counter())
+
+    def write(self, record: Record) -> None:
+        """Write a record if there is space for it."""
+        self._step = max(self._step, record.step)
+        with suppress(OSError):  # The directory is gone: the file says so.
+            self._quota.check(self._file)
+        if self._quota.allows(record.kind):
+            self._writer.write(record)
+        else:
+            self._refused[record.kind] += 1
+
+    def flush(self) -> None:
+        # At the limit of the disk the totals wait for the end.
+        if self._quota.allows(SCALAR):
+            self._write_totals()
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._write_totals()
+        self._writer.close()
+
+    def _write_totals(self) -> None:
+        dropped = self.dropped
+        if dropped == self._reported:
+            return
+        if not self._reported:
+            print_log(
+                'TensorBoard events are being dropped, the least important '
+                f'first: {dict(dropped)} so far. The totals are under '
+                'telemetry/dropped/.',
+                logger='current',
+                level=logging.WARNING)
+        self._reported = dropped
+        self._writer.write(
+            Record(
+                self._step, lambda: [
+                    Scalar(f'telemetry/dropped/{kind}', float(dropped[kind]))
+                    for kind in KINDS
+                ]))

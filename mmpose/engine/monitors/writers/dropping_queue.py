@@ -4,13 +4,11 @@ import threading
 from collections import Counter, deque
 from typing import Any, NamedTuple, Optional
 
-# What is given up first where not everything can be kept.
-IMAGE, HISTOGRAM, LAYER_SCALAR, SCALAR = KINDS = ('image', 'histogram',
-                                                  'layer_scalar', 'scalar')
+from .record import KINDS
 
 
 class Item(NamedTuple):
-    """Something in the queue.
+    """Hold something in the queue.
 
     Attributes:
         kind (str, optional): One of :data:`KINDS`; None is never dropped.
@@ -23,9 +21,9 @@ class Item(NamedTuple):
 
 
 class DroppingQueue:
-    """First in, first out, and never longer or heavier than its limits.
+    """Keep items in order, within limits of their number and size.
 
-    :meth:`put` does not wait. Where there is no room it drops the oldest item
+    :meth:`put` does not wait. Where there is no space it drops the oldest item
     of the least important kind: images, then histograms, then the scalars of
     layers, then the other scalars. That may be the new item itself.
 
@@ -65,7 +63,7 @@ class DroppingQueue:
         """
         with self._lock:
             if item.kind and item.size > self.max_bytes:
-                # All others together would not make enough room.
+                # All others together would not make enough space.
                 self.dropped[item.kind] += 1
                 return
             self._queues[item.kind].append((next(self._numbers), item))
@@ -94,7 +92,7 @@ class DroppingQueue:
                     key=lambda queue: queue[0][0]))
 
     def _is_too_long(self) -> bool:
-        # A mark to flush at takes no place.
+        # A mark to flush at takes no space.
         return (self._length - len(self._queues[None]) > self.max_items
                 or self.bytes > self.max_bytes)
 

@@ -1,27 +1,17 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-import glob
 import itertools
 import logging
 import os
 import os.path as osp
 import socket
-import struct
 import time
 from contextlib import suppress
-from typing import BinaryIO, Callable, Iterator, List, Optional
+from typing import BinaryIO, Callable, List, Optional
 
 from mmengine.logging import print_log
 
-from .checksum import crc32c
 from .dropping_queue import DroppingQueue, Item
-
-# So much is worth a write of its own.
-_MAX_BATCH_BYTES = 1 << 20
-# No scalars or texts are so many.
-_LARGE_EVENT_BYTES = 1 << 20
-# Before and behind an event.
-_LENGTH = struct.Struct('<Q')
-_CHECKSUM_BYTES = 4
+from .tfrecord import event_files, frame
 
 _numbers = itertools.count(1)
 
@@ -40,13 +30,13 @@ def open_unbuffered(path: str) -> BinaryIO:
 
 
 class EventFile:
-    """TensorBoard's event file of a run, on a disk that may fail.
+    """Write the event file of a run, on a disk that may fail.
 
     Events are kept in memory until :meth:`flush`. When the disk refuses them
-    (it is full, read-only or broken, the directory was deleted), the file is
-    cut back to its last whole event, what is pending is kept within a limit,
-    and writing is tried again later, in a new file beside it: TensorBoard
-    reads all files of a directory as one run.
+    (it is full, read-only or broken, or the directory was deleted), the file
+    is truncated to its last whole event, what is pending is kept within a
+    limit, and writing is tried again later, in a new file beside it:
+    TensorBoard reads all files of a directory as one run.
 
     Args:
         path (str): An event file that is complete and closed; it is
@@ -55,6 +45,8 @@ class EventFile:
             seconds. Defaults to 5.
         max_pending_bytes (int): The largest size of what waits for a failing
             disk; beyond, the least important is dropped. Defaults to 16 MiB.
+        max_batch_bytes (int): The largest size of what waits for a flush.
+            Defaults to 1 MiB. 0: every event is written at once.
         opener (Callable): Opens a file to append to. Defaults to
             :func:`open_unbuffered`.
 
@@ -70,6 +62,7 @@ class EventFile:
                  path: str,
                  retry_secs: float = 5,
                  max_pending_bytes: int = 1 << 24,
+                 max_batch_bytes: int = 1 << 20,
                  opener: Callable[[str], BinaryIO] = open_unbuffered) -> None:
         self.path = osp.abspath(path)
         self.log_dir = osp.dirname(self.path)
@@ -78,6 +71,7 @@ class EventFile:
         self.pending = DroppingQueue(1 << 20, max_pending_bytes)
         self._batch: List[Item] = []
         self._batch_bytes = 0
+        self._max_batch_bytes = max_batch_bytes
         self._opener = opener
         self._retry_secs = retry_secs
         self._retry_at = 0.
@@ -89,22 +83,21 @@ class EventFile:
         """What is kept in memory, in bytes."""
         return self._batch_bytes + self.pending.bytes
 
-    def append(self, event: bytes, kind: Optional[str]) -> None:
+    def append(self, event, kind: str) -> None:
         """Keep an event for the next flush.
 
         Args:
-            event (bytes): A serialized Event protobuf.
-            kind (str, optional): One of :data:`KINDS`, how important it is.
+            event (tensorboard.compat.proto.event_pb2.Event): The event.
+            kind (str): One of :data:`KINDS`, how important it is.
         """
-        data = _record(event)
+        data = frame(event.SerializeToString())
         item = Item(kind, len(data), data)
         if self.failing:
             self.pending.put(item)
-            return
-        self._batch.append(item)
-        self._batch_bytes += item.size
-        # A disk that works is not the place to drop anything.
-        if self._batch_bytes > _MAX_BATCH_BYTES:
+        else:  # A disk that works is not the place to drop anything.
+            self._batch.append(item)
+            self._batch_bytes += item.size
+        if self.bytes_waiting > self._max_batch_bytes:
             self.flush()
 
     def flush(self) -> None:
@@ -131,11 +124,10 @@ class EventFile:
                     logger='current')
 
     def give_up(self, error: OSError) -> None:
-        """Close the file, to go on in another one, and say why.
+        """Close the file and log why; writing goes on in another one.
 
         Args:
-            error (OSError): What happened. For each cause there is one
-                WARNING.
+            error (OSError): What happened. Each cause is one WARNING.
         """
         self.failing = True
         self._retry_at = time.monotonic() + self._retry_secs
@@ -184,22 +176,15 @@ class EventFile:
         self.path, self.log_dir = path, osp.dirname(path)
 
     def bytes_on_disk(self) -> int:
-        """The size of all event files in the directory.
-
-        Returns:
-            int: In bytes.
-        """
+        """Return the size of all event files in the directory, in bytes."""
         total = 0
-        for path in glob.glob(self._pattern()):
-            with suppress(OSError):  # The user may just remove it.
+        for path in event_files(self.log_dir):
+            with suppress(OSError):  # The user may be removing it.
                 total += osp.getsize(path)
         return total
 
-    def _pattern(self) -> str:
-        return osp.join(glob.escape(self.log_dir), '*tfevents*')
-
     def _write(self, items: List[Item]) -> None:
-        """Write all or, as far as the disk lets us, nothing."""
+        """Write all items or, if the disk fails, none."""
         if self._file is not None and not osp.exists(self.path):
             raise FileNotFoundError(2, 'the event file was deleted', self.path)
         if self._file is None:
@@ -207,7 +192,7 @@ class EventFile:
         whole = self._file.tell()
         data = b''.join(item.content for item in items)
         if not whole:
-            data = _record(_version()) + data
+            data = frame(_version()) + data
         left = memoryview(data)
         try:
             while left:
@@ -222,7 +207,7 @@ class EventFile:
     def _open(self) -> None:
         if self.failing:
             os.makedirs(self.log_dir, exist_ok=True)
-            # Sorted behind the files before it, as TensorBoard names them.
+            # Sorted after the earlier files, as TensorBoard names them.
             self.path = osp.join(
                 self.log_dir, f'events.out.tfevents.{int(time.time()):010d}.'
                 f'{socket.gethostname()}.{os.getpid()}.resumed'
@@ -230,56 +215,9 @@ class EventFile:
         self._file = self._opener(self.path)
 
 
-def events_in(log_dir: str) -> Iterator:
-    """What has been written to a directory, in the order of its files.
-
-    Pictures and other large events are passed over, and checksums are not
-    looked at: TensorBoard's reader takes a third of a second for each MB.
-
-    Args:
-        log_dir (str): The directory.
-
-    Yields:
-        tensorboard.compat.proto.event_pb2.Event: One event after another. Of
-        a file that is broken, what comes before the break.
-    """
-    from google.protobuf.message import DecodeError
-    from tensorboard.compat.proto.event_pb2 import Event
-    for path in sorted(
-            glob.glob(osp.join(glob.escape(log_dir), '*tfevents*'))):
-        with open(path, 'rb') as file, suppress(DecodeError, struct.error):
-            end = os.fstat(file.fileno()).st_size
-            while True:
-                length, = _LENGTH.unpack(file.read(_LENGTH.size))
-                file.seek(_CHECKSUM_BYTES, os.SEEK_CUR)
-                if file.tell() + length > end:
-                    break
-                if length > _LARGE_EVENT_BYTES:
-                    file.seek(length, os.SEEK_CUR)
-                else:
-                    yield Event.FromString(file.read(length))
-                file.seek(_CHECKSUM_BYTES, os.SEEK_CUR)
-
-
 def _version() -> bytes:
-    """The event that every event file begins with."""
+    """Return the event that every event file begins with."""
     from tensorboard.compat.proto.event_pb2 import Event
     return Event(
         wall_time=time.time(),
         file_version='brain.Event:2').SerializeToString()
-
-
-def _record(event: bytes) -> bytes:
-    """An event in the frame that it has in the file, a TFRecord's.
-
-    https://www.tensorflow.org/tutorials/load_data/tfrecord
-    """
-    length = _LENGTH.pack(len(event))
-    return length + _masked(length) + event + _masked(event)
-
-
-def _masked(data: bytes) -> bytes:
-    """A checksum as a TFRecord has it."""
-    crc = crc32c(data)
-    return struct.pack('<I', ((crc >> 15 | crc << 17) + 0xA282EAD8)
-                       & 0xFFFFFFFF)

@@ -1,10 +1,14 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import Callable, Dict, Iterable, NamedTuple, Sequence, Union
+from typing import (Any, Callable, Dict, Iterable, List, NamedTuple, Optional,
+                    Sequence, Union)
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from .dropping_queue import SCALAR
+# What a record holds, the first to be dropped where not all can be kept first.
+IMAGE, HISTOGRAM, LAYER_SCALAR, SCALAR = KINDS = ('image', 'histogram',
+                                                  'layer_scalar', 'scalar')
 
 
 class Scalar(NamedTuple):
@@ -49,9 +53,13 @@ class Image(NamedTuple):
         tag (str): Their common name.
         pictures (Sequence[np.ndarray]): RGB pictures of any sizes, uint8 of
             shape (H, W, 3).
+        photo (bool): Whether they show photographs, which may lose a little
+            to be a fourth of the size. Defaults to False: figures, which stay
+            exact.
     """
     tag: str
     pictures: Sequence[np.ndarray]
+    photo: bool = False
 
 
 class Mesh(NamedTuple):
@@ -98,25 +106,36 @@ class HParams(NamedTuple):
     shown: Sequence[str]
 
 
+class Encoded(NamedTuple):
+    """An event that somebody else has encoded, MMEngine for example.
+
+    Attributes:
+        event (Any): The event, in the form of the file that it goes to.
+        scalars (dict[str, float]): Its scalars by tag.
+    """
+    event: Any
+    scalars: Dict[str, float]
+
+
 class Measurement:
-    """Carry numbers to whoever listens for them; nothing draws a curve of it.
+    """Carry numbers to those who listen for them.
 
     The base class of what detectors are given. ``values()`` of a record may
     yield measurements beside scalars: no writer writes them, and
-    :meth:`EventWriter.listen` says who gets them.
+    :meth:`EventWriter.listen` delivers them.
     """
 
 
 Value = Union[Scalar, Text, Histogram, Image, Mesh, ScalarLayout, HParams,
-              Measurement]
+              Encoded, Measurement]
 
 
 class Record(NamedTuple):
-    """What one monitor has read at one step.
+    """Hold what one monitor has measured at one step.
 
     A record is made in the training thread, where nothing may wait for the
     device, and written elsewhere. So it carries the tensors as they are, and
-    the function that makes values of them once they are on the host.
+    the function that computes values from them once they are on the host.
 
     Attributes:
         step (int): The global step.
@@ -124,10 +143,33 @@ class Record(NamedTuple):
             ``tensors``, in their order; returns the values to write.
         tensors (Sequence[Tensor]): Results on the device. Nobody may change
             them in place any more. Defaults to ().
-        kind (str): One of :data:`dropping_queue.KINDS`: how much it matters
-            where not everything can be written. Defaults to 'scalar'.
+        kind (str): One of :data:`KINDS`: how much it matters where not
+            everything can be written. Defaults to 'scalar'.
+        size (int): The memory that ``values`` holds, in bytes, roughly.
+            Defaults to 0.
+        wall_time (float, optional): When it was measured, in seconds since
+            the epoch. Defaults to None: when a writer gets it.
+        ready (Sequence): CUDA events after which ``tensors`` hold their
+            values. Defaults to ().
     """
     step: int
     values: Callable[..., Iterable[Value]]
     tensors: Sequence[Tensor] = ()
     kind: str = SCALAR
+    size: int = 0
+    wall_time: Optional[float] = None
+    ready: Sequence['torch.cuda.Event'] = ()
+
+    def read(self) -> List[Value]:
+        """Wait for the device and compute the values."""
+        for event in self.ready:
+            event.synchronize()
+        # Other devices than CUDA's are waited for here.
+        return list(self.values(*map(_to_numpy, self.tensors)))
+
+
+def _to_numpy(tensor: Tensor) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    # NumPy does not know bfloat16.
+    return (tensor.float()
+            if tensor.dtype == torch.bfloat16 else tensor).numpy()

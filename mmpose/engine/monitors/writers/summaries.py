@@ -8,7 +8,7 @@ import torch
 from .record import (Histogram, HParams, Image, Mesh, Scalar, ScalarLayout,
                      Text, Value)
 
-# What TensorBoard's mesh page shows a skeleton with.
+# Camera and lights of TensorBoard's mesh page.
 _SCENE = dict(
     camera=dict(cls='PerspectiveCamera', fov=60),
     lights=[
@@ -22,16 +22,16 @@ _SCENE = dict(
 
 
 def to_summary(values: Iterable[Value]):
-    """TensorBoard's protobuf of many values.
+    """Convert values to TensorBoard's protobuf.
 
     Args:
-        values (Iterable[Value]): What :mod:`record` describes.
+        values (Iterable[Value]): See :mod:`record`.
 
     Returns:
         tensorboard.compat.proto.summary_pb2.Summary: All values, in order.
 
     Raises:
-        TypeError: A value is of another type.
+        TypeError: A value is of an unknown type.
     """
     # Here, because MMPose must import without tensorboard.
     from tensorboard.compat.proto.summary_pb2 import Summary
@@ -47,7 +47,7 @@ def to_summary(values: Iterable[Value]):
             summary.value.add(tag=value.tag, histo=_histogram(value))
         elif isinstance(value, Image):
             if value.pictures:
-                summary.value.add(tag=value.tag, **_pictures(value.pictures))
+                summary.value.add(tag=value.tag, **_pictures(value))
         elif isinstance(value, Mesh):
             summary.value.extend(
                 mesh(value.tag, _batch(value.vertices), _batch(value.colors),
@@ -87,20 +87,27 @@ def _batch(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))[None]
 
 
-def _pictures(pictures) -> dict:
-    """Several pictures under one tag, which ``SummaryWriter`` cannot."""
+def _pictures(value: Image) -> dict:
+    """Return several pictures under one tag, which ``SummaryWriter`` lacks."""
     from tensorboard.compat.proto.tensor_pb2 import TensorProto
     from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
     from tensorboard.plugins.image import metadata
 
-    height, width = pictures[0].shape[:2]
-    strings = [b'%d' % width, b'%d' % height, *map(_png, pictures)]
+    height, width = value.pictures[0].shape[:2]
+    encode = _jpeg if value.photo else _png
+    strings = [b'%d' % width, b'%d' % height, *map(encode, value.pictures)]
     shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=len(strings))])
     return dict(
         metadata=metadata.create_summary_metadata(
             display_name=None, description=None),
         tensor=TensorProto(
             dtype='DT_STRING', string_val=strings, tensor_shape=shape))
+
+
+def _jpeg(picture: np.ndarray) -> bytes:
+    # A fourth of the size of a PNG, encoded in a tenth of the time.
+    options = [cv2.IMWRITE_JPEG_QUALITY, 85]
+    return cv2.imencode('.jpg', picture[..., ::-1], options)[1].tobytes()
 
 
 def _png(picture: np.ndarray) -> bytes:
@@ -123,10 +130,17 @@ def _histogram(value: Histogram):
 
 
 def _without_empty_runs(edges: np.ndarray, counts: np.ndarray):
-    """A run of empty buckets as one: a few hundred buckets instead of all.
+    """Merge neighbouring empty buckets, which leaves a few hundred.
 
-    TensorBoard knows a bucket by its upper limit and takes the limit before as
-    its lower edge, so the last bucket of an empty run stays.
+    TensorBoard has the upper limit of each bucket and takes the limit before
+    as its lower edge, so the last one of several empty buckets stays.
+
+    Args:
+        edges (np.ndarray): Shape (N + 1, ).
+        counts (np.ndarray): Shape (N, ).
+
+    Returns:
+        tuple[np.ndarray]: Upper limits and counts, of the same length.
     """
     filled = counts > 0
     used = np.flatnonzero(filled)

@@ -1,6 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import logging
 import threading
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -8,16 +9,25 @@ from mmengine.logging import MMLogger
 from torch.utils.tensorboard import SummaryWriter
 
 from mmpose.engine.monitors import (Detector, EventWriter, FailureGuard,
-                                    Finding, HealthMonitor, Record, Scalar)
+                                    Finding, HealthMonitor, Measurement,
+                                    Record, Scalar)
 
 both_ways = pytest.mark.parametrize(
     'async_write', [True, False], ids=['async', 'sync'])
 
-DEGREES = 'train/gradient_norm/degrees'
+
+@dataclass(frozen=True)
+class Degrees(Measurement):
+    value: float
 
 
-def degrees(value):
-    return {DEGREES: value}
+@dataclass(frozen=True)
+class OfValidation(Measurement):
+    """One that stands at the epoch."""
+    iteration: int
+
+
+degrees = Degrees
 
 
 def finding(what):
@@ -25,7 +35,9 @@ def finding(what):
 
 
 class ColdDetector(Detector):
-    """Finds what it is told by a scalar in degrees, a multiple of 10."""
+    """Finds what it is told in degrees, a multiple of 10."""
+
+    wants = (Degrees, OfValidation)
 
     def __init__(self):
         self.seen = []
@@ -34,11 +46,11 @@ class ColdDetector(Detector):
     def before_train(self, runner):
         self.trainings.append(runner.iter)
 
-    def see(self, step, scalars):
-        self.seen.append((step, scalars))
-        if DEGREES not in scalars:
+    def see(self, step, measurement):
+        self.seen.append((step, measurement))
+        if not isinstance(measurement, Degrees):
             return None
-        value = scalars[DEGREES]
+        value = measurement.value
         if value < -100:
             raise RuntimeError('broken on purpose')
         return [] if value > 0 else [finding(f'It is {value:.0f}.')]
@@ -58,22 +70,23 @@ def logged():
 
 @pytest.fixture
 def health(tmp_path):
-    """A function that lets a health monitor see scalars.
+    """A function that lets a health monitor see measurements.
 
-    Takes pairs of a step and scalars; returns the detector and the monitor.
+    Takes pairs of a step and a measurement; returns the detector and the
+    monitor.
     """
 
     def run(events, async_write=True, strict=False, start=0, detectors=()):
         detector = ColdDetector()
-        monitor = HealthMonitor([detector, *detectors], strict=strict)
+        monitor = HealthMonitor(strict=strict)
+        monitor.detectors = [detector, *detectors]
         summary_writer = SummaryWriter(str(tmp_path))
         writer = EventWriter(summary_writer, async_write=async_write)
         monitor.writer = writer
         monitor.notify('before_train', SimpleNamespace(iter=start))
         others = FailureGuard('Other', strict=True)
-        for step, scalars in events:
-            values = [Scalar(tag, value) for tag, value in scalars.items()]
-            writer.write(Record(step, lambda values=values: values), others)
+        for step, value in events:
+            writer.write(Record(step, lambda value=value: [value]), others)
             if strict:
                 writer.flush()
         summary_writer.close()
@@ -94,8 +107,8 @@ def written(events):
     return values
 
 
-COURSE = [(1, degrees(9)), (2, degrees(0)), (3, dict(loss=1)), (4, degrees(0)),
-          (5, degrees(-10)), (6, degrees(9)), (7, degrees(9))]
+COURSE = [(1, degrees(9)), (2, degrees(0)), (3, Scalar('loss', 1)),
+          (4, degrees(0)), (5, degrees(-10)), (6, degrees(9)), (7, degrees(9))]
 
 
 @both_ways
@@ -107,14 +120,15 @@ def test_a_finding_is_told_when_it_begins_changes_and_ends(
     assert values['health/finding/cold'] == [(2, 1), (6, 0)]
     steps, texts = zip(*values['health/report/text_summary'])
     assert steps == (1, 2, 5, 6)
-    assert 'Nothing is wrong' in texts[0] and 'Nothing is wrong' in texts[3]
+    assert 'Healthy run' in texts[0] and 'Healthy run' in texts[3]
     assert 'It is 0.' in texts[1] and 'It is -10.' in texts[2]
     lines = [(level, text) for level, text in logged if 'health' in text]
     assert [level for level, _ in lines] == ['WARNING', 'WARNING', 'INFO']
-    assert lines[0][1] == ('Training health, step 2: It is 0. 3 degrees. '
-                           'Close the window.')
-    assert 'step 5: It is -10.' in lines[1][1]
-    assert lines[2][1].endswith('step 6: no more: It is -10.')
+    assert lines[0][1] == ('Training health, step 2: warning: It is 0. '
+                           'Evidence: 3 degrees. Suggested action: Close the '
+                           'window.')
+    assert 'step 5: warning: It is -10.' in lines[1][1]
+    assert lines[2][1].endswith('step 6: resolved: It is -10.')
 
 
 @both_ways
@@ -129,15 +143,18 @@ def test_a_healthy_training_is_said_to_be_so_once(health, tmp_path,
     assert not [text for _, text in logged if 'health' in text]
 
 
-def test_what_others_write_of_health_is_seen_and_its_own_is_not(health):
-    detector, _ = health([(1, degrees(-10)), (2, {'health/loss/x': 3})])
-    assert detector.seen == [(1, degrees(-10)), (2, {'health/loss/x': 3})]
+def test_a_detector_sees_what_it_wants_and_no_curve(health):
+    """Nor what it has written itself."""
+    detector, _ = health([(1, degrees(-10)), (2, Scalar('health/loss/x', 3)),
+                          (3, Measurement())])
+    assert detector.seen == [(1, degrees(-10))]
 
 
 def test_a_validation_belongs_to_the_last_training_step(health):
     """Where training is by epochs it is written at the epoch."""
-    detector, _ = health([(41, dict(loss=1)), (3, degrees(-10))])
-    assert [step for step, _ in detector.seen] == [41, 41]
+    detector, _ = health([(39, degrees(9)), (3, OfValidation(41)),
+                          (40, degrees(9))])
+    assert [step for step, _ in detector.seen] == [39, 41, 41]
 
 
 def test_a_resumed_training_begins_where_it_was(health):
@@ -167,7 +184,9 @@ class Broken(Detector):
 
     asked = 0
 
-    def see(self, step, scalars):
+    wants = (Measurement, )
+
+    def see(self, step, measurement):
         self.asked += 1
         raise RuntimeError('broken on purpose')
 
@@ -213,7 +232,7 @@ def test_what_one_finds_is_told_though_another_fails(health, tmp_path,
 def test_a_user_s_own_steps_are_not_those_of_the_training(
         health, tmp_path, read_events, async_write):
     """Who counts samples is far ahead."""
-    samples = {'train/my_metric': 1., 'learning': 2.}
+    samples = Scalar('train/my_metric', 1.)
     health([(1, degrees(9)), (128, samples), (2, degrees(-9)), (256, samples),
             (3, degrees(9))], async_write)
     values = written(read_events(tmp_path))

@@ -9,14 +9,16 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from mmpose.engine.monitors import (Every, FailureGuard, NonfiniteStop,
                                     NonfiniteTrainingError)
+from mmpose.engine.monitors.core.measurements import (GradientNorms, Losses,
+                                                      Nonfinite, Updates)
 
 
 class Writer:
-    """Shows an observer what it is told to."""
+    """Shows a listener what it is told to."""
 
-    def observe(self, observer, guard):
-        assert isinstance(guard, FailureGuard)
-        self.show = observer
+    def listen(self, measured, listener, guard):
+        assert measured is None and isinstance(guard, FailureGuard)
+        self.show = listener
         self.flushed = 0
 
     def flush(self):
@@ -36,32 +38,32 @@ def begin(runner, writer, interval=10):
     return stop
 
 
-@pytest.mark.parametrize('scalars, words', [
-    ({
-        'health/nonfinite_loss/loss': 37.,
-        'health/nonfinite_loss/loss_kpt': 37.
-    }, 'the loss loss_kpt was NaN or infinite at step 37.'),
-    ({
-        'health/nonfinite_loss/loss_z': 37.,
-        'health/nonfinite_loss/loss_a': 38.
-    }, 'the loss loss_z was NaN or infinite at step 37.'),
-    ({
-        'health/nonfinite_gradient/backbone/conv1/weight': 2.
-    }, 'the gradient of backbone/conv1/weight was NaN or infinite at step '
-     '40.'),
-    ({
-        'health/nonfinite_update/head/bias': 1.,
-        'health/nonfinite_weight/head/bias': 1.
-    }, 'the weight head/bias was NaN or infinite at step 40.'),
+HEAD = Nonfinite('head.bias', 1.)
+
+
+def losses(**steps):
+    return Losses(nonfinite=steps)
+
+
+@pytest.mark.parametrize('measurement, words', [
+    (losses(loss=37,
+            loss_kpt=37), 'the loss loss_kpt was NaN or infinite at step 37.'),
+    (losses(loss_z=37,
+            loss_a=38), 'the loss loss_z was NaN or infinite at step 37.'),
+    (GradientNorms(1., Nonfinite('backbone.conv1.weight', 0.5)),
+     'the gradient of backbone.conv1.weight was NaN or infinite at step 40.'),
+    (Updates(nonfinite_before=HEAD, nonfinite_after=HEAD),
+     'the weight head.bias was NaN or infinite at step 40.'),
 ])
-def test_it_ends_when_something_was_seen(scalars, words):
+def test_it_ends_when_something_was_seen(measurement, words):
     runner, writer = fake_runner(), Writer()
     stop = begin(runner, writer)
-    writer.show(30, {'health/loss/median': 1., 'loss': float('nan')})
+    writer.show(30, Losses(1.))
+    writer.show(30, GradientNorms(float('inf')))
     stop.before_train_iter(runner, 0, None)
-    writer.show(40, scalars)
+    writer.show(40, measurement)
     # Only the earliest counts.
-    writer.show(50, {'health/nonfinite_loss/other': 48.})
+    writer.show(50, losses(other=48))
     runner.iter = 41
     assert not writer.flushed
     with pytest.raises(NonfiniteTrainingError) as info:
@@ -75,10 +77,10 @@ def test_what_is_nearest_the_cause_is_named():
     """Also if it is written after what it has caused."""
     runner, writer = fake_runner(iters=41), Writer()
     stop = begin(runner, writer)
-    writer.show(40, {'health/nonfinite_gradient/head/bias': 1.})
+    writer.show(40, GradientNorms(1., HEAD))
 
     def flush():
-        writer.show(40, {'health/nonfinite_loss/loss_kpt': 40.})
+        writer.show(40, losses(loss_kpt=40))
 
     writer.flush = flush
     with pytest.raises(
@@ -89,7 +91,7 @@ def test_what_is_nearest_the_cause_is_named():
 def test_another_training_begins_anew():
     runner, writer = fake_runner(), Writer()
     stop = begin(runner, writer)
-    writer.show(40, {'health/nonfinite_loss/loss': 37.})
+    writer.show(40, losses(loss=37))
     stop.writer = writer
     stop.before_train(runner)
     stop.before_train_iter(runner, 0, None)
@@ -108,7 +110,7 @@ def test_a_checkpoint_of_later_is_not_recommended(loop, saved_at, later):
     runner.iter = saved_at
     stop.before_save_checkpoint(runner, {})
     runner.message_hub.update_info('last_ckpt', '/there/it_is.pth')
-    writer.show(40, {'health/nonfinite_loss/loss': 37.})
+    writer.show(40, losses(loss=37))
     runner.iter = 40
     with pytest.raises(NonfiniteTrainingError, match='/there/it_is.pth') as e:
         stop.before_train_iter(runner, 0, None)
@@ -126,7 +128,7 @@ def work(rank, port, directory):
     try:
         for runner.iter in range(60):
             if rank == 0 and runner.iter == 42:
-                writer.show(40, {'health/nonfinite_loss/loss': 37.})
+                writer.show(40, losses(loss=37))
             stop.before_train_iter(runner, 0, None)
     except NonfiniteTrainingError as error:
         (directory / str(rank)).write_text(f'{runner.iter} {error}')

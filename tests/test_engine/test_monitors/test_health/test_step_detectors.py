@@ -1,76 +1,90 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from looking import Looking, training
 
-from mmpose.engine.monitors import Finding
-from mmpose.engine.monitors.health import step_detectors
-from mmpose.engine.monitors.health.first_cause import (FirstCauseDetector,
-                                                       Streaks)
-from mmpose.engine.monitors.health.gradient_detectors import (
-    ExplodingGradientDetector, NonfiniteDetector, VanishingGradientDetector)
-from mmpose.engine.monitors.health.health import Detector
-from mmpose.engine.monitors.health.step_detectors import (
-    ClippingDetector, DivergingStepDetector, FirstNonfiniteDetector,
-    LossScaleDetector, StalledStepDetector)
-from mmpose.engine.monitors.health.weight_detectors import (
-    DeadChannelDetector, FrozenHeadDetector, LargeUpdateDetector,
-    NoGradientDetector, SmallUpdateDetector, UnchangedWeightsDetector)
+from mmpose.engine.monitors import Finding, build_detectors
+from mmpose.engine.monitors.core.measurements import (Clipping, DeadChannels,
+                                                      GradientNorms,
+                                                      LayerGradientNorms,
+                                                      LayerUpdates,
+                                                      LearningRates, Losses,
+                                                      LossScale, Nonfinite,
+                                                      UnusedParameters,
+                                                      Updates)
+from mmpose.engine.monitors.health.chains import (Chain, FirstDivergence,
+                                                  FirstNonfinite,
+                                                  StoppedLearning)
+from mmpose.engine.monitors.health.detector import Detector, Streaks
+from mmpose.engine.monitors.health.detectors.amp_overflow import \
+    LossScaleDetector
+from mmpose.engine.monitors.health.detectors.clipping import ClippingDetector
+from mmpose.engine.monitors.health.detectors.dead_channels import \
+    DeadChannelDetector
+from mmpose.engine.monitors.health.detectors.gradients import (
+    ExplodingGradientDetector, VanishingGradientDetector)
+from mmpose.engine.monitors.health.detectors.nonfinite import NonfiniteDetector
+from mmpose.engine.monitors.health.detectors.stopped_learning import (
+    FrozenHeadDetector, NoGradientDetector, UnchangedWeightsDetector)
+from mmpose.engine.monitors.health.detectors.updates import (
+    LargeUpdateDetector, SmallUpdateDetector)
+from mmpose.engine.monitors.writers.record import Measurement
 
 NAN, INF = float('nan'), float('inf')
-
-
-def training(iters=0, accumulative_counts=1, **cfg):
-    """What a detector may ask of a Runner."""
-    wrapper = SimpleNamespace(_accumulative_counts=accumulative_counts)
-    return SimpleNamespace(iter=iters, optim_wrapper=wrapper, cfg=cfg)
-
 
 RUNNER = training()
 
 
-def watch(detector, events, runner=RUNNER):
+def chained(chain):
+    """Our detectors of a chain."""
+    return [d for d in build_detectors() if d.chain is chain]
+
+
+NONFINITE = chained(FirstNonfinite)
+DIVERGING = chained(FirstDivergence)
+STOPPED = chained(StoppedLearning)
+
+
+def watch(detectors, events, runner=RUNNER):
     """The names that are found, by the step from which on they are."""
-    detector.before_train(runner)
+    looking = Looking(detectors, runner)
     courses, present = [], []
-    for step, scalars in events:
-        findings = detector.see(step, scalars)
+    for event in events:
+        findings = looking.see(*event)
         if findings is None:
             continue
         found = [f.name for f in findings]
         if found != present:
-            courses.append((step, *found))
+            courses.append((event[0], *found))
         present = found
     return courses
 
 
-def last(detector, events, runner=RUNNER):
+def last(detectors, events, runner=RUNNER):
     """The findings of the last event that says anything."""
-    detector.before_train(runner)
-    findings = [detector.see(*event) for event in events]
-    return [list(f) for f in findings if f is not None][-1]
+    looking = Looking(detectors, runner)
+    findings = [looking.see(*event) for event in events]
+    return [f for f in findings if f is not None][-1]
 
 
-def gradients(groups, **kwargs):
-    """The two events of a reading of gradients."""
+def gradients(groups, nonfinite=None):
+    """The two measurements of gradients."""
     norm = math.sqrt(sum(n**2 for n in groups.values()))
-    return [{
-        'train/gradient_norm/global': norm,
-        **kwargs
-    }, {f'train/gradient_norm/layers/{g}': n
-        for g, n in groups.items()}]
+    return [GradientNorms(norm, nonfinite), LayerGradientNorms(groups)]
 
 
 def update(groups, updates=1000, model=1e-3, **kwargs):
-    """The two events of a reading of an update."""
-    return [{
-        'health/updates': updates,
-        'health/update_ratio': model,
-        **kwargs
-    }, {f'health/update_ratio/{g}': r
-        for g, r in groups.items()}]
+    """The two measurements of an update."""
+    return [
+        Updates(number=updates, ratio=model, **kwargs),
+        LayerUpdates(groups)
+    ]
+
+
+def rate(lr):
+    return LearningRates({'': lr})
 
 
 def series(readings, interval=100, first=100):
@@ -100,56 +114,41 @@ GROUPS = [
 EVERY = dict.fromkeys(GROUPS, 1.)
 
 
-def test_every_detector_is_asked_and_has_nothing_to_say_of_nothing():
-    detectors = step_detectors()
-    # The report tells them apart by their types.
+def test_every_detector_has_nothing_to_say_of_nothing():
+    detectors = build_detectors()
     assert len({type(d) for d in detectors}) == len(detectors)
-    for detector in detectors:
+    for detector in STOPPED + DIVERGING + NONFINITE:
         detector.before_train(RUNNER)
-        for scalars in ({}, {'loss': 1.}, {'val/PCK': 1.}):
-            assert detector.see(1, scalars) is None
-    assert not any(
-        isinstance(d, FirstNonfiniteDetector) for d in step_detectors(False))
+        assert issubclass(detector.chain, Chain) and detector.wants
+    without = build_detectors(nonfinite=False)
+    assert {type(d).__name__
+            for d in detectors} - {type(d).__name__
+                                   for d in without} == {
+                                       'NonfiniteDetector',
+                                       'NonfiniteLossDetector',
+                                       'NonfiniteBufferDetector'
+                                   }
 
 
 def test_a_healthy_training_has_no_findings():
-    detectors = step_detectors()
-    for detector in detectors:
-        detector.before_train(RUNNER)
+    looking = Looking(build_detectors(), RUNNER)
     ratios = scattered(200, GROUPS, seed=1)
     for i, norms in enumerate(scattered(200, GROUPS)):
         step = 100 * i or 1
         events = gradients(norms) + update(
             {g: 1e-3 * r
              for g, r in next(ratios).items()}, step) + [
-                 {
-                     'health/unused_parameters': 0
-                 },
-                 {
-                     'health/dead_channels': 0.05
-                 },
-                 {
-                     'health/clipping/share': 1.,
-                     'health/clipping/learning_rate_factor': 0.5,
-                     'health/clipping/norm_before': 2.,
-                     'health/clipping/threshold': 1.
-                 },
-                 {
-                     'health/amp/loss_scale': 65536.,
-                     'health/amp/updates': 100.,
-                     'health/amp/skipped': 10. * (i == 0)
-                 },
-                 {
-                     'health/loss/median': 1.,
-                     'health/loss/deviation': 0.1
-                 },
+                 UnusedParameters(),
+                 DeadChannels(0.05),
+                 Clipping('', 2., 1., 1., 0.5),
+                 LossScale('', 65536., 100, 10 * (i == 0)),
+                 Losses(max(2 * 0.8**i, 0.5), 0.1),
              ]
         for event in events:
-            for detector in detectors:
-                assert not detector.see(step, event), (step, detector)
+            assert not looking.see(step, event), (step, event)
 
 
-def test_the_same_in_several_readings_running():
+def test_the_same_in_several_consecutive_measurements():
     streaks = Streaks(3)
     assert [streaks.update(names)
             for names in ('ab', 'ba', 'bc', 'acb', 'c')] == [[], [], ['b'],
@@ -160,41 +159,29 @@ def test_the_same_in_several_readings_running():
 
 
 def nonfinite(gradient=None, weight=None, change=None, loss=False):
-    """The events of a reading: gradients, update, losses."""
-    event, = gradients(
-        EVERY, **{
-            f'health/nonfinite_gradient/{name}': share
-            for name, share in (gradient or {}).items()
-        })[:1]
-    of_update, = update({}, **{
-        **{
-            f'health/nonfinite_weight/{n}': s
-            for n, s in (weight or {}).items()
-        },
-        **{
-            f'health/nonfinite_update/{n}': s
-            for n, s in (change or {}).items()
-        }
-    })[:1]
-    of_loss = {'health/nonfinite_loss/loss_kpt': 37} if loss else {}
-    of_loss['health/loss/median'] = 1.
-    return [event, of_update, of_loss]
+    """Measurements of gradients, update and losses."""
+    return [
+        gradients(EVERY, gradient)[0],
+        update({}, nonfinite_before=weight, nonfinite_after=change)[0],
+        Losses(1., nonfinite=dict(loss_kpt=37) if loss else {})
+    ]
 
 
-ALL = {'stem.weight': 1.}
+ALL = Nonfinite('stem.weight', 1.)
 FINITE = nonfinite()
 
 
 @pytest.mark.parametrize(
     'reading, name, words', [
-        (nonfinite(ALL, {'layer3.conv.weight': 0.02}, ALL, loss=True),
+        (nonfinite(ALL, Nonfinite('layer3.conv.weight', 0.02), ALL, loss=True),
          'nonfinite_weight', ['layer3.conv.weight', '2%']),
-        (nonfinite({'layer3.conv.weight': 0.4},
-                   change={'stem.weight': 0.4}), 'nonfinite_gradient',
+        (nonfinite(
+            Nonfinite('layer3.conv.weight', 0.4),
+            change=Nonfinite('stem.weight', 0.4)), 'nonfinite_gradient',
          ['layer3.conv.weight', '40%', 'All weights were finite']),
         (nonfinite(ALL, change=ALL), 'nonfinite_gradient', ['100%']),
-        (nonfinite(change={'layer3.conv.weight': 0.02}), 'nonfinite_update',
-         ['layer3.conv.weight', '2%']),
+        (nonfinite(change=Nonfinite('layer3.conv.weight', 0.02)),
+         'nonfinite_update', ['layer3.conv.weight', '2%']),
         (nonfinite(ALL, change=ALL, loss=True), 'nonfinite_loss', ['loss_kpt'
                                                                    ]),
         (nonfinite(ALL, ALL, loss=True), 'nonfinite_loss', ['step 37']),
@@ -208,23 +195,23 @@ def test_what_was_not_finite_first_is_the_one_finding(reading, name, words):
     """And stays, when everything else has followed."""
     later = nonfinite(ALL, ALL, loss=True)
     events = list(series([FINITE, reading, later, later]))
-    assert watch(FirstNonfiniteDetector(), events) == [(200, name)]
-    finding, = last(FirstNonfiniteDetector(), events)
+    assert watch(NONFINITE, events) == [(200, name)]
+    finding, = last(NONFINITE, events)
     for word in words:
         assert word in finding.what + finding.evidence
-    assert watch(FirstNonfiniteDetector(),
+    assert watch(NONFINITE,
                  [*events, *series([FINITE], first=500)]) == [(200, name),
                                                               (500, )]
 
 
 def test_gradients_alone_are_enough_and_so_are_weights():
     """A budget may stretch one of the two intervals."""
-    bad = nonfinite({'layer3.conv.weight': 0.4})
+    bad = nonfinite(Nonfinite('layer3.conv.weight', 0.4))
     good = FINITE[:1]
     events = series([good, bad[:1], bad[:1], good])
     assert watch(NonfiniteDetector(), events) == [(300, 'nonfinite_gradient'),
                                                   (400, )]
-    bad = nonfinite(change={'layer3.conv.weight': 0.4})
+    bad = nonfinite(change=Nonfinite('layer3.conv.weight', 0.4))
     events = series([bad[1:2], bad[1:2]])
     assert watch(NonfiniteDetector(), events) == [(200, 'nonfinite_update')]
     events = series([bad[1:]])
@@ -232,55 +219,54 @@ def test_gradients_alone_are_enough_and_so_are_weights():
     # The gradients of an earlier update say nothing about those of this one.
     events = list(series([good, bad[1:2]], interval=1))
     assert watch(NonfiniteDetector(), events) == []
-    bad_gradient = nonfinite({'layer3.conv.weight': 0.4})[:1]
+    bad_gradient = nonfinite(Nonfinite('layer3.conv.weight', 0.4))[:1]
     events = list(series([bad_gradient, bad[1:2]], interval=1))
     assert watch(NonfiniteDetector(), events) == [(101, 'nonfinite_gradient')]
-    bad = nonfinite(change={'layer3.conv.weight': 0.4}, loss=True)
+    bad = nonfinite(change=Nonfinite('layer3.conv.weight', 0.4), loss=True)
     assert watch(NonfiniteDetector(), series([bad[1:], bad[1:]])) == []
 
 
 @pytest.mark.parametrize('reading', [
     nonfinite(ALL),
     nonfinite(weight=ALL)[1:],
-    nonfinite(weight={'layer3.conv.weight': 0.02}),
+    nonfinite(weight=Nonfinite('layer3.conv.weight', 0.02)),
     nonfinite(change=ALL)[1:],
     nonfinite(loss=True),
 ])
 @pytest.mark.parametrize('processes', [1, 2])
 def test_it_may_have_begun_in_another_process(monkeypatch, reading, processes):
     """Only of the first the losses are known, and all follow from one."""
-    for module in 'gradient_detectors', 'loss_detectors':
-        monkeypatch.setattr(f'mmpose.engine.monitors.{module}.get_world_size',
-                            lambda: processes)
-    finding, = last(FirstNonfiniteDetector(), series([reading]))
+    monkeypatch.setattr(
+        'mmpose.engine.monitors.health.detectors.nonfinite.get_world_size',
+        lambda: processes)
+    finding, = last(NONFINITE, series([reading]))
     assert ('another process' in finding.advice) == (processes > 1)
 
 
 def test_an_update_that_is_left_out_has_no_gradients():
     """Mixed precision leaves out every one, once a weight is NaN."""
-    left_out = [{'health/nonfinite_weight/layer3.conv.weight': 0.02}]
+    found = Nonfinite('layer3.conv.weight', 0.02)
+    left_out = [Updates(nonfinite_before=found, is_skipped=True)]
     loss = nonfinite(loss=True)[-1:]
     events = series([FINITE, left_out + loss, loss])
-    assert watch(FirstNonfiniteDetector(),
-                 events) == [(200, 'nonfinite_weight')]
+    assert watch(NONFINITE, events) == [(200, 'nonfinite_weight')]
 
 
 def test_updates_are_skipped_because_of_what_is_not_finite():
     loss = nonfinite(loss=True)[-1]
     events = series([FINITE, *[[loss, scaled(100, 100)]] * 3, FINITE])
-    assert watch(FirstNonfiniteDetector(), events) == [(200, 'nonfinite_loss'),
-                                                       (500, )]
+    assert watch(NONFINITE, events) == [(200, 'nonfinite_loss'), (500, )]
     # But not the other way round.
     events = series([[scaled(100, 100)], [loss, scaled(100, 100)]])
-    assert watch(FirstNonfiniteDetector(),
+    assert watch(NONFINITE,
                  events) == [(100, 'amp_overflow'),
                              (200, 'amp_overflow', 'nonfinite_loss')]
 
 
 def test_where_it_began_is_not_where_it_has_come_to():
     events = series([
-        nonfinite(ALL, {'layer3.conv.weight': 0.02}),
-        nonfinite(ALL, {'layer1.conv.weight': 0.2})
+        nonfinite(ALL, Nonfinite('layer3.conv.weight', 0.02)),
+        nonfinite(ALL, Nonfinite('layer1.conv.weight', 0.2))
     ])
     finding, = last(NonfiniteDetector(), events)
     assert 'layer3.conv.weight' in finding.what
@@ -390,10 +376,7 @@ def test_gradients_that_are_a_thousand_times_what_they_were():
         (1400, 'exploding_gradient'), (1600, )
     ]
     one = [dict(EVERY, head=1e4)] * 4
-    # The first of the two is that of all; the other is the cause of it.
-    assert exploding(start + one) == [(1400, 'exploding_gradient'),
-                                      (1400, 'exploding_gradient',
-                                       'exploding_gradient/head')]
+    assert exploding(start + one) == [(1400, 'exploding_gradient')]
     little = [{
         **EVERY, 'backbone/stem': 1e-2
     }] * 11 + [{
@@ -486,9 +469,7 @@ def test_what_is_around_a_limit_does_not_come_and_go():
     assert watch(SmallUpdateDetector(), series(small,
                                                first=1100)) == [(1300, name),
                                                                 (1700, )]
-    dead = [{
-        'health/dead_channels': share
-    } for share in (.31, .31, .31, .29, .31, .29, .23)]
+    dead = map(DeadChannels, (.31, .31, .31, .29, .31, .29, .23))
     assert watch(DeadChannelDetector(),
                  series(dead)) == [(300, 'dead_channels'), (700, )]
     shares = [clipped(s, .05) for s in (.91, .91, .91, .89, .91, .89, .71)]
@@ -499,12 +480,12 @@ def test_what_is_around_a_limit_does_not_come_and_go():
 
 
 def test_updates_that_are_too_small():
-    lr = {'train/learning_rate/lr': 1e-3}
+    lr = rate(1e-3)
     small = [lr, *update(dict.fromkeys(GROUPS, 1e-8), model=1e-8)]
     events = series([small] * 4, first=1100)
     assert watch(SmallUpdateDetector(), events) == [(1300, 'update_ratio')]
     # The learning rate is annealed, or warming up.
-    annealed = [{'train/learning_rate/lr': 9e-5}, *small[1:]]
+    annealed = [rate(9e-5), *small[1:]]
     events = series([small[:1]] + [annealed] * 4, first=1000)
     assert watch(SmallUpdateDetector(), events) == []
     events = series([small] * 9, first=100)
@@ -524,29 +505,26 @@ def test_updates_that_are_too_small():
 
 
 def test_a_module_that_does_not_learn():
-    stopped = {
-        'health/unchanged_weights/head': 4,
-        'health/zero_learning_rate/head': 4
-    }
-    events = list(series([update({}, **stopped)] * 4 + [update({})]))
+    stopped = update({}, unchanged=dict(head=4), stopped=dict(head=4))
+    events = list(series([stopped] * 4 + [update({})]))
     assert watch(UnchangedWeightsDetector(),
                  events) == [(300, 'unchanged_weights/head'), (500, )]
     finding, = last(UnchangedWeightsDetector(), events[:-2])
     assert finding.what == 'head does not learn: its learning rate is 0.'
+    # It is a setting.
+    assert finding.severity == 'note'
     # Of a residual branch that starts as nothing it may be rounding.
-    other = update({}, **{'health/unchanged_weights/backbone/layer1': 4})
+    other = update({}, unchanged={'backbone/layer1': 4})
     events = list(series([other] * 20))
     assert watch(UnchangedWeightsDetector(),
                  events) == [(1300, 'unchanged_weights/backbone/layer1')]
     finding, = last(UnchangedWeightsDetector(), events)
     assert 'backbone.layer1 does not learn: the updates' in finding.what
+    assert finding.severity == 'warning'
     # What is measured is one update: what comes after it is not seen.
     assert 'float16' in finding.advice and 'hook' not in finding.advice
-    left_out = {
-        'health/unused_parameters': 4,
-        'health/not_in_optimizer/head': 4
-    }
-    events = list(series([left_out, {'health/unused_parameters': 0}]))
+    left_out = UnusedParameters(not_in_optimizer=dict(head=4))
+    events = list(series([left_out, UnusedParameters()]))
     assert watch(UnchangedWeightsDetector(),
                  events) == [(100, 'unchanged_weights/head'), (200, )]
     finding, = last(UnchangedWeightsDetector(), events[:1])
@@ -554,12 +532,8 @@ def test_a_module_that_does_not_learn():
 
 
 def test_that_nothing_learns_has_a_finding_of_its_own():
-    lr = {'train/learning_rate/lr': 0.}
-    reading = update({}, **{
-        'health/unchanged_weights/model': 9,
-        'health/zero_learning_rate/model': 9
-    })
-    events = list(series([[lr, *reading]] * 4))
+    reading = update({}, unchanged=dict(model=9), stopped=dict(model=9))
+    events = list(series([[rate(0.), *reading]] * 4))
     assert watch(UnchangedWeightsDetector(), events) == []
     # But not if nobody can know.
     events = list(series([reading] * 4))
@@ -568,8 +542,8 @@ def test_that_nothing_learns_has_a_finding_of_its_own():
 
 
 def test_a_module_without_gradients_is_one_finding():
-    some = {'health/unused_parameters': 30, 'health/no_gradient/head/aux': 30}
-    events = list(series([some, some, {'health/unused_parameters': 0}]))
+    some = UnusedParameters({'head/aux': 30})
+    events = list(series([some, some, UnusedParameters()]))
     assert watch(NoGradientDetector(),
                  events) == [(100, 'no_gradient/head/aux'), (300, )]
     finding, = last(NoGradientDetector(), events[:1])
@@ -578,8 +552,8 @@ def test_a_module_without_gradients_is_one_finding():
 
 
 def test_a_head_that_is_frozen():
-    frozen = {'health/unused_parameters': 0, 'health/frozen_head': 12}
-    events = list(series([frozen, frozen, {'health/unused_parameters': 0}]))
+    frozen = UnusedParameters(frozen_head=12)
+    events = list(series([frozen, frozen, UnusedParameters()]))
     assert watch(FrozenHeadDetector(), events) == [(100, 'frozen_head'),
                                                    (300, )]
     finding, = last(FrozenHeadDetector(), events[:2])
@@ -589,18 +563,13 @@ def test_a_head_that_is_frozen():
 
 
 def test_channels_that_have_died():
-    events = [{'health/dead_channels': s} for s in (.2, .4, .4, .4, .4, .2)]
+    events = map(DeadChannels, (.2, .4, .4, .4, .4, .2))
     assert watch(DeadChannelDetector(),
                  series(events)) == [(400, 'dead_channels'), (600, )]
 
 
-def clipped(share, factor, optimizer=''):
-    return {
-        f'health/clipping/{optimizer}share': share,
-        f'health/clipping/{optimizer}learning_rate_factor': factor,
-        f'health/clipping/{optimizer}norm_before': 1 / factor,
-        f'health/clipping/{optimizer}threshold': 1.,
-    }
+def clipped(fraction, factor, optimizer=''):
+    return Clipping(optimizer, 1 / factor, 1., fraction, factor)
 
 
 def test_clipping_that_decides_how_long_the_steps_are():
@@ -608,23 +577,18 @@ def test_clipping_that_decides_how_long_the_steps_are():
     assert watch(ClippingDetector(), events) == [(300, 'clipping'), (500, )]
     finding, = last(ClippingDetector(), events[:-1])
     assert 'from a norm of 20 to 1' in finding.evidence
-    events = series([clipped(1, 0.05, 'a/'), clipped(1, 0.5, 'b/')] * 8)
+    events = series([clipped(1, 0.05, 'a'), clipped(1, 0.5, 'b')] * 8)
     assert watch(ClippingDetector(), events) == [(500, 'clipping/a')]
     # The first gradients are large.
     assert watch(ClippingDetector(), series([clipped(1, 0.05)] * 99, 1,
                                             1)) == []
     # Nine of ten in every step, by Adam: it does not matter to it.
-    adam = clipped(1, 0.05)
-    del adam['health/clipping/learning_rate_factor']
+    adam = Clipping('', 20., 1., 1.)
     assert watch(ClippingDetector(), series([adam] * 9)) == []
 
 
 def scaled(updates, skipped, scale=1024.):
-    return {
-        'health/amp/loss_scale': scale,
-        'health/amp/updates': updates,
-        'health/amp/skipped': skipped
-    }
+    return LossScale('', scale, updates, skipped)
 
 
 def test_mixed_precision_that_skips_too_many_updates():
@@ -646,96 +610,90 @@ def test_mixed_precision_that_skips_too_many_updates():
 # What follows from what
 
 
+class Said(Measurement):
+    """What a detector is to find."""
+
+    def __init__(self, **findings):
+        self.findings = findings
+
+
 class Scripted(Detector):
-    """Finds what an event says."""
+    """Finds what it is told."""
+
+    wants = (Said, )
+    chain = Chain
 
     def __init__(self, key):
         self.key = key
 
-    def see(self, step, scalars):
-        if self.key in scalars:
+    def see(self, step, said):
+        if self.key in said.findings:
             return [
                 Finding(name, '', '', '')
-                for name in scalars[self.key].split()
+                for name in said.findings[self.key].split()
             ]
 
 
 def test_only_what_began_first_is_found():
-    detector = FirstCauseDetector([Scripted('a'), Scripted('b')])
-    assert watch(detector, [
-        (1, {}),
-        (2, dict(a='', b='')),
-        (3, dict(b='x')),
-        (4, dict(a='y')),
-        (5, dict(b='x')),
-        (6, dict(b='')),
-        (7, dict(b='x', a='y z')),
-        (8, dict(a='', b='')),
-        (9, dict(b='x', a='z')),
+    detectors = [Scripted('a'), Scripted('b')]
+    assert watch(detectors, [
+        (1, Said()),
+        (2, Said(a='', b='')),
+        (3, Said(b='x')),
+        (4, Said(a='y')),
+        (5, Said(b='x')),
+        (6, Said(b='')),
+        (7, Said(b='x', a='y z')),
+        (8, Said(a='', b='')),
+        (9, Said(b='x', a='z')),
     ]) == [(3, 'x'), (6, ), (7, 'y'), (8, ), (9, 'z')]
 
 
 def test_a_group_that_explodes_is_one_finding():
     events = series([gradients(EVERY)] * 11 +
                     [gradients(dict(EVERY, head=1e4))] * 4)
-    assert watch(DivergingStepDetector(),
-                 events) == [(1400, 'exploding_gradient')]
+    assert watch(DIVERGING, events) == [(1400, 'exploding_gradient')]
 
 
 def test_a_place_is_named_once():
     """A group without gradient is neither changed nor read."""
     reading = gradients(dict(EVERY, head=0.)) + update(
-        EVERY_RATIO, **{'health/unchanged_weights/head/final_layer': 1})
-    other = update(EVERY_RATIO,
-                   **{'health/unchanged_weights/head/final_layer': 1})
+        EVERY_RATIO, unchanged={'head/final_layer': 1})
+    other = update(EVERY_RATIO, unchanged={'head/final_layer': 1})
     events = list(series([gradients(EVERY) + update(EVERY_RATIO)] * 11))
     events += series([reading] * 5, first=1200)
-    assert watch(StalledStepDetector(),
-                 events) == [(1400, 'vanishing_gradient/head')]
+    assert watch(STOPPED, events) == [(1400, 'vanishing_gradient/head')]
     # At two places there are two.
-    events += series([
-        reading + [{
-            'health/unused_parameters': 3,
-            'health/no_gradient/backbone/aux': 3
-        }]
-    ],
-                     first=1700)
-    assert watch(StalledStepDetector(), events)[1:] == [
-        (1700, 'vanishing_gradient/head', 'no_gradient/backbone/aux')
-    ]
+    cut_off = UnusedParameters({'backbone/aux': 3})
+    events += series([reading + [cut_off]], first=1700)
+    assert watch(STOPPED, events)[1:] == [(1700, 'vanishing_gradient/head',
+                                           'no_gradient/backbone/aux')]
     # When the gradient is there again, that nothing changes is left.
     events += series([gradients(EVERY) + other], first=1800)
-    assert watch(StalledStepDetector(),
+    assert watch(STOPPED,
                  events)[-1] == (1800, 'unchanged_weights/head/final_layer',
                                  'no_gradient/backbone/aux')
 
 
 def test_what_is_wrong_everywhere_is_not_hidden_by_one_place():
-    lr = {'train/learning_rate/lr': 1e-3}
-    cut_off = {
-        'health/unused_parameters': 3,
-        'health/no_gradient/backbone/aux': 3
-    }
+    lr = rate(1e-3)
+    cut_off = UnusedParameters({'backbone/aux': 3})
     small = [lr, *update({}, model=1e-8)]
     events = series([[cut_off, *small]] * 4, first=1100)
-    assert watch(StalledStepDetector(), events) == [
+    assert watch(STOPPED, events) == [
         (1100, 'no_gradient/backbone/aux'),
         (1300, 'no_gradient/backbone/aux', 'update_ratio'),
     ]
     # What is in one place follows from it.
-    reading = small + [{}, cut_off]
+    reading = small + [cut_off]
     events = list(series([small] * 4 + [reading] * 2, first=1100))
-    assert watch(StalledStepDetector(), events) == [(1300, 'update_ratio')]
+    assert watch(STOPPED, events) == [(1300, 'update_ratio')]
 
 
 def test_a_loss_that_diverges_is_one_finding_with_its_cause():
-    loss = [{
-        'health/loss/median': m,
-        'health/loss/deviation': 0.1
-    } for m in [3., 1., 50., 50., 50., 50., 50.]]
+    loss = [Losses(m, 0.1) for m in [3., 1., 50., 50., 50., 50., 50.]]
     events = series([[event] for event in loss])
-    assert watch(DivergingStepDetector(),
-                 events) == [(500, 'learning_rate_too_high')]
+    assert watch(DIVERGING, events) == [(500, 'learning_rate_too_high')]
     large = update({}, model=0.2)
     events = series([[event, *large] for event in loss])
-    assert watch(DivergingStepDetector(), events) == [(300, 'update_ratio')]
+    assert watch(DIVERGING, events) == [(300, 'update_ratio')]

@@ -8,6 +8,7 @@ import torch
 from mmengine.hooks import RuntimeInfoHook
 from mmengine.logging import MessageHub
 from stepping import Written, no_waiting
+from torch import nn
 
 from mmpose.engine.monitors import Every, LossMonitor
 from mmpose.engine.monitors.optimization.losses import RecentLosses
@@ -27,6 +28,7 @@ def read(outputs,
     monitor.writer = Written()
     runner = SimpleNamespace(
         iter=first,
+        model=nn.Module(),
         train_dataloader=SimpleNamespace(batch_size=batch_size),
         message_hub=MessageHub('losses'))
     monitor.notify('before_train', runner)

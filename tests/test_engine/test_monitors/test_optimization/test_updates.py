@@ -278,7 +278,7 @@ def test_nothing_waits_for_the_device():
         BatchNormMonitor(every(), strict=True))
     with no_waiting():
         training.run(12)
-    assert len(training.written.records) == 11 * 2 + 3 + 12
+    assert len(training.written.records) == 11 * 2 + 3 + 12 * 2
 
 
 def test_the_first_weight_that_is_not_finite_is_named():

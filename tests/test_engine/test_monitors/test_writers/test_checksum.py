@@ -4,14 +4,11 @@ import random
 import pytest
 from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 
-from mmpose.engine.monitors.writers import checksum
 from mmpose.engine.monitors.writers.checksum import crc32c
 
 
-@pytest.mark.parametrize('few', [0, 1 << 12])
-def test_it_is_that_of_the_standard(monkeypatch, few):
+def test_it_is_that_of_the_standard():
     """The examples of RFC 3720, B.4."""
-    monkeypatch.setattr(checksum, '_FEW', few)
     assert crc32c(bytes(32)) == 0x8A9136AA
     assert crc32c(b'\xff' * 32) == 0x62A8AB43
     assert crc32c(bytes(range(32))) == 0x46DD794E
@@ -19,22 +16,10 @@ def test_it_is_that_of_the_standard(monkeypatch, few):
 
 
 @pytest.mark.parametrize(
-    'length', [100, 4095, 4096, 4097, 8191, 65535, 65536, 65537, 100003])
+    'length', [4, 5, 8, 100, 255, 256, 257, 511, 512, 65537, 100003])
 def test_it_is_that_of_tensorboard(length):
     data = random.Random(length).getrandbits(8 * length).to_bytes(
         length, 'little')
     assert crc32c(data) == pywrap_tensorflow.crc32c(data)
     zeros = bytes(length - 3) + data[:3]
     assert crc32c(zeros) == pywrap_tensorflow.crc32c(zeros)
-
-
-def test_no_byte_of_a_picture_is_taken_by_itself(monkeypatch):
-    """Defect: half a second in which Python can do nothing else."""
-
-    def fail(*args):
-        raise AssertionError
-
-    picture = bytes(range(256)) * (1 << 12)
-    expected = pywrap_tensorflow.crc32c(picture)
-    monkeypatch.setattr(pywrap_tensorflow, 'crc32c', fail)
-    assert crc32c(picture) == expected

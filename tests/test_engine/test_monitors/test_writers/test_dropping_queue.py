@@ -3,10 +3,9 @@ import threading
 
 import pytest
 
-from mmpose.engine.monitors.writers.dropping_queue import (HISTOGRAM, IMAGE,
-                                                           KINDS, LAYER_SCALAR,
-                                                           SCALAR,
-                                                           DroppingQueue, Item)
+from mmpose.engine.monitors.writers.dropping_queue import DroppingQueue, Item
+from mmpose.engine.monitors.writers.record import (HISTOGRAM, IMAGE, KINDS,
+                                                   LAYER_SCALAR, SCALAR)
 
 
 def filled(kinds, max_items=1000, max_bytes=1000):

@@ -17,9 +17,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from mmpose.engine.monitors import (EventWriter, FailureGuard, Histogram,
                                     Record, Scalar, Text)
-from mmpose.engine.monitors.writers import event_writer
-from mmpose.engine.monitors.writers.dropping_queue import (HISTOGRAM,
-                                                           LAYER_SCALAR)
+from mmpose.engine.monitors.writers import background_writer
+from mmpose.engine.monitors.writers.record import HISTOGRAM, LAYER_SCALAR
 
 
 @pytest.fixture
@@ -199,19 +198,26 @@ def test_a_failure_of_a_reading_is_the_guards(summary_writer, async_write,
 
 @pytest.mark.parametrize('async_write', [True, False])
 def test_an_error_that_nobody_foresaw_stays_inside(summary_writer, async_write,
-                                                   warnings_logged, guard):
+                                                   warnings_logged, guard,
+                                                   monkeypatch):
     """P2: neither into the training nor the end of the thread."""
-    writer = EventWriter(summary_writer, async_write=async_write)
-    thread = writer._thread
+    writer = EventWriter(
+        summary_writer,
+        async_write=async_write,
+        guard=FailureGuard('TheHook', limit=0))
     for _ in range(4):
         writer.write(Record('no step', lambda: [Scalar('tag', 1)]), guard)
+    assert writer.flush() is None and guard.failures == 4
+    with monkeypatch.context() as patch:
+        patch.setattr(writer._shared.file, 'flush', lambda: 1 / 0)
+        writer.flush()
     writer.write(record(1), guard)
-    writer.flush()
-    assert thread is writer._thread
     events = EventAccumulator(event_file(summary_writer)).Reload()
     assert len(events.Scalars('tag')) == 1
-    assert len(warnings_logged) == 1
-    assert 'EventWriter failed with TypeError' in warnings_logged[0]
+    # Of both errors and of the guard that has had enough, the first is said.
+    assert 'SomeMonitor failed with TypeError' in warnings_logged[0]
+    assert 'TheHook failed with ZeroDivisionError' in warnings_logged[1]
+    assert len(warnings_logged) == 2
 
 
 def test_strict_raises_in_the_training_thread(summary_writer):
@@ -290,7 +296,7 @@ def test_what_waits_holds_nothing_on_the_device(summary_writer, guard,
     def copy(tensors):
         return [tensor.clone() for tensor in tensors], []
 
-    monkeypatch.setattr(event_writer, '_start_copies', copy)
+    monkeypatch.setattr(background_writer, 'start_copies', copy)
     writer = EventWriter(summary_writer)
     release = block(writer, guard)
     tensor = torch.ones(3)

@@ -173,7 +173,7 @@ def test_ctrl_c_while_it_drains(summary_writer, guard):
     writer.write(record(1), guard)
 
     def interrupt():
-        while not writer._closed:
+        while not writer._outer._closing:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -216,8 +216,8 @@ def test_closing_takes_no_thread_for_dead(tmp_path, warnings_logged):
         writer = EventWriter(summary_writer, drain_secs=LONG)
         summary_writer.add_scalar('tag', 1, 1)
         summary_writer.close()
-        writer._thread.join(LONG)
-        writer._revive()
+        writer._outer._thread.join(LONG)
+        writer._outer._revive()
     assert time.monotonic() - began < LONG
     assert warnings_logged == []
 
@@ -243,10 +243,10 @@ def test_a_stuck_disk_does_not_hang_the_end(summary_writer, warnings_logged):
     summary_writer.close()
     assert 2 <= time.monotonic() - began < 3.8
     assert len(warnings_logged) == 1 and 'are lost' in warnings_logged[0]
-    assert writer._thread.is_alive()
+    assert writer._outer._thread.is_alive()
     # Free the thread, for the tests after this one.
     os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
-    writer._thread.join(LONG)
+    writer._outer._thread.join(LONG)
 
 
 # Faults in between
@@ -294,9 +294,9 @@ def test_a_thread_that_dies_is_started_again(summary_writer, guard,
     writer = EventWriter(summary_writer)
     for step in range(3):
         writer.write(Record(step, die), guard)
-        wait_for_death(writer._thread)
+        wait_for_death(writer._outer._thread)
         writer.write(record(step), guard)
-        assert writer._thread.is_alive()
+        assert writer._outer._thread.is_alive()
         summary_writer.add_scalar('loss', step, step)
     # And once when only the end is to come.
     writer.write(Record(3, die), guard)
@@ -310,9 +310,10 @@ def test_a_thread_that_dies_is_started_again(summary_writer, guard,
 def test_a_thread_that_cannot_be_started(summary_writer, guard, monkeypatch,
                                          warnings_logged):
     """P2: not raised; tried again with the next event."""
-    writer = EventWriter(summary_writer)
+    writer = EventWriter(
+        summary_writer, guard=FailureGuard('TheHook', limit=0))
     writer.write(Record(0, die), guard)
-    wait_for_death(writer._thread)
+    wait_for_death(writer._outer._thread)
 
     def start(thread):
         raise RuntimeError("can't start new thread")
@@ -335,7 +336,7 @@ def test_a_full_disk_is_survived_by_all_who_write(summary_writer, guard,
     summary_writer.flush()
     writer = EventWriter(
         summary_writer, async_write=async_write, flush_secs=0.01)
-    writer._file._retry_secs = 0
+    writer._shared.file._retry_secs = 0
     os.remove(path)
     os.symlink('/dev/full', path)
     for step in range(20):
@@ -356,7 +357,7 @@ def test_a_deleted_log_directory_is_survived(summary_writer, guard,
                                              async_write, warnings_logged):
     """P2: and made again."""
     writer = EventWriter(summary_writer, async_write=async_write)
-    writer._file._retry_secs = 0
+    writer._shared.file._retry_secs = 0
     for step in range(3):
         summary_writer.add_scalar('loss', step, step)
         summary_writer.flush()
@@ -380,7 +381,7 @@ def test_a_disk_that_failed_before_the_hook_came(summary_writer, monkeypatch,
     with open(path, 'ab') as f:
         f.write(b'half an event')
     writer = EventWriter(summary_writer)
-    writer._file._retry_at = 0
+    writer._shared.file._retry_at = 0
     summary_writer.add_scalar('loss', 1, 1)
     summary_writer.close()
     assert loaded(summary_writer, 'loss') == [1]

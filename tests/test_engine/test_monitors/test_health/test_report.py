@@ -42,7 +42,8 @@ def test_detectors_do_not_end_the_findings_of_others():
 
 def test_the_report_of_a_healthy_training():
     text = HealthReport().markdown(1234)
-    assert 'Step 1,234' in text and 'Nothing is wrong' in text
+    assert text.startswith('**Healthy run: no anomaly was found.** At step '
+                           '1,234: no findings.')
 
 
 def test_the_report_says_what_since_when_and_what_to_do():
@@ -52,11 +53,12 @@ def test_the_report_says_what_since_when_and_what_to_do():
     # With the numbers of now, and since it began.
     report.update(2010, 'A', [finding(evidence='1 degree.')])
     text = report.markdown(2020)
-    assert 'Nothing is wrong' not in text
-    assert '**It is cold.** (since step 10)' in text
-    assert '**It is dark.** (since step 2,000)' in text
-    assert 'Seen by: 1 degree.' in text and '3 degrees' in text
-    assert 'What to do: Close the window.' in text
+    assert text.startswith('**This training may end worse than it could.** '
+                           'At step 2,020: 2 warnings.')
+    assert '#### warning: It is cold.\n\nSince step 10.' in text
+    assert '#### warning: It is dark.\n\nSince step 2,000.' in text
+    assert '**Evidence:** 1 degree.' in text and '3 degrees' in text
+    assert '**Suggested action:** Close the window.' in text
     assert text.index('dark') < text.index('cold'), 'the newest first'
 
 
@@ -66,9 +68,32 @@ def test_what_is_over_is_still_there_and_the_text_stays_short():
         report.update(step, 'A', [finding(what=f'Cold {step}.')])
         report.update(step + 1, 'A', [])
     text = report.markdown(100)
-    assert 'Nothing is wrong' in text
-    assert '- steps 98 to 99: Cold 98.' in text
+    assert 'Healthy run' in text and '#### Resolved' in text
+    assert '- Cold 98. (from step 98 to 99, 1 steps)' in text
     assert text.index('Cold 98.') < text.index('Cold 96.')
     assert sum('Cold' in line for line in text.splitlines()) == 10
     # Nor does the rest stay in memory.
-    assert len(report._past) == 10
+    assert len(report._resolved) == 10
+
+
+def test_the_first_line_is_as_serious_as_the_worst_finding():
+    report = HealthReport()
+    report.update(1, 'A', [finding()._replace(severity='note')])
+    assert report.names == []
+    text = report.markdown(2)
+    assert text.startswith('**Healthy run') and '1 note.' in text
+    assert '#### note: It is cold.' in text
+    report.update(2, 'B', [finding('fire')._replace(severity='error')])
+    report.update(2, 'C', [finding('dark')])
+    assert report.names == ['dark', 'fire']
+    line = report.markdown(2).splitlines()[0]
+    assert line == ('**This training needs attention now.** At step 2: 1 '
+                    'error, 1 warning, 1 note.')
+
+
+def test_at_the_end_it_says_how_long_a_finding_has_lasted():
+    report = HealthReport()
+    report.update(10, 'A', [finding()])
+    text = report.markdown(100, ended=True)
+    assert 'At the end, step 100: 1 warning.' in text
+    assert 'Since step 10, 90 steps ago.' in text

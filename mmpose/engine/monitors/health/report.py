@@ -1,13 +1,15 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from collections import deque
+from collections import Counter, deque
 from typing import Dict, Iterable, List, NamedTuple
 
-# Of findings that have ended the report names so many.
-_MAX_PAST = 10
+# The most serious first.
+ERROR, WARNING, NOTE = SEVERITIES = ('error', 'warning', 'note')
+# Of resolved findings the report names so many.
+_MAX_RESOLVED = 10
 
 
 class Finding(NamedTuple):
-    """Something that goes wrong in the training.
+    """An anomaly in the training.
 
     Attributes:
         name (str): What it is, the same while it lasts: letters, digits and
@@ -15,15 +17,20 @@ class Finding(NamedTuple):
         what (str): One sentence on what is going wrong and where.
         evidence (str): The numbers it is seen by; they may change.
         advice (str): What to look at or to try first.
+        severity (str): 'error' if the training is lost unless it is ended or
+            changed, 'warning' if its result is likely to be worse than it
+            could be, 'note' for what may well be on purpose. Defaults to
+            'warning'.
     """
     name: str
     what: str
     evidence: str
     advice: str
+    severity: str = WARNING
 
 
 class Change(NamedTuple):
-    """A finding that begins, is another than before, or ends.
+    """A finding that begins, changes, or ends.
 
     Attributes:
         kind (str): 'begins', 'changes' or 'ends'.
@@ -43,16 +50,17 @@ class HealthReport:
     def __init__(self) -> None:
         # By detector and name, with the step at which it began.
         self._present: Dict[tuple, tuple] = {}
-        self._past: deque = deque(maxlen=_MAX_PAST)
+        self._resolved: deque = deque(maxlen=_MAX_RESOLVED)
 
     @property
     def names(self) -> List[str]:
-        """The names of the present findings, sorted."""
-        return sorted(finding.name for finding, _ in self._present.values())
+        """The names of the present findings, sorted; without notes."""
+        return sorted(finding.name for finding, _ in self._present.values()
+                      if finding.severity != NOTE)
 
     def update(self, step: int, detector: str,
                findings: Iterable[Finding]) -> List[Change]:
-        """Take in all that a detector finds at present.
+        """Add all that a detector finds at present.
 
         Args:
             step (int): The training step.
@@ -68,8 +76,9 @@ class HealthReport:
             if key not in found:
                 finding, since = self._present.pop(key)
                 changes.append(Change('ends', finding))
-                self._past.append(
-                    f'- steps {since:,} to {step:,}: {finding.what}')
+                self._resolved.append(
+                    f'- {finding.what} (from step {since:,} to {step:,}, '
+                    f'{step - since:,} steps)')
         for key, finding in found.items():
             before, since = self._present.get(key, (None, step))
             self._present[key] = (finding, since)
@@ -79,27 +88,41 @@ class HealthReport:
                 changes.append(Change('changes', finding))
         return changes
 
-    def markdown(self, step: int) -> str:
-        """The report.
+    def markdown(self, step: int, ended: bool = False) -> str:
+        """Return the report.
 
         Args:
             step (int): The training step.
+            ended (bool): Whether the training is over. Defaults to False.
 
         Returns:
             str: Markdown, the newest finding first.
         """
-        lines = [f'### Step {step:,}', '']
-        if not self._present:
-            lines.append('Nothing is wrong that could be seen from here.')
+        lines = [self._summary(step, ended), '']
         newest = sorted(
             self._present.values(), key=lambda entry: entry[1], reverse=True)
         for finding, since in newest:
+            lasted = f', {step - since:,} steps ago' if ended else ''
             lines += [
-                f'**{finding.what}** (since step {since:,})', '',
-                f'- Seen by: {finding.evidence}',
-                f'- What to do: {finding.advice}', ''
+                f'#### {finding.severity}: {finding.what}', '',
+                f'Since step {since:,}{lasted}.', '',
+                f'- **Evidence:** {finding.evidence}',
+                f'- **Suggested action:** {finding.advice}', ''
             ]
-        if self._past:
-            lines += ['', '#### It was, and is no more', '']
-            lines += reversed(self._past)
+        if self._resolved:
+            lines += ['#### Resolved', '', *reversed(self._resolved)]
         return '\n'.join(lines)
+
+    def _summary(self, step: int, ended: bool) -> str:
+        """What somebody who reads one line has to know."""
+        counts = Counter(f.severity for f, _ in self._present.values())
+        number = ', '.join(f'{counts[s]} {s}{"s" * (counts[s] > 1)}'
+                           for s in SEVERITIES if counts[s])
+        if counts[ERROR]:
+            verdict = 'This training needs attention now'
+        elif counts[WARNING]:
+            verdict = 'This training may end worse than it could'
+        else:
+            verdict = 'Healthy run: no anomaly was found'
+        at = f'the end, step {step:,}' if ended else f'step {step:,}'
+        return f'**{verdict}.** At {at}: {number or "no findings"}.'

@@ -1,0 +1,243 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""What monitors measure, for the detectors that judge it.
+
+A monitor yields measurements beside the values that it writes. They carry the
+numbers in full precision, whether or not a curve of them is written.
+"""
+from dataclasses import dataclass, field
+from typing import Dict, NamedTuple, Optional, Tuple
+
+from ..writers.record import Measurement
+
+
+class Nonfinite(NamedTuple):
+    """Tensors that hold a NaN or an infinity.
+
+    Attributes:
+        name (str): The dotted name of the one that says most on the cause.
+        fraction (float): The fraction of all tensors that do, in (0, 1].
+    """
+    name: str
+    fraction: float
+
+
+class Spike(NamedTuple):
+    """The loss that stands out most from those around it.
+
+    Attributes:
+        step (int): Its training step.
+        score (float): Its MAD z-score among 50 losses before and after it.
+        ratio (float, optional): The loss over their median; None where not
+            all of them are positive.
+    """
+    step: int
+    score: float
+    ratio: Optional[float]
+
+
+@dataclass(frozen=True)
+class Losses(Measurement):
+    """The losses of all iterations since the last logging step.
+
+    Attributes:
+        median (float, optional): Of the loss that is minimised, over 101
+            iterations at least; None where no loss counts.
+        deviation (float): Their standard deviation, estimated by the MAD.
+        spike (Spike, optional): None where too few losses are known.
+        nonfinite (dict[str, int]): For each loss that was NaN or infinite,
+            the first training step.
+        num_zero (int): How many consecutive losses, up to the last one, are
+            exactly 0.
+        terms (tuple[tuple[str, float]]): What the loss is made of: the names
+            of the losses, and the settings of the model that weigh them.
+    """
+    median: Optional[float] = None
+    deviation: float = 0.
+    spike: Optional[Spike] = None
+    nonfinite: Dict[str, int] = field(default_factory=dict)
+    num_zero: int = 0
+    terms: Tuple[Tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class GradientNorms(Measurement):
+    """The gradients of an update, before clipping.
+
+    Attributes:
+        total (float): L2 norm of all gradients.
+        nonfinite (Nonfinite, optional): The parameters whose gradient is not
+            finite; named is the one that backpropagation reaches first.
+    """
+    total: float
+    nonfinite: Optional[Nonfinite] = None
+
+
+@dataclass(frozen=True)
+class LayerGradientNorms(Measurement):
+    """The L2 norms of the gradients of the layer groups, by group."""
+    norms: Dict[str, float]
+
+
+@dataclass(frozen=True)
+class Updates(Measurement):
+    """An update of all weights.
+
+    Attributes:
+        number (int): How many updates there have been, this one included.
+        ratio (float, optional): Norm of the change of the weights over their
+            norm; None where there was no change to measure.
+        nonfinite_before (Nonfinite, optional): Weights that were not finite
+            before the update.
+        nonfinite_after (Nonfinite, optional): Those that only the update made
+            so.
+        unchanged (dict[str, int]): By module, the number of its parameters
+            that have a gradient and did not change.
+        stopped (dict[str, int]): Those of them with a learning rate of 0.
+        is_skipped (bool): Whether mixed precision skipped the update: only
+            ``nonfinite_before`` is known.
+    """
+    number: int = 0
+    ratio: Optional[float] = None
+    nonfinite_before: Optional[Nonfinite] = None
+    nonfinite_after: Optional[Nonfinite] = None
+    unchanged: Dict[str, int] = field(default_factory=dict)
+    stopped: Dict[str, int] = field(default_factory=dict)
+    is_skipped: bool = False
+
+
+@dataclass(frozen=True)
+class LayerUpdates(Measurement):
+    """Norm of the change over norm of the weights, by layer group."""
+    ratios: Dict[str, float]
+
+
+@dataclass(frozen=True)
+class LearningRates(Measurement):
+    """The highest learning rate of each optimizer's param groups.
+
+    Attributes:
+        by_optimizer (dict[str, float]): ``''`` is the name of the only one.
+    """
+    by_optimizer: Dict[str, float]
+
+    @property
+    def highest(self) -> float:
+        return max(self.by_optimizer.values())
+
+
+@dataclass(frozen=True)
+class Clipping(Measurement):
+    """What gradient clipping did to the updates of an optimizer.
+
+    Attributes:
+        optimizer (str): Its name; ``''`` where there is just one.
+        norm_before (float): Norm of the last update's gradients.
+        threshold (float): What is clipped to.
+        fraction (float): Of the updates since the last logging step, the
+            fraction that was clipped.
+        step_factor (float, optional): By what clipping multiplies the length
+            of the step; None where that does not depend on the gradient's.
+    """
+    optimizer: str
+    norm_before: float
+    threshold: float
+    fraction: float
+    step_factor: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class LossScale(Measurement):
+    """The updates of an optimizer in mixed precision.
+
+    Attributes:
+        optimizer (str): Its name; ``''`` where there is just one.
+        scale (float): What the loss is multiplied by.
+        updates (int): Updates since the last logging step.
+        skipped (int): Those of them that were skipped for an overflow.
+    """
+    optimizer: str
+    scale: float
+    updates: int
+    skipped: int
+
+
+@dataclass(frozen=True)
+class UnusedParameters(Measurement):
+    """Parameters that require a gradient for nothing.
+
+    Attributes:
+        no_gradient (dict[str, int]): By module, how many never had one.
+        not_in_optimizer (dict[str, int]): By module, how many have one and
+            are in no optimizer.
+        frozen_head (int): How many parameters the model's head has, if it is
+            frozen and other parts are not; else 0.
+    """
+    no_gradient: Dict[str, int] = field(default_factory=dict)
+    not_in_optimizer: Dict[str, int] = field(default_factory=dict)
+    frozen_head: int = 0
+
+
+@dataclass(frozen=True)
+class DeadChannels(Measurement):
+    """Of the channels that a batch norm once let through, those it does not.
+
+    Attributes:
+        fraction (float): In [0, 1].
+    """
+    fraction: float
+
+
+@dataclass(frozen=True)
+class Buffers(Measurement):
+    """The buffers of the model, such as the statistics of batch norms.
+
+    Attributes:
+        nonfinite (Nonfinite, optional): Those that are not finite; named is
+            the first of the model.
+    """
+    nonfinite: Optional[Nonfinite] = None
+
+
+@dataclass(frozen=True)
+class DataTime(Measurement):
+    """Of an iteration, the fraction spent waiting for the data loader."""
+    fraction: float
+
+
+@dataclass(frozen=True)
+class HookTime(Measurement):
+    """Of the training's time, the fraction that this hook's monitors took."""
+    fraction: float
+
+
+@dataclass(frozen=True)
+class ValidationMetrics(Measurement):
+    """What the evaluators of a validation returned.
+
+    Attributes:
+        iteration (int): The training iterations before it.
+        values (dict[str, float]): By the evaluators' names: ``'coco/AP'``.
+    """
+    iteration: int
+    values: Dict[str, float]
+
+
+@dataclass(frozen=True)
+class KeypointWeights(Measurement):
+    """The weights of a training batch's keypoints in the loss.
+
+    Attributes:
+        fraction (float): Of all keypoints, those with a weight above 0.
+    """
+    fraction: float
+
+
+@dataclass(frozen=True)
+class KeypointAccuracy(Measurement):
+    """How accurate the keypoints of a validation are.
+
+    Attributes:
+        pck (float): The fraction of the visible keypoints that are within a
+            fifth of the box's longer side, in [0, 1].
+    """
+    pck: float

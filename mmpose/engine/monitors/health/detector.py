@@ -1,0 +1,202 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""What a detector is, and which there are."""
+from typing import Dict, Iterable, List, Optional, Tuple
+
+from mmengine.runner.priority import get_priority
+
+from ..core.arguments import Argument, one_of_types
+from ..core.registry import DETECTORS, PACKAGE, import_rooms
+from ..core.runner_parts import optim_wrappers
+from ..writers.record import Measurement
+from .chains import Unrelated
+from .report import Finding
+
+DETECTOR_CHANGES = Argument(
+    'detectors', None, 'list[dict] | None',
+    "Further detectors, as ``dict(type='MyDetector')``; of one that is there "
+    'already, other values for its arguments, or ``enabled=False``.',
+    one_of_types((list, tuple), 'a list of dicts with a type, or None'))
+
+# Consecutive measurements that must agree: a single one may be that of an odd
+# batch.
+CONSECUTIVE = 3
+# Residual branches start as nothing, where the scale of their last batch norm
+# is 0 at first, and heads with weights near 0: gradients and updates in front
+# of them may then be as small as those of a layer that is cut off. After so
+# many updates everything has as much as it will ever get.
+STARTED = 1000
+# A value around a limit would come and go: a finding is resolved only when
+# the value is so far on the other side.
+BACK = 0.8
+
+
+class Detector:
+    """Look for one kind of anomaly in what monitors measure.
+
+    Called in the thread that writes, in the order of the measurements. What
+    is registered in :data:`DETECTORS` can be named in the hook's argument
+    ``detectors``.
+
+    Attributes:
+        wants (tuple[type]): The measurements that it is shown.
+        chain (type): Which findings may follow from which, see
+            :class:`Chain`. Defaults to :class:`Unrelated`: no other.
+        priority (str): Which detectors of a chain come first, see
+            :func:`mmengine.runner.priority.get_priority`.
+        finds_nonfinite (bool): Whether ``on_nonfinite='ignore'`` switches it
+            off.
+    """
+
+    wants: Tuple[type, ...] = ()
+    chain: type = Unrelated
+    priority = 'NORMAL'
+    finds_nonfinite = False
+
+    def before_train(self, runner) -> None:
+        """Begin a training: forget the last one, learn what is planned.
+
+        Args:
+            runner (Runner): The runner of the training process.
+        """
+
+    def see(self, step: int,
+            measurement: Measurement) -> Optional[List[Finding]]:
+        """Judge a measurement.
+
+        Args:
+            step (int): The training step.
+            measurement (Measurement): One of those that it wants.
+
+        Returns:
+            list[Finding] | None: All that is wrong at present; None if the
+            measurement says nothing about it, and all stays as it was.
+        """
+        raise NotImplementedError
+
+
+def build_detectors(changes: Optional[Iterable] = None,
+                    nonfinite: bool = True) -> List[Detector]:
+    """Build the detectors that a config asks for.
+
+    Args:
+        changes (Iterable[dict | Detector], optional): Further detectors, as
+            ``dict(type=..., <its arguments>)`` or built; for one of ours,
+            what is to be different about it, or ``enabled=False``. Defaults
+            to None.
+        nonfinite (bool): Whether to look for what is NaN or infinite.
+            Defaults to True.
+
+    Returns:
+        list[Detector]: Those of a chain in the order of their priority.
+
+    Raises:
+        KeyError: A type is not registered.
+        TypeError: A detector is no dict with a type, or cannot be built with
+            its arguments.
+    """
+    import_rooms()
+    classes = dict.fromkeys(DETECTORS.module_dict.values())
+    arguments: Dict[type, dict] = {
+        cls: {}
+        for cls in classes if cls.__module__.startswith(f'{PACKAGE}.') and (
+            nonfinite or not cls.finds_nonfinite)
+    }
+    detectors: List[Detector] = []
+    for change in changes or ():
+        if isinstance(change, Detector):
+            detectors.append(change)
+            continue
+        cls, change = _class_and_arguments(change)
+        if not change.pop('enabled', True):
+            arguments.pop(cls, None)
+        elif cls in arguments:
+            arguments[cls].update(change)
+        else:
+            detectors.append(_build(cls, change))
+    detectors += [_build(cls, kwargs) for cls, kwargs in arguments.items()]
+    return sorted(detectors, key=lambda d: get_priority(d.priority))
+
+
+def _class_and_arguments(change) -> Tuple[type, dict]:
+    if not isinstance(change, dict) or 'type' not in change:
+        raise TypeError("a detector must be a dict(type='...', ...), but got "
+                        f'{change!r}')
+    arguments = dict(change)
+    kind = arguments.pop('type')
+    cls = DETECTORS.get(kind) if isinstance(kind, str) else kind
+    if cls is None:
+        names = ', '.join(sorted(DETECTORS.module_dict))
+        raise KeyError(f'no detector {kind!r} is registered; there are '
+                       f'{names}')
+    return cls, arguments
+
+
+def _build(cls: type, arguments: dict) -> Detector:
+    try:
+        return cls(**arguments)
+    except TypeError as error:
+        raise TypeError(f'{cls.__name__}: {error}') from error
+
+
+class Streaks:
+    """What was so in several consecutive measurements.
+
+    Args:
+        length (int): In how many. Defaults to :data:`CONSECUTIVE`.
+    """
+
+    def __init__(self, length: int = CONSECUTIVE) -> None:
+        self._length = length
+        self._lengths: Dict[str, int] = {}
+
+    def ease(self, name: str) -> float:
+        """Return what to multiply a limit by, above which something is so.
+
+        Args:
+            name (str): What may be so.
+
+        Returns:
+            float: Less than 1 for what was so in the last measurements.
+        """
+        return BACK if self._lengths.get(name, 0) >= self._length else 1.
+
+    def update(self, names: Iterable[str]) -> List[str]:
+        """Add a measurement.
+
+        Args:
+            names (Iterable[str]): What is so in it.
+
+        Returns:
+            list[str]: Those of the names that were in the measurements before
+            it as well, in the same order.
+        """
+        self._lengths = {n: self._lengths.get(n, 0) + 1 for n in names}
+        return [
+            n for n, lasts in self._lengths.items() if lasts >= self._length
+        ]
+
+
+def started_at(runner) -> int:
+    """Return the step from which on there were :data:`STARTED` updates.
+
+    Args:
+        runner (Runner): The runner, when its training begins.
+
+    Returns:
+        int: More steps than updates where gradients are accumulated.
+    """
+    accumulated = max(wrapper._accumulative_counts
+                      for _, wrapper in optim_wrappers(runner.optim_wrapper))
+    return runner.iter + 1 + STARTED * accumulated
+
+
+def dotted(place: str) -> str:
+    """Return what a place is called in a text.
+
+    Args:
+        place (str): The path of a module or parameter with '/', or 'model'.
+
+    Returns:
+        str: The dotted name, as in Python, or 'the model'.
+    """
+    return 'the model' if place == 'model' else place.replace('/', '.')

@@ -1,0 +1,179 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import math
+from typing import List, Optional
+
+from ...core.measurements import KeypointAccuracy, Losses, ValidationMetrics
+from ...core.registry import DETECTORS
+from ..chains import MostSerious
+from ..detector import Detector
+from ..report import ERROR, Finding
+from ..validation_course import ValidationCourse
+
+# So many of the keypoints are right where a metric of 0 cannot be.
+_ACCURATE = 0.5
+# A metric has collapsed that is below so much of its best, or an error that is
+# so many times its best, in so many consecutive validations; unless the best
+# was nothing much itself, of a fraction or in percent.
+_COLLAPSED = 0.2
+_EXPLODED = 5
+_COLLAPSED_VALIDATIONS = 2
+_WORTH_LOSING = 0.1
+# A training loss has risen that is higher by so much.
+_ROSE = 0.1
+
+
+@DETECTORS.register_module()
+class BrokenValidationDetector(Detector):
+    """A main metric that says nothing on the model.
+
+    ====================== ================================================
+    ``validation_nan``     It is NaN or infinite
+    ``validation_invalid`` It is negative, or exactly 0 while keypoints are
+                           accurate: the evaluation is wrong, not the model
+    ====================== ================================================
+    """
+
+    wants = (KeypointAccuracy, ValidationMetrics)
+    chain = MostSerious
+    priority = 'VERY_HIGH'
+
+    def before_train(self, runner) -> None:
+        self._course = ValidationCourse(runner)
+        self._accuracy: Optional[float] = None
+        # Validations with a number, and consecutive ones with a wrong one.
+        self._numbers = 0
+        self._invalid = 0
+        self._present: List[Finding] = []
+
+    def see(self, step: int, measurement) -> Optional[List[Finding]]:
+        if isinstance(measurement, KeypointAccuracy):
+            self._accuracy = measurement.pck
+            return None
+        value = self._course.value_in(measurement)
+        if value is None:
+            return None
+        if not math.isfinite(value):
+            if not self._present:
+                self._present = [self._nan(measurement.iteration, value)]
+            return self._present
+        self._numbers += 1
+        if self._is_invalid(value, measurement):
+            self._invalid += 1
+            # The first validation may be that of a model that finds nobody.
+            if self._invalid >= 2 and not self._present:
+                self._present = [self._wrong(value, measurement)]
+        else:
+            self._invalid = 0
+            self._present = []
+        return self._present
+
+    def _is_invalid(self, value: float, metrics: ValidationMetrics) -> bool:
+        if self._course.metric.rule != 'greater':
+            return False
+        accuracy = self._accuracy_in(metrics)
+        return value < 0 or (value == 0 and accuracy is not None
+                             and accuracy > _ACCURATE)
+
+    def _accuracy_in(self, metrics: ValidationMetrics) -> Optional[float]:
+        if self._accuracy is not None:
+            return self._accuracy
+        return next((value for name, value in metrics.values.items()
+                     if name.rpartition('/')[2] == 'PCK'), None)
+
+    def _nan(self, step: int, value: float) -> Finding:
+        return Finding(
+            'validation_nan', f'{self._course.tag} is NaN or infinite.',
+            f'It is {value} at step {step:,}' +
+            (f', after {self._numbers} validations in which it was a number.'
+             if self._numbers else '.'),
+            'Look for a finding on NaN in weights or buffers: the running '
+            'statistics of a batch norm are used in validations alone. If '
+            'there is none, look at the predictions, and at the evaluator for '
+            'samples that it cannot normalise (a box or head size of 0, no '
+            'visible keypoint).', ERROR)
+
+    def _wrong(self, value: float, metrics: ValidationMetrics) -> Finding:
+        accuracy = self._accuracy_in(metrics)
+        seen = ('' if accuracy is None else
+                f' Meanwhile {accuracy:.0%} of the keypoints are predicted '
+                'correctly (PCK).')
+        return Finding(
+            'validation_invalid', f'{self._course.tag} is {value:g}: the '
+            'evaluation is wrong, not the model.',
+            f'It is {value:g} in {self._invalid} consecutive validations, up '
+            f'to step {metrics.iteration:,}.{seen}',
+            'Look at the annotation file of val_evaluator: areas of 0, ids of '
+            'images that match none in the predictions, no visible keypoint '
+            '(num_keypoints of 0), the wrong file; and at the sigmas of the '
+            'data set.', ERROR)
+
+
+@DETECTORS.register_module()
+class ValidationCollapseDetector(Detector):
+    """``validation_collapse``: the main metric falls to next to nothing.
+
+    Args:
+        fraction (float): Of its best value, below which a metric has
+            collapsed. Defaults to 0.2.
+    """
+
+    wants = (Losses, ValidationMetrics)
+    chain = MostSerious
+    priority = 'HIGH'
+
+    def __init__(self, fraction: float = _COLLAPSED) -> None:
+        self._fraction = fraction
+
+    def before_train(self, runner) -> None:
+        self._course = ValidationCourse(runner)
+        self._loss: Optional[float] = None
+        self._loss_at_best: Optional[float] = None
+        self._collapsed = 0
+        self._present: List[Finding] = []
+
+    def see(self, step: int, measurement) -> Optional[List[Finding]]:
+        if isinstance(measurement, Losses):
+            if measurement.median is not None:
+                self._loss = measurement.median
+            return None
+        course = self._course
+        if not course.add(measurement):
+            return None
+        if course.is_best:
+            self._loss_at_best = self._loss
+        if not self._has_collapsed():
+            self._collapsed = 0
+            self._present = []
+        else:
+            self._collapsed += 1
+            if self._collapsed == _COLLAPSED_VALIDATIONS:
+                self._present = [self._finding()]
+        return self._present
+
+    def _has_collapsed(self) -> bool:
+        best = self._course.values[self._course.best]
+        value = self._course.values[-1]
+        if self._course.metric.rule != 'greater':
+            return value > _EXPLODED * best > 0
+        worth = _WORTH_LOSING * (100 if best > 1 else 1)
+        return best >= worth and value < self._fraction * best
+
+    def _finding(self) -> Finding:
+        course = self._course
+        rose = (None not in (self._loss, self._loss_at_best)
+                and self._loss - self._loss_at_best >
+                _ROSE * abs(self._loss_at_best))
+        loss = (
+            '' if None in (self._loss, self._loss_at_best) else
+            f' The median of the training loss was {self._loss_at_best:.4g}'
+            f' then and is {self._loss:.4g} now.')
+        return Finding(
+            'validation_collapse', f'{course.tag} has collapsed since step '
+            f'{course.steps[course.best]:,}.',
+            course.numbers() + loss,
+            'The training has diverged: resume from the best checkpoint with '
+            'a lower learning rate or with clipped gradients.' if rose else
+            'The training loss did not rise, so look at what validations '
+            'alone use: the running statistics of batch norms, the weights of '
+            'an EMA model, the validation pipeline and its flip test. Resume '
+            'from the best checkpoint.', ERROR)

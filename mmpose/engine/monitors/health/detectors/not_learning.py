@@ -1,0 +1,102 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import math
+from typing import List, Optional
+
+from ...core.measurements import LearningRates, Losses
+from ...core.registry import DETECTORS
+from ...core.runner_parts import bare_model
+from ..detector import Detector
+from ..report import Finding
+
+# A model that has learned anything has a loss below so much of its first one,
+# after so much of the training and so many iterations.
+_NOT_FALLEN = 0.9
+_SHOULD_HAVE_FALLEN = 0.2
+_SHOULD_HAVE_FALLEN_ITERS = 300
+# The first one is that of a single batch and may have been low by chance: in
+# the second half of that time the loss has not moved by so much either, ten
+# times the standard error of a median of a hundred losses that scatter by 5 %.
+_STANDS_STILL = 0.06
+# A loss that was so many times the first one has been driven there.
+_ROSE = 2
+# A warm-up goes on while the learning rate is higher than ever by so much.
+_RISES = 1.001
+
+
+@DETECTORS.register_module()
+class NotLearningDetector(Detector):
+    """``not_learning``: the loss is where it was in the beginning.
+
+    Where the training goes on from another one, by resuming or with all
+    weights loaded, it may be: nothing is said there. Nor is there before the
+    learning rate has come to its highest.
+
+    Args:
+        fraction (float): Of the training, after which the loss should have
+            fallen. Defaults to 0.2.
+        iters (int): Iterations after which it should have fallen at the
+            earliest. Defaults to 300.
+    """
+
+    wants = (LearningRates, Losses)
+
+    def __init__(self,
+                 fraction: float = _SHOULD_HAVE_FALLEN,
+                 iters: int = _SHOULD_HAVE_FALLEN_ITERS) -> None:
+        self._fraction = fraction
+        self._iters = iters
+
+    def before_train(self, runner) -> None:
+        self._present: List[Finding] = []
+        init_cfg = getattr(bare_model(runner.model), 'init_cfg', None)
+        self._is_over = bool(runner.iter or runner._load_from or init_cfg)
+        self._judge_from = max(self._fraction * runner.max_iters, self._iters)
+        self._highest_lr = 0.
+        # The last step of the warm-up.
+        self._warm_up = 0
+        self._first: Optional[float] = None
+        self._halfway: Optional[float] = None
+        self._highest = -math.inf
+
+    def see(self, step: int, measurement) -> Optional[List[Finding]]:
+        if isinstance(measurement, LearningRates):
+            if measurement.highest > _RISES * self._highest_lr:
+                self._highest_lr = measurement.highest
+                self._warm_up = step if step > 1 else 0
+            return None
+        median = measurement.median
+        if self._is_over or median is None:
+            return None
+        if self._first is None:
+            self._first = median
+        self._highest = max(self._highest, median)
+        # Until then it is the median of few losses.
+        if 2 * (step - self._warm_up) >= self._judge_from:
+            self._judge(step, median)
+        return self._present
+
+    def _judge(self, step: int, median: float) -> None:
+        if self._first - median > (1 - _NOT_FALLEN) * abs(self._first):
+            # Once and for all: it has learned something.
+            self._is_over = True
+            self._present = []
+        elif self._halfway is None:
+            self._halfway = median
+        elif (step - self._warm_up >= self._judge_from and not self._present
+              and abs(median - self._halfway) <
+              _STANDS_STILL * abs(self._halfway)):
+            self._present = [self._finding(step, median)]
+
+    def _finding(self, step: int, median: float) -> Finding:
+        rose = self._highest - self._first > (_ROSE - 1) * abs(self._first)
+        return Finding(
+            'not_learning', 'The model does not learn: the loss ' +
+            ('rose at first and is back' if rose else 'is') +
+            ' where it was in the beginning.',
+            f'The first loss was {self._first:.4g}, and the median of the '
+            f'losses is {median:.4g} at step {step:,}' +
+            (f', after {self._highest:.4g}.' if rose else '.'),
+            'Lower the learning rate to a tenth or a hundredth.' if rose else
+            'Look at the training images, whether images and annotations '
+            'match, and try learning rates ten times as high and as low. A '
+            'model that works can overfit a handful of samples.')

@@ -1,0 +1,192 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+from typing import List, Optional
+
+import numpy as np
+
+from ...core.measurements import LearningRates, Losses, ValidationMetrics
+from ...core.registry import DETECTORS
+from ...core.runner_parts import is_iter_based
+from ..chains import MostSerious
+from ..detector import Detector
+from ..report import Finding
+from ..validation_course import ValidationCourse
+
+# Validations without a better one, and of all that are planned: a healthy
+# curve stands still for long before the learning rate is lowered.
+_PATIENCE = 5
+_PATIENCE_FRACTION = 1 / 3
+# When the learning rate has come down to so much, or is still being raised,
+# the waiting starts anew.
+_LOWERED = 0.5
+# In the last part of a training there is not much more to come.
+_LAST_PART = 0.2
+# A metric that is at so much of the best possible cannot improve.
+_PERFECT = 0.99
+
+# So many validations after the best one, of which the last ones count.
+_OVERFITTING_VALIDATIONS = 5
+_OVERFITTING_LAST = 3
+# By what they are worse than the best: a fraction of it, and how many times
+# what the metric usually changes by from one validation to the next.
+_WORSE = 0.05
+_WORSE_THAN_NOISE = 3
+# While the training loss has fallen by so much.
+_BETTER = 0.1
+
+
+@DETECTORS.register_module()
+class OverfittingDetector(Detector):
+    """``overfitting``: the main metric gets worse while the loss falls.
+
+    Args:
+        worse (float): The fraction of its best value by which the metric is
+            worse. Defaults to 0.05.
+    """
+
+    wants = (Losses, ValidationMetrics)
+    chain = MostSerious
+    priority = 'ABOVE_NORMAL'
+
+    def __init__(self, worse: float = _WORSE) -> None:
+        self._worse = worse
+
+    def before_train(self, runner) -> None:
+        self._course = ValidationCourse(runner)
+        self._loss: Optional[float] = None
+        self._loss_at_best: Optional[float] = None
+        self._present: List[Finding] = []
+
+    def see(self, step: int, measurement) -> Optional[List[Finding]]:
+        if isinstance(measurement, Losses):
+            if measurement.median is not None:
+                self._loss = measurement.median
+            return None
+        if not self._course.add(measurement):
+            return None
+        # It lasts until the metric is better than ever.
+        if self._course.is_best:
+            self._loss_at_best = self._loss
+            self._present = []
+        elif not self._present and self._overfits():
+            self._present = [self._finding()]
+        return self._present
+
+    def _overfits(self) -> bool:
+        course = self._course
+        after = course.values[course.best + 1:]
+        if len(after) < _OVERFITTING_VALIDATIONS or None in (
+                self._loss, self._loss_at_best):
+            return False
+        best = course.values[course.best]
+        fall = course.metric.sign * (
+            best - np.array(after[-_OVERFITTING_LAST:]))
+        noise = np.median(abs(np.diff(course.values)))
+        return bool((fall > self._worse * abs(best)).all()
+                    and fall.mean() > _WORSE_THAN_NOISE * noise
+                    and self._loss_at_best - self._loss >
+                    _BETTER * abs(self._loss_at_best))
+
+    def _finding(self) -> Finding:
+        course = self._course
+        return Finding(
+            'overfitting',
+            f'The model overfits: {course.tag} gets worse since '
+            f'step {course.steps[course.best]:,}, while the training loss '
+            'falls.', f'{course.numbers()} The median of the training loss '
+            f'fell from {self._loss_at_best:.4g} to {self._loss:.4g}.',
+            'Take the best checkpoint (save_best of CheckpointHook). More '
+            'data, stronger augmentation, more weight decay, a smaller model '
+            'or fewer epochs prevent it.')
+
+
+@DETECTORS.register_module()
+class PlateauDetector(Detector):
+    """``plateau``: the main metric has not become better for long.
+
+    Nothing is said while a milestone of a schedule is still to come.
+
+    Args:
+        patience (int): Validations without a better one. Defaults to 5.
+        patience_fraction (float): The same as a fraction of all that are
+            planned; the longer one counts. Defaults to a third.
+    """
+
+    wants = (LearningRates, ValidationMetrics)
+    chain = MostSerious
+
+    def __init__(self,
+                 patience: int = _PATIENCE,
+                 patience_fraction: float = _PATIENCE_FRACTION) -> None:
+        self._least_patience = patience
+        self._patience_fraction = patience_fraction
+
+    def before_train(self, runner) -> None:
+        self._course = ValidationCourse(runner)
+        is_by_iter = is_iter_based(runner)
+        planned = runner.max_iters if is_by_iter else runner.max_epochs
+        # A loop of the user's own may do without.
+        planned //= max(1, getattr(runner.train_loop, 'val_interval', 1))
+        self._patience = max(self._least_patience,
+                             self._patience_fraction * planned)
+        self._last_part = (1 - _LAST_PART) * runner.max_iters
+        self._last_milestone = _last_milestone(runner)
+        self._waiting_since = 0
+        self._lr: Optional[float] = None
+        self._lr_at_best: Optional[float] = None
+        self._present: List[Finding] = []
+
+    def see(self, step: int, measurement) -> Optional[List[Finding]]:
+        if isinstance(measurement, LearningRates):
+            self._lr = measurement.highest
+            return None
+        course = self._course
+        if not course.add(measurement):
+            return None
+        if course.is_best:
+            self._waiting_since = course.last
+            self._lr_at_best = self._lr
+            self._present = []
+            return self._present
+        if self._lr is not None and self._lr_at_best is not None and not (
+                _LOWERED * self._lr_at_best <= self._lr <= self._lr_at_best):
+            self._lr_at_best = self._lr
+            self._waiting_since = course.last
+        if (not self._present
+                and course.last - self._waiting_since >= self._patience and
+                self._last_milestone < measurement.iteration <= self._last_part
+                and not self._is_perfect()):
+            self._present = [self._finding()]
+        return self._present
+
+    def _is_perfect(self) -> bool:
+        best = self._course.values[self._course.best]
+        if self._course.metric.rule != 'greater':
+            return best == 0
+        return _PERFECT <= best <= 1 or 100 * _PERFECT <= best <= 100
+
+    def _finding(self) -> Finding:
+        course = self._course
+        return Finding(
+            'plateau', f'{course.tag} has not become better since step '
+            f'{course.steps[course.best]:,}.', course.numbers(),
+            'Lower the learning rate, or end the training. If the metric is '
+            'poor, look at the images and at the accuracy of each keypoint '
+            'for what is not learned.')
+
+
+def _last_milestone(runner) -> int:
+    """The last iteration at which a schedule of steps lowers the rate."""
+    schedulers = getattr(runner, 'param_schedulers', None) or []
+    if isinstance(schedulers, dict):
+        schedulers = [s for of_one in schedulers.values() for s in of_one]
+    milestones = [0]
+    for scheduler in schedulers:
+        unit = 1
+        if scheduler.by_epoch:
+            unit = runner.max_iters / runner.max_epochs
+        milestones += [
+            int(milestone * unit)
+            for milestone in getattr(scheduler, 'milestones', ())
+        ]
+    # One beyond the end never comes.
+    return max(m for m in milestones if m < runner.max_iters)
