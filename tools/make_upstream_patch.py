@@ -1,99 +1,33 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""Make the pull request to MMPose: a branch with one commit on a clone of it.
+"""Make the pull requests to MMPose: a series of branches on a clone of it.
 
     python tools/make_upstream_patch.py --mmpose CLONE
 
-The commit has the hook, the monitors, the presets, their tests and their
-documentation; tools of this repository stay here. What is checked out in the
-clone is left alone: the commit is made beside it. Called again, it does
-nothing if nothing has changed. Prints the body of the pull request in MMPose's
-own template.
+Each branch stands on the one before, has one commit, and is useful without
+those after it: what it adds to the library, at most 2,000 lines, with the
+tests that can run there, its part of the guide and a line of the changelog.
+Which files those are is worked out from their imports; tools of this
+repository stay here. MMPose's linters, as far as they are installed, are run
+on every commit, and ``--test`` runs its tests. What is checked out in the
+clone is left alone. Called again, it does nothing if nothing has changed.
+
+The texts of the pull requests, in MMPose's own template, are written into the
+clone's git folder.
 """
 import argparse
-import re
-import subprocess
 import sys
 import tempfile
-import textwrap
 from pathlib import Path
 
-from hook_migration.exports import HOOK, add_export
+from upstream_series.cut import cut
+from upstream_series.git import PatchError, git
+from upstream_series.series import (CHANGELOGS, EXPORTS, GUIDES, REQUIREMENTS,
+                                    TEMPLATE, Series)
+from upstream_series.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
-EXPORTS = 'mmpose/engine/hooks/__init__.py'
-TEMPLATE = '.github/pull_request_template.md'
-REQUIREMENTS = 'requirements/tests.txt'
-
-# What travels; a folder with all Python in it.
-TRAVELS = (
-    'mmpose/engine/hooks/enhanced_tensorboard_hook.py',
-    'mmpose/engine/monitors',
-    'configs/_base_/enhanced_tensorboard',
-    'tests/test_engine',
-    # The test of lifting draws its data with it.
-    'tools/dataset_generators/synthetic_h36m.py',
-)
-# It compares the documentation of this repository with the code.
-STAYS = ('tests/test_engine/test_hooks/test_documented_tags.py', )
-# The page that upstream has a place for in its indices.
-GUIDES = {
-    f'docs/{language}/advanced_guides/customize_logging.md':
-    f'docs/{language}/customize_logging.md'
-    for language in ('en', 'zh_cn')
-}
-UNRELEASED = '## **Unreleased**'
-CHANGES = {
-    'docs/en/notes/changelog.md':
-    '**New Features**\n\n'
-    f'- Add `{HOOK}`: pose pictures, accuracy by keypoint, gradients '
-    'and weights, and a report on the health of a training, in TensorBoard\n',
-    'docs/zh_cn/notes/changelog.md':
-    f'新增 `{HOOK}`：在 TensorBoard 中查看姿态图片、各关键点精度、'
-    '梯度、权重以及训练健康报告。\n',
-}
-
-SUBJECT = f'[Feature] Add {HOOK}'
-MOTIVATION = f'''MMPose logs the loss of a training. What the training does \
-is not seen: whether the targets lie on the people, which keypoints hold the \
-metric down, where in the network the gradients vanish or explode, whether \
-the machine waits for data.
-
-`{HOOK}` shows it in TensorBoard, beside the losses and at their steps, and \
-says in the log and in a report what is going wrong and what to do. One line \
-in any config adds it. `advanced_guides/customize_logging.md` has said \
-"Coming soon"; it now describes this.'''
-MODIFICATION = f'''- `mmpose/engine/hooks/enhanced_tensorboard_hook.py`: the \
-hook, exported and registered; off unless a config has it.
-- `mmpose/engine/monitors/`: a file for each thing that it watches, and the \
-writer, which has a thread of its own and limits of memory and disk.
-- `configs/_base_/enhanced_tensorboard/`: three presets.
-- `tests/test_engine/`: tests of all of it, with real trainings of small \
-models. Among others: weights, optimizer state, buffers and random generators \
-are the same to the bit with and without the hook; a full disk or a failing \
-part does not end a training; after `kill -9` the event file loads.
-- `tools/dataset_generators/synthetic_h36m.py`: draws the data that the test \
-of 3D lifting needs.
-- `docs/`: the guide in English and Chinese, and the changelog.
-- `{REQUIREMENTS}`: tensorboard.'''
-BREAKING = 'None. Nothing changes for a config that does not have the hook.'
-USE_CASES = f'''```python
-default_hooks = dict(
-    enhanced_tensorboard=dict(type='{HOOK}', preset='fast'))
-```'''
-# By how the section's title begins.
-SECTIONS = {
-    'Motivation': MOTIVATION,
-    'Modification': MODIFICATION,
-    'BC-breaking': BREAKING,
-    'Use cases': USE_CASES,
-}
-# The items of the checklist that are true of every pull request made here, by
-# a word in them; what the author has to vouch for stays open.
-TICKED = ('lint', 'New functionalities', 'documentation')
-
-
-class PatchError(Exception):
-    """Something the user can put right; the message is one line."""
+# The branch that pull requests to MMPose go to; a fork may not have it.
+BASES = ('dev-1.x', 'main')
 
 
 def main():
@@ -102,55 +36,106 @@ def main():
         '--mmpose', type=Path, required=True, help='a git clone of MMPose')
     parser.add_argument(
         '--base',
-        default='main',
-        help='the branch of the clone to start from, such as dev-1.x, the '
-        'one that pull requests to MMPose go to; main unless given')
+        help='the branch of the clone to start from; unless given, '
+        f'{BASES[0]}, or {BASES[1]} where that is not there')
     parser.add_argument(
-        '--branch',
-        default='enhanced-tensorboard-hook',
-        help='the branch to make')
+        '--prefix',
+        default='enhanced-tensorboard',
+        help='the folder of the branches to make')
+    parser.add_argument(
+        '--test',
+        action='store_true',
+        help="run each branch's tests: this takes long")
     args = parser.parse_args()
     try:
-        said, body = make_branch(args.mmpose, args.base, args.branch)
+        said, made = make_series(args.mmpose, args.base, args.prefix,
+                                 args.test)
     except PatchError as error:
         sys.exit(f'make_upstream_patch: {error}')
-    print(said, file=sys.stderr)
-    print(body)
+    print(said)
+    for branch in made:
+        print(f'{branch.name}: {branch.counts["files"]} files, '
+              f'{branch.counts["library"]:,} lines of library code, '
+              f'{branch.counts["tests"]:,} of tests; linters: '
+              f'{", ".join(branch.ran) or "none"}'
+              f'{"; " + branch.tests if branch.tests else ""}')
 
 
-def make_branch(clone, base, branch):
-    """Make the branch, or find that it is there.
+def make_series(clone, base=None, prefix='enhanced-tensorboard', test=False):
+    """Make the branches, or find that they are there.
 
     Args:
         clone (Path): The clone of MMPose.
-        base (str): The branch to start from.
-        branch (str): The branch to make.
+        base (str, optional): The branch to start from. Defaults to None: the
+            first of ``BASES`` that is there.
+        prefix (str): What the branches' names begin with.
+        test (bool): Run the tests of each branch. Defaults to False.
 
     Returns:
-        tuple[str, str]: What was done, for the user, and the body of the pull
-        request.
+        tuple[str, list[Made]]: What was done, for the user, and the branches.
     """
     check_clone(clone)
-    start = find_commit(clone, base)
+    base, start = find_base(clone, base)
+    branches, modules = cut(ROOT, STAGES)
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / 'mmpose'
         git(clone, 'worktree', 'add', '--quiet', '--detach', tree, start)
         try:
-            body = fill_template(read(tree, TEMPLATE))
-            apply_patch(tree)
-            commit = make_commit(tree)
+            made = Series(tree, prefix, branches, modules).make(test)
         finally:
             git(clone, 'worktree', 'remove', '--force', tree)
-    there = find_branch(clone, branch)
-    if there is None:
-        git(clone, 'branch', branch, commit)
-        return (f'made branch {branch} of {clone}: one commit on {base}; '
-                f'push it with `git push FORK {branch}`'), body
-    if content_of(clone, there) == content_of(clone, commit):
-        return f'branch {branch} of {clone} is there and up to date', body
-    raise PatchError(f'branch {branch} of {clone} is there and has something '
-                     'else in it: choose another name with --branch, or '
-                     f'remove it with `git branch -D {branch}`')
+    texts = Path(git(clone, 'rev-parse', '--absolute-git-dir')) / prefix
+    is_new = add_branches(clone, made, start, prefix)
+    texts.mkdir(parents=True, exist_ok=True)
+    for branch in made:
+        file = texts / f'{branch.name.rpartition("/")[2]}.md'
+        file.write_text(branch.text + '\n', 'utf-8')
+    if not is_new:
+        return f'the branches of {clone} are there and up to date', made
+    return (f'made {len(made)} branches of {clone} on {base}; push them with '
+            f'`git push FORK {prefix}/NAME`, the first one first. Their texts '
+            f'are in {texts}'), made
+
+
+def add_branches(clone, made, start, prefix):
+    """Add the branches to the clone, all or none.
+
+    Args:
+        clone (Path): The clone.
+        made (list[Made]): The branches.
+        start (str): The commit that they stand on.
+        prefix (str): What their names begin with.
+
+    Returns:
+        bool: False if they are there, with the same in them.
+    """
+    there = git(clone, 'for-each-ref', '--format=%(refname:short)',
+                f'refs/heads/{prefix}').split()
+    parents = [start, *(branch.name for branch in made)]
+    same = there and set(there) == {
+        branch.name
+        for branch in made
+    } and all(
+        tree_of(clone, branch.name) == tree_of(clone, branch.commit)
+        and git(clone, 'rev-parse', f'{branch.name}~1') == git(
+            clone, 'rev-parse', parent)
+        for branch, parent in zip(made, parents))
+    if same:
+        return False
+    if there:
+        raise PatchError(
+            f'{clone} has branches {prefix}/ with something else in them: '
+            'choose another name with --prefix, or remove them with '
+            f'`git branch -D $(git branch --format="%(refname:short)" --list '
+            f'"{prefix}/*")`')
+    for branch in made:
+        git(clone, 'branch', branch.name, branch.commit)
+    return True
+
+
+def tree_of(clone, commit):
+    """The hash of the files of a commit."""
+    return git(clone, 'rev-parse', f'{commit}^{{tree}}')
 
 
 def check_clone(clone):
@@ -172,28 +157,30 @@ def check_clone(clone):
                          'https://github.com/open-mmlab/mmpose')
 
 
-def find_commit(clone, base):
+def find_base(clone, base):
     """Find the commit to start from.
 
     Args:
         clone (Path): The clone.
-        base (str): A branch of it, or of the remote it was cloned from.
+        base (str or None): A branch of it, or of the remote it was cloned
+            from; None: the first of ``BASES``.
 
     Returns:
-        str: The commit.
+        tuple[str, str]: The branch and its commit.
     """
-    for name in (base, f'origin/{base}'):
-        commit = find_branch(clone, name)
+    for name in [base] if base else BASES:
+        commit = find_branch(clone, name) or find_branch(
+            clone, f'origin/{name}')
         if commit:
             break
     else:
-        raise PatchError(f'{clone} has no branch {base}: choose another one '
-                         'with --base')
-    for path in (EXPORTS, TEMPLATE, REQUIREMENTS, *GUIDES, *CHANGES):
+        raise PatchError(f'{clone} has no branch {base or BASES[1]}: choose '
+                         'another one with --base')
+    for path in (EXPORTS, TEMPLATE, REQUIREMENTS, *GUIDES, *CHANGELOGS):
         if not git(clone, 'ls-tree', '--name-only', commit, path):
-            raise PatchError(f'branch {base} of {clone} has no {path}: it is '
+            raise PatchError(f'branch {name} of {clone} has no {path}: it is '
                              'not MMPose 1.x')
-    return commit
+    return name, commit
 
 
 def find_branch(clone, name):
@@ -211,193 +198,6 @@ def find_branch(clone, name):
                    f'{name}^{{commit}}')
     except PatchError:
         return None
-
-
-def content_of(clone, commit):
-    """What a commit has in it and what it stands on.
-
-    Args:
-        clone (Path): The clone.
-        commit (str): The commit.
-
-    Returns:
-        str: The hashes of its files and of its parents.
-    """
-    return git(clone, 'show', '--no-patch', '--format=%T %P', commit)
-
-
-def apply_patch(tree):
-    """Put the patch into a work tree of MMPose.
-
-    Args:
-        tree (Path): The work tree.
-    """
-    for path in travelling_files():
-        place = tree / path
-        if place.exists():
-            raise PatchError(f'MMPose has a file {path} already: is the hook '
-                             'in it?')
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes((ROOT / path).read_bytes())
-    for place, source in GUIDES.items():
-        (tree / place).write_bytes((ROOT / source).read_bytes())
-    edit(tree, EXPORTS, add_export)
-    edit(tree, REQUIREMENTS, add_requirement)
-    for place, entry in CHANGES.items():
-        edit(tree, place, lambda text, entry=entry: add_change(text, entry))
-
-
-def travelling_files():
-    """The files that go into MMPose as they are.
-
-    Returns:
-        list[str]: Their paths, the same here and there.
-    """
-    files = []
-    for name in TRAVELS:
-        path = ROOT / name
-        files += sorted(path.rglob('*.py')) if path.is_dir() else [path]
-    names = [file.relative_to(ROOT).as_posix() for file in files]
-    return [name for name in names if name not in STAYS]
-
-
-def edit(tree, path, change):
-    """Change a file of MMPose.
-
-    Args:
-        tree (Path): The work tree.
-        path (str): The file.
-        change (Callable[[str], str]): Gives the new text.
-    """
-    try:
-        text = change(read(tree, path))
-    except (ValueError, SyntaxError) as error:
-        raise PatchError(f'{path} of MMPose cannot be edited: {error}')
-    (tree / path).write_bytes(text.encode('utf-8'))
-
-
-def read(tree, path):
-    """Read a file of MMPose.
-
-    Args:
-        tree (Path): The work tree.
-        path (str): The file.
-
-    Returns:
-        str: Its text, with the line ends that it has.
-    """
-    return (tree / path).read_bytes().decode('utf-8')
-
-
-def add_requirement(text):
-    """Let the tests have tensorboard.
-
-    Args:
-        text (str): The requirements, in the order of the alphabet.
-
-    Returns:
-        str: The same with tensorboard.
-    """
-    lines = text.splitlines(keepends=True)
-    names = [re.split(r'\W', line, maxsplit=1)[0].lower() for line in lines]
-    if 'tensorboard' in names:
-        return text
-    at = sum(name < 'tensorboard' for name in names)
-    return ''.join([*lines[:at], 'tensorboard\n', *lines[at:]])
-
-
-def add_change(text, entry):
-    """Put an entry at the top of the changelog.
-
-    Args:
-        text (str): The changelog.
-        entry (str): What was changed.
-
-    Returns:
-        str: The changelog with a section for what is not released yet.
-    """
-    title, rest = text.split('\n', 1)
-    rest = rest.lstrip('\n')
-    if rest.startswith(UNRELEASED):
-        rest = rest[len(UNRELEASED):].lstrip('\n')
-    return f'{title}\n\n{UNRELEASED}\n\n{entry}\n{rest}'
-
-
-def make_commit(tree):
-    """Commit everything.
-
-    Args:
-        tree (Path): The work tree.
-
-    Returns:
-        str: The commit.
-    """
-    git(tree, 'add', '--all')
-    # Hooks of the clone, pre-commit's say, are for its owner to run.
-    why = [textwrap.fill(part, 72) for part in MOTIVATION.split('\n\n')]
-    git(tree, 'commit', '--quiet', '--no-verify', '-m', SUBJECT, '-m',
-        '\n\n'.join(why))
-    return git(tree, 'rev-parse', 'HEAD')
-
-
-def fill_template(template):
-    """Write the body of the pull request.
-
-    Args:
-        template (str): MMPose's template: sections under ``## TITLE``, with
-            comments on what to write there.
-
-    Returns:
-        str: The template filled in. What it does not ask for is added.
-    """
-    before, *sections = re.split('^(?=## )', template, flags=re.M)
-    left = dict(SECTIONS)
-    filled = []
-    for section in sections:
-        title = section.splitlines()[0]
-        name = next((n for n in left if title.startswith(f'## {n}')), None)
-        if name:
-            section = f'{title}\n\n{left.pop(name)}\n\n'
-        filled.append(section)
-    filled += [f'## {name}\n\n{text}\n\n' for name, text in left.items()]
-    lines = (re.sub('<!--.*?-->\n*', '', before, flags=re.S) +
-             ''.join(filled)).splitlines()
-    return '\n'.join(tick(line) for line in lines)
-
-
-def tick(line):
-    """Tick an item of the checklist, if it is one that is true.
-
-    Args:
-        line (str): A line of the template.
-
-    Returns:
-        str: The line.
-    """
-    if any(word in line for word in TICKED):
-        return line.replace('- [ ]', '- [x]')
-    return line
-
-
-def git(folder, *args):
-    """Call git.
-
-    Args:
-        folder (Path): Where.
-        *args (str or Path): Its arguments.
-
-    Returns:
-        str: What it printed.
-    """
-    result = subprocess.run(['git', '-C',
-                             str(folder), *map(str, args)],
-                            stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE,
-                            universal_newlines=True)
-    if result.returncode:
-        reason = ' '.join(result.stderr.split()) or 'no reason given'
-        raise PatchError(f'git {args[0]} failed in {folder}: {reason}')
-    return result.stdout.strip()
 
 
 if __name__ == '__main__':

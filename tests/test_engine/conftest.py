@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.runner import Runner
+from switches import switches
 from tensorboard.backend.event_processing.event_accumulator import \
     EventAccumulator
 from torch.utils.data import Dataset
@@ -122,7 +123,11 @@ def runner_cfg(tmp_path):
             default_scope='mmpose',
             randomness=dict(seed=0))
         if hook is not None:
-            hook = {'type': 'EnhancedTensorBoardHook', 'strict': True, **hook}
+            hook = switches({
+                'type': 'EnhancedTensorBoardHook',
+                'strict': True,
+                **hook
+            })
         cfg.update(kwargs)
         if hook is not None:
             cfg['custom_hooks'] = [*cfg['custom_hooks'], hook]

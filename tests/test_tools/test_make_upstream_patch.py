@@ -5,13 +5,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from make_upstream_patch import (EXPORTS, GUIDES, HOOK, REQUIREMENTS, STAYS,
-                                 TEMPLATE, PatchError, add_change,
-                                 add_requirement, fill_template, make_branch,
-                                 travelling_files)
+from make_upstream_patch import STAGES, make_series
+from upstream_series import checks, cover
+from upstream_series.cut import LIMIT, STAYS, TESTS, cut, lines_of
+from upstream_series.documents import (MARK, add_change, add_requirement,
+                                       blocks, exports_for, guide_for)
+from upstream_series.git import PatchError
+from upstream_series.imports import HOOK, HOOK_FILE, HOUSE, Modules
+from upstream_series.series import (CHANGELOGS, EXPORTS, GUIDES, PACKAGE,
+                                    REQUIREMENTS, TEMPLATE)
 
 ROOT = Path(__file__).resolve().parents[2]
-BRANCH = 'enhanced-tensorboard-hook'
+PREFIX = 'enhanced-tensorboard'
 
 # What the tool needs of MMPose: the same places, with little in them.
 FILES = {
@@ -24,6 +29,7 @@ FILES = {
     '<!-- Thanks. -->\n\n## Motivation\n\n<!-- Please\ndescribe. -->\n\n'
     '## Modification\n\n<!-- What. -->\n\n## BC-breaking (Optional)\n\n'
     '## Checklist\n\n- [ ] I have read CONTRIBUTING.md.\n'
+    '- [ ] Linting tools are used.\n'
     '- [ ] New functionalities are covered by complete unit tests.\n',
     REQUIREMENTS:
     'flake8\npytest\nxdoctest>=0.10.0\n',
@@ -73,56 +79,282 @@ def state_of(clone):
             git(clone, 'branch', '--list'), git(clone, 'worktree', 'list'))
 
 
-def test_one_commit_with_all_that_travels(clone):
-    said, body = make_branch(clone, 'main', BRANCH)
-    assert said.startswith(f'made branch {BRANCH}')
-    assert git(clone, 'rev-parse',
-               f'{BRANCH}~1') == git(clone, 'rev-parse', 'main')
-    subject, empty, *why = git(clone, 'show', '-s', '--format=%B',
-                               BRANCH).splitlines()
-    assert HOOK in subject and not empty and why
-    assert max(map(len, why)) <= 72
-    changed = set(
-        git(clone, '-c', 'core.quotepath=off', 'diff', '--name-only', 'main',
-            BRANCH).splitlines())
-    assert changed == {
-        *travelling_files(), *GUIDES, EXPORTS, REQUIREMENTS,
-        'docs/en/notes/changelog.md', 'docs/zh_cn/notes/changelog.md'
+@pytest.fixture(scope='module')
+def series():
+    """The branches that this checkout makes, and its modules."""
+    return cut(ROOT, STAGES)
+
+
+@pytest.fixture(autouse=True)
+def no_checks(monkeypatch):
+    """Neither linters nor imports: both take long, and have their tests."""
+    monkeypatch.setattr(checks, 'lint', lambda tree, paths: ([], [], []))
+    monkeypatch.setattr(checks, 'imported_modules', lambda tree: None)
+
+
+def names_in(clone):
+    listed = git(clone, 'branch', '--list', f'{PREFIX}/*',
+                 '--format=%(refname:short)').splitlines()
+    return sorted(listed, key=lambda name: int(re.findall(r'\d+', name)[0]))
+
+
+def files_of(clone, commit):
+    return set(
+        git(clone, '-c', 'core.quotepath=off', 'ls-tree', '-r', '--name-only',
+            commit).splitlines())
+
+
+# The cut
+
+
+def test_every_file_is_in_one_branch(series):
+    branches, modules = series
+    library = [path for branch in branches for path in branch.library]
+    assert sorted(library) == sorted(modules.texts)
+    tests = [path for branch in branches for path in branch.tests]
+    there = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / TESTS).rglob('*.py')
     }
-    for name in travelling_files():
-        blob = git(clone, 'rev-parse', f'{BRANCH}:{name}')
-        assert blob == git(ROOT, 'hash-object', '--no-filters', name)
-    exports = git(clone, 'show', f'{BRANCH}:{EXPORTS}')
+    assert sorted(tests) == sorted(there - set(STAYS))
+    assert 'configs/_base_/enhanced_tensorboard/fast.py' in [
+        path for branch in branches for path in branch.others
+    ]
+
+
+def test_no_branch_is_too_large_to_be_reviewed(series):
+    branches, modules = series
+    for branch in branches:
+        assert 0 < lines_of(branch.library, modules) <= LIMIT
+        assert branch.tests, branch.stage.name
+    assert LIMIT == 2000
+
+
+def test_no_branch_needs_a_later_one(series):
+    branches, modules = series
+    have = set()
+    for branch in branches:
+        have.update(branch.library)
+        for path in branch.library:
+            assert modules.needs[path] <= have, path
+
+
+def test_the_order_of_the_stages(series):
+    branches, _ = series
+    names = [branch.stage.name for branch in branches]
+    assert list(dict.fromkeys(names)) == [
+        stage.name for stage in STAGES if stage.name in names
+    ]
+    at = {
+        path: branch.stage.name
+        for branch in branches for path in branch.library
+    }
+    for module, stage in [('optimization/gradients', 'core'),
+                          ('run/metrics', 'core'),
+                          ('poses/train_images', 'pictures'),
+                          ('poses/keypoints', 'keypoints'),
+                          ('run/hparams', 'run'), ('health/health', 'health'),
+                          ('poses/lifting', 'lifting')]:
+        assert at[f'{HOUSE}/{module}.py'] == stage
+    assert at[HOOK_FILE] == 'core'
+
+
+MINIATURE = {
+    HOOK_FILE:
+    'from ..monitors.core.base import Base\n' * 3,
+    f'{HOUSE}/__init__.py':
+    '',
+    f'{HOUSE}/core/__init__.py':
+    '',
+    f'{HOUSE}/core/base.py':
+    'from ..writers.record import Record\n'
+    'try:\n    from ..writers.background import Background\n'
+    'except ImportError:\n    pass\n',
+    f'{HOUSE}/writers/__init__.py':
+    '',
+    f'{HOUSE}/writers/record.py':
+    '# 1\n# 2\n# 3\n',
+    f'{HOUSE}/writers/background.py':
+    'from .record import Record\n',
+    f'{HOUSE}/optimization/__init__.py':
+    '',
+    f'{HOUSE}/optimization/gradients.py':
+    'from ..core.base import Base\n@MONITORS.register_module()\nclass G:\n'
+    '    switches = (flag("log_grads", ""), )\n',
+    f'{HOUSE}/poses/__init__.py':
+    '',
+    f'{HOUSE}/poses/arguments.py':
+    'LOG = flag("log_poses", "")\n',
+    f'{HOUSE}/poses/drawing.py':
+    '',
+    f'{HOUSE}/poses/lifting.py':
+    'from .arguments import LOG\nfrom .drawing import x\n'
+    '@MONITORS.register_module()\nclass L:\n'
+    '    """L.\n\n    ========\n    ``val/skeletons/<i>``  A skeleton\n'
+    '    """\n',
+    f'{HOUSE}/poses/new.py':
+    'def f():\n    from .drawing import x\n',
+    f'{TESTS}/conftest.py':
+    f"def train():\n    return dict(type='{HOOK}')\n",
+    f'{TESTS}/test_monitors/test_core.py':
+    'from mmpose.engine.monitors.core import base\n',
+    f'{TESTS}/test_monitors/drawn.py':
+    'from mmpose.engine.monitors.poses import drawing\n',
+    f'{TESTS}/test_monitors/test_drawn.py':
+    'from drawn import x\n',
+    f'{TESTS}/test_monitors/test_a.py':
+    'def test(train):\n    train(dict(log_grads=1))\n',
+    f'{TESTS}/test_monitors/test_b.py':
+    "def test():\n    assert 'val/skeletons/0'\n",
+    f'{TESTS}/test_monitors/test_c.py':
+    'def test(train):\n    train(dict(log_poses=False))\n',
+}
+
+
+@pytest.fixture
+def miniature(tmp_path):
+    for name, text in MINIATURE.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def stage(name, *modules):
+    return STAGES[0]._replace(name=name, modules=modules)
+
+
+def test_the_cut_follows_the_imports(miniature):
+    branches, modules = cut(miniature, [
+        stage('core', 'hook', 'optimization/gradients'),
+        stage('poses', 'poses/*'),
+        stage('background', 'writers/*', 'core/*'),
+        stage('lifting', 'poses/lifting')
+    ])
+    library = {
+        branch.stage.name: {
+            path[len(HOUSE) + 1:]
+            for path in branch.library if path != HOOK_FILE
+        }
+        for branch in branches
+    }
+    inits = {'__init__.py', 'core/__init__.py', 'writers/__init__.py'}
+    assert library['core'] == inits | {
+        'core/base.py', 'writers/record.py', 'optimization/__init__.py',
+        'optimization/gradients.py'
+    }
+    # A new module is found without being named, and brings what it imports,
+    # in a function too.
+    assert library['poses'] == {
+        'poses/__init__.py', 'poses/new.py', 'poses/drawing.py'
+    }
+    # What may be missing is not needed.
+    assert library['background'] == {'writers/background.py'}
+    assert library['lifting'] == {'poses/arguments.py', 'poses/lifting.py'}
+    tests = {
+        branch.stage.name: [path.rpartition('/')[2] for path in branch.tests]
+        for branch in branches
+    }
+    assert tests == {
+        # A switch that is off may be absent.
+        'core': ['conftest.py', 'test_a.py', 'test_c.py', 'test_core.py'],
+        'poses': ['drawn.py', 'test_drawn.py'],
+        'background': [],
+        'lifting': ['test_b.py']
+    }
+    assert modules.arguments['log_poses'] == {f'{HOUSE}/poses/lifting.py'}
+
+
+def test_a_stage_that_is_too_large_is_split(miniature):
+    stages = [
+        stage('core', 'hook', 'optimization/gradients'),
+        stage('rest', 'poses/*', 'writers/*')
+    ]
+    branches, modules = cut(miniature, stages, limit=9)
+    parts = [(b.stage.name, b.part, b.parts) for b in branches]
+    assert parts[:2] == [('core', 1, 2), ('core', 2, 2)]
+    have = set()
+    for branch in branches:
+        have.update(branch.library)
+        assert lines_of(branch.library, modules) <= 9
+        assert all(modules.needs[path] <= have for path in branch.library)
+
+
+# The branches
+
+
+def test_a_series_of_stacked_branches(clone, series):
+    said, made = make_series(clone)
+    branches, modules = series
+    assert said.startswith(f'made {len(branches)} branches')
+    names = [f'{PREFIX}/{i}-' for i in range(1, len(branches) + 1)]
+    assert all(b.name.startswith(n) for b, n in zip(made, names))
+    assert names_in(clone) == [branch.name for branch in made]
+    parent, have = 'main', set()
+    for branch, expected in zip(made, branches):
+        assert git(clone, 'rev-parse',
+                   f'{branch.name}~1') == git(clone, 'rev-parse', parent)
+        changed = set(
+            git(clone, '-c', 'core.quotepath=off', 'diff', '--name-only',
+                parent, branch.name).splitlines())
+        have.update(expected.library)
+        assert changed >= {*expected.library, *expected.tests} - {PACKAGE}
+        assert branch.counts['files'] == len(changed)
+        assert branch.counts['library'] <= LIMIT
+        there = files_of(clone, branch.name)
+        assert {path
+                for path in there
+                if path.startswith(HOUSE)} == have - {HOOK_FILE}
+        parent = branch.name
+    for path in set(modules.texts) - {PACKAGE}:
+        blob = git(clone, 'rev-parse', f'{parent}:{path}')
+        assert blob == git(ROOT, 'hash-object', '--no-filters', path)
+    exports = git(clone, 'show', f'{parent}:{EXPORTS}')
     assert f'from .enhanced_tensorboard_hook import {HOOK}\n' in exports
     assert f"'{HOOK}'" in exports.split('__all__')[1]
-    guide = git(clone, 'show',
-                f'{BRANCH}:docs/zh_cn/advanced_guides/customize_logging.md')
-    assert guide.startswith('# 自定义日志') and HOOK in guide
-    assert HOOK in body
+    subject, empty, *why = git(clone, 'show', '-s', '--format=%B',
+                               names_in(clone)[0]).splitlines()
+    assert HOOK in subject and not empty and why
+    assert max(map(len, why)) <= 72
 
 
-def test_what_travels():
-    names = travelling_files()
-    for name in ('mmpose/engine/hooks/enhanced_tensorboard_hook.py',
-                 'mmpose/engine/monitors/optimization/gradients.py',
-                 'configs/_base_/enhanced_tensorboard/fast.py',
-                 'tests/test_engine/conftest.py',
-                 'tests/test_engine/test_monitors/noisy_poses.py'):
-        assert name in names
-    assert not [n for n in names if n.startswith('tests/test_tools')]
-    assert not set(names) & set(STAYS)
-    assert all((ROOT / name).is_file() for name in STAYS)
+def test_a_branch_names_what_it_has(clone, series):
+    make_series(clone)
+    branches, modules = series
+    have = set()
+    for name, branch in zip(names_in(clone), branches):
+        have.update(branch.library)
+        package = git(clone, 'show', f'{name}:{PACKAGE}')
+        modules_named = re.findall(r"^    '([\w.]+)':", package, re.M)
+        for module in modules_named:
+            assert f'{HOUSE}/{module.replace(".", "/")}.py' in have
+        for place in GUIDES:
+            guide = git(clone, 'show', f'{name}:{place}')
+            if HOOK_FILE not in have:
+                assert guide.endswith('Coming soon.')
+                continue
+            assert HOOK in guide and '<!--' not in guide
+            for names in (modules.tags, modules.arguments):
+                for code in re.findall('`([^`\n]+)`', guide):
+                    assert have & names.get(code, have), code
+    for place, source in GUIDES.items():
+        text = (ROOT / source).read_text('utf-8')
+        whole = re.sub('<!-- with .* -->\n\n', '', text).strip()
+        assert git(clone, 'show', f'{name}:{place}') == whole
 
 
-def test_nothing_that_travels_needs_what_stays():
-    stays = {path.stem for path in (ROOT / 'tools').rglob('*.py')}
-    stays -= {Path(name).stem for name in travelling_files()}
-    for name in travelling_files():
-        text = (ROOT / name).read_text(encoding='utf-8')
-        used = set(re.findall(r'^\s*(?:from|import) (\w+)', text, re.M))
-        used |= set(re.findall(r'tools/(?:\w+/)?(\w+)\.py', text))
-        # Which is a name in a test, too: MMPose has one of its own.
-        assert not used & stays - {'train'}, name
+def test_the_texts_of_the_pull_requests(clone):
+    _, made = make_series(clone)
+    folder = clone / '.git' / PREFIX
+    for i, branch in enumerate(made):
+        text = (folder / f'{branch.name[len(PREFIX) + 1:]}.md').read_text()
+        assert text == branch.text + '\n'
+        assert text.startswith('## Motivation\n')
+        assert f'Pull request {i + 1} of {len(made)}' in text
+        assert f'{branch.counts["library"]:,} lines of library' in text
+        # Nothing was measured here, and no linter run.
+        assert 'modules more than' not in text and 'were not run' in text
+        assert '- [ ] Linting tools' in text and '- [x] New func' in text
+        assert 'BC-breaking' in text and 'None' not in text
 
 
 def test_what_is_checked_out_is_left_alone(clone):
@@ -130,43 +362,65 @@ def test_what_is_checked_out_is_left_alone(clone):
     (clone / 'new.txt').write_text('not committed')
     git(clone, 'add', 'new.txt')
     files, status, _, worktrees = state_of(clone)
-    make_branch(clone, 'main', BRANCH)
+    make_series(clone)
     after = state_of(clone)
     assert (after[0], after[1], after[3]) == (files, status, worktrees)
 
 
 def test_called_again_it_does_nothing(clone):
-    make_branch(clone, 'main', BRANCH)
-    before = state_of(clone), git(clone, 'rev-parse', BRANCH)
-    said, body = make_branch(clone, 'main', BRANCH)
-    assert said.endswith('is there and up to date') and body
-    assert (state_of(clone), git(clone, 'rev-parse', BRANCH)) == before
+    make_series(clone)
+    before = state_of(clone), git(clone, 'rev-parse', *names_in(clone))
+    said, made = make_series(clone)
+    assert said.endswith('are there and up to date') and made
+    assert (state_of(clone), git(clone, 'rev-parse',
+                                 *names_in(clone))) == before
 
 
-def test_another_base(clone):
+def test_the_base_is_what_upstream_says(clone):
     git(clone, 'checkout', '--quiet', '-b', 'dev-1.x')
     git(clone, 'commit', '--quiet', '--allow-empty', '-m', 'newer')
     git(clone, 'checkout', '--quiet', 'main')
-    make_branch(clone, 'dev-1.x', BRANCH)
-    assert git(clone, 'show', '-s', '--format=%s', f'{BRANCH}~1') == 'newer'
+    make_series(clone)
+    make_series(clone, 'main', 'other')
+    subjects = [
+        git(clone, 'show', '-s', '--format=%s', f'{prefix}~1')
+        for prefix in (names_in(clone)[0],
+                       names_in(clone)[0].replace(PREFIX, 'other'))
+    ]
+    assert subjects == ['newer', 'MMPose']
 
 
 def test_a_base_that_only_the_remote_has(clone, tmp_path):
     git(clone, 'branch', 'dev-1.x')
     mine = tmp_path / 'mine'
     git(tmp_path, 'clone', '--quiet', '-b', 'main', str(clone), str(mine))
-    make_branch(mine, 'dev-1.x', BRANCH)
-    assert git(mine, 'branch', '--list', BRANCH)
+    said, _ = make_series(mine)
+    assert names_in(mine) and 'on dev-1.x' in said
+
+
+def test_a_fork_with_the_original_hook(clone):
+    (clone / HOOK_FILE).write_text('# The original one.\n')
+    git(clone, 'add', '--all')
+    git(clone, 'commit', '--quiet', '-m', 'fork')
+    _, made = make_series(clone)
+    replacing = [b for b in made if 'It replaces' in b.text]
+    assert len(replacing) == 1
+    assert f'`{HOOK_FILE}` of this repository is replaced' in (
+        replacing[0].text)
+    assert f'class {HOOK}' in git(clone, 'show',
+                                  f'{made[-1].name}:{HOOK_FILE}')
 
 
 @pytest.mark.parametrize('make, words', [
     (lambda c: c.rename(c.parent / 'away'), 'there is no folder'),
     (lambda c: (c / '.git').rename(c / 'no git'), 'is not a git clone'),
-    (lambda c: git(c, 'branch', BRANCH), 'something else in it.*branch -D'),
+    (lambda c: git(c, 'branch', f'{PREFIX}/9-mine'),
+     'something else in them.*branch -D'),
     (lambda c: git(c, 'branch', '-m', 'other'), 'no branch main.*--base'),
     (lambda c: git(c, 'rm', '--quiet', EXPORTS), 'is not MMPose 1.x'),
-    (lambda c: write_hook(c), 'already'),
-    (lambda c: break_exports(c), 'cannot be edited'),
+    (lambda c: (c / TESTS / 'conftest.py').write_text('# Of MMPose.\n'),
+     'has another tests/test_engine/conftest.py'),
+    (lambda c: (c / EXPORTS).write_text('def broken(:\n'), 'cannot be edited'),
 ])
 def test_what_is_wrong_is_said_and_nothing_is_left(clone, make, words):
     make(clone)
@@ -178,24 +432,15 @@ def test_what_is_wrong_is_said_and_nothing_is_left(clone, make, words):
     else:
         before = None
     with pytest.raises(PatchError, match=words) as error:
-        make_branch(clone, 'main', BRANCH)
+        make_series(clone)
     assert '\n' not in str(error.value)
     if before:
         assert state_of(clone) == before
 
 
-def write_hook(clone):
-    hook = clone / 'mmpose/engine/hooks/enhanced_tensorboard_hook.py'
-    hook.write_text('# The original one.\n')
-
-
-def break_exports(clone):
-    (clone / EXPORTS).write_text('def broken(:\n')
-
-
 def test_a_folder_of_a_clone_and_this_repository_are_refused(clone):
     with pytest.raises(PatchError, match='is not a clone but a folder of'):
-        make_branch(clone / 'docs', 'main', BRANCH)
+        make_series(clone / 'docs')
 
 
 def test_nobody_to_commit_as(clone, monkeypatch, tmp_path):
@@ -208,7 +453,7 @@ def test_nobody_to_commit_as(clone, monkeypatch, tmp_path):
     git(clone, 'config', 'user.useConfigOnly', 'true')
     before = state_of(clone)
     with pytest.raises(PatchError, match='git commit failed'):
-        make_branch(clone, 'main', BRANCH)
+        make_series(clone)
     assert state_of(clone) == before
 
 
@@ -222,32 +467,186 @@ def test_the_command(clone):
                             stderr=subprocess.PIPE,
                             universal_newlines=True)
     assert result.returncode == 0, result.stderr
-    assert result.stderr.startswith(f'made branch {BRANCH} of ')
-    # The body alone, to be piped.
-    assert result.stdout.startswith('## Motivation\n')
+    said, *lines = result.stdout.splitlines()
+    assert said.startswith('made ')
+    assert [line.split(':')[0] for line in lines] == names_in(clone)
+
+
+# What is tried
+
+
+def test_the_linters_of_the_clone_are_run(clone, monkeypatch):
+    monkeypatch.undo()
+    (clone / checks.SETTINGS).write_text(
+        'repos:\n- hooks:\n  - id: flake8\n  - id: isort\n'
+        '  - id: no-such-linter\n')
+    (clone / 'a.py').write_text('import sys\nimport os\n')
+    (clone / 'b.md').write_text('no Python\n')
+    for who in ('AUTHOR', 'COMMITTER'):
+        monkeypatch.setenv(f'GIT_{who}_NAME', 'Jane')
+        monkeypatch.setenv(f'GIT_{who}_EMAIL', 'jane@example.org')
+    git(clone, 'add', '--all')
+    ran, missing, objections = checks.lint(clone, ['a.py', 'b.md'])
+    assert ran == ['flake8', 'isort'] and missing == ['no-such-linter']
+    assert [text.split(':')[0] for text in objections] == ['flake8', 'isort']
+    assert 'F401' in objections[0] and 'b.md' not in objections[0]
+    # What a linter has changed is not in the commit.
+    assert (clone / 'a.py').read_text() == 'import sys\nimport os\n'
+    (clone / 'a.py').write_text('x = 1\n')
+    git(clone, 'add', '--all')
+    assert checks.lint(clone, ['a.py'])[2] == []
+
+
+def test_what_is_not_clean_is_not_made(clone, monkeypatch):
+    monkeypatch.setattr(checks, 'lint', lambda *args:
+                        (['yapf'], [], ['yapf: no']))
+    before = state_of(clone)
+    with pytest.raises(PatchError, match='not clean.*1-core.*yapf: no'):
+        make_series(clone)
+    assert state_of(clone) == before
+
+
+def test_the_oldest_python(tmp_path):
+    (tmp_path / 'a.py').write_text('if (x := 1):\n    pass\n')
+    (tmp_path / 'b.py').write_text('x = 1\n')
+    error, = checks.too_new(tmp_path, ['a.py', 'b.py', 'c.md'])
+    assert error.startswith('a.py:1')
+
+
+def test_what_importing_costs(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    hooks = tmp_path / 'mmpose/engine/hooks'
+    hooks.mkdir(parents=True)
+    for folder in (hooks, *list(hooks.parents)[:2]):
+        (folder / '__init__.py').write_text('')
+    few = checks.imported_modules(tmp_path)
+    (hooks / 'other.py').write_text('')
+    (hooks / '__init__.py').write_text('from . import other\n')
+    assert checks.imported_modules(tmp_path) == few + 1
+    (hooks / '__init__.py').write_text('import no_such_module\n')
+    assert checks.imported_modules(tmp_path) is None
+    # Another MMPose, installed in this Python, is not counted.
+    assert checks.imported_modules(tmp_path / 'mmpose') is None
+
+
+def test_the_tests_of_a_branch_are_run(tmp_path):
+    (tmp_path / 'test_x.py').write_text('def test_x():\n    assert True\n')
+    (tmp_path / 'test_y.py').write_text('def test_y():\n    assert False\n')
+    passed, said = checks.run_tests(tmp_path, ['test_x.py'])
+    assert passed and said.splitlines()[-1].startswith('1 passed')
+    assert not checks.run_tests(tmp_path, ['test_y.py'])[0]
 
 
 # The texts
 
 
 def test_the_template_is_filled_in():
-    body = fill_template(FILES[TEMPLATE])
-    assert '<!--' not in body
-    assert '## Motivation\n\nMMPose logs' in body
-    assert '## BC-breaking (Optional)\n\nNone.' in body
+    body = cover.fill_template(FILES[TEMPLATE], {
+        'Motivation': 'Why.',
+        'BC-breaking': 'Little.',
+        'Use cases': 'Many.'
+    }, ['New functionalities'])
+    assert '## Motivation\n\nWhy.' in body
+    assert '## BC-breaking (Optional)\n\nLittle.' in body
     assert '- [ ] I have read' in body and '- [x] New func' in body
     # The miniature does not ask for it.
-    assert '## Use cases\n\n```python' in body
+    assert '## Use cases\n\nMany.' in body
     assert body.index('## Motivation') < body.index('## Checklist')
 
 
+def test_what_breaks_is_what_was_measured():
+    said = cover.breaking((2107, 2126), False, [])
+    assert 'loads 19 modules more' in said and 'replaces' not in said
+    assert 'was not measured' in cover.breaking((None, 3), False, [])
+    assert 'none of the new modules' in cover.breaking((), True, [])
+    assert 'nothing of this yet' in cover.breaking((), False, [])
+    assert 'replaces `a.py`' in cover.breaking((1, 1), False, ['a.py'])
+
+
+def test_what_a_module_is_for():
+    text = 'class A:\n    """Do a."""\n\n\nclass B:\n    """Do b."""\n'
+    assert cover.summary('x/b.py', text) == 'Do b.'
+    assert cover.summary('x/c.py', text) == 'Do a.'
+    assert cover.summary('x/c.py', '"""All.\n\nMore."""\n' + text) == 'All.'
+    assert cover.summary('x/c.py', '') == ''
+
+
+GUIDE = f"""# Logging
+
+`{HOOK}` logs.
+
+## Pictures
+
+Look at `val/skeletons/<i>`:
+
+```python
+log_poses=True
+```
+
+## All
+
+| tag | what |
+| --- | ---- |
+| `val/skeletons/<i>` | Skeletons |
+| `log_grads` | Gradients |
+
+```python
+x = dict(
+    # Of gradients.
+    log_grads=True,
+    # Of poses.
+    log_poses=True,
+)
+```
+
+<!-- with writers/background -->
+
+In a thread.
+"""
+
+
+def test_a_guide_says_what_is_there(miniature):
+    modules = Modules(miniature)
+    few = modules.closure([HOOK_FILE, f'{HOUSE}/optimization/gradients.py'])
+    text = guide_for(GUIDE, few, modules)
+    assert '## Pictures' not in text and 'poses' not in text
+    assert 'skeletons' not in text and 'thread' not in text
+    assert '## All' in text and text.count('log_grads') == 2
+    assert '    # Of gradients.\n    log_grads=True,\n)\n```' in text
+    whole = guide_for(GUIDE, list(modules.texts), modules)
+    assert list(blocks(whole))[-1] == 'In a thread.'
+    assert '## Pictures' in whole and whole.count('log_poses') == 2
+
+
+@pytest.mark.parametrize('source', GUIDES.values())
+def test_the_marks_of_the_guides_name_modules(source):
+    text = (ROOT / source).read_text('utf-8')
+    marks = [MARK.match(block) for block in blocks(text)]
+    for mark in filter(None, marks):
+        assert (ROOT / HOUSE / f'{mark.group(1)}.py').is_file()
+    assert any(marks)
+
+
+def test_the_package_exports_what_is_there():
+    text = ("_MODULES = {\n    'core.a': ('A', ),\n    'health.b':\n"
+            "    ('B', ),\n}\nX = {'core.c': 1}\n")
+    assert exports_for(text, [
+        f'{HOUSE}/core/a.py', f'{HOUSE}/core/c.py'
+    ]) == ("_MODULES = {\n    'core.a': ('A', ),\n}\nX = {'core.c': 1}\n")
+
+
 def test_the_changelog():
-    once = add_change('# Changelog\n\n## **v1**\n\nOld.\n', 'New.\n')
-    assert once == ('# Changelog\n\n## **Unreleased**\n\nNew.\n\n'
-                    '## **v1**\n\nOld.\n')
-    twice = add_change(once, 'Newer.\n')
-    assert twice == ('# Changelog\n\n## **Unreleased**\n\nNewer.\n\nNew.\n\n'
-                     '## **v1**\n\nOld.\n')
+    once = add_change('# Changelog\n\n## **v1**\n\nOld.\n', 'New')
+    assert once == ('# Changelog\n\n## **Unreleased**\n\n'
+                    '**New Features**\n\n- New\n\n## **v1**\n\nOld.\n')
+    twice = add_change(once, 'Newer')
+    assert twice == once.replace('- New\n', '- New\n- Newer\n')
+    fixes = once.replace('## **v1', '**Bug Fixes**\n\n- Fix\n\n## **v1')
+    assert add_change(fixes, 'Newer') == fixes.replace('- New\n',
+                                                       '- New\n- Newer\n')
+    others = once.replace('**New Features**\n\n- New\n\n', '- Mine\n\n')
+    assert '- New\n\n- Mine\n\n## **v1' in add_change(others, 'New')
+    assert len(CHANGELOGS) == len(STAGES[0].changes)
 
 
 def test_the_requirements():
@@ -263,7 +662,7 @@ def test_the_guides_name_what_there_is(source):
     guide = ROOT / source
     tags = [
         tag for cells in all_cells(guide, 1)
-        for tag in re.findall('`([^`]+)`', cells[0])
+        for tag in re.findall('`([^`/]+/[^`]+)`', cells[0])
     ]
     assert len(tags) > 10
     assert not set(tags) - set(documented_tags())

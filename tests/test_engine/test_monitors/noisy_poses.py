@@ -20,6 +20,7 @@ from mmengine.fileio import BaseStorageBackend, register_backend
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement, InstanceData
+from switches import switches
 from tensorboard.backend.event_processing.event_accumulator import \
     EventAccumulator
 from torch.utils.data import Dataset
@@ -187,13 +188,13 @@ def runner_cfg(work_dir, hook: dict, dataset: dict = None, **kwargs) -> dict:
         custom_hooks=[
             dict(
                 type='EnhancedTensorBoardHook',
-                **{
+                **switches({
                     'backend_args': dict(backend='painted'),
                     'val_image_interval': 1,
                     'log_train_images': False,
                     'strict': True,
                     **hook
-                })
+                }))
         ],
         visualizer=dict(
             type='PoseLocalVisualizer',
@@ -349,13 +350,6 @@ class OutputWitness(Hook):
     def after_val_iter(self, runner, batch_idx, data_batch, outputs) -> None:
         self.outputs += copy.deepcopy(outputs)
         self.seen.append(comparable([data_batch, outputs]))
-
-
-def read_run(work_dir) -> EventAccumulator:
-    """The events of a run, which must be in one file."""
-    path, = glob.glob(f'{work_dir}/**/*tfevents*', recursive=True)
-    return EventAccumulator(
-        path, size_guidance=dict(scalars=0, tensors=0)).Reload()
 
 
 def keypoint_scalars(events: EventAccumulator) -> dict:

@@ -124,8 +124,10 @@ class PoseSampleReader:
         if rules.converts_predictions:
             known.reverse()
         for meta in known:
-            names = meta.get('keypoint_id2name') or ()
-            if num_keypoints == meta.get('num_keypoints', len(names)):
+            sigmas = meta.get('sigmas')
+            known_by = meta.get('keypoint_id2name') or (
+                () if sigmas is None else sigmas)
+            if num_keypoints == meta.get('num_keypoints', len(known_by)):
                 return meta
         return {}
 

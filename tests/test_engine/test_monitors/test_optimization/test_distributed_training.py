@@ -18,8 +18,9 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
-from noisy_poses import (comparable, keypoint_scalars, read_run, runner_cfg,
-                         topdown_cfg, warnings_of, write_coco)
+from noisy_poses import (comparable, keypoint_scalars, runner_cfg, topdown_cfg,
+                         warnings_of, write_coco)
+from run_logs import read_run
 from torch import distributed, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from two_processes import make_runs, results_of, start_two

@@ -2,7 +2,7 @@
 import pytest
 import torch
 from mmengine.optim import AmpOptimWrapper
-from noisy_poses import read_run
+from run_logs import read_run
 from stepping import FusedSGD, Net, Training, every, of
 
 from mmpose.engine.monitors import GradientMonitor

@@ -14,8 +14,8 @@ from unittest import mock
 import pytest
 import torch
 from mmengine.runner._flexible_runner import FlexibleRunner
-from noisy_poses import (comparable, read_run, topdown_cfg, warnings_of,
-                         write_coco)
+from noisy_poses import comparable, topdown_cfg, warnings_of, write_coco
+from run_logs import read_run
 from stepping import FusedSGD, ScalingWrapper, Training, every
 from tensorboard.plugins.hparams import metadata
 from torch import distributed

@@ -15,8 +15,9 @@ import pytest
 import torch
 from evaluated_poses import annotations, predict, write, write_boxes
 from mmengine.runner import Runner
-from noisy_poses import (NoisyModel, keypoint_scalars, pictures, read_run,
-                         runner_cfg, warnings_of)
+from noisy_poses import (NoisyModel, keypoint_scalars, pictures, runner_cfg,
+                         warnings_of)
+from run_logs import read_run
 from torch import distributed, multiprocessing
 from torch.utils.data import Sampler
 

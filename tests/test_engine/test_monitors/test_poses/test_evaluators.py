@@ -14,7 +14,8 @@ from evaluated_poses import IMAGES, PEOPLE, annotations, write, write_boxes
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from noisy_poses import (HEIGHT, WIDTH, keypoint_scalars, metainfo, pictures,
-                         read_run, runner_cfg, warnings_of)
+                         runner_cfg, warnings_of)
+from run_logs import read_run
 
 from mmpose.datasets import CocoDataset
 from mmpose.datasets.datasets.utils import parse_pose_metainfo

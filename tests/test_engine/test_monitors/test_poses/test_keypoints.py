@@ -14,8 +14,9 @@ from mmengine.hub import get_config
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from noisy_poses import (NoisyModel, NoisyPoses, keypoint_scalars, metainfo,
-                         person, pictures, read_run, runner_cfg, topdown_cfg,
+                         person, pictures, runner_cfg, topdown_cfg,
                          warnings_of, write_coco)
+from run_logs import read_run
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
 from mmpose.datasets.datasets.utils import parse_pose_metainfo

@@ -9,8 +9,9 @@ from mmengine.runner import Runner
 from mmengine.structures import InstanceData, PixelData
 from noisy_poses import (HEIGHT, WIDTH, NoisyPoses, OutputWitness,
                          PaintedImages, comparable, keypoint_scalars, person,
-                         pictures, read_run, runner_cfg, topdown_cfg,
-                         warnings_of, write_coco)
+                         pictures, runner_cfg, topdown_cfg, warnings_of,
+                         write_coco)
+from run_logs import read_run
 
 from mmpose.codecs import (SPR, IntegralRegressionLabel, MegviiHeatmap,
                            MSRAHeatmap, SimCCLabel, UDPHeatmap)

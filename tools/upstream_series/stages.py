@@ -1,0 +1,94 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""The pull requests of the series, in their order: what is written by hand.
+
+What each of them holds is worked out from the imports, see ``cut.py``.
+"""
+from collections import namedtuple
+
+from .imports import HOOK
+
+# name: of the branch. subject: of the commit and the pull request. modules:
+# what it is about, as paths in monitors/; a star stands for all of a room
+# that no other stage names. why: the motivation, in Markdown. changes: a line
+# of the changelog, in English and Chinese. use: a use case.
+Stage = namedtuple('Stage', 'name subject modules why changes use')
+
+
+def use_case(arguments):
+    """Write a use case.
+
+    Args:
+        arguments (str): Arguments of the hook.
+
+    Returns:
+        str: A config, in Markdown.
+    """
+    return ('```python\ndefault_hooks = dict(\n    enhanced_tensorboard=dict('
+            f"type='{HOOK}'{arguments}))\n```")
+
+
+STAGES = (
+    Stage(
+        'core', f'[Feature] Add {HOOK}',
+        ('hook', 'run/metrics', 'optimization/learning_rate',
+         'optimization/gradients', 'optimization/weights'),
+        'MMPose logs the loss and the learning rate of a training. Where in '
+        'the network gradients vanish or explode, and whether weights move '
+        f'at all, is not visible. `{HOOK}` logs gradient norms, weight '
+        'histograms, learning rates and metrics to the event file that '
+        '`LoggerHook` writes, at the same steps. A monitor is one file, which '
+        'declares its arguments and its charts; users register their own.',
+        (f'Add `{HOOK}`: gradients, weights, learning rates and metrics in '
+         'TensorBoard', f'新增 `{HOOK}`：在 TensorBoard 中查看梯度、权重、'
+         '学习率和评测指标'), use_case('')),
+    Stage(
+        'pictures', f'[Feature] Log pose images with {HOOK}',
+        ('poses/train_images', 'poses/val_images'),
+        'Wrong keypoint orders, flips, normalisations and boxes do not raise '
+        'an error: the model learns from wrong targets. Pictures of what the '
+        'model sees, with targets, predictions and heatmaps, show them in the '
+        'first minutes of a training.',
+        (f'{HOOK}: pictures of training and validation samples with targets, '
+         'predictions and heatmaps', f'{HOOK}：训练和验证样本的图片，'
+         '包含目标、预测和热图'), use_case(",\n        train_image_interval=200")),
+    Stage(
+        'keypoints', f'[Feature] Log accuracy by keypoint with {HOOK}',
+        ('poses/*', ),
+        'A single AP does not say which keypoints hold it down. These '
+        'monitors measure each keypoint over a validation, and show the '
+        'samples that the model gets most wrong.',
+        (f'{HOOK}: accuracy by keypoint and the hardest samples of a '
+         'validation', f'{HOOK}：按关键点统计的精度，以及验证集中最难的样本'),
+        use_case(',\n        log_keypoints=True, hard_samples=8')),
+    Stage(
+        'writers', f'[Feature] Add writers for {HOOK}', ('writers/*', ),
+        'What a run logs need not end in one event file, nor be written by '
+        'the training thread. A writer wraps another one, so each of these '
+        'can be added or left out.',
+        (f'{HOOK}: further writers', f'{HOOK}：更多写入器'), use_case('')),
+    Stage(
+        'run', f'[Feature] Log what a run is and costs with {HOOK}',
+        ('run/*', ),
+        'Two runs can be compared if it is known what differs: environment, '
+        'hyperparameters, size of the model. And a training that waits for '
+        'its data loader is slow without an error.',
+        (f'{HOOK}: environment, hyperparameters, model size, throughput and '
+         'memory', f'{HOOK}：运行环境、超参数、模型规模、吞吐量和内存'),
+        use_case(',\n        hparams=True')),
+    Stage(
+        'health', f'[Feature] Report anomalies of a training with {HOOK}',
+        ('optimization/*', 'health/*'),
+        'Most failed trainings show the cause early: a loss that is NaN, '
+        'parameters without gradient, a learning rate that is zero, weights '
+        'that do not move. Detectors look for these and write a finding with '
+        'its evidence and a suggested action to the log and to TensorBoard.',
+        (f'{HOOK}: a report on the anomalies of a training', f'{HOOK}：训练异常报告'),
+        use_case(",\n        on_nonfinite='stop'")),
+    Stage(
+        'lifting', f'[Feature] Log 3D poses of lifting models with {HOOK}',
+        ('poses/lifting', ),
+        'Pose lifting trains on keypoints, so there is no picture to look '
+        'at. This draws the 3D skeletons of input, target and prediction.',
+        (f'{HOOK}: 3D poses of lifting models', f'{HOOK}：姿态提升模型的三维姿态'),
+        use_case('')),
+)
