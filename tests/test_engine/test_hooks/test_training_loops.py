@@ -14,8 +14,8 @@ from mmengine.runner import Runner
 from mmengine.runner.amp import autocast
 from test_enhanced_tensorboard_hook import final_state, messages, scalars
 
-from mmpose.engine.monitors.poses.fixed_samples import FixedSamples
 from mmpose.engine.monitors.poses.pictures import sample_pictures
+from mmpose.engine.monitors.poses.pictures.fixed_samples import FixedSamples
 from mmpose.models import PoseDataPreprocessor, TopdownPoseEstimator
 from mmpose.registry import (DATASETS, HOOKS, MODELS,
                              OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS,

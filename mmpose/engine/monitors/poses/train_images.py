@@ -13,8 +13,8 @@ from ..core.schedule import Interval
 from ..writers.record import IMAGE, Record
 from .arguments import (KPT_THR, LOG_TRAIN_IMAGES, MAX_TRAIN_IMAGES,
                         TRAIN_IMAGE_INTERVAL)
-from .fixed_samples import FixedSamples, Predicted
 from .model_kinds import lifts_poses
+from .pictures.fixed_samples import FixedSamples, Predicted
 from .pictures.model_inputs import image_prefixes
 from .pictures.sample_pictures import SamplePictures
 from .pictures.scenes import Scene, error_caption, scene_tensors

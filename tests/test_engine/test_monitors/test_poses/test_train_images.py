@@ -26,8 +26,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmpose.engine.monitors import TrainImageMonitor, build_schedule
-from mmpose.engine.monitors.poses import fixed_samples, train_images
-from mmpose.engine.monitors.poses.pictures import sample_pictures
+from mmpose.engine.monitors.poses import train_images
+from mmpose.engine.monitors.poses.pictures import (fixed_samples,
+                                                   sample_pictures)
 from mmpose.engine.monitors.poses.pictures.heatmaps import largest
 from mmpose.engine.monitors.poses.pictures.model_inputs import VisibleInput
 from mmpose.engine.monitors.poses.pictures.panels import (PANEL_HEIGHT, shrink,

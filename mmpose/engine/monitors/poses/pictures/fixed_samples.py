@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from mmpose.structures import PoseDataSample
-from ..core.undisturbed import undisturbed
-from .model_kinds import is_bottom_up, is_top_down
-from .pictures.heatmaps import Heatmap, read_heatmap
-from .pictures.model_inputs import (VisibleInput, copy_input, make_visible,
-                                    sample_name)
-from .pictures.pose_targets import decode_target, find_codec
-from .predictions import predictions
+from ...core.undisturbed import undisturbed
+from ..model_kinds import is_bottom_up, is_top_down
+from ..predictions import predictions
+from .heatmaps import Heatmap, read_heatmap
+from .model_inputs import VisibleInput, copy_input, make_visible, sample_name
+from .pose_targets import decode_target, find_codec
 
 
 class Predicted(NamedTuple):
