@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from mmpose.engine.monitors.poses.input_pixels import input_pixels
+from mmpose.engine.monitors.poses.pictures.model_inputs import make_visible
 from . import described, hook_parts, models, peers
 from .counting import count
 from .timing import Subject, close, device_times, interleave, synchronize
@@ -158,11 +158,8 @@ def measure_inputs(repeat: int) -> dict:
         before=_size(described.first_batch_before(normalized, samples)),
         after=_size(described.first_batch_after(normalized, samples)))
     image = normalized[0]
-    pixels, = input_pixels(inputs[:1], model.data_preprocessor)
-    floats, = input_pixels([image], model.data_preprocessor)
     denormalize = dict(
-        hook=Subject(pixels.picture),
-        hook_normalized=Subject(floats.picture),
+        hook=Subject(lambda: make_visible(image)),
         before=Subject(lambda: described.denormalize_before(image)),
         after=Subject(lambda: described.denormalize_after(image)))
     return dict(memory=memory, denormalize=interleave(denormalize, 5 * repeat))

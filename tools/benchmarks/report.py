@@ -153,9 +153,7 @@ def _inputs(inputs: dict, validation: Optional[dict]) -> List[str]:
                for name in ('hook', 'before', 'after'))),
             ('a picture of a normalised input, ms',
              *(_ms(times[name]['run'], 2)
-               for name in ('hook_normalized', 'before', 'after'))),
-            ('a picture of an input as it is by default, ms',
-             _ms(times['hook']['run'], 2), '', '')]
+               for name in ('hook', 'before', 'after')))]
     parts = [
         '## First batch and pictures',
         _table(['', 'hook', '"before"', '"after"'], rows),

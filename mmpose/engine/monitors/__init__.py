@@ -40,7 +40,6 @@ _MODULES = {
     'health.detector': ('Detector', 'build_detectors'),
     'health.nonfinite_stop': ('NonfiniteTrainingError', ),
     'health.report': ('Finding', 'HealthReport'),
-    'poses.sample_pictures': ('ImageLoader', ),
     'writers.disk_quota': ('DiskQuota', ),
     'writers.event_writer': ('EventWriter', ),
     'writers.record':

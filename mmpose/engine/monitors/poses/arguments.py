@@ -31,10 +31,11 @@ HARD_SAMPLES = count(
     'How many of the instances with the worst predictions are shown of each '
     'validation.',
     default=4)
-KPT_THR = number('kpt_thr', 'The score from which on a keypoint is drawn.',
-                 0.3, 'a number of at least 0', lambda v: v >= 0)
+KPT_THR = number('kpt_thr',
+                 'The score below which a keypoint is drawn hollow.', 0.3,
+                 'a number of at least 0', lambda v: v >= 0)
 BACKEND_ARGS = Argument(
     'backend_args', None, 'dict | None',
-    'How images of validation samples are loaded, see '
-    ':func:`mmengine.fileio.get`. None: as the data set says.',
+    'How an image is loaded where the model was given nothing to draw on, see '
+    ':func:`mmengine.fileio.get`. None: as the data set loads it.',
     one_of_types((dict, ), 'a dict or None'))

@@ -59,10 +59,13 @@ class DataSetAccuracy:
 
         def make(i: int) -> HardSample:
             index, person = people[i]
+            sample = samples[index]
+            if sample.given is not None:  # Else it keeps the batch.
+                sample = sample._replace(given=sample.given.copy())
             return HardSample(
                 float(costs[i]), float(scores[i]),
-                'NME' if self.sigmas is None else 'OKS', samples[index],
-                person, predicted[i].copy() if found[i] else None)
+                'NME' if self.sigmas is None else 'OKS', sample, person,
+                predicted[i].copy() if found[i] else None)
 
         hardest.add(costs, np.array([positions[index] for index, _ in people]),
                     [keys[index] for index, _ in people], make)

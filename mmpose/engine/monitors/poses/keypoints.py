@@ -3,7 +3,7 @@ import functools
 import logging
 import re
 from collections import Counter, defaultdict
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 from mmengine.dataset import DefaultSampler
@@ -13,19 +13,22 @@ from ..core.arguments import LOG_DETAILS
 from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, data_set, evaluation_step,
-                                 is_averaged, is_iter_based, keypoint_names,
-                                 own_samples)
+                                 is_averaged, is_iter_based, own_samples)
 from ..writers.record import IMAGE, LAYER_SCALAR, Image, Record, Scalar
 from .arguments import BACKEND_ARGS, HARD_SAMPLES, KPT_THR, LOG_KEYPOINTS
 from .data_set_accuracy import DataSetAccuracy, accuracy, together
 from .detections import AnnotatedImage, Detections, annotated_images, evaluated
 from .hard_samples import HardSample, HardSamples
-from .keypoint_figure import draw_keypoint_figure
 from .keypoint_parts import keypoint_parts
 from .keypoint_tally import KeypointTally
 from .model_kinds import is_bottom_up, lifts_poses
+from .pictures.hard_scenes import hard_scene
+from .pictures.image_files import ImageFiles
+from .pictures.keypoint_figure import draw_keypoint_figure
+from .pictures.model_inputs import image_prefixes, read_input
+from .pictures.sample_pictures import SamplePictures
+from .pictures.scenes import scene_tensors
 from .pose_samples import PoseSample, PoseSampleReader, matched
-from .sample_pictures import ImageLoader, SamplePictures
 
 # With more keypoints the scalars are by body part.
 _MAX_SCALARS = 30
@@ -91,9 +94,9 @@ class KeypointMonitor(Monitor):
         log_accuracy (bool): Write the scalars and the figure.
         hard_samples (int): How many instances to show.
         kpt_thr (float): The score from which on a keypoint is drawn.
-        images (ImageLoader | dict, optional): What loads the images of
-            samples, or its ``backend_args``. Defaults to None: as the data
-            set says.
+        backend_args (dict, optional): How the image of an instance is loaded
+            that a detector has a box for, see :class:`ImageFiles`. Defaults to
+            None.
         every_measure (bool): Whether to write PCK@0.2 and NME by keypoint.
             Defaults to False.
         strict (bool): See :class:`Monitor`. Defaults to False.
@@ -104,7 +107,7 @@ class KeypointMonitor(Monitor):
         log_accuracy=LOG_KEYPOINTS,
         hard_samples=HARD_SAMPLES,
         kpt_thr=KPT_THR,
-        images=BACKEND_ARGS,
+        backend_args=BACKEND_ARGS,
         every_measure=LOG_DETAILS)
     charts = tuple(
         Chart('Keypoints', measure, f'keypoints/{re.escape(measure)}/')
@@ -120,7 +123,7 @@ class KeypointMonitor(Monitor):
                  log_accuracy: bool,
                  hard_samples: int,
                  kpt_thr: float,
-                 images: Union[ImageLoader, dict, None] = None,
+                 backend_args: Optional[dict] = None,
                  every_measure: bool = False,
                  strict: bool = False) -> None:
         super().__init__(strict=strict)
@@ -130,8 +133,7 @@ class KeypointMonitor(Monitor):
             self._measures += _FURTHER_MEASURES
         self._hard_samples = hard_samples
         self._kpt_thr = kpt_thr
-        self._images = (
-            images if isinstance(images, ImageLoader) else ImageLoader(images))
+        self._backend_args = backend_args
         self._dataset = None
         self._warned: set = set()
         self._forget()
@@ -151,7 +153,8 @@ class KeypointMonitor(Monitor):
             self._begin(runner)
         own = own_samples(runner.val_dataloader) - self._seen
         if not self._off and outputs and own > 0:
-            self._read(runner.val_dataloader, outputs[:own])
+            self._read(runner.val_dataloader, data_batch['inputs'],
+                       outputs[:own])
         self._whole = True
 
     def shard(self) -> Optional['_Shard']:
@@ -181,8 +184,7 @@ class KeypointMonitor(Monitor):
             self.emit(Record(step, figure, kind=IMAGE))
         hardest = total.hardest.worst()
         if hardest:
-            values = functools.partial(self._draw, hardest)
-            self.emit(Record(step, values, kind=IMAGE))
+            self._show(runner, step, hardest)
 
     def _forget(self) -> None:
         self._shard = _Shard(self._hard_samples)
@@ -198,24 +200,25 @@ class KeypointMonitor(Monitor):
         self._paired = not is_bottom_up(model)
         self._reader = PoseSampleReader(dataset, runner.val_evaluator)
         self._annotated: Dict[Optional[str], Dict[int, AnnotatedImage]] = {}
+        self._files = ImageFiles(dataset, self._backend_args)
+        self._prefixes = image_prefixes(dataset)
         self._pictures = SamplePictures(
-            dataset,
-            self._images,
-            self._kpt_thr,
-            whole=is_bottom_up(model),
-            averaged=is_averaged(runner))
+            self._kpt_thr, averaged=is_averaged(runner))
         self._dataset = dataset
 
-    def _read(self, loader, outputs: Sequence) -> None:
+    def _read(self, loader, inputs: Sequence, outputs: Sequence) -> None:
         """Compare samples, and keep a detector's boxes for the end."""
         groups = defaultdict(list)
         positions = _positions(loader, self._seen, len(outputs))
-        for result, position in zip(outputs, positions):
+        for i, (result, position) in enumerate(zip(outputs, positions)):
             name = self._reader.dataset_name(result)
             if self._reader.is_detected(result):
                 groups[name].append(result)
                 continue
             sample = self._reader.read(result)
+            if self._hard_samples:
+                given = read_input(inputs, i, result, self._prefixes)
+                sample = sample._replace(given=given)
             size = sample.truth.shape[1], sample.predicted.shape[1]
             groups[name, size].append((sample, result, position))
         for key, group in groups.items():
@@ -297,6 +300,16 @@ class KeypointMonitor(Monitor):
                 logger='current',
                 level=logging.WARNING)
 
+    def _show(self, runner, step: int, hardest: List[HardSample]) -> None:
+        """Draw the worst ones."""
+        scenes = [
+            hard_scene(hard, bare_model(runner.model), self._files,
+                       self._prefixes) for hard in hardest
+        ]
+        values = functools.partial(self._pictures.images, 'val/hard_samples',
+                                   scenes)
+        self.emit(Record(step, values, scene_tensors(scenes), IMAGE))
+
     def _accuracy(self, parts: List[DataSetAccuracy]) -> Iterable[Scalar]:
         yield from self._scalars('', parts[0].meta, *together(parts))
         for part in parts if len(parts) > 1 else ():
@@ -342,14 +355,6 @@ class KeypointMonitor(Monitor):
             draw_keypoint_figure(names, values, counts, pose, drawn, links,
                                  title)
         ])
-
-    def _draw(self, hardest: List[HardSample]) -> Iterable[Image]:
-        drawn = []
-        for hard in hardest:
-            caption = f'{hard.measure} {hard.score:.2f}, {_worst(hard)}'
-            drawn.append(
-                self._pictures.draw(hard.sample, caption, person=hard.person))
-        yield Image('val/hard_samples', [d for d in drawn if d is not None])
 
 
 class _Shard:
@@ -402,13 +407,3 @@ def _positions(loader, first: int, count: int) -> np.ndarray:
         rank, ranks = sampler.rank, sampler.world_size
     indices = rank + ranks * np.arange(first, first + count)
     return np.minimum(indices / length, 1)
-
-
-def _worst(hard: HardSample) -> str:
-    """What is worst about it."""
-    if hard.predicted is None:
-        return 'not found'
-    sample, person = hard.sample, hard.person
-    errors = np.linalg.norm(sample.truth[person] - hard.predicted, axis=-1)
-    errors = np.where(sample.visible[person], errors, -1)
-    return f'worst {keypoint_names(sample.meta, len(errors))[errors.argmax()]}'

@@ -19,7 +19,7 @@ from .arguments import (LOG_KEYPOINTS, LOG_TRAIN_IMAGES, LOG_VAL_IMAGES,
                         VAL_IMAGE_INTERVAL)
 from .lifted_poses import LiftedPose, LiftingProbe, joint_errors, middle_pose
 from .model_kinds import lifts_poses
-from .skeletons_3d import draw_skeletons, skeleton_mesh
+from .pictures.skeletons_3d import draw_skeletons, skeleton_mesh
 
 _MAX_MESHES = 4
 # Of joints without a bone, and of bones for which the data set has none.

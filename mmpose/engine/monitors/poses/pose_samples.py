@@ -5,6 +5,7 @@ import numpy as np
 
 from .evaluation_rules import AREA_OF_BOX, EvaluationRules, find_rules
 from .matching import match
+from .pictures.model_inputs import ModelInput
 from .predictions import box_scales, box_scores, predictions, to_numpy
 
 
@@ -27,6 +28,8 @@ class PoseSample(NamedTuple):
         meta (dict): The metainfo of the keypoints; empty where none that is
             known has as many, so that no skeleton can be drawn.
         img_id (int, optional): The image in its data set.
+        given (ModelInput, optional): What the model was given. None for the
+            image of a detector's boxes.
     """
     img_path: Optional[str]
     truth: np.ndarray
@@ -37,6 +40,7 @@ class PoseSample(NamedTuple):
     scores: np.ndarray
     meta: dict = {}
     img_id: Optional[int] = None
+    given: Optional[ModelInput] = None
 
     @property
     def is_comparable(self) -> bool:

@@ -1,9 +1,8 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import logging
-from typing import Iterable, List, Optional
+from typing import Iterable, List, Optional, Tuple
 
-import numpy as np
 from mmengine.logging import print_log
 
 from ..core.arguments import Arguments
@@ -11,40 +10,43 @@ from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import bare_model, data_set, needs_all_ranks
 from ..core.schedule import Interval
-from ..writers.record import IMAGE, Image, Record
+from ..writers.record import IMAGE, Record
 from .arguments import (KPT_THR, LOG_TRAIN_IMAGES, MAX_TRAIN_IMAGES,
                         TRAIN_IMAGE_INTERVAL)
-from .fixed_samples import FixedSamples
-from .heatmaps import Heatmaps
 from .model_kinds import lifts_poses
-from .pose_pictures import PANEL_HEIGHT, PosePainter, compose, heat, view
-from .sample_pictures import mean_error
+from .pictures.fixed_samples import FixedSamples, Predicted
+from .pictures.model_inputs import image_prefixes
+from .pictures.sample_pictures import SamplePictures
+from .pictures.scenes import Scene, error_caption, scene_tensors
 
 
 @MONITORS.register_module()
 class TrainImageMonitor(Monitor):
-    """What the model makes of a few training samples, always the same ones.
+    """Show what the model makes of a few training samples, always the same.
 
     ================= =======================================================
-    ``train/images``  A picture for each sample: the input with the target
-                      that the loss is computed from, beside it what the model
-                      predicts, and the heatmap where there is one
+    ``train/images``  A picture for each sample: the model's input with the
+                      target that the loss is computed from; with the
+                      prediction, joined to the target; and with the heatmap,
+                      where there is one
     ================= =======================================================
 
-    What it tells: The target must lie on the person: else the annotations, the
-    codec or an augmentation are wrong, and nothing else is worth looking at
-    before. Then, how the prediction comes closer to it.
+    What it tells: The target must lie on the subject: else the annotations,
+    the codec or an augmentation are wrong, and nothing else is worth looking
+    at before. The colours must be natural: else the data preprocessor is
+    wrong. Then, how the prediction comes closer to the target.
 
-    The samples are the first ones of the first batch, as the model received
-    them, augmented. The target is decoded from the labels by the model's own
-    codec. The prediction is by the model's own ``predict``, in evaluation
-    mode, that of a top-down model without ``flip_test``; see
-    :func:`undisturbed`.
+    The samples are the first ones of the first batch, augmented; after a
+    switch of the pipeline there is a second set beside them. The input is what
+    comes out of the data preprocessor, see :func:`make_visible`. The target is
+    decoded from the labels by the model's own codec. The prediction is what
+    ``forward(mode='predict')`` returns in evaluation mode, at one scale, that
+    of a top-down model without ``flip_test``; see :func:`undisturbed`.
 
     Args:
         interval (int | dict | Schedule): At which iterations.
-        max_images (int): The number of samples.
-        kpt_thr (float): The score from which on a keypoint is drawn.
+        max_images (int): The number of samples of a set.
+        kpt_thr (float): The score below which a keypoint is drawn hollow.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
@@ -68,7 +70,9 @@ class TrainImageMonitor(Monitor):
         self._kpt_thr = kpt_thr
 
     def before_train(self, runner) -> None:
-        self._probe: Optional[FixedSamples] = None
+        # Each with what its captions add.
+        self._sets: List[Tuple[FixedSamples, str]] = []
+        self._pipelines: Optional[list] = None
         # A lifter has no images.
         self._off = not self._max_images or lifts_poses(
             bare_model(runner.model))
@@ -80,61 +84,67 @@ class TrainImageMonitor(Monitor):
                 'ranks together only, so there are no training images.',
                 logger='current',
                 level=logging.INFO)
-        self._meta = getattr(data_set(runner.train_dataloader), 'metainfo', {})
-        self._painter = PosePainter(self._meta, self._kpt_thr)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
-        if self._off or self._probe is not None:
+        if self._off:
             return
+        dataset = data_set(runner.train_dataloader)
+        pipelines = _pipelines(dataset)
+        if self._pipelines is not None and _same(pipelines, self._pipelines):
+            return
+        self._pipelines = pipelines
         self._off = True  # If it fails, it would again.
-        probe = FixedSamples(
-            bare_model(runner.model), data_batch, self._max_images,
-            _loads_rgb(runner), self._meta)
+        note = f', pipeline of step {runner.iter + 1:,}' if self._sets else ''
+        meta = getattr(dataset, 'metainfo', {})
+        samples = FixedSamples(
+            bare_model(runner.model), data_batch, self._max_images, meta,
+            image_prefixes(dataset))
         with self.guard:
-            probe.decode_targets(data_batch['data_samples'])
-        self._probe, self._off = probe, False
+            samples.decode_targets(data_batch['data_samples'])
+        self._pictures = SamplePictures(self._kpt_thr, 'target')
+        # The first set and that of the last switch.
+        self._sets = [*self._sets[:1], (samples, note)]
+        self._meta = meta
+        self._off = False
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
         step = runner.iter + 1
         if self._off or not self.is_due(step):
             return
-        people, heatmaps = self._probe.predict(bare_model(runner.model))
-        draw = functools.partial(self._draw, self._probe, step, people,
-                                 heatmaps)
-        self.emit(Record(step, draw, heatmaps.tensors, IMAGE))
-
-    def _draw(self, probe: 'FixedSamples', step: int, people: List[tuple],
-              heatmaps: 'Heatmaps', *arrays: np.ndarray) -> Iterable[Image]:
-        pictures = []
-        for i, ((keypoints, scores),
-                heatmap) in enumerate(zip(people, heatmaps.drawn(arrays))):
-            picture = probe.pixels[i].picture()
-            height, width = picture.shape[:2]
-            part = view(picture, (0, 0, width, height),
-                        min(round(PANEL_HEIGHT * width / height), 512))
-            panels = [('prediction',
-                       self._painter.people(part, keypoints, scores))]
-            caption = f'step {step:,}'
-            if probe.targets[i] is not None:
-                target, visible = probe.targets[i]
-                panels.insert(0, ('target',
-                                  self._painter.people(part, target, visible)))
-                error = mean_error(target, visible, keypoints)
-                if np.isfinite(error):
-                    caption += f'   error {error:.1f} px'
-            if heatmap is not None:
-                values, place = heatmap
-                panels.append((f'heatmap, max {values.max():.2g}',
-                               heat(part, values, *place)))
-            pictures.append(compose(panels, caption))
-        yield Image('train/images', pictures)
+        model = bare_model(runner.model)
+        scenes = [
+            scene for samples, note in self._sets
+            for scene in _scenes(samples, samples.predict(model),
+                                 f'step {step:,}{note}', self._meta)
+        ]
+        draw = functools.partial(self._pictures.images, 'train/images', scenes)
+        self.emit(Record(step, draw, scene_tensors(scenes), IMAGE))
 
 
-def _loads_rgb(runner) -> bool:
-    """Whether the data preprocessor says that it is given RGB."""
-    cfg = runner.cfg
-    model = cfg.get('model') or {}
-    preprocessor = model.get('data_preprocessor') or cfg.get(
-        'data_preprocessor') or {}
-    return bool(preprocessor.get('rgb_to_bgr'))
+def _scenes(samples: FixedSamples, predicted: List[Predicted], when: str,
+            meta: dict) -> Iterable[Scene]:
+    for name, size, target, one in zip(samples.names, samples.sizes,
+                                       samples.targets, predicted):
+        keypoints = one.keypoints
+        truth, visible = target or (keypoints[:0], one.scores[:0] > 0)
+        error = error_caption(truth, visible, keypoints, size, 'input')
+        yield Scene('   '.join(filter(None, [when, error])), name, keypoints,
+                    one.scores, truth, visible, one.seen, meta, one.heatmap)
+
+
+def _pipelines(dataset) -> list:
+    """What makes samples; it is other after a switch of the pipeline."""
+    parts = [dataset, getattr(dataset, 'pipeline', None)]
+    if hasattr(dataset, '_skip_type_keys'):
+        parts.append(tuple(dataset._skip_type_keys or ()))
+    for part in (getattr(dataset, 'dataset',
+                         None), *getattr(dataset, 'datasets', ())):
+        if part is not None:
+            parts += _pipelines(part)
+    return parts
+
+
+def _same(one: list, other: list) -> bool:
+    return len(one) == len(other) and all(
+        a is b or isinstance(a, tuple) and a == b for a, b in zip(one, other))

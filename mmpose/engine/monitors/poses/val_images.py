@@ -1,9 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import math
-from typing import Dict, Iterable, List, Optional, Sequence, Union
-
-import numpy as np
+from typing import Dict, Iterable, List, Optional, Sequence
 
 from ..core.arguments import Arguments
 from ..core.monitor import Monitor
@@ -11,42 +9,45 @@ from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, data_set, evaluation_step,
                                  is_averaged)
 from ..core.schedule import Interval, build_schedule
-from ..writers.record import IMAGE, Image, Record
-from .arguments import (BACKEND_ARGS, KPT_THR, LOG_VAL_IMAGES, MAX_VAL_IMAGES,
+from ..writers.record import IMAGE, Record
+from .arguments import (KPT_THR, LOG_VAL_IMAGES, MAX_VAL_IMAGES,
                         VAL_IMAGE_INTERVAL)
-from .heatmaps import Heatmaps
 from .model_kinds import is_bottom_up, lifts_poses
-from .pose_samples import PoseSample, PoseSampleReader
-from .pose_targets import find_codec
-from .sample_pictures import ImageLoader, SamplePictures, mean_error
+from .pictures.heatmaps import read_heatmap
+from .pictures.model_inputs import (image_prefixes, make_visible, preprocess,
+                                    read_input)
+from .pictures.pose_targets import find_codec
+from .pictures.sample_pictures import SamplePictures
+from .pictures.scenes import Scene, sample_scene, scene_tensors
+from .pose_samples import PoseSampleReader
 
 
 @MONITORS.register_module()
 class ValImageMonitor(Monitor):
-    """What the model predicts for some of the validation samples.
+    """Show what the model predicts for some of the validation samples.
 
     =============== =========================================================
-    ``val/images``  A picture for each sample: the annotated people beside the
-                    predicted ones, and the heatmap where the model returns
-                    it; cut out around the person, for bottom-up models the
-                    whole image
+    ``val/images``  A picture for each sample: the model's input with the
+                    ground truth; with the prediction, joined to the ground
+                    truth; and with the heatmap where the model returns it; cut
+                    out around the instance, for bottom-up models all of it
     =============== =========================================================
 
-    What it tells: Whether what was learnt holds for other people. Good
-    training pictures beside bad validation pictures are a model that knows its
-    training set by heart, or a validation that prepares its input differently.
+    What it tells: Whether what was learnt holds for other samples. Good
+    training pictures beside bad validation pictures are an overfitted model,
+    or a validation that prepares its input differently: the input is what
+    comes out of the data preprocessor, see :func:`make_visible`.
 
-    The same samples in every validation, spread over the first of its batches
-    and those that are due. With an ``EMAHook`` they are predicted by the
-    averaged model, and the pictures say so.
+    The same samples in every validation, spread over the batches that are due,
+    or over all where those are too few. Where instances are a detector's
+    boxes, those of annotated ones come first, and the others are called false
+    positives. With an ``EMAHook`` the EMA model predicts, and the pictures say
+    so.
 
     Args:
         interval (int | dict | Schedule): Of which batches samples are taken.
         max_images (int): The largest number of samples of a validation.
-        kpt_thr (float): The score from which on a keypoint is drawn.
-        images (ImageLoader | dict, optional): What loads the images of
-            samples, or its ``backend_args``. Defaults to None: as the data
-            set says.
+        kpt_thr (float): The score below which a keypoint is drawn hollow.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
@@ -54,8 +55,7 @@ class ValImageMonitor(Monitor):
     settings = dict(
         interval=VAL_IMAGE_INTERVAL,
         max_images=MAX_VAL_IMAGES,
-        kpt_thr=KPT_THR,
-        images=BACKEND_ARGS)
+        kpt_thr=KPT_THR)
 
     @classmethod
     def is_wanted(cls, given: Arguments) -> bool:
@@ -65,16 +65,12 @@ class ValImageMonitor(Monitor):
                  interval: Interval,
                  max_images: int,
                  kpt_thr: float,
-                 images: Union[ImageLoader, dict, None] = None,
                  strict: bool = False) -> None:
         super().__init__(strict=strict)
         self._batches = build_schedule(interval)
         self._max_images = max_images
         self._kpt_thr = kpt_thr
-        self._images = (
-            images if isinstance(images, ImageLoader) else ImageLoader(images))
-        self._samples: List[PoseSample] = []
-        self._heatmaps = Heatmaps()
+        self._scenes: List[Scene] = []
         self._takes: Dict[int, int] = {}
         self._dataset = None
 
@@ -82,21 +78,35 @@ class ValImageMonitor(Monitor):
                        outputs: Optional[Sequence]) -> None:
         if batch_idx == 0:
             self._begin(runner)
-        for result in (outputs or ())[:self._takes.get(batch_idx, 0)]:
-            self._samples.append(self._reader.read(result))
-            self._heatmaps.add(result, self._codec, result)
+        count = self._takes.get(batch_idx, 0)
+        if not count or not outputs:
+            return
+        model = bare_model(runner.model)
+        for i, sample in self._choose(outputs, min(count, len(outputs))):
+            given = read_input(data_batch['inputs'], i, outputs[i],
+                               self._prefixes)
+            self._scenes.append(
+                sample_scene(
+                    sample,
+                    given,
+                    make_visible(preprocess(model, given)),
+                    sample.meta,
+                    read_heatmap(outputs[i], self._codec),
+                    whole=self._whole,
+                    detected=outputs[i].gt_instances.get('bboxes')))
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
-        samples, self._samples = self._samples, []
-        heatmaps, self._heatmaps = self._heatmaps, Heatmaps()
-        if samples:
-            draw = functools.partial(self._draw, self._pictures, samples,
-                                     heatmaps)
+        scenes, self._scenes = self._scenes, []
+        if scenes:
+            draw = functools.partial(self._pictures.images, 'val/images',
+                                     scenes)
             self.emit(
-                Record(evaluation_step(runner), draw, heatmaps.tensors, IMAGE))
+                Record(
+                    evaluation_step(runner), draw, scene_tensors(scenes),
+                    IMAGE))
 
     def _begin(self, runner) -> None:
-        self._samples, self._heatmaps = [], Heatmaps()
+        self._scenes = []
         dataset = data_set(runner.val_dataloader)
         if dataset is self._dataset:
             return
@@ -106,29 +116,40 @@ class ValImageMonitor(Monitor):
             return
         self._codec = find_codec(model)
         self._reader = PoseSampleReader(dataset, runner.val_evaluator)
+        self._prefixes = image_prefixes(dataset)
+        self._whole = is_bottom_up(model)
         self._pictures = SamplePictures(
-            dataset,
-            self._images,
-            self._kpt_thr,
-            whole=is_bottom_up(model),
-            averaged=is_averaged(runner))
-        due = [
-            i for i in range(len(runner.val_dataloader))
-            if self._batches.is_due(i + 1)
-        ]
+            self._kpt_thr, averaged=is_averaged(runner))
+        every = range(len(runner.val_dataloader))
+        due = [i for i in every if self._batches.is_due(i + 1)]
+        if due and len(due) < self._max_images:
+            due = list(every)
         self._takes = _spread(due, self._max_images)
         self._dataset = dataset
 
-    @staticmethod
-    def _draw(pictures: SamplePictures, samples: List[PoseSample],
-              heatmaps: 'Heatmaps', *arrays: np.ndarray) -> Iterable[Image]:
-        drawn = []
-        for sample, heatmap in zip(samples, heatmaps.drawn(arrays)):
-            error = mean_error(sample.truth, sample.visible, sample.predicted)
-            caption = f'error {error:.1f} px' if np.isfinite(error) else ''
-            drawn.append(
-                pictures.draw(sample, caption, *(heatmap or (None, None))))
-        yield Image('val/images', [d for d in drawn if d is not None])
+    def _choose(self, outputs: Sequence, count: int) -> Iterable[tuple]:
+        """Samples of a batch, spread over it; annotated ones first.
+
+        Yields:
+            tuple[int, PoseSample]: Which one, and the sample.
+        """
+        chosen = set()
+        for start in range(count):
+            start = start * len(outputs) // count
+            candidates = [(start + i) % len(outputs)
+                          for i in range(len(outputs))]
+            candidates = [i for i in candidates if i not in chosen]
+            first = None
+            for i in candidates:
+                with self.guard:
+                    sample = self._reader.read(outputs[i])
+                    first = first or (i, sample)
+                    if len(sample.truth):
+                        first = i, sample
+                        break
+            if first is not None:
+                chosen.add(first[0])
+                yield first
 
 
 def _spread(batches: List[int], count: int) -> Dict[int, int]:

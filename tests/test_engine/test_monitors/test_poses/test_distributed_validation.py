@@ -76,7 +76,7 @@ def run(work_dir, epochs=1, num_samples=7, batch_size=2, **cfg):
         cfg['val_dataloader']['dataset'] = val_dataset
 
     numbers, hardest = [], []
-    accuracy, draw = KeypointMonitor._accuracy, KeypointMonitor._draw
+    accuracy, show = KeypointMonitor._accuracy, KeypointMonitor._show
     with pytest.MonkeyPatch.context() as patch:
 
         def remember_accuracy(self, parts):
@@ -84,12 +84,12 @@ def run(work_dir, epochs=1, num_samples=7, batch_size=2, **cfg):
             numbers.append({v.tag: v.value for v in values})
             return values
 
-        def remember_hardest(self, hard):
+        def remember_hardest(self, runner, step, hard):
             hardest.append([(h.sample.img_path, h.score) for h in hard])
-            return draw(self, hard)
+            return show(self, runner, step, hard)
 
         patch.setattr(KeypointMonitor, '_accuracy', remember_accuracy)
-        patch.setattr(KeypointMonitor, '_draw', remember_hardest)
+        patch.setattr(KeypointMonitor, '_show', remember_hardest)
         runner = Runner(**cfg)
         runner.train()
     hook, = [h for h in runner.hooks if isinstance(h, EnhancedTensorBoardHook)]

@@ -14,23 +14,29 @@ import numpy as np
 import pytest
 import torch
 from mmengine import dist
-from mmengine.config import ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
-from mmengine.model import MMDistributedDataParallel
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.runner import Runner
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
 from painted_people import paint_data_set, painted_data_set, upstream
 from tensorboard.backend.event_processing.event_accumulator import \
     EventAccumulator
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mmpose.engine.monitors import TrainImageMonitor, build_schedule
-from mmpose.engine.monitors.poses import (fixed_samples, sample_pictures,
-                                          train_images)
-from mmpose.engine.monitors.poses.pose_pictures import PANEL_HEIGHT
+from mmpose.engine.monitors.poses import train_images
+from mmpose.engine.monitors.poses.pictures import (fixed_samples,
+                                                   sample_pictures)
+from mmpose.engine.monitors.poses.pictures.heatmaps import largest
+from mmpose.engine.monitors.poses.pictures.model_inputs import VisibleInput
+from mmpose.engine.monitors.poses.pictures.panels import (PANEL_HEIGHT, shrink,
+                                                          view)
+from mmpose.engine.monitors.poses.pictures.scenes import mean_error
 from mmpose.models import (PoseDataPreprocessor, PoseLifter,
                            TopdownPoseEstimator)
-from mmpose.registry import DATASETS, MODELS
+from mmpose.registry import DATASETS, HOOKS, MODELS
 from mmpose.structures import PoseDataSample
 from mmpose.testing import get_packed_inputs
 from mmpose.utils import register_all_modules
@@ -38,6 +44,7 @@ from mmpose.utils import register_all_modules
 sys.path.append(str(Path(__file__).parents[2] / 'test_hooks'))
 hook_tests = importlib.import_module('test_enhanced_tensorboard_hook')
 
+TinyPoseDataset = DATASETS.get('TinyPoseDataset')
 TAG = 'train/images'
 ONLY_IMAGES = dict(
     train_image_interval=1,
@@ -76,7 +83,7 @@ def iterations(number):
 
 def probe_of(runner):
     hook = hook_tests.hook_of(runner)
-    return hook_tests.monitor_of(hook, TrainImageMonitor)._probe
+    return hook_tests.monitor_of(hook, TrainImageMonitor)._sets[0][0]
 
 
 def panels(picture, count):
@@ -92,13 +99,13 @@ def panels(picture, count):
 def drawn(monkeypatch):
     """What is put into pictures: by step, for each its caption and titles."""
     seen = []
-    compose = train_images.compose
+    compose = sample_pictures.compose
 
-    def remember(panels, caption):
+    def remember(panels, caption, name):
         seen.append((caption, [title for title, _ in panels]))
-        return compose(panels, caption)
+        return compose(panels, caption, name)
 
-    monkeypatch.setattr(train_images, 'compose', remember)
+    monkeypatch.setattr(sample_pictures, 'compose', remember)
     return seen
 
 
@@ -141,14 +148,15 @@ def test_what_stands_over_a_picture(train, drawn):
     assert len(drawn) == 8
     for _, titles in drawn:
         assert [title.split()[0]
-                for title in titles] == ['target', 'prediction', 'heatmap,']
+                for title in titles] == ['target', 'prediction,', 'heatmap,']
     probe = probe_of(runner)
     predicted = predicted_by(probe, runner.model)
     for (caption, _), target, (keypoints, *_) in zip(drawn[-4:], probe.targets,
                                                      predicted):
         points, counted = target
         off = np.linalg.norm(points - keypoints, axis=-1)[counted].mean()
-        assert caption == f'step 2   error {off:.1f} px'
+        assert caption == (f'step 2   error {off / 64:.3f} of the box, '
+                           f'{off:.1f} px of the input')
 
 
 # Colours
@@ -187,25 +195,19 @@ def with_red_data(runner_cfg):
 
 
 def test_red_is_red(train, with_red_data, drawn):
-    """And somebody of whom nothing is seen has no error."""
-    shown = pictures(train(dict(ONLY_IMAGES, kpt_thr=9), **with_red_data))
+    """And an instance of which nothing is seen has no error."""
+    shown = pictures(train(ONLY_IMAGES, **with_red_data))
     for picture in (*shown[1], *shown[2]):
-        target, prediction, _ = panels(picture, 3)
-        for panel in (target, prediction):
-            assert (panel == (255, 0, 0)).all()
+        assert (panels(picture, 3)[0] == (255, 0, 0)).all()
     assert drawn[0][0] == 'step 1'
 
 
-@pytest.mark.parametrize('cfg, is_rgb', [
-    (dict(), False),
-    (dict(model=dict(type='A')), False),
-    (dict(model=dict(data_preprocessor=dict(bgr_to_rgb=True))), False),
-    (dict(model=dict(data_preprocessor=dict(rgb_to_bgr=True))), True),
-    (dict(model=dict(), data_preprocessor=dict(rgb_to_bgr=True)), True),
-])
-def test_images_are_bgr_unless_the_config_says_otherwise(cfg, is_rgb):
-    assert train_images._loads_rgb(
-        SimpleNamespace(cfg=ConfigDict(cfg))) is is_rgb
+def test_without_bgr_to_rgb_red_is_blue(train, with_red_data):
+    """P8: in TensorBoard, as the documentation says."""
+    with_red_data['model']['data_preprocessor'].pop('bgr_to_rgb')
+    shown = pictures(train(ONLY_IMAGES, **with_red_data))
+    target = panels(shown[1][0], 3)[0].astype(int)
+    assert np.abs(target - (0, 0, 255)).max() <= 2
 
 
 # Promise P1: neutral
@@ -354,13 +356,13 @@ def test_the_training_thread_only_predicts(train, monkeypatch):
                         counted('decode', fixed_samples.decode_target))
     monkeypatch.setattr(fixed_samples, 'undisturbed',
                         counted('undisturbed', fixed_samples.undisturbed))
-    compose = train_images.compose
+    compose = sample_pictures.compose
 
     def draw(*args):
         threads.add(threading.current_thread())
         return compose(*args)
 
-    monkeypatch.setattr(train_images, 'compose', draw)
+    monkeypatch.setattr(sample_pictures, 'compose', draw)
     train(
         dict(ONLY_IMAGES, train_image_interval=6, max_train_images=2),
         **iterations(12))
@@ -397,7 +399,7 @@ def test_the_batch_is_not_kept(monitor, stacked):
         weakref.ref(batch['data_samples'][0].gt_fields.heatmaps)
     ]
     monitor.before_train_iter(runner, 0, batch)
-    probe = monitor._probe
+    (probe, _), = monitor._sets
     assert len(probe.targets) == 4
     kept = {k: v for k, v in vars(probe).items() if k != '_codec'}
     assert len(pickle.dumps(kept)) < 1e6
@@ -426,8 +428,8 @@ def test_what_the_model_is_given_is_a_copy(monitor, monkeypatch):
     """Whatever it does with it, the samples stay the same."""
     monitor, runner = monitor
     monitor.before_train_iter(runner, 0, batch_of(False, 4))
-    probe = monitor._probe
-    before = pickle.dumps([probe.pixels, probe._samples])
+    (probe, _), = monitor._sets
+    before = pickle.dumps([probe.inputs, probe._samples])
     forward = PoseDataPreprocessor.forward
 
     def scribble(self, data, training):
@@ -437,7 +439,7 @@ def test_what_the_model_is_given_is_a_copy(monitor, monkeypatch):
 
     monkeypatch.setattr(PoseDataPreprocessor, 'forward', scribble)
     monitor.after_train_iter(runner, 0, None, None)
-    assert pickle.dumps([probe.pixels, probe._samples]) == before
+    assert pickle.dumps([probe.inputs, probe._samples]) == before
 
 
 @pytest.mark.parametrize('predicted, expected', [
@@ -454,9 +456,9 @@ def test_the_error_is_the_mean_distance_of_what_is_counted(
     truth = np.array([[(3, 0), (np.nan, 0)], [(0, 4), (1e9, 0)]], float)
     counted = np.array([[True, False], [True, False]])
     predicted = np.array(predicted, np.float32)
-    error = sample_pictures.mean_error(truth, counted, predicted)
+    error = mean_error(truth, counted, predicted)
     np.testing.assert_allclose(error, expected)
-    assert np.isnan(sample_pictures.mean_error(truth, counted & False, truth))
+    assert np.isnan(mean_error(truth, counted & False, truth))
 
 
 def test_the_prediction_is_that_of_the_model(train):
@@ -464,7 +466,7 @@ def test_the_prediction_is_that_of_the_model(train):
     runner = train(ONLY_IMAGES, **iterations(1))
     model = runner.model.eval()
     probe = probe_of(runner)
-    inputs = torch.stack([pixels.pixels for pixels in probe.pixels])
+    inputs = torch.stack(probe.inputs)
     inputs = model.data_preprocessor(
         dict(inputs=inputs, data_samples=copy.deepcopy(probe._samples)), False)
     with torch.no_grad():
@@ -528,20 +530,21 @@ def with_one_layer(name, stride=None):
 
 
 def predicted_by(probe, model):
-    """For each sample the keypoints, their scores, the heatmap and its place,
-    as they are drawn."""
-    people, heatmaps = probe.predict(model)
-    arrays = [tensor.numpy() for tensor in heatmaps.tensors]
-    return [(*person, *(heatmap or (None, None)))
-            for person, heatmap in zip(people, heatmaps.drawn(arrays))]
+    """For each sample the keypoints, their scores, the heatmap, its stride."""
+    return [
+        (one.keypoints, one.scores,
+         *((None, None) if one.heatmap is None else
+           (largest([tensor.numpy()
+                     for tensor in one.heatmap.tensors]), one.heatmap.stride)))
+        for one in probe.predict(model)
+    ]
 
 
 def probe_with(cfg, dataset):
     """A probe of samples from a real pipeline, its model and the samples."""
     model = MODELS.build(cfg.model)
     batch = pseudo_collate([dataset[i] for i in range(2)])
-    probe = fixed_samples.FixedSamples(model, batch, 2, False,
-                                       dataset.metainfo)
+    probe = fixed_samples.FixedSamples(model, batch, 2, dataset.metainfo)
     probe.decode_targets(batch['data_samples'])
     return probe, model, batch['data_samples']
 
@@ -555,11 +558,11 @@ def test_a_real_head_predicts_in_the_middle_of_its_training(name, painted):
     for _ in range(2):
         predicted = predicted_by(probe, model)
         assert len(predicted) == 2
-        for keypoints, scores, heatmap, place in predicted:
+        for keypoints, scores, heatmap, _ in predicted:
             assert keypoints.shape == (*scores.shape, 2)
             assert keypoints.shape[1] == 17
+            # The only one of DEKR, here, is that of the centres.
             assert (heatmap is None) == (name == REGRESSION)
-            assert (place is None) == (heatmap is None)
     assert all(module.training for module in model.modules())
 
 
@@ -570,8 +573,8 @@ def test_nobody_is_found(painted):
     probe, model, _ = probe_with(cfg, painted_data_set(painted[14], cfg))
     model.head.iia_module.forward_test = lambda feats, test_cfg: (torch.zeros(
         0, 8), torch.zeros(0, 2), torch.zeros(0))
-    for keypoints, scores, heatmap, place in predicted_by(probe, model):
-        assert keypoints.shape == (0, 17, 2) and heatmap is place is None
+    for keypoints, scores, heatmap, _ in predicted_by(probe, model):
+        assert keypoints.shape == (0, 17, 2) and heatmap is None
 
 
 def labels_as_output(name, labels, fields):
@@ -602,16 +605,15 @@ def test_a_prediction_is_in_the_pixels_of_the_input(name, painted):
 
     model.head.forward = forward
     for result, target in zip(predicted_by(probe, model), probe.targets):
-        keypoints, _, heatmap, place = result
+        keypoints, _, heatmap, stride = result
         points, counted = target
         away = np.linalg.norm(points[:, None] - keypoints, axis=-1).min(1)
         assert counted.any() and away[counted].max() < 0.1
         if name in (HEATMAP, RTMPOSE):
             # The brightest place is a keypoint's.
             top = np.unravel_index(int(heatmap.argmax()), heatmap.shape)[::-1]
-            top = top * place.stride + place.offset
-            away = np.abs(points[counted] - top).max(-1)
-            assert away.min() <= max(place.stride)
+            away = np.abs(points[counted] - top * stride).max(-1)
+            assert away.min() <= max(stride)
 
 
 @pytest.mark.parametrize('count', [0, 1, 3])
@@ -649,8 +651,7 @@ def test_a_model_predicts_without_boxes(painted):
         for name in 'bboxes', 'bbox_scores':
             sample.gt_instances.pop(name, None)
     model = MODELS.build(cfg.model)
-    probe = fixed_samples.FixedSamples(model, batch, 2, False,
-                                       dataset.metainfo)
+    probe = fixed_samples.FixedSamples(model, batch, 2, dataset.metainfo)
     for keypoints, *_ in predicted_by(probe, model):
         assert keypoints.shape == (1, 17, 2)
 
@@ -663,9 +664,8 @@ def test_a_heatmap_is_restored_to_the_size_of_the_input(painted):
     dataset = painted_data_set(painted[14], upstream(CID))
     probe, model, samples = probe_with(cfg, dataset)
     assert samples[0].img_shape == (288, 320)
-    for _, _, heatmap, place in predicted_by(probe, model):
-        assert heatmap.shape == (512, 512)
-        assert tuple(place.stride) == (1, 1)
+    for _, _, heatmap, stride in predicted_by(probe, model):
+        assert heatmap.shape == (512, 512) and tuple(stride) == (1, 1)
 
 
 @pytest.mark.filterwarnings('ignore')
@@ -686,21 +686,22 @@ def test_offsets_are_no_part_of_a_heatmap(painted):
 
 
 @pytest.mark.filterwarnings('ignore')
-@pytest.mark.parametrize('name, num_tensors', [(HEATMAP, 2), (RTMPOSE, 0)])
+@pytest.mark.parametrize('name, num_tensors', [(HEATMAP, 1), (RTMPOSE, 2)])
 def test_the_heatmap_is_that_of_the_model(painted, name, num_tensors):
     """Where a model makes it of two vectors, so does who draws it."""
     cfg = with_one_layer(name)
     probe, model, _ = probe_with(cfg, painted_data_set(painted[14], cfg))
-    assert len(probe.predict(model)[1].tensors) == num_tensors
+    for one in probe.predict(model):
+        assert len(one.heatmap.tensors) == num_tensors
     returned = []
-    predict = model.predict
+    predict = model.forward
 
     def remember(*args, **kwargs):
         results = predict(*args, **kwargs)
         returned.extend(r.pred_fields.heatmaps.amax(0) for r in results)
         return results
 
-    model.predict = remember
+    model.forward = remember
     shown = [heatmap for *_, heatmap, _ in predicted_by(probe, model)]
     np.testing.assert_allclose(shown, torch.stack(returned), rtol=1e-6)
 
@@ -757,18 +758,22 @@ def test_red_in_the_file_is_red(tmp_path, train):
     cfg = with_one_layer(REGRESSION)
     shown = pictures(train(ONLY_IMAGES, **arguments_of(cfg, tmp_path)))
     for picture in shown[1]:
-        _, plain = panels(picture, 2)
+        target, _ = panels(picture, 2)
         # The rest is outside of the image.
-        seen = np.median(plain[plain.max(-1) > 128], 0)
+        seen = np.median(target[target.max(-1) > 128], 0)
         assert tuple(seen) == (255, 0, 0)
 
 
-def circle_and_dot(picture, count):
-    """Where a target is drawn, and the annotated keypoint beside it.
+def inputs_of(runner):
+    """The inputs without anything drawn on them, in the size of a panel."""
+    for one in probe_of(runner).predict(runner.model):
+        visible = VisibleInput(*(part.numpy() for part in one.seen))
+        yield shrink(view(visible.pictures()[-1][1]).picture)
 
-    What is predicted is below the threshold: the input as it is.
-    """
-    target, plain = panels(picture, count)[:2]
+
+def circle_and_dot(picture, plain, count):
+    """Where a target is drawn, and the annotated keypoint beside it."""
+    target = panels(picture, count)[0]
     circle = np.nonzero(np.abs(target.astype(int) - plain).max(-1) > 30)
     if not len(circle[0]):
         return None
@@ -786,11 +791,12 @@ def test_a_keypoint_is_drawn_on_its_pixel(name, painted, train):
     cfg = with_one_layer(name)
     arguments = arguments_of(
         cfg, painted[1], meta_keys=('flip', 'bbox_rotation'))
-    runner = train(
-        dict(ONLY_IMAGES, kpt_thr=9, max_train_images=8), **arguments)
+    runner = train(dict(ONLY_IMAGES, max_train_images=8), **arguments)
     found = []
-    for picture, sample in zip(pictures(runner)[1], probe_of(runner)._samples):
-        places = circle_and_dot(picture, 2 + (name == RTMPOSE))
+    for picture, plain, sample in zip(
+            pictures(runner)[1], inputs_of(runner),
+            probe_of(runner)._samples):
+        places = circle_and_dot(picture, plain, 2 + (name == RTMPOSE))
         if places is not None:
             assert np.hypot(*np.subtract(*places)) < 1.5 * PANEL_HEIGHT / 256
             found.append((bool(sample.flip), abs(sample.bbox_rotation) > 5))
@@ -839,7 +845,7 @@ def test_a_keypoint_is_drawn_where_an_affine_map_puts_it(train):
     cfg.model.head.out_channels = 1
     dataset = dict(type='TurnedDataset', codec=cfg.codec)
     runner = train(
-        dict(ONLY_IMAGES, kpt_thr=9),
+        ONLY_IMAGES,
         model=cfg.model,
         train_dataloader=dict(
             batch_size=1,
@@ -847,10 +853,208 @@ def test_a_keypoint_is_drawn_where_an_affine_map_puts_it(train):
             dataset=dataset),
         **iterations(1))
     picture, = pictures(runner)[1]
-    for place in circle_and_dot(picture, 3):
+    plain, = inputs_of(runner)
+    for place in circle_and_dot(picture, plain, 3):
         # 40 times the cosine and the sine of 30 degrees.
         off = place * 256 / PANEL_HEIGHT - (96 + 34.6, 128 - 20)
         assert np.hypot(*off) < 1.5
+
+
+# The model is asked as MMEngine asks it
+
+
+@MODELS.register_module(force=True)
+class OwnModel(BaseModel):
+    """As MMEngine wants it: no ``predict``, no ``test_cfg``."""
+
+    def __init__(self, data_preprocessor=None):
+        super().__init__(data_preprocessor)
+        self.layer = nn.Conv2d(3, 17, 3, 4, 1)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        heatmaps = self.layer(inputs)
+        if mode == 'loss':
+            target = torch.stack([s.gt_fields.heatmaps for s in data_samples])
+            return dict(loss=(heatmaps - target).square().mean())
+        assert mode == 'predict' and not self.training
+        for sample, heatmap in zip(data_samples, heatmaps):
+            sample.pred_instances = InstanceData(
+                keypoints=np.full((1, 17, 2), 32.),
+                keypoint_scores=np.ones((1, 17)))
+            sample.pred_fields = PixelData(heatmaps=heatmap)
+        return data_samples
+
+
+def test_a_model_of_ones_own_has_pictures(train, drawn):
+    runner = train(
+        ONLY_IMAGES,
+        model=dict(
+            type='OwnModel',
+            data_preprocessor=dict(type='PoseDataPreprocessor')),
+        **iterations(2))
+    assert list(pictures(runner)) == [1, 2]
+    assert drawn[0][1][-1].startswith('heatmap')
+    assert not hasattr(runner.model, 'test_cfg')
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_multiscale_test_is_switched_off(painted):
+    """An option of AE, DEKR and CID, which training data have no scales
+    for."""
+    cfg = with_one_layer(
+        'associative_embedding/coco/ae_hrnet-w32_8xb24-300e_coco-512x512', 32)
+    cfg.model.test_cfg.multiscale_test = True
+    dataset = painted_data_set(painted[14], upstream(CID))
+    probe, model, _ = probe_with(cfg, dataset)
+    assert len(predicted_by(probe, model)) == 2
+    assert model.test_cfg.multiscale_test
+
+
+@pytest.mark.parametrize('values', ['float', '16 bit'])
+def test_the_model_predicts_on_the_input_as_it_came(values):
+    """It was clamped to a byte, and predicted so."""
+    batch = batch_of(False, 2)
+    scale = dict(float=1 / 180, **{'16 bit': 257.})[values]
+    batch['inputs'] = [image.float() * scale for image in batch['inputs']]
+    seen = []
+
+    class Model(OwnModel):
+
+        def forward(self, inputs, data_samples, mode):
+            seen.extend(inputs)
+            return super().forward(inputs, data_samples, mode)
+
+    model = Model(dict(type='PoseDataPreprocessor'))
+    samples = fixed_samples.FixedSamples(model, batch, 2, {})
+    samples.predict(model)
+    for given, image in zip(batch['inputs'], seen):
+        assert torch.equal(given, image)
+
+
+def test_what_torch_compiled_for_the_training_is_not_called(train):
+    """It would be compiled anew, for minutes."""
+    runner = train(None, **iterations(1))
+    model = runner.model
+    samples = fixed_samples.FixedSamples(model, batch_of(False, 2), 2, {})
+    forward = model.forward
+
+    def compiled(*args, **kwargs):
+        raise AssertionError('compiles')
+
+    compiled._torchdynamo_orig_callable = forward
+    model.forward = compiled
+    assert len(samples.predict(model)) == 2
+
+
+def test_a_keypoint_without_a_peak_is_no_error(train, drawn, monkeypatch):
+    """Outside of the input it has a weight and an empty heatmap, which is
+    decoded as (-4, -4): 100 to 200 pixels, for ever."""
+    load = TinyPoseDataset.__getitem__
+
+    def without_peak(self, index):
+        data = load(self, index)
+        sample = data['data_samples']
+        sample.gt_instance_labels.keypoint_weights[:] = 1
+        sample.gt_fields.heatmaps[1:] = 0
+        return data
+
+    monkeypatch.setattr(TinyPoseDataset, '__getitem__', without_peak)
+    runner = train(ONLY_IMAGES, **iterations(1))
+    for points, counted in probe_of(runner).targets:
+        assert counted.sum() == 1 and counted[0, 0]
+        assert (points[~counted] < 0).all()
+
+
+def test_a_picture_names_its_sample(train, monkeypatch):
+    names = []
+    compose = sample_pictures.compose
+
+    def remember(panels, caption, name):
+        names.append(name)
+        return compose(panels, caption, name)
+
+    monkeypatch.setattr(sample_pictures, 'compose', remember)
+    load = TinyPoseDataset.__getitem__
+
+    def with_path(self, index):
+        data = load(self, index)
+        data['data_samples'].set_metainfo(
+            dict(
+                img_path=f'/data/train/video/{index:06}.jpg',
+                raw_ann_info=dict(id=100 + index)))
+        return data
+
+    monkeypatch.setattr(TinyPoseDataset, '__getitem__', with_path)
+    monkeypatch.setattr(
+        TinyPoseDataset,
+        'data_prefix',
+        dict(img='/data/train/'),
+        raising=False)
+    train(dict(ONLY_IMAGES, max_train_images=2), **iterations(1))
+    for name in names:
+        index = int(name[6:12])
+        assert name == f'video/{index:06}.jpg  id {100 + index}'
+
+
+# A second set after a switch of the pipeline
+
+
+@HOOKS.register_module(force=True)
+class SwitchPipeline(Hook):
+    """As MMDetection's ``PipelineSwitchHook``, or a loader of its own."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def before_train_epoch(self, runner):
+        if runner.epoch != 1:
+            return
+        if self.kind == 'pipeline':
+            runner.train_dataloader.dataset.pipeline = Compose([])
+            return
+        runner.train_loop.dataloader = DataLoader(
+            copy.copy(runner.train_dataloader.dataset),
+            batch_size=4,
+            collate_fn=pseudo_collate)
+
+
+@pytest.mark.parametrize('kind', ['pipeline', 'loader'])
+def test_after_a_switch_there_is_a_second_set_beside_the_first(
+        train, drawn, kind):
+    """The second stage of RTMPose, YOLOX-Pose and RTMO was never seen."""
+    runner = train(
+        dict(ONLY_IMAGES, train_image_interval=2, max_train_images=2),
+        train_cfg=dict(by_epoch=True, max_epochs=2),
+        val_cfg=None,
+        val_dataloader=None,
+        val_evaluator=None,
+        custom_hooks=[dict(type='SwitchPipeline', kind=kind)])
+    shown = pictures(runner)
+    assert {step: len(of_step)
+            for step, of_step in shown.items()} == {
+                1: 2,
+                2: 2,
+                4: 2,
+                6: 4,
+                8: 4
+            }
+    for i in range(2):
+        before, after = (panels(shown[step][i], 3)[0] for step in (4, 8))
+        np.testing.assert_array_equal(before, after)
+    captions = [caption for caption, _ in drawn[-4:]]
+    assert [', pipeline of step 5' in caption
+            for caption in captions] == [False, False, True, True]
+
+
+def test_another_switch_replaces_the_second_set(monitor):
+    monitor, runner = monitor
+    first = None
+    for i in range(4):
+        runner.train_dataloader.dataset.pipeline = object()
+        monitor.before_train_iter(runner, 0, batch_of(False, 4))
+        assert len(monitor._sets) == min(i + 1, 2)
+        first = first or monitor._sets[0]
+        assert monitor._sets[0] is first
 
 
 # Promise P2: harmless
@@ -918,7 +1122,7 @@ def test_without_a_target_there_is_still_the_prediction(
     assert len(warnings_of(runner)) == 1
     for caption, titles in drawn:
         assert caption in ('step 1', 'step 2')
-        assert titles[0] == 'prediction' and len(titles) == 2
+        assert titles[0].startswith('prediction') and len(titles) == 2
 
 
 def test_a_data_set_without_any_information(train, with_red_data, monkeypatch):
@@ -956,9 +1160,9 @@ def test_a_lifter_has_no_images(monitor):
 def test_a_second_training_has_samples_of_its_own(monitor):
     monitor, runner = monitor
     monitor.before_train_iter(runner, 0, batch_of(False, 4))
-    first = monitor._probe
+    (first, _), = monitor._sets
     monitor.before_train_iter(runner, 1, batch_of(False, 4))
-    assert monitor._probe is first
+    assert [samples for samples, _ in monitor._sets] == [first]
     monitor.before_train(runner)
     monitor.before_train_iter(runner, 0, batch_of(False, 4))
-    assert monitor._probe is not first
+    assert [samples for samples, _ in monitor._sets] != [first]

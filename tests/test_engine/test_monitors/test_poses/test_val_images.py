@@ -1,7 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import random
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,15 +13,19 @@ from noisy_poses import (HEIGHT, WIDTH, NoisyPoses, OutputWitness,
                          write_coco)
 from run_logs import read_run
 
-from mmpose.codecs import MSRAHeatmap, SimCCLabel, UDPHeatmap
-from mmpose.engine.monitors import ImageLoader
-from mmpose.engine.monitors.poses import sample_pictures
-from mmpose.engine.monitors.poses.heatmaps import (HeatmapPlace, heatmap_of,
-                                                   heatmap_place)
-from mmpose.engine.monitors.poses.pose_pictures import PANEL_HEIGHT
+from mmpose.codecs import (SPR, IntegralRegressionLabel, MegviiHeatmap,
+                           MSRAHeatmap, SimCCLabel, UDPHeatmap)
+from mmpose.engine.monitors.poses.pictures import sample_pictures
+from mmpose.engine.monitors.poses.pictures.heatmaps import (largest,
+                                                            read_heatmap)
+from mmpose.engine.monitors.poses.pictures.model_inputs import (ModelInput,
+                                                                VisibleInput)
+from mmpose.engine.monitors.poses.pictures.panels import PANEL_HEIGHT
+from mmpose.engine.monitors.poses.pictures.sample_pictures import \
+    SamplePictures
+from mmpose.engine.monitors.poses.pictures.scenes import sample_scene
 from mmpose.engine.monitors.poses.pose_samples import (PoseSample,
                                                        PoseSampleReader)
-from mmpose.engine.monitors.poses.sample_pictures import SamplePictures
 from mmpose.engine.monitors.poses.val_images import _spread
 from mmpose.registry import HOOKS
 from mmpose.structures import PoseDataSample
@@ -41,15 +44,29 @@ def ann_file(tmp_path_factory):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What was drawn: the sample, the caption, the heatmap and its place."""
+    """What was drawn, and what came of its tensors."""
     calls = []
     draw = SamplePictures.draw
 
-    def remember(self, *args, **kwargs):
-        calls.append(args)
-        return draw(self, *args, **kwargs)
+    def remember(self, scene, arrays):
+        calls.append((scene, arrays))
+        return draw(self, scene, arrays)
 
     monkeypatch.setattr(SamplePictures, 'draw', remember)
+    return calls
+
+
+@pytest.fixture
+def composed(monkeypatch):
+    """Of each picture its panels, its caption and its name."""
+    calls = []
+    compose = sample_pictures.compose
+
+    def remember(panels, caption, name):
+        calls.append((dict(panels), caption, name))
+        return compose(panels, caption, name)
+
+    monkeypatch.setattr(sample_pictures, 'compose', remember)
     return calls
 
 
@@ -74,38 +91,72 @@ def test_samples_are_spread_over_the_batches(batches, count):
             assert gaps.max() <= -(-len(batches) // count)
 
 
+def index_of(scene):
+    """Which of :func:`noisy_poses.person` a scene is of."""
+    return int(scene.name.split('id ')[1])
+
+
 def test_the_same_samples_in_every_validation(ann_file, tmp_path, drawn):
-    """Of batches 1, 2 and 4 of five, two samples in each."""
+    """Of batches 1, 2 and 4 of five, one or two samples in each."""
     cfg = topdown_cfg(tmp_path,
                       dict(val_image_interval=2, max_val_images=3, **ALONE),
                       ann_file)
+    cfg['custom_hooks'].append(dict(type='OutputWitness', priority='LOWEST'))
     runner = Runner(**cfg)
     runner.train()
     images = pictures(read_run(tmp_path), 'val/images')
     assert list(images) == [1, 2]
     assert [len(of_step) for of_step in images.values()] == [3, 3]
-    # Annotated, predicted, heatmap.
-    assert all(image.shape[1] > 3 * image.shape[0] / 2
-               for image in images[1]), images[1][0].shape
-    for (sample, caption, heatmap, _), index in zip(drawn, [0, 2, 6] * 2):
+    outputs = runner.hooks[-1].outputs
+    for (scene, _), index, epoch in zip(drawn, [0, 2, 6] * 2,
+                                        [0] * 3 + [9] * 3):
         known = person(index)
-        np.testing.assert_allclose(sample.truth[0][known.visible],
-                                   known.truth[known.visible])
-        errors = np.linalg.norm(sample.truth - sample.predicted, axis=-1)
-        assert caption == f'error {errors[sample.visible].mean():.1f} px'
-        assert sample.img_path.endswith(f'image_{1 + index * 3 // 4}.png')
-        assert heatmap.shape == (24, 16)
+        assert index_of(scene) == index
+        assert scene.name.startswith(f'image_{1 + index * 3 // 4}.png  id ')
+        output = outputs[epoch + index]
+        # As MMPose converts back what is predicted in an input.
+        for points, expected in ((scene.truth, known.truth),
+                                 (scene.predicted,
+                                  output.pred_instances.keypoints[0])):
+            in_image = points[0] / (64, 96) * output.input_scale
+            in_image += output.input_center - 0.5 * output.input_scale
+            np.testing.assert_allclose(
+                in_image[known.visible], expected[known.visible], rtol=1e-4)
+        errors = np.linalg.norm(
+            known.truth - output.pred_instances.keypoints[0],
+            axis=-1)[known.visible]
+        size = (known.box[2:] - known.box[:2]).max()
+        assert scene.caption == (f'error {errors.mean() / size:.3f} of the '
+                                 f'box, {errors.mean():.1f} px of the image')
     # The model has learnt in between.
     assert (images[1][0] != images[2][0]).any()
 
 
-def test_more_than_one_of_a_batch(tmp_path, drawn):
-    cfg = runner_cfg(tmp_path,
-                     dict(val_image_interval=3, max_val_images=3, **ALONE))
+@pytest.mark.parametrize('interval, count, expected', [
+    (3, 2, [0, 4]),
+    (3, 3, [0, 2, 4]),
+    (1, 2, [0, 4]),
+    (2, 7, [0, 1, 2, 3, 4, 5, 6]),
+])
+def test_spread_over_the_whole_validation(tmp_path, drawn, interval, count,
+                                          expected):
+    """Not the first batch alone where few are due."""
+    cfg = runner_cfg(
+        tmp_path,
+        dict(val_image_interval=interval, max_val_images=count, **ALONE))
     Runner(**cfg).val()
-    # Two of the first batch of four, one of the third.
-    assert [call[0].img_path for call in drawn
-            ] == ['image_0.png', 'image_1.png', 'image_4.png']
+    found = [int(scene.name[6]) for scene, _ in drawn]
+    assert len(found) == count and found == sorted(set(found))
+    assert np.abs(np.subtract(found, expected)).max() <= 1
+
+
+def test_more_than_one_of_a_batch(tmp_path, drawn):
+    cfg = runner_cfg(tmp_path, dict(max_val_images=3, **ALONE))
+    cfg['val_dataloader']['batch_size'] = 6
+    Runner(**cfg).val()
+    # Two of the first batch of six, spread over it, one of the second.
+    assert [scene.name.split()[0] for scene, _ in drawn
+            ] == ['image_0.png', 'image_3.png', 'image_6.png']
 
 
 @pytest.mark.parametrize('never', [
@@ -135,60 +186,66 @@ def test_the_steps_of_iteration_based_training(tmp_path):
 # What is seen in them
 
 
-def sample_with(keypoints, box, img_path='image.png'):
+def sample_with(keypoints, box):
     keypoints = np.array([keypoints], np.float32)
-    return PoseSample(img_path, keypoints, np.ones(keypoints.shape[:2], bool),
+    return PoseSample('image.png', keypoints, np.ones(keypoints.shape[:2],
+                                                      bool),
                       np.array([box], np.float32), np.ones(1), keypoints + 1,
                       np.ones(keypoints.shape[:2]))
 
 
-@pytest.fixture
-def viewed(monkeypatch):
-    """The boxes that were cut out."""
-    boxes = []
-
-    def remember(image, box, width):
-        boxes.append(np.array(box))
-        return view(image, box, width)
-
-    view = sample_pictures.view
-    monkeypatch.setattr(sample_pictures, 'view', remember)
-    return boxes
+def nobody_in(box=None):
+    return PoseSample('image.png', np.zeros((0, 2, 2)), np.zeros((0, 2), bool),
+                      np.zeros((0, 4)), np.zeros(0),
+                      np.array([[[20, 30], [1e30, 50]]]), np.ones((1, 2)))
 
 
-def painter(whole=False, meta=None, backend_args=dict(backend='painted')):
-    dataset = NoisyPoses(1, {} if meta is None else meta)
-    return SamplePictures(dataset, ImageLoader(backend_args), 0.3, whole)
+def seen(image):
+    pixels = np.moveaxis(image, -1, 0)
+    return VisibleInput(pixels, pixels, np.zeros(()))
 
 
-def test_a_person_is_cut_out_with_a_margin(viewed):
+def scene_of(sample, image=None, origin=(0, 0), scale=(1, 1), **kwargs):
+    if image is None:
+        image = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
+    given = ModelInput(None, {}, 'image.png', np.array(origin),
+                       np.array(scale))
+    return sample_scene(sample, given, seen(image), **{'meta': {}, **kwargs})
+
+
+def draw(scene, heatmap=()):
+    return SamplePictures(0.3).draw(scene, [*scene.seen, *heatmap])
+
+
+def test_an_instance_is_cut_out_with_a_margin():
     """The box, and a keypoint outside of it."""
-    picture = painter().draw(
-        sample_with([[20, 20], [44, 30]], [10, 15, 40, 45]), 'caption')
-    assert viewed[0] == pytest.approx(
-        [10 - 0.15 * 34, 15 - 0.15 * 34, 44 + 0.15 * 34, 45 + 0.15 * 34])
-    assert picture.dtype == np.uint8 and picture.shape[2] == 3
-    assert picture.shape[1] < 2 * PANEL_HEIGHT
-
-
-def test_the_whole_image_for_bottom_up_models(viewed):
     sample = sample_with([[20, 20], [44, 30]], [10, 15, 40, 45])
-    picture = painter(whole=True).draw(sample, 'caption')
-    assert viewed[0].tolist() == [0, 0, WIDTH, HEIGHT]
-    assert picture.shape[1] > 2 * PANEL_HEIGHT
+    expected = np.array(
+        [10 - 0.15 * 34, 15 - 0.15 * 34, 44 + 0.15 * 34, 45 + 0.15 * 34])
+    assert scene_of(sample).box == pytest.approx(expected)
+    # In the pixels of the input.
+    scene = scene_of(sample, origin=(5, 3), scale=(2, 2))
+    assert scene.box == pytest.approx((expected - (5, 3, 5, 3)) * 2)
+    np.testing.assert_allclose(scene.truth, (sample.truth - (5, 3)) * 2)
+    picture = draw(scene)
+    assert picture.dtype == np.uint8 and picture.shape[2] == 3
 
 
-def test_one_of_several_people_is_cut_out(viewed):
-    """So it is seen whom a hard sample is about."""
+def test_the_whole_input_for_bottom_up_models():
+    sample = sample_with([[20, 20], [44, 30]], [10, 15, 40, 45])
+    assert scene_of(sample, whole=True).box is None
+
+
+def test_one_of_several_instances_is_cut_out():
+    """So it is seen which a hard sample is about."""
     one = sample_with([[20, 20]], [10, 15, 40, 45])
     other = sample_with([[70, 20]], [60, 15, 80, 25])
     both = PoseSample(
         'image.png',
         *(np.concatenate(pair) for pair in zip(one[1:7], other[1:7])))
-    painter(whole=True).draw(both, 'caption', person=1)
-    assert viewed[0] == pytest.approx([57, 12, 83, 28])
-    painter().draw(both, 'caption')
-    assert viewed[1] == pytest.approx([-0.5, 4.5, 90.5, 55.5])
+    scene = scene_of(both, whole=True, person=1)
+    assert scene.box == pytest.approx([57, 12, 83, 28])
+    assert scene_of(both).box == pytest.approx([-0.5, 4.5, 90.5, 55.5])
 
 
 @pytest.mark.parametrize('box, visible', [
@@ -197,56 +254,127 @@ def test_one_of_several_people_is_cut_out(viewed):
     ([0, 0, 0, 0], False),
     ([-1e9, -1e9, 1e9, 1e9], True),
 ])
-def test_odd_boxes_are_drawn_all_the_same(viewed, box, visible):
+def test_odd_boxes_are_drawn_all_the_same(box, visible):
     sample = sample_with([[20, 20]], box)
     sample.visible[:] = visible
-    assert painter().draw(sample, 'caption') is not None
-    assert np.abs(viewed[0]).max() < 10 * WIDTH
+    assert draw(scene_of(sample)).shape[2] == 3
 
 
-def test_a_prediction_that_nobody_is_annotated_for(viewed):
-    """An untrained model may say anything."""
-    sample = PoseSample('image.png', np.zeros((0, 2, 2)), np.zeros((0, 2),
-                                                                   bool),
-                        np.zeros((0, 4)), np.zeros(0),
-                        np.array([[[20, 30], [1e30, 50]]]), np.ones((1, 2)))
-    assert painter().draw(sample, 'caption') is not None
-    assert np.abs(viewed[0]).max() < 10 * WIDTH
+def test_a_false_positive_is_called_one(composed):
+    """And cut out by the detector's box, not by what is predicted in it."""
+    scene = scene_of(nobody_in(), detected=np.array([[30., 20, 60, 50]]))
+    assert scene.box == pytest.approx([25.5, 15.5, 64.5, 54.5])
+    draw(scene)
+    panels, caption, _ = composed[0]
+    assert 'false positive' in caption
+    assert list(panels) == ['prediction, 2 of 2']
 
 
-def panels(picture, count):
-    width = (picture.shape[1] + 8) // count
-    return [
-        picture[-PANEL_HEIGHT:, i * width:(i + 1) * width - 8].astype(int)
-        for i in range(count)
-    ]
+def test_low_scoring_keypoints_are_counted_not_left_out(composed):
+    """An untrained model had an empty panel."""
+    sample = sample_with([[20, 20], [44, 30]], [10, 15, 40, 45])
+    sample = sample._replace(scores=np.array([[0.1, 0.2]]))
+    draw(scene_of(sample))
+    panels, _, _ = composed[0]
+    assert list(panels) == ['GT', 'prediction, 0 of 2']
+    assert (panels['prediction, 0 of 2'] != 128).any()
 
 
-def centre(weights):
-    rows, columns = np.indices(weights.shape)
-    total = weights.sum()
-    return np.array([(columns * weights).sum(),
-                     (rows * weights).sum()]) / total
+@pytest.mark.parametrize('light', [0.02, 1])
+def test_a_dark_image_is_stretched_and_says_so(composed, light):
+    image = np.random.default_rng(0).uniform(0, 255 * light,
+                                             (HEIGHT, WIDTH, 3))
+    scene = scene_of(
+        sample_with([[20, 20]], [10, 15, 40, 45]), image.astype(np.uint8))
+    stretched = (image / light).astype(np.uint8)
+    scene = scene._replace(
+        seen=scene.seen._replace(stretched=np.moveaxis(stretched, -1, 0)))
+    draw(scene)
+    titles = list(composed[0][0])
+    if light == 1:
+        assert titles == ['GT', 'prediction, 1 of 1']
+    else:
+        assert titles == [
+            'input, very dark', 'GT, stretched', 'prediction, 1 of 1'
+        ]
 
 
-@pytest.mark.parametrize('point', [(24, 33), (41, 12), (18, 19)])
-def test_the_heatmap_lies_over_the_keypoint(point):
-    """A heatmap with one peak, and a model that says where it is."""
-    x, y = 2, 5
-    heatmap = np.zeros((16, 12), np.float32)
-    heatmap[y, x] = 1
-    stride = np.array([3.5, 3.5])
-    place = HeatmapPlace(stride, np.array(point) - stride * (x, y))
-    sample = sample_with([[60, 60]], [10, 5, 50, 45])
-    sample = sample._replace(predicted=np.array([[point]], np.float32))
-    picture = painter(meta=dict(
-        keypoint_colors=[[255, 0, 255]])).draw(sample, 'caption', heatmap,
-                                               place)
-    _, predicted, heat = panels(picture, 3)
-    magenta = (predicted[..., 0] > 230) & (predicted[..., 1] < 40)
-    assert magenta.sum() > 50
-    red = np.maximum(heat[..., 0] - heat[..., 2] - 60, 0)
-    assert np.abs(centre(magenta) - centre(red)).max() < 3
+def whole_body():
+    """133 keypoints: a body, and a left hand that is predicted worst."""
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(10, 60, (133, 2))
+    truth[91:112] = rng.uniform((70, 20), (80, 30), (21, 2))
+    sample = sample_with(truth, [5, 5, 85, 65])
+    predicted = truth[None] + 0.5
+    predicted[0, 91:112] += 4
+    return sample._replace(predicted=predicted)
+
+
+def test_the_worst_part_of_a_whole_body_has_a_panel(composed):
+    from mmpose.datasets.datasets.utils import parse_pose_metainfo
+    meta = parse_pose_metainfo(
+        dict(from_file='configs/_base_/datasets/coco_wholebody.py'))
+    draw(scene_of(whole_body(), meta=meta))
+    title = list(composed[0][0])[-1]
+    assert title.startswith('worst: ') and 'left' in title and 'hand' in title
+
+
+def test_keypoints_that_cannot_be_compared_have_no_error(composed):
+    """Several data sets without a converter: 14 beside 17."""
+    sample = sample_with(np.full((14, 2), 20), [10, 15, 40, 45])
+    sample = sample._replace(
+        predicted=np.full((1, 17, 2), 25.), scores=np.ones((1, 17)))
+    scene = scene_of(sample)
+    draw(scene)
+    assert scene.caption == ''
+    assert list(composed[0][0]) == ['GT', 'prediction, 17 of 17']
+
+
+# Heatmaps
+
+
+@pytest.mark.parametrize('codec, expected', [
+    (MSRAHeatmap(input_size=(48, 64), heatmap_size=(12, 16),
+                 sigma=1), 'heatmap, peak 0.5'),
+    (MegviiHeatmap(input_size=(48, 64), heatmap_size=(12, 16),
+                   kernel_size=5), 'heatmap, peak 0.002'),
+    (IntegralRegressionLabel(
+        input_size=(48, 64), heatmap_size=(12, 16),
+        sigma=1), 'heatmap, scaled to 0.5'),
+    (SimCCLabel(input_size=(48, 64)), 'heatmap, scaled to 0.5'),
+])
+def test_the_scale_of_a_heatmap_is_said(composed, codec, expected):
+    """That of the target, or its own after a softmax."""
+    result = PoseDataSample(metainfo=dict(input_size=(48, 64)))
+    heatmaps = torch.zeros(17, 16, 12)
+    heatmaps[3, 5, 2] = 0.5
+    result.pred_fields = PixelData(heatmaps=heatmaps)
+    heatmap = read_heatmap(result, codec)
+    scene = scene_of(
+        sample_with([[20, 20]], [10, 15, 40, 45]), heatmap=heatmap)
+    draw(scene, [tensor.numpy() for tensor in heatmap.tensors])
+    panels, _, _ = composed[0]
+    assert list(panels)[-1] == expected
+    bright = panels[expected].max() > 200
+    assert bright == ('scaled' in expected)
+
+
+@pytest.mark.parametrize('kind', ['keypoints', 'centres'])
+def test_the_centre_map_of_dekr_is_no_keypoint(kind):
+    codec = SPR(
+        input_size=(48, 64),
+        heatmap_size=(12, 16),
+        sigma=(4, 2),
+        generate_keypoint_heatmaps=True)
+    heatmaps = torch.rand(18 if kind == 'keypoints' else 1, 16, 12)
+    heatmaps[-1] += 5
+    result = PoseDataSample(metainfo=dict(input_size=(48, 64)))
+    result.pred_fields = PixelData(heatmaps=heatmaps)
+    heatmap = read_heatmap(result, codec)
+    if kind == 'centres':
+        assert heatmap is None
+    else:
+        assert torch.equal(heatmap.tensors[0], heatmaps[:-1].amax(0))
 
 
 @pytest.mark.parametrize(
@@ -258,7 +386,7 @@ def test_the_heatmap_lies_over_the_keypoint(point):
     ],
     ids=lambda codec: type(codec).__name__)
 def test_where_a_heatmap_lies(codec):
-    """Its peak is where the keypoint was encoded, in the image."""
+    """Its peak is where the keypoint was encoded, in the input."""
     point = np.array([43., 59.])
     keypoints, visible = point.reshape(1, 1, 2), np.ones((1, 1))
     encoded = codec and codec.encode(keypoints.copy(), visible)
@@ -270,33 +398,31 @@ def test_where_a_heatmap_lies(codec):
                            encoded['keypoint_x_labels'][0, 0])
     else:
         heatmap = encoded['heatmaps'][0]
-    center, scale = np.array([200., 90.]), np.array([144., 192.])
-    sample = PoseDataSample(
-        metainfo=dict(
-            input_size=(48, 64), input_center=center, input_scale=scale))
-    place = heatmap_place(torch.from_numpy(heatmap), codec, sample)
+    sample = PoseDataSample(metainfo=dict(input_size=(48, 64)))
+    sample.pred_fields = PixelData(heatmaps=torch.from_numpy(heatmap)[None])
+    read = read_heatmap(sample, codec)
     y, x = np.unravel_index(heatmap.argmax(), heatmap.shape)
-    expected = point / (48, 64) * scale + center - scale / 2
-    found = np.array([x, y]) * place.stride + place.offset
-    assert (np.abs(found - expected) <= place.stride / 2 + 1e-6).all()
+    off = np.abs(np.array([x, y]) * read.stride - point)
+    assert (off <= read.stride / 2 + 1e-6).all()
+    assert read.size.tolist() == list(heatmap.shape[::-1])
 
 
 def test_the_heatmap_is_the_largest_over_all_keypoints():
     heatmaps = torch.rand(5, 4, 3)
     sample = PoseDataSample()
-    assert heatmap_of(sample) is None
+    assert read_heatmap(sample) is None
     sample.pred_fields = PixelData(heatmaps=heatmaps)
-    assert (heatmap_of(sample) == heatmaps.max(0)[0]).all()
+    assert torch.equal(read_heatmap(sample).tensors[0], heatmaps.amax(0))
     # Vectors that it is not made of are something else.
     sample.pred_instances = InstanceData(
         keypoint_x_labels=np.zeros((1, 5, 6)),
         keypoint_y_labels=np.zeros((1, 5, 8)))
-    assert (heatmap_of(sample) == heatmaps.max(0)[0]).all()
+    assert torch.equal(read_heatmap(sample).tensors[0], heatmaps.amax(0))
 
 
 @pytest.mark.parametrize('value', [0.5, -0.5, np.nan])
 def test_the_heatmap_of_vectors_for_each_axis(value):
-    """Of one person's three keypoints."""
+    """Of one instance's three keypoints."""
     x = np.full((3, 4), value, np.float32)
     y = np.random.rand(3, 5).astype(np.float32)
     heatmaps = torch.from_numpy(y[:, :, None] * x[:, None])
@@ -304,11 +430,11 @@ def test_the_heatmap_of_vectors_for_each_axis(value):
     sample.pred_fields = PixelData(heatmaps=heatmaps)
     sample.pred_instances = InstanceData(
         keypoint_x_labels=x[None], keypoint_y_labels=y[None])
-    heatmap = heatmap_of(sample)
-    assert heatmap.shape == (5, 4)
-    assert not np.shares_memory(heatmap.x, x), 'it would keep a whole batch'
-    assert not np.shares_memory(heatmap.y, y)
-    np.testing.assert_array_equal(heatmap.largest(), heatmaps.amax(0))
+    heatmap = read_heatmap(sample)
+    arrays = [tensor.numpy() for tensor in heatmap.tensors]
+    for array, source in zip(arrays, (y, x)):
+        assert not np.shares_memory(array, source), 'it keeps a whole batch'
+    np.testing.assert_array_equal(largest(arrays), heatmaps.amax(0))
 
 
 def test_heatmaps_of_a_real_model_peak_at_its_predictions(
@@ -316,89 +442,108 @@ def test_heatmaps_of_a_real_model_peak_at_its_predictions(
     cfg = topdown_cfg(tmp_path, dict(max_val_images=9, **ALONE), ann_file)
     Runner(**cfg).val()
     assert len(drawn) == 9
-    for sample, _, heatmap, place in drawn:
-        surest = sample.predicted[0, sample.scores[0].argmax()]
+    for scene, arrays in drawn:
+        best = scene.predicted[0, scene.scores[0].argmax()]
+        heatmap = largest(arrays[3:])
         y, x = np.unravel_index(heatmap.argmax(), heatmap.shape)
-        found = np.array([x, y]) * place.stride + place.offset
-        assert (np.abs(found - surest) <= place.stride / 2).all()
+        found = np.array([x, y]) * scene.heatmap.stride
+        assert (np.abs(found - best) <= scene.heatmap.stride / 2 + 1e-3).all()
 
 
-# Where the images come from
+# On what the model was given
 
 
-def test_images_are_loaded_as_the_data_set_loads_them(ann_file, tmp_path):
-    """Its pipeline says how; the files exist nowhere."""
-    Runner(**topdown_cfg(tmp_path, dict(hard_samples=2), ann_file)).val()
-    events = read_run(tmp_path)
-    assert len(pictures(events, 'val/images')[0]) == 8
-    assert len(pictures(events, 'val/hard_samples')[0]) == 2
+def test_the_input_is_that_of_the_model(ann_file, tmp_path, drawn):
+    """What came out of the data preprocessor in this very validation."""
+    given = []
+
+    @HOOKS.register_module(force=True)
+    class Inputs(Hook):
+
+        def before_val(self, runner):
+            runner.model.backbone.register_forward_pre_hook(
+                lambda module, args: given.extend(args[0].clone()))
+
+    cfg = topdown_cfg(tmp_path, dict(max_val_images=9, **ALONE), ann_file)
+    cfg['custom_hooks'].append(dict(type='Inputs'))
+    cfg['model']['test_cfg']['flip_test'] = False
+    Runner(**cfg).val()
+    mean, std = (
+        torch.tensor(c).view(3, 1, 1)
+        for c in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
+    assert len(drawn) == len(given) == 9
+    for (_, arrays), values in zip(drawn, given):
+        expected = (values * std + mean).round().clamp(0, 255).numpy()
+        assert np.abs(arrays[0] - expected).max() <= 1
 
 
-def test_images_from_the_backend_that_the_hook_is_given(tmp_path):
-    Runner(**runner_cfg(tmp_path, dict(hard_samples=2))).val()
-    events = read_run(tmp_path)
-    assert len(pictures(events, 'val/images')[0]) == 7
+@pytest.mark.parametrize('mistake', [
+    dict(bgr_to_rgb=False),
+    dict(mean=[0.] * 3),
+    dict(std=[1.] * 3),
+])
+def test_a_wrong_preprocessor_is_seen(ann_file, tmp_path, drawn, mistake):
+    """P8: a validation that prepares its input differently."""
+    shown = []
+    for name, change in (('right', {}), ('wrong', mistake)):
+        cfg = topdown_cfg(tmp_path / name, dict(max_val_images=1, **ALONE),
+                          ann_file)
+        cfg['model']['data_preprocessor'].update(
+            mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+        cfg['model']['data_preprocessor'].update(change)
+        Runner(**cfg).val()
+        shown.append(drawn[-1][1][0].astype(int))
+    assert np.abs(shown[0] - shown[1]).mean() > 4
+
+
+@pytest.mark.parametrize('transform', [
+    dict(type='LoadImage', color_type='grayscale'),
+    dict(type='LoadImage', to_float32=True),
+])
+def test_images_are_seen_as_the_pipeline_loads_them(ann_file, tmp_path, drawn,
+                                                    transform):
+    """It needs no file either: LMDB, HDF5, frames of a video."""
+    cfg = topdown_cfg(tmp_path, dict(max_val_images=2, **ALONE), ann_file)
+    pipeline = cfg['val_dataloader']['dataset']['pipeline']
+    pipeline[0] = dict(transform, backend_args=dict(backend='painted'))
+    if 'color_type' in transform:
+        cfg['model']['data_preprocessor'] = dict(type='PoseDataPreprocessor')
+        cfg['model']['backbone']['in_channels'] = 1
+    Runner(**cfg).val()
+    assert len(drawn) == 2
+    for _, arrays in drawn:
+        assert arrays[0].std() > 5 or arrays[1].std() > 5
+
+
+@pytest.mark.parametrize('backend_args', [None, dict(backend='painted')])
+def test_backend_args_are_accepted_and_nothing_is_loaded(
+        tmp_path, monkeypatch, backend_args):
+    cfg = runner_cfg(tmp_path, dict(ALONE, backend_args=backend_args))
+    runner = Runner(**cfg)
+    dataset = NoisyPoses()
+    batch = [dataset[i] for i in range(7)]
+    monkeypatch.setattr(NoisyPoses, '__getitem__',
+                        lambda self, index: batch[index])
+
+    def fail(self, filepath):
+        raise AssertionError('loads an image')
+
+    monkeypatch.setattr(PaintedImages, 'get', fail)
+    runner.val()
+    shown = pictures(read_run(tmp_path), 'val/images')[0]
+    assert len(shown) == 7
     # They are really there, under the lines.
-    image = PaintedImages().get('image_0.png')
-    expected = cv2.imdecode(np.frombuffer(image, np.uint8), 1)
-    panel = panels(pictures(events, 'val/images')[0][0], 2)[0]
-    assert expected.std() / 2 < panel.std() < expected.std() * 2
-
-
-def test_a_local_file(tmp_path):
-    """Without any backend_args, and the colours in the right order."""
-    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    image[..., 0] = 200  # BGR.
-    cv2.imwrite(str(tmp_path / 'blue.png'), image)
-    sample = sample_with([[-50, -50]], [0, 0, 90, 70],
-                         str(tmp_path / 'blue.png'))
-    picture = painter(whole=True, backend_args=None).draw(sample, 'caption')
-    middle = picture[300, 250]
-    assert middle[2] > 150 and middle[0] < 50
-
-
-@pytest.mark.parametrize('kind', ['missing', 'broken'])
-def test_images_that_cannot_be_read_are_left_out(tmp_path, monkeypatch, kind):
-    """The first is named, once in the run."""
-    get = PaintedImages.get
-
-    def sometimes(self, filepath):
-        bad = filepath in ('image_1.png', 'image_4.png')
-        return get(self, kind if bad else filepath)
-
-    monkeypatch.setattr(PaintedImages, 'get', sometimes)
-    cfg = runner_cfg(tmp_path, dict(max_val_images=7, hard_samples=7))
-    Runner(**cfg).train()
-    events = read_run(tmp_path)
-    for tag in ('val/images', 'val/hard_samples'):
-        assert [len(p) for p in pictures(events, tag).values()] == [5, 5]
-    named, = warnings_of(tmp_path)
-    assert 'image_1.png' in named or 'image_4.png' in named
-    reason = dict(
-        missing='FileNotFoundError: missing', broken='it is no image')
-    assert reason[kind] in named
-
-
-def test_of_images_that_all_cannot_be_read_one_is_named(tmp_path):
-    """By whoever comes across it: the samples and the worst ones differ."""
-    cfg = runner_cfg(tmp_path, dict(max_val_images=1, hard_samples=1),
-                     dict(name='missing'))
-    Runner(**cfg).train()
-    events = read_run(tmp_path)
-    assert not pictures(events, 'val/images')
-    assert not pictures(events, 'val/hard_samples')
-    assert len(warnings_of(tmp_path)) == 1
+    expected = batch[0]['inputs'].numpy().std()
+    panel = shown[0][-PANEL_HEIGHT // 2:]
+    assert expected / 2 < panel.std() < expected * 2
 
 
 def test_samples_without_a_file_name(tmp_path):
-    """No pictures then, but numbers."""
-    cfg = runner_cfg(tmp_path, dict(), dataset=dict(name=''))
+    cfg = runner_cfg(tmp_path, ALONE, dataset=dict(name=''))
     Runner(**cfg).train()
-    events = read_run(tmp_path)
-    assert not pictures(events, 'val/images')
-    assert not pictures(events, 'val/hard_samples')
-    assert keypoint_scalars(events)
-    assert len(warnings_of(tmp_path)) == 1
+    shown = pictures(read_run(tmp_path), 'val/images')
+    assert [len(of_step) for of_step in shown.values()] == [7, 7]
+    assert not warnings_of(tmp_path)
 
 
 # Promises
@@ -406,7 +551,7 @@ def test_samples_without_a_file_name(tmp_path):
 
 def test_a_sample_that_cannot_be_read_costs_one_warning(
         ann_file, tmp_path, monkeypatch, drawn):
-    """P2: and the others keep their own heatmaps."""
+    """P2: another is shown, and the others keep their own heatmaps."""
     read = PoseSampleReader.read
 
     def fail(self, sample):
@@ -425,11 +570,12 @@ def test_a_sample_that_cannot_be_read_costs_one_warning(
     assert 'broken on purpose' in warning
     assert runner.epoch == 2
     images = pictures(read_run(tmp_path), 'val/images')
-    assert [len(of_step) for of_step in images.values()] == [4, 4]
+    assert [len(of_step) for of_step in images.values()] == [5, 5]
     outputs = runner.hooks[-1].outputs[:9]
-    for (sample, _, heatmap, _), index in zip(drawn, [0, 4, 6, 8]):
-        assert (heatmap == outputs[index].pred_fields.heatmaps.amax(0).numpy()
-                ).all()
+    for (scene, arrays), index in zip(drawn, [0, 3, 4, 6, 8]):
+        assert index_of(scene) == index
+        expected = outputs[index].pred_fields.heatmaps.amax(0)
+        np.testing.assert_array_equal(arrays[3], expected)
 
 
 def test_a_monitor_that_cannot_begin_costs_one_warning(tmp_path, monkeypatch):
@@ -439,17 +585,14 @@ def test_a_monitor_that_cannot_begin_costs_one_warning(tmp_path, monkeypatch):
         raise RuntimeError('broken on purpose')
 
     monkeypatch.setattr(SamplePictures, '__init__', fail)
-    runner = Runner(**runner_cfg(tmp_path, dict(strict=False)))
+    runner = Runner(**runner_cfg(tmp_path, dict(strict=False, **ALONE)))
     runner.train()
     assert runner.epoch == 2
-    found = warnings_of(tmp_path)
-    assert len(found) == 2 and 'broken on purpose' in found[0]
-    assert sum('ValImageMonitor' in line for line in found) == 1
-    assert sum('KeypointMonitor' in line for line in found) == 1
+    warning, = warnings_of(tmp_path)
+    assert 'broken on purpose' in warning and 'ValImageMonitor' in warning
 
 
 def test_what_serves_every_validation_is_made_once(tmp_path, monkeypatch):
-    """Once for the samples, once for the hard ones."""
     made = []
     init = SamplePictures.__init__
 
@@ -458,8 +601,8 @@ def test_what_serves_every_validation_is_made_once(tmp_path, monkeypatch):
         init(self, *args, **kwargs)
 
     monkeypatch.setattr(SamplePictures, '__init__', count)
-    Runner(**runner_cfg(tmp_path, dict(max_val_images=1))).train()
-    assert len(made) == 2
+    Runner(**runner_cfg(tmp_path, dict(max_val_images=1, **ALONE))).train()
+    assert len(made) == 1
 
 
 @HOOKS.register_module(force=True)

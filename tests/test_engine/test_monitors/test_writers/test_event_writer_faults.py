@@ -10,20 +10,14 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from functools import partial
 
-import cv2
-import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import \
     EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from mmpose.engine.monitors import (EventWriter, FailureGuard, ImageLoader,
-                                    Record, Scalar)
-from mmpose.engine.monitors.poses import sample_pictures
-from mmpose.engine.monitors.writers.record import IMAGE, Image
+from mmpose.engine.monitors import EventWriter, FailureGuard, Record, Scalar
 
 # How long something may take that is only a hang if it takes longer.
 LONG = 30
@@ -253,52 +247,6 @@ def test_a_stuck_disk_does_not_hang_the_end(summary_writer, warnings_logged):
     # Free the thread, for the tests after this one.
     os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
     writer._outer._thread.join(LONG)
-
-
-def test_an_image_that_hangs_holds_nothing_up(summary_writer, guard,
-                                              monkeypatch, warnings_logged):
-    """P7: what came before is on disk, and what comes after is written."""
-    begun, release = threading.Event(), threading.Event()
-    png = cv2.imencode('.png', np.zeros((4, 4, 3), np.uint8))[1].tobytes()
-
-    def get(path, backend_args):
-        if path == 'hangs':
-            begun.set()
-            release.wait(LONG)
-        return png
-
-    monkeypatch.setattr(sample_pictures, 'get', get)
-    images = ImageLoader(wait_secs=2)
-
-    def draw(step, paths):
-        loaded = [images.load(path, None) for path in paths]
-        yield Image('images', [i for i in loaded if i is not None])
-        yield Scalar('drawn', step)
-
-    writer = EventWriter(summary_writer, flush_secs=1000)
-    summary_writer.add_scalar('loss', 0, 0)
-    began = time.monotonic()
-    for step in range(1, 4):
-        values = partial(draw, step, ['fine', 'hangs', 'fine'])
-        writer.write(Record(step, values, kind=IMAGE), guard)
-        summary_writer.add_scalar('loss', step, step)
-    assert begun.wait(LONG)
-    assert loaded(summary_writer, 'loss') == [0]
-    writer.flush()
-    assert loaded(summary_writer, 'loss') == [0, 1, 2, 3]
-    assert time.monotonic() - began < 5, 'waited for it more than once'
-    # Now it has come, and the next one is loaded again.
-    release.set()
-    images._reading.join(LONG)
-    writer.write(Record(4, partial(draw, 4, ['fine']), kind=IMAGE), guard)
-    summary_writer.close()
-    assert loaded(summary_writer, 'drawn') == [1, 2, 3, 4]
-    events = EventAccumulator(
-        str(summary_writer.log_dir), size_guidance=dict(tensors=0)).Reload()
-    # Behind the width and the height.
-    assert [(e.step, len(e.tensor_proto.string_val) - 2)
-            for e in events.Tensors('images')] == [(1, 1), (4, 1)]
-    assert len(warnings_logged) == 1 and "'hangs'" in warnings_logged[0]
 
 
 # Faults in between

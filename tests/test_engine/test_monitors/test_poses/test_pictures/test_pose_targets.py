@@ -10,7 +10,8 @@ from painted_people import (NUM_KEYPOINTS, dot_near, paint_data_set,
 from torch import nn
 
 from mmpose.codecs import AssociativeEmbedding, EDPoseLabel, Hand3DHeatmap
-from mmpose.engine.monitors.poses.pose_targets import decode_target, find_codec
+from mmpose.engine.monitors.poses.pictures.pose_targets import (decode_target,
+                                                                find_codec)
 from mmpose.registry import KEYPOINT_CODECS, MODELS
 from mmpose.structures import PoseDataSample
 from mmpose.utils import register_all_modules
@@ -254,6 +255,21 @@ def test_people_of_whom_nothing_is_seen(codec, where):
     assert target.shape[1:] == (5, 2) and np.isfinite(target).all()
     if where == 'nowhere':
         assert not counted.any()
+
+
+@pytest.mark.parametrize(
+    'codec', [c for c in CODECS if 'Heatmap' in c['type']],
+    ids=lambda codec: codec['type'])
+@pytest.mark.filterwarnings('ignore')
+def test_a_keypoint_counts_where_its_label_has_a_peak(codec):
+    """Outside of the input it has a weight, and nothing in its heatmap."""
+    register_all_modules()
+    codec = KEYPOINT_CODECS.build(codec)
+    keypoints = np.array([[[96., 128.], [-31.8, 111.], [96., 150.]]])
+    sample = sample_of(codec, keypoints, np.ones((1, 3), np.float32))
+    target, counted = decode_target(codec, sample)
+    assert counted.tolist() == [[True, False, True]]
+    assert np.abs(target - keypoints)[counted].max() < 4
 
 
 @pytest.mark.parametrize('codec', [None, EDPoseLabel()])

@@ -1,5 +1,4 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-import inspect
 from typing import Dict, Optional, Tuple
 
 import numpy as np
@@ -59,43 +58,62 @@ def _decode(
 ) -> Optional[Tuple[np.ndarray, Optional[np.ndarray]]]:
     """What the codec makes of the labels, and their weights.
 
-    None if it cannot tell people's keypoints apart.
+    None if it cannot tell the instances' keypoints apart.
     """
-    weights = labels.get('keypoint_weights')
-    takes = inspect.signature(codec.decode).parameters
     if 'keypoint_indices' in labels:
         return _at_indices(codec, labels)
-    if {'simcc_x', 'simcc_y'} <= set(takes):
-        return codec.decode(labels['keypoint_x_labels'],
-                            labels['keypoint_y_labels'])[0], weights
-    if 'displacements' in takes:
-        return _displaced(codec, labels)
-    if 'instance_heatmaps' in takes:
-        people = len(labels['instance_coords'])
-        heatmaps = labels['instance_heatmaps']
-        if not people:
-            return np.zeros((0, len(labels['heatmaps']) - 1, 2)), None
-        keypoints, _ = codec.decode(
-            heatmaps.reshape(people, -1, *heatmaps.shape[1:]),
-            np.ones((people, 1)))
-        # As the head does with what it has decoded.
-        return keypoints + codec.scale_factor / 2, weights
-    if 'root_depth' in takes:
-        heatmaps = labels['heatmaps']
-        keypoints, *_ = codec.decode(
-            heatmaps.reshape(-1, codec.depth_size, *heatmaps.shape[1:]),
-            labels['root_depth'], labels['type'])
-        return keypoints, weights
-    if 'encoded' in takes:
-        name = 'heatmaps'
-        if name not in labels or 'keypoint_labels' in getattr(
-                codec, 'label_mapping_table', {}):
-            name = 'keypoint_labels'
-        try:
-            return codec.decode(labels[name])[0], weights
-        except NotImplementedError:
-            return None
-    return None
+    for cls in type(codec).__mro__:
+        if cls.__name__ in _DECODERS:
+            return _DECODERS[cls.__name__](codec, labels)
+    name = 'heatmaps'
+    if name not in labels or 'keypoint_labels' in getattr(
+            codec, 'label_mapping_table', {}):
+        name = 'keypoint_labels'
+    try:
+        keypoints = codec.decode(labels[name])[0]
+    except NotImplementedError:
+        return None
+    weights = labels.get('keypoint_weights')
+    if (name == 'heatmaps' and weights is not None
+            and len(labels[name]) % weights.size == 0):
+        # A keypoint outside of the input has a weight and no peak.
+        heatmaps = labels[name]
+        if getattr(codec, 'heatmap_type', None) == 'combined':
+            heatmaps = heatmaps[::3]  # After each its offsets.
+        peaks = heatmaps.reshape(weights.size, -1).max(-1)
+        weights = weights * (peaks > 0).reshape(weights.shape)
+    return keypoints, weights
+
+
+def _from_axes(codec, labels: Dict[str, np.ndarray]):
+    """Keypoints with a vector for each axis."""
+    return codec.decode(
+        labels['keypoint_x_labels'],
+        labels['keypoint_y_labels'])[0], labels.get('keypoint_weights')
+
+
+def _decoupled(codec, labels: Dict[str, np.ndarray]):
+    """Keypoints with heatmaps for each instance."""
+    people = len(labels['instance_coords'])
+    heatmaps = labels['instance_heatmaps']
+    if not people:
+        return np.zeros((0, len(labels['heatmaps']) - 1, 2)), None
+    heatmaps = heatmaps.reshape(people, -1, *heatmaps.shape[1:])
+    keypoints, _ = codec.decode(heatmaps, np.ones((people, 1)))
+    weights = labels.get('keypoint_weights')
+    peaks = heatmaps.max((2, 3)) > 0
+    weights = peaks if weights is None else weights * peaks
+    # As the head does with what it has decoded.
+    return keypoints + codec.scale_factor / 2, weights
+
+
+def _hand_3d(codec, labels: Dict[str, np.ndarray]):
+    """Keypoints of two hands with a heatmap for each depth."""
+    heatmaps = labels['heatmaps']
+    keypoints, *_ = codec.decode(
+        heatmaps.reshape(-1, codec.depth_size, *heatmaps.shape[1:]),
+        labels['root_depth'], labels['type'])
+    return keypoints, labels.get('keypoint_weights')
 
 
 def _at_indices(codec, labels: Dict[str, np.ndarray]):
@@ -136,3 +154,16 @@ def _labels(sample) -> Dict[str, np.ndarray]:
     if weights is not None and weights.ndim == 3:
         labels['keypoint_weights'] = weights[-1]
     return labels
+
+
+def _not_alone(codec, labels: Dict[str, np.ndarray]) -> None:
+    """It decodes what a whole transformer returns."""
+
+
+# How labels are decoded that are not one array; by the codec's class.
+_DECODERS = dict(
+    SimCCLabel=_from_axes,
+    SPR=_displaced,
+    DecoupledHeatmap=_decoupled,
+    Hand3DHeatmap=_hand_3d,
+    EDPoseLabel=_not_alone)

@@ -6,7 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from ..writers.record import Mesh
+from ...writers.record import Mesh
 
 # Twice what TensorBoard's cards show: legible there, sharp when enlarged.
 _PIXELS = 640

@@ -7,9 +7,9 @@ from matplotlib import pyplot
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from mmpose.engine.monitors.poses.skeletons_3d import (_TRUTH_COLOR,
-                                                       draw_skeletons,
-                                                       skeleton_mesh)
+from mmpose.engine.monitors.poses.pictures.skeletons_3d import (_TRUTH_COLOR,
+                                                                draw_skeletons,
+                                                                skeleton_mesh)
 from mmpose.engine.monitors.writers.summaries import to_summary
 
 RED, GREEN, BLUE = np.eye(3, dtype=int) * 255

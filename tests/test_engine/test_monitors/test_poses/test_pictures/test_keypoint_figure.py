@@ -7,8 +7,8 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
-from mmpose.engine.monitors.poses.keypoint_figure import (draw_keypoint_figure,
-                                                          keypoint_figure)
+from mmpose.engine.monitors.poses.pictures.keypoint_figure import (
+    draw_keypoint_figure, keypoint_figure)
 
 
 def arguments(k=17, seed=0, **kwargs) -> dict:

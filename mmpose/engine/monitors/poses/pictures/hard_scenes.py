@@ -1,0 +1,49 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import functools
+from typing import Callable, Sequence, Union
+
+import numpy as np
+from torch import nn
+
+from ...core.runner_parts import keypoint_names
+from ..hard_samples import HardSample
+from .image_files import ImageFiles
+from .model_inputs import make_visible, preprocess
+from .scenes import Scene, file_scene, sample_scene
+
+
+def hard_scene(hard: HardSample, model: nn.Module, files: ImageFiles,
+               prefixes: Sequence[str]) -> Union[Scene, Callable]:
+    """Return what is drawn of a hard sample.
+
+    Args:
+        hard (HardSample): It, and the input that it was predicted from.
+        model (nn.Module): The model without a wrapper.
+        files (ImageFiles): Loads the image where there is no such input.
+        prefixes (Sequence[str]): See :func:`image_prefixes`.
+
+    Returns:
+        Scene | Callable: See :meth:`SamplePictures.images`.
+    """
+    sample = hard.sample
+    caption = f'{hard.measure} {hard.score:.2f}, {_worst(hard)}'
+    if sample.given is None:
+        return functools.partial(file_scene, sample, files, prefixes, caption,
+                                 hard.person)
+    return sample_scene(
+        sample,
+        sample.given,
+        make_visible(preprocess(model, sample.given)),
+        sample.meta,
+        caption=caption,
+        person=hard.person)
+
+
+def _worst(hard: HardSample) -> str:
+    """What is worst about it."""
+    if hard.predicted is None:
+        return 'not found'
+    sample, person = hard.sample, hard.person
+    errors = np.linalg.norm(sample.truth[person] - hard.predicted, axis=-1)
+    errors = np.where(sample.visible[person], errors, -1)
+    return f'worst {keypoint_names(sample.meta, len(errors))[errors.argmax()]}'

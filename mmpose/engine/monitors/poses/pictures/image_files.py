@@ -1,0 +1,69 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import functools
+import logging
+from typing import Callable, Optional
+
+import numpy as np
+from mmengine.logging import print_log
+
+
+class ImageFiles:
+    """Load images where the model was given nothing to draw on.
+
+    So it is with an instance for which a detector has no box. They are loaded
+    as the data set loads them, by its own transform.
+
+    Args:
+        dataset (Dataset): The data set.
+        backend_args (dict, optional): How they are loaded instead, see
+            :func:`mmengine.fileio.get`. Defaults to None.
+    """
+
+    def __init__(self, dataset, backend_args: Optional[dict] = None) -> None:
+        self._dataset = dataset
+        self._backend_args = backend_args
+        self._named_one = False
+
+    @functools.cached_property
+    def _load(self) -> Callable[[dict], dict]:
+        from mmpose.datasets.transforms import LoadImage
+        if self._backend_args:
+            return LoadImage(backend_args=self._backend_args)
+        for part in (self._dataset, *getattr(self._dataset, 'datasets', ())):
+            pipeline = getattr(part, 'pipeline', None)
+            for transform in getattr(pipeline, 'transforms', ()):
+                if isinstance(transform, LoadImage):
+                    return transform
+        return LoadImage()
+
+    def load(self, path: Optional[str]) -> Optional[np.ndarray]:
+        """Load an image.
+
+        Args:
+            path (str, optional): Its file.
+
+        Returns:
+            np.ndarray | None: RGB, uint8 of shape (H, W, 3). None if it cannot
+            be read; the first of these is named in the log.
+        """
+        try:
+            image = np.asarray(self._load(dict(img_path=path))['img'])
+            image = np.atleast_3d(image)
+            if image.dtype != np.uint8:
+                low, high = np.percentile(image, (1, 99))
+                image = (image - low) / max(high - low, 1e-6) * 255
+                image = image.clip(0, 255).astype(np.uint8)
+            if image.shape[2] < 3:
+                image = image[..., :1].repeat(3, 2)
+            return np.ascontiguousarray(image[..., 2::-1])
+        except Exception as error:
+            if not self._named_one:
+                self._named_one = True
+                print_log(
+                    'EnhancedTensorBoardHook leaves out the picture of '
+                    f'{path!r}: '
+                    f'{type(error).__name__}: {error}. Of other images that '
+                    'cannot be read nothing more is said.',
+                    logger='current',
+                    level=logging.WARNING)
+            return None

@@ -1,0 +1,231 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""The input of a model as it comes out of the data preprocessor."""
+from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmpose.structures import PoseDataSample
+from ...core.undisturbed import undisturbed
+
+# ImageNet's, in the order red, green, blue. Not the config's own: a wrong
+# setting would be undone by itself and look right.
+_MEAN = (123.675, 116.28, 103.53)
+_STD = (58.395, 57.12, 57.375)
+# Of a picture whose 95 % darkest values are below this nothing can be made
+# out.
+_DARK = 48
+
+
+class ModelInput(NamedTuple):
+    """An input as the data loader gives it, and what part of an image it is.
+
+    Attributes:
+        tensor (Tensor): Of the data loader's dtype, shape (C, H, W).
+        meta (dict): The ``metainfo`` of its sample, without annotations.
+        name (str): The image's path and the id of the annotation.
+        origin (np.ndarray): The image's point at the left top of the input,
+            (x, y).
+        scale (np.ndarray): Pixels of the input for one of the image, along x
+            and y.
+    """
+    tensor: Tensor
+    meta: dict
+    name: str
+    origin: np.ndarray
+    scale: np.ndarray
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """Convert the image's pixels to those of the input.
+
+        Args:
+            points (np.ndarray): Shape (..., 2).
+
+        Returns:
+            np.ndarray: Shape (..., 2).
+        """
+        return (np.asarray(points, float) - self.origin) * self.scale
+
+    def copy(self) -> 'ModelInput':
+        """Return it with a copy of its tensor."""
+        return self._replace(tensor=copy_input(self.tensor))
+
+
+def read_input(inputs: Union[Tensor, Sequence], index: int,
+               sample: PoseDataSample, prefixes: Sequence[str]) -> ModelInput:
+    """Return one input of a batch, which is not copied.
+
+    Args:
+        inputs (Tensor | Sequence): ``data_batch['inputs']``.
+        index (int): Which of them.
+        sample (PoseDataSample): Its sample. Where it does not say what part of
+            the image its input is, that is all of the image.
+        prefixes (Sequence[str]): See :func:`image_prefixes`.
+
+    Returns:
+        ModelInput: Its tensor is that of the batch.
+    """
+    tensor = inputs[index]
+    if isinstance(tensor, (list, tuple)):  # At several scales.
+        tensor = tensor[0]
+    origin, scale = np.zeros(2), np.ones(2)
+    if 'input_center' in sample and 'input_scale' in sample:
+        extent = np.asarray(sample.input_scale, float).reshape(2)
+        origin = np.asarray(sample.input_center, float).reshape(2) - extent / 2
+        scale = np.asarray(sample.input_size, float) / extent
+    meta = {
+        name: value
+        for name, value in sample.metainfo.items() if name != 'raw_ann_info'
+    }
+    return ModelInput(
+        copy_input(tensor), meta, sample_name(sample, prefixes), origin, scale)
+
+
+def copy_input(tensor: Tensor) -> Tensor:
+    """Copy an input to the CPU, of whatever dtype and range it is.
+
+    Raises:
+        ValueError: It is no image.
+    """
+    if tensor.ndim != 3 or tensor.is_complex():
+        raise ValueError(
+            'An image has shape (C, H, W), but an input of the model is a '
+            f'{tensor.dtype} tensor of shape {tuple(tensor.shape)}.')
+    return tensor.detach().cpu().clone()
+
+
+def preprocess(model: nn.Module, sample: ModelInput) -> Tensor:
+    """Return what comes out of the data preprocessor, shape (C, H, W).
+
+    Args:
+        model (nn.Module): The model without a wrapper.
+        sample (ModelInput): What goes in.
+    """
+    data = dict(
+        inputs=[copy_input(sample.tensor)],
+        data_samples=[PoseDataSample(metainfo=dict(sample.meta))])
+    with undisturbed(model.data_preprocessor):
+        return model.data_preprocessor(data, False)['inputs'][0]
+
+
+class VisibleInput(NamedTuple):
+    """A model's input, to be looked at.
+
+    Attributes:
+        fixed (Tensor | np.ndarray): Made visible by ImageNet's mean and
+            standard deviation, its first three channels as red, green and
+            blue: uint8 of shape (3, H, W).
+        stretched (Tensor | np.ndarray): The same with the contrast stretched
+            to what the input's values are.
+        outside (Tensor | np.ndarray): The fraction of values that no image
+            has that is normalised by those constants, shape ().
+    """
+    fixed: Tensor
+    stretched: Tensor
+    outside: Tensor
+
+    def pictures(self) -> List[Tuple[str, np.ndarray]]:
+        """Return what to show, the last one to draw on.
+
+        Returns:
+            list[tuple[str, np.ndarray]]: The input, RGB, uint8 of shape
+            (H, W, 3), with '' as title. Where nothing can be made out in it,
+            it says why, and the stretched one follows.
+        """
+        fixed, stretched = (
+            np.ascontiguousarray(np.moveaxis(p, 0, -1))
+            for p in (self.fixed, self.stretched))
+        if self.outside > 0.5:
+            return [(f'input, {float(self.outside):.0%} out of range', fixed),
+                    ('stretched', stretched)]
+        if np.quantile(fixed, 0.95) < _DARK:
+            return [('input, very dark', fixed), ('stretched', stretched)]
+        return [('', fixed)]
+
+
+@torch.no_grad()
+def make_visible(inputs: Tensor) -> VisibleInput:
+    """Make an input visible, on its device.
+
+    Args:
+        inputs (Tensor): What comes out of the data preprocessor, shape
+            (C, H, W). Of two channels the mean is shown, of more than three
+            the first three.
+
+    Returns:
+        VisibleInput: Nothing of it is waited for.
+    """
+    values = torch.nan_to_num(inputs.detach().float())
+    channels = 3 if len(values) >= 3 else 1
+    values = values[:3] if channels == 3 else values.mean(0, keepdim=True)
+    mean, std = (
+        values.new_tensor(constants).view(3, 1, 1)
+        for constants in (_MEAN, _STD))
+    if channels == 1:
+        mean, std = mean.mean(), std.mean()
+    pixels = values * std + mean
+    outside = ((pixels < -4) | (pixels > 259)).float().mean()
+    # Of some pixels: nobody sees the difference.
+    some = values[:, ::4, ::4].flatten()
+    low, high = torch.quantile(some, some.new_tensor([0.01, 0.99]))
+    stretched = (values - low) / (high - low).clamp(min=1e-6) * 255
+    return VisibleInput(
+        *(p.round().clamp(0, 255).byte().expand(3, -1, -1)
+          for p in (pixels, stretched)), outside)
+
+
+def image_prefixes(dataset) -> List[str]:
+    """Return the folders that the images of a data set lie in.
+
+    Args:
+        dataset (Dataset): It, and those that it is combined of.
+    """
+    prefixes = []
+    for part in (dataset, *getattr(dataset, 'datasets', ())):
+        prefix = getattr(part, 'data_prefix', None)
+        if isinstance(prefix, dict):
+            prefixes += [p for p in prefix.values() if isinstance(p, str)]
+        elif isinstance(prefix, str):
+            prefixes.append(prefix)
+    # The innermost first.
+    return sorted(filter(None, prefixes), key=len, reverse=True)
+
+
+def sample_name(sample: PoseDataSample, prefixes: Sequence[str] = ()) -> str:
+    """Return what finds a sample again: its image and its annotation's id.
+
+    Args:
+        sample (PoseDataSample): The sample.
+        prefixes (Sequence[str]): See :func:`image_prefixes`.
+    """
+    path = image_name(sample.get('img_path'), prefixes)
+    return '  '.join(filter(None, [path, _annotation(sample)]))
+
+
+def image_name(path: Optional[str], prefixes: Sequence[str] = ()) -> str:
+    """Return what finds an image again.
+
+    Args:
+        path (str, optional): Its file.
+        prefixes (Sequence[str]): See :func:`image_prefixes`.
+
+    Returns:
+        str: The path, relative to its prefix; where it has none the last three
+        parts of it.
+    """
+    path = str(path or '').replace('\\', '/')
+    for prefix in prefixes:
+        prefix = prefix.replace('\\', '/').rstrip('/') + '/'
+        if path.startswith(prefix):
+            return path[len(prefix):]
+    return '/'.join(path.split('/')[-3:])
+
+
+def _annotation(sample: PoseDataSample) -> Optional[str]:
+    info = sample.get('raw_ann_info')
+    if isinstance(info, dict) and 'id' in info:
+        return f'id {info["id"]}'
+    if isinstance(info, (list, tuple)) or sample.get('id') is None:
+        return None
+    return f'sample {sample.id}'

@@ -1,0 +1,222 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import re
+from typing import List, Optional, Sequence, Tuple
+
+import cv2
+import matplotlib
+import numpy as np
+
+from .panels import OVERSAMPLING, View, shrink
+
+# Of a dot, in pixels of a panel.
+_LARGEST, _SMALLEST = 6, 2
+# Untrained, a model may find thousands; more than these nobody can see.
+_MAX_INSTANCES = 30
+# Where a data set has one colour for both, as COCO has these.
+_LEFT, _RIGHT = (0, 255, 0), (255, 128, 0)
+_RIM, _ERROR = (0, 0, 0), (255, 255, 255)
+# cv2 draws fractions of a pixel, in 16ths.
+_SHIFT = 4
+
+Color = Tuple[int, int, int]
+
+
+class PosePainter:
+    """Draw instances over a part of an image, in the data set's colours.
+
+    Dots and lines are the smaller, the denser the keypoints are. Both have a
+    dark rim, to be seen on a light image.
+
+    Args:
+        meta (dict): The data set's ``metainfo``. Where it is of another number
+            of keypoints, no skeleton is drawn.
+        kpt_thr (float): The score below which a keypoint is drawn hollow.
+    """
+
+    def __init__(self, meta: dict, kpt_thr: float) -> None:
+        self._meta = meta
+        self.kpt_thr = max(kpt_thr, 0)
+
+    def draw(self, part: View, keypoints: np.ndarray,
+             scores: np.ndarray) -> np.ndarray:
+        """Draw instances.
+
+        Args:
+            part (View): The part of the image; it stays as it is.
+            keypoints (np.ndarray): Their keypoints in the image's pixels,
+                shape (N, K, 2). Of many the highest-scoring are drawn.
+            scores (np.ndarray): The score of each keypoint; or bool: which
+                there are, the others are not drawn. Shape (N, K).
+
+        Returns:
+            np.ndarray: The drawn panel: RGB, uint8 of shape (H, W, 3).
+        """
+        canvas = part.picture.copy()
+        self._draw(canvas, part, keypoints, np.asarray(scores))
+        return shrink(canvas)
+
+    def draw_errors(self, part: View, keypoints: np.ndarray,
+                    scores: np.ndarray, truth: np.ndarray, visible: np.ndarray,
+                    nearest: np.ndarray) -> np.ndarray:
+        """Draw instances and a line from each keypoint to its ground truth.
+
+        Args:
+            part (View): The part of the image.
+            keypoints (np.ndarray): Predicted, shape (M, K, 2).
+            scores (np.ndarray): Of these, shape (M, K).
+            truth (np.ndarray): Shape (N, K, 2).
+            visible (np.ndarray): Which of ``truth`` there are, bool of shape
+                (N, K).
+            nearest (np.ndarray): The prediction of each of ``truth``, -1 where
+                there is none, int of shape (N, ).
+
+        Returns:
+            np.ndarray: The drawn panel: RGB, uint8 of shape (H, W, 3).
+        """
+        canvas = part.picture.copy()
+        self._draw(canvas, part, keypoints, np.asarray(scores))
+        size = canvas.shape[1::-1]
+        ends = part.project(np.asarray(truth, float))
+        starts = part.project(np.asarray(keypoints, float))
+        for person, index in enumerate(nearest):
+            if index < 0:
+                continue
+            for k in np.flatnonzero(visible[person]):
+                start, end = starts[index, k], ends[person, k]
+                if _near(start, size) and _near(end, size):
+                    _line(canvas, start, end, _ERROR, 1)
+                    _dot(canvas, end, _ERROR, 1.5)
+        return shrink(canvas)
+
+    def count(self, scores: np.ndarray) -> str:
+        """Return how many of how many keypoints are not drawn hollow."""
+        shown = scores[highest_scoring(scores)]
+        return f'{int((shown >= self.kpt_thr).sum())} of {shown.size}'
+
+    def _draw(self, canvas: np.ndarray, part: View, keypoints: np.ndarray,
+              scores: np.ndarray) -> None:
+        num_keypoints = keypoints.shape[-2]
+        colors = keypoint_colors(self._meta, num_keypoints)
+        links = skeleton(self._meta, num_keypoints)
+        size = canvas.shape[1::-1]
+        for i in highest_scoring(scores):
+            points = part.project(np.asarray(keypoints[i], float))
+            is_truth = scores.dtype == bool
+            sure = scores[i] if is_truth else scores[i] >= self.kpt_thr
+            drawn = np.array([_near(point, size) for point in points], bool)
+            if is_truth:
+                drawn &= scores[i]
+            radii = _radii(points / OVERSAMPLING, drawn)
+            for a, b, color in links:
+                if drawn[a] and drawn[b]:
+                    width = 0.8 * min(radii[a], radii[b])
+                    if not (sure[a] and sure[b]):
+                        width = min(width, 0.5)
+                    _line(canvas, points[a], points[b], color or colors[a],
+                          width)
+            for k in np.flatnonzero(drawn):
+                _dot(canvas, points[k], colors[k], radii[k], not sure[k])
+
+
+def highest_scoring(scores: np.ndarray) -> np.ndarray:
+    """Return the indices of the instances that are drawn, the best first.
+
+    Args:
+        scores (np.ndarray): Shape (N, K).
+    """
+    means = np.nan_to_num(np.asarray(scores, float)).mean(-1)
+    return np.argsort(-means, kind='stable')[:_MAX_INSTANCES]
+
+
+def keypoint_colors(meta: dict, count: int) -> List[Color]:
+    """Return a colour for each keypoint.
+
+    Args:
+        meta (dict): The data set's ``metainfo``.
+        count (int): The number of keypoints.
+
+    Returns:
+        list[Color]: The data set's; a circle of them where it has no such
+        number. Where it has one colour for left and right, left is green and
+        right is orange.
+    """
+    colors = meta.get('keypoint_colors')
+    if colors is None or len(colors) != count:
+        palette = matplotlib.colormaps['hsv'](np.linspace(0, 0.9, count))
+        colors = np.round(255 * palette[:, :3])
+    colors = [tuple(int(c) for c in color) for color in colors]
+    partners = meta.get('flip_indices')
+    if partners is None or len(partners) != count:
+        return colors
+    names = meta.get('keypoint_id2name', {})
+    for i, j in enumerate(partners):
+        if i < j and np.abs(np.subtract(colors[i], colors[j])).max() < 60:
+            is_right = re.match(r'(?i)r[_\W]|.*right', str(names.get(i, '')))
+            colors[i], colors[j] = ((_RIGHT, _LEFT) if is_right else
+                                    (_LEFT, _RIGHT))
+    return colors
+
+
+def skeleton(meta: dict,
+             count: int) -> Sequence[Tuple[int, int, Optional[Color]]]:
+    """Return the links of a data set's skeleton, with their colours.
+
+    Args:
+        meta (dict): The data set's ``metainfo``.
+        count (int): The number of keypoints. A skeleton of others is none.
+    """
+    links = meta.get('skeleton_links', ())
+    named = meta.get('num_keypoints', count)
+    if named != count or any(max(link) >= count for link in links):
+        return []
+    colors = meta.get('skeleton_link_colors')
+    if colors is None or len(colors) != len(links):
+        colors = [None] * len(links)
+    return [(a, b, None if color is None else tuple(int(c) for c in color))
+            for (a, b), color in zip(links, colors)]
+
+
+def _near(point: np.ndarray, size: Tuple[int, int]) -> bool:
+    """Whether a point is in the picture; far outside it may be too large to
+    draw, or no number."""
+    return bool(((point > -1) & (point < size)).all())
+
+
+def _radii(points: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """The radius of each dot: a third of the way to its neighbour."""
+    radii = np.full(len(points), float(_LARGEST))
+    if drawn.sum() > 1:
+        there = points[drawn]
+        apart = np.linalg.norm(there[:, None] - there, axis=-1)
+        np.fill_diagonal(apart, np.inf)
+        smallest = _SMALLEST if len(points) <= 30 else _SMALLEST * 0.6
+        radii[drawn] = np.clip(0.3 * apart.min(1), smallest, _LARGEST)
+    return radii
+
+
+def _fixed(values) -> tuple:
+    return tuple(int(v) for v in np.round(np.multiply(values, 1 << _SHIFT)))
+
+
+def _line(canvas: np.ndarray, start: np.ndarray, end: np.ndarray, color: Color,
+          width: float) -> None:
+    for pen, wide in ((_RIM, 2 * width + 2), (color, 2 * width)):
+        cv2.line(canvas, _fixed(start), _fixed(end), pen,
+                 max(round(wide * OVERSAMPLING / 2), 1), cv2.LINE_AA, _SHIFT)
+
+
+def _dot(canvas: np.ndarray,
+         point: np.ndarray,
+         color: Color,
+         radius: float,
+         hollow: bool = False) -> None:
+    radius *= OVERSAMPLING
+    if hollow:
+        thick = max(round(radius / 3), 1)
+        for pen, wide in ((_RIM, thick + 2), (color, thick)):
+            cv2.circle(canvas, _fixed(point), *_fixed([radius]), pen, wide,
+                       cv2.LINE_AA, _SHIFT)
+        return
+    for pen, wide in ((_RIM, radius + 1.5), (color, radius)):
+        cv2.circle(canvas, _fixed(point), *_fixed([wide]), pen, -1,
+                   cv2.LINE_AA, _SHIFT)

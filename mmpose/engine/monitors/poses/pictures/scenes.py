@@ -1,0 +1,237 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""What is drawn of a sample, and the error that its caption names."""
+import math
+from typing import Callable, List, NamedTuple, Optional, Sequence, Union
+
+import numpy as np
+from torch import Tensor
+
+from ..pose_samples import PoseSample
+from .heatmaps import Heatmap
+from .image_files import ImageFiles
+from .model_inputs import ModelInput, VisibleInput, image_name
+from .pose_painter import highest_scoring
+
+# Around an instance: of the longer side of its box.
+_MARGIN = 0.15
+
+
+class Scene(NamedTuple):
+    """What is drawn of a sample. All points are in the input's pixels.
+
+    Attributes:
+        caption (str): The measure.
+        name (str): Which sample it is.
+        predicted (np.ndarray): Predicted keypoints, shape (M, K, 2).
+        scores (np.ndarray): Of these, shape (M, K).
+        truth (np.ndarray): The ground truth, shape (N, K, 2).
+        visible (np.ndarray): Which of it there is, bool of shape (N, K).
+        seen (VisibleInput): The input.
+        meta (dict): The ``metainfo`` of the keypoints.
+        heatmap (Heatmap, optional): What the model returned. Defaults to None.
+        box (np.ndarray, optional): What is to be seen of the input, (left,
+            top, right, bottom). Defaults to None: all of it.
+        marked (np.ndarray, optional): The box of the instance that is meant,
+            of several. Defaults to None.
+    """
+    caption: str
+    name: str
+    predicted: np.ndarray
+    scores: np.ndarray
+    truth: np.ndarray
+    visible: np.ndarray
+    seen: VisibleInput
+    meta: dict
+    heatmap: Optional[Heatmap] = None
+    box: Optional[np.ndarray] = None
+    marked: Optional[np.ndarray] = None
+
+    @property
+    def tensors(self) -> List[Tensor]:
+        """What has to come to the host before it can be drawn."""
+        return [*self.seen, *(self.heatmap.tensors if self.heatmap else ())]
+
+
+def scene_tensors(scenes: Sequence[Union[Scene, Callable]]) -> List[Tensor]:
+    """Return what has to come to the host before scenes can be drawn."""
+    return [
+        tensor for scene in scenes if not callable(scene)
+        for tensor in scene.tensors
+    ]
+
+
+def sample_scene(sample: PoseSample,
+                 given: ModelInput,
+                 seen: VisibleInput,
+                 meta: dict,
+                 heatmap: Optional[Heatmap] = None,
+                 caption: Optional[str] = None,
+                 person: Optional[int] = None,
+                 whole: bool = False,
+                 detected: Optional[np.ndarray] = None) -> Scene:
+    """Return the scene of a validation sample.
+
+    Args:
+        sample (PoseSample): Ground truth and prediction, in the image.
+        given (ModelInput): What the model was given.
+        seen (VisibleInput): The same, made visible.
+        meta (dict): The ``metainfo`` of its keypoints.
+        heatmap (Heatmap, optional): What the model returned. Defaults to None.
+        caption (str, optional): Defaults to None: the error, or that it is a
+            false positive.
+        person (int, optional): Which of the ground truth is meant; it is cut
+            out. Defaults to None: all.
+        whole (bool): Show the whole input where nobody is meant. Defaults to
+            False: what is annotated.
+        detected (np.ndarray, optional): The boxes that it was predicted in, of
+            shape (B, 4), shown where nobody is annotated. Defaults to None.
+
+    Returns:
+        Scene: In the input's pixels.
+    """
+    if caption is None:
+        sizes = (sample.boxes[:, 2:] - sample.boxes[:, :2]).max(-1, initial=0)
+        caption = error_caption(sample.truth, sample.visible, sample.predicted,
+                                sizes, 'image')
+        if not len(sample.truth):
+            caption = 'no ground truth here: a false positive'
+    box = None
+    if person is not None or not whole:
+        box = _box(sample, person, detected)
+        if box is not None:
+            box = given.project(box.reshape(2, 2)).ravel()
+    marked = None
+    if person is not None and len(sample.boxes) > 1:
+        marked = given.project(sample.boxes[person].reshape(2, 2)).ravel()
+        if not np.isfinite(marked).all():
+            marked = None
+    return Scene(caption, given.name,
+                 given.project(sample.predicted), sample.scores,
+                 given.project(sample.truth), sample.visible, seen, meta,
+                 heatmap, box)
+
+
+def file_scene(sample: PoseSample, files: ImageFiles, prefixes: Sequence[str],
+               caption: str, person: int) -> Optional[Scene]:
+    """Return the scene of a sample on the image that it is of.
+
+    Args:
+        sample (PoseSample): Ground truth and prediction.
+        files (ImageFiles): Loads the image.
+        prefixes (Sequence[str]): See :func:`image_prefixes`.
+        caption (str): The measure.
+        person (int): Which of the ground truth is meant.
+
+    Returns:
+        Scene | None: With arrays for tensors; None if the image cannot be
+        read.
+    """
+    image = files.load(sample.img_path)
+    if image is None:
+        return None
+    pixels = np.moveaxis(image, -1, 0)
+    given = ModelInput(None, {}, image_name(sample.img_path, prefixes),
+                       np.zeros(2), np.ones(2))
+    return sample_scene(
+        sample,
+        given,
+        VisibleInput(pixels, pixels, np.zeros(())),
+        sample.meta,
+        caption=caption,
+        person=person)
+
+
+def _box(sample: PoseSample, person: Optional[int],
+         detected: Optional[np.ndarray]) -> Optional[np.ndarray]:
+    """What is to be seen of the image, with a margin; None: all of it."""
+    people = slice(None) if person is None else [person]
+    if len(sample.boxes):
+        corners = [
+            sample.boxes[people].reshape(-1, 2),
+            sample.truth[people][sample.visible[people]]
+        ]
+    elif detected is not None and len(detected):
+        corners = [np.asarray(detected, float).reshape(-1, 2)]
+    else:
+        return None
+    corners = np.concatenate(corners)
+    corners = corners[np.isfinite(corners).all(-1)]
+    if not len(corners):
+        return None
+    low, high = corners.min(0), corners.max(0)
+    margin = _MARGIN * max(*(high - low), 1)
+    return np.concatenate([low - margin, high + margin])
+
+
+def nearest_predictions(scene: Scene) -> np.ndarray:
+    """Return which of the drawn predictions is nearest to each instance.
+
+    Returns:
+        np.ndarray: Its index, -1 where there is none, int of shape (N, ).
+    """
+    drawn = highest_scoring(scene.scores)
+    sums = _distances(scene.truth, scene.visible, scene.predicted[drawn])
+    if not sums.size:
+        return np.full(len(scene.truth), -1)
+    return np.where(scene.visible.any(-1), drawn[sums.argmin(1)], -1)
+
+
+def mean_error(truth: np.ndarray,
+               visible: np.ndarray,
+               predicted: np.ndarray,
+               sizes: Optional[np.ndarray] = None) -> float:
+    """Compute the mean distance to the nearest prediction.
+
+    Args:
+        truth (np.ndarray): Shape (N, K, 2).
+        visible (np.ndarray): Which of it counts, bool of shape (N, K).
+        predicted (np.ndarray): Shape (M, K, 2).
+        sizes (np.ndarray, optional): What the distances of each instance are
+            divided by, shape (N, ). Defaults to None: by nothing.
+
+    Returns:
+        float: NaN where there is nothing to compare.
+    """
+    sums = _distances(truth, visible, predicted)
+    if not sums.size or not visible.any():
+        return math.nan
+    nearest = sums.min(1)
+    if sizes is not None:
+        nearest = nearest / np.maximum(sizes, 1e-6)
+    return float(nearest.sum() / visible.sum())
+
+
+def _distances(truth: np.ndarray, visible: np.ndarray,
+               predicted: np.ndarray) -> np.ndarray:
+    """Between all instances and predictions, summed over what is visible,
+    shape (N, M); empty where they are other keypoints."""
+    if truth.shape[1] != predicted.shape[1]:
+        return np.zeros((len(truth), 0))
+    # Untrained, a model may predict what overflows, or is no number.
+    distances = np.nan_to_num(
+        np.linalg.norm(truth[:, None] - predicted.astype(float), axis=-1),
+        nan=np.inf)
+    return np.where(visible[:, None], distances, 0).sum(-1)
+
+
+def error_caption(truth: np.ndarray, visible: np.ndarray,
+                  predicted: np.ndarray, sizes: Optional[np.ndarray],
+                  pixels: str) -> str:
+    """Return what a caption says of the error, '' where there is none.
+
+    Args:
+        truth (np.ndarray): Shape (N, K, 2).
+        visible (np.ndarray): Shape (N, K).
+        predicted (np.ndarray): Shape (M, K, 2).
+        sizes (np.ndarray, optional): The longer side of each instance's box in
+            the same pixels, shape (N, ).
+        pixels (str): What the pixels are of.
+    """
+    error = mean_error(truth, visible, predicted)
+    if not np.isfinite(error):
+        return ''
+    parts = [f'{error:.1f} px of the {pixels}']
+    if sizes is not None and len(sizes) == len(truth):
+        relative = mean_error(truth, visible, predicted, sizes)
+        parts.insert(0, f'{relative:.3f} of the box')
+    return 'error ' + ', '.join(parts)
