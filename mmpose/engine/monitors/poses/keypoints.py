@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
-from mmengine.dataset import DefaultSampler
 from mmengine.logging import print_log
 
 from ..core.arguments import LOG_DETAILS
@@ -15,12 +14,13 @@ from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, data_set, evaluation_step,
                                  is_averaged, is_iter_based, own_samples)
 from ..writers.record import IMAGE, LAYER_SCALAR, Image, Record, Scalar
+from .accuracy.data_set_accuracy import DataSetAccuracy, accuracy, together
+from .accuracy.detections import (AnnotatedImage, Detections, annotated_images,
+                                  evaluated)
+from .accuracy.hard_samples import HardSample, HardSamples, positions_of
+from .accuracy.keypoint_parts import keypoint_parts
+from .accuracy.keypoint_tally import KeypointTally
 from .arguments import BACKEND_ARGS, HARD_SAMPLES, KPT_THR, LOG_KEYPOINTS
-from .data_set_accuracy import DataSetAccuracy, accuracy, together
-from .detections import AnnotatedImage, Detections, annotated_images, evaluated
-from .hard_samples import HardSample, HardSamples
-from .keypoint_parts import keypoint_parts
-from .keypoint_tally import KeypointTally
 from .model_kinds import is_bottom_up, lifts_poses
 from .pictures.hard_scenes import hard_scene
 from .pictures.image_files import ImageFiles
@@ -209,7 +209,7 @@ class KeypointMonitor(Monitor):
     def _read(self, loader, inputs: Sequence, outputs: Sequence) -> None:
         """Compare samples, and keep a detector's boxes for the end."""
         groups = defaultdict(list)
-        positions = _positions(loader, self._seen, len(outputs))
+        positions = positions_of(loader, self._seen, len(outputs))
         for i, (result, position) in enumerate(zip(outputs, positions)):
             name = self._reader.dataset_name(result)
             if self._reader.is_detected(result):
@@ -391,19 +391,3 @@ class _Shard:
         self.skipped.update(other.skipped)
         self.hardest.merge(other.hardest)
         return self
-
-
-def _positions(loader, first: int, count: int) -> np.ndarray:
-    """Where in the validation samples of this rank are, from 0 to 1.
-
-    Args:
-        loader (DataLoader): The loader of the validation.
-        first (int): How many this rank has seen before.
-        count (int): The number of samples.
-    """
-    sampler, length = loader.sampler, len(loader.dataset)
-    rank, ranks = 0, 1
-    if isinstance(sampler, DefaultSampler):
-        rank, ranks = sampler.rank, sampler.world_size
-    indices = rank + ranks * np.arange(first, first + count)
-    return np.minimum(indices / length, 1)

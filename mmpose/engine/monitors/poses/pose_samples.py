@@ -3,8 +3,8 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from .evaluation_rules import AREA_OF_BOX, EvaluationRules, find_rules
-from .matching import match
+from .accuracy.evaluation_rules import AREA_OF_BOX, EvaluationRules, find_rules
+from .accuracy.matching import match
 from .pictures.model_inputs import ModelInput
 from .predictions import box_scales, box_scores, predictions, to_numpy
 

@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config
 
 import mmpose
-from mmpose.engine.monitors.poses.keypoint_parts import keypoint_parts
+from mmpose.engine.monitors.poses.accuracy.keypoint_parts import keypoint_parts
 
 # In a wheel, and in a source tree.
 DATASETS = sorted(

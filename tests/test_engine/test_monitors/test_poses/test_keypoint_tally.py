@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from xtcocotools.cocoeval import COCOeval
 
-from mmpose.engine.monitors.poses.keypoint_tally import (KeypointTally,
-                                                         keypoint_similarity,
-                                                         usable_sigmas)
+from mmpose.engine.monitors.poses.accuracy.keypoint_tally import (
+    KeypointTally, keypoint_similarity, usable_sigmas)
 from mmpose.evaluation.metrics import PCKAccuracy
 
 K = 6

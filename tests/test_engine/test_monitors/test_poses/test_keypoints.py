@@ -25,8 +25,9 @@ from mmpose.engine.monitors import KeypointMonitor
 from mmpose.engine.monitors.core.monitor import scalar_layout
 from mmpose.engine.monitors.core.runner_parts import own_samples
 from mmpose.engine.monitors.poses import val_images
-from mmpose.engine.monitors.poses.hard_samples import HardSample, HardSamples
-from mmpose.engine.monitors.poses.keypoint_parts import keypoint_parts
+from mmpose.engine.monitors.poses.accuracy.hard_samples import (HardSample,
+                                                                HardSamples)
+from mmpose.engine.monitors.poses.accuracy.keypoint_parts import keypoint_parts
 from mmpose.engine.monitors.poses.pictures import hard_scenes
 from mmpose.engine.monitors.poses.pose_samples import (PoseSample,
                                                        PoseSampleReader)

@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 
 from ...core.runner_parts import keypoint_names
-from ..hard_samples import HardSample
+from ..accuracy.hard_samples import HardSample
 from .image_files import ImageFiles
 from .model_inputs import make_visible, preprocess
 from .scenes import Scene, file_scene, sample_scene

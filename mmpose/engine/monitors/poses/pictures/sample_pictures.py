@@ -5,7 +5,7 @@ import numpy as np
 
 from ...core.runner_parts import keypoint_names
 from ...writers.record import Image
-from ..keypoint_parts import keypoint_parts
+from ..accuracy.keypoint_parts import keypoint_parts
 from .heatmaps import Heatmap, largest
 from .model_inputs import VisibleInput
 from .panels import View, compose, heat, mark, shrink, view

@@ -3,8 +3,9 @@ from typing import (Callable, Dict, Hashable, List, NamedTuple, Optional,
                     Sequence, Tuple)
 
 import numpy as np
+from mmengine.dataset import DefaultSampler
 
-from .pose_samples import PoseSample
+from ..pose_samples import PoseSample
 
 
 class HardSample(NamedTuple):
@@ -121,3 +122,19 @@ def _one_per_image(samples: List[HardSample]) -> List[HardSample]:
     for hard in samples:
         seen.setdefault(hard.image, hard)
     return list(seen.values())
+
+
+def positions_of(loader, first: int, count: int) -> np.ndarray:
+    """Return where in the validation samples of a rank are, from 0 to 1.
+
+    Args:
+        loader (DataLoader): The loader of the validation.
+        first (int): How many this rank has seen before.
+        count (int): The number of samples.
+    """
+    sampler, length = loader.sampler, len(loader.dataset)
+    rank, ranks = 0, 1
+    if isinstance(sampler, DefaultSampler):
+        rank, ranks = sampler.rank, sampler.world_size
+    indices = rank + ranks * np.arange(first, first + count)
+    return np.minimum(indices / length, 1)

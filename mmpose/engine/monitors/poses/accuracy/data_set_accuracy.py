@@ -3,11 +3,11 @@ from typing import Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..core.measurements import KeypointAccuracy
-from ..core.runner_parts import keypoint_names
+from ...core.measurements import KeypointAccuracy
+from ...core.runner_parts import keypoint_names
+from ..pose_samples import PoseSample
 from .hard_samples import HardSample, HardSamples, image_key
 from .keypoint_tally import KeypointTally
-from .pose_samples import PoseSample
 
 
 class DataSetAccuracy:

@@ -5,8 +5,8 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from .pose_samples import PoseSample, PoseSampleReader, nobody
-from .predictions import box_scales, box_scores, predicted_arrays
+from ..pose_samples import PoseSample, PoseSampleReader, nobody
+from ..predictions import box_scales, box_scores, predicted_arrays
 
 
 class Detections:
