@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from make_upstream_patch import STAGES, make_series
 from upstream_series import checks, cover
-from upstream_series.cut import LIMIT, STAYS, TESTS, cut, lines_of
+from upstream_series.cut import LIMIT, TESTS, cut, lines_of
 from upstream_series.documents import (MARK, add_change, add_requirement,
                                        blocks, exports_for, guide_for)
 from upstream_series.git import PatchError
@@ -116,7 +116,12 @@ def test_every_file_is_in_one_branch(series):
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / TESTS).rglob('*.py')
     }
-    assert sorted(tests) == sorted(there - set(STAYS))
+    # They need a tool of this repository, which MMPose does not have.
+    staying = {
+        f'{TESTS}/test_hooks/{name}.py'
+        for name in ('test_contract', 'test_documented_tags')
+    }
+    assert sorted(tests) == sorted(there - staying)
     assert 'configs/_base_/enhanced_tensorboard/fast.py' in [
         path for branch in branches for path in branch.others
     ]

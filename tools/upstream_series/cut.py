@@ -11,8 +11,6 @@ LIMIT = 2000
 TESTS = 'tests/test_engine'
 TOOLS = 'tools/dataset_generators'
 PRESETS = 'configs/_base_/enhanced_tensorboard'
-# They compare this repository's documentation with the code.
-STAYS = ('tests/test_engine/test_hooks/test_documented_tags.py', )
 
 # stage: what it is part of. part, parts: which of how many. library, tests,
 # others: files that it adds.
@@ -190,11 +188,16 @@ def place_tests(root, modules, branch_of):
         path.relative_to(root).as_posix(): path.read_text('utf-8')
         for path in sorted((root / TESTS).rglob('*.py'))
     }
-    files = {path: files[path] for path in files if path not in STAYS}
     trees = {path: ast.parse(text) for path, text in files.items()}
+    # What compares this repository's documentation with the code stays.
+    tools = {path.stem for path in (root / 'tools').glob('*.py')}
+    trees = {
+        path: tree
+        for path, tree in trees.items() if not modules_named(tree) & tools
+    }
     helpers = {
         path.split('/')[-1][:-3]: path
-        for path in files if not path.split('/')[-1].startswith('test_')
+        for path in trees if not path.split('/')[-1].startswith('test_')
         and not path.endswith('conftest.py')
     }
     fixtures = hook_fixtures(trees)
@@ -211,7 +214,7 @@ def place_tests(root, modules, branch_of):
         branches[path] = at
         folder = path.rpartition('/')[0]
         used += [
-            name for name in files if name.endswith('/conftest.py')
+            name for name in trees if name.endswith('/conftest.py')
             and folder.startswith(name.rpartition('/')[0])
         ]
         for name in with_helpers(used, trees, helpers):

@@ -10,11 +10,14 @@ import pytest
 import torch
 from test_enhanced_tensorboard_hook import (final_state, hook_of, messages,
                                             monitor_of)
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmpose.engine.monitors import (FailureGuard, GradientMonitor, Monitor,
                                     TrainImageMonitor, UpdateMonitor,
                                     WeightMonitor)
+
+# MMPose supports versions of PyTorch that do not have it.
+TorchDispatchMode = pytest.importorskip(
+    'torch.utils._python_dispatch').TorchDispatchMode
 
 HOOK = dict(
     preset='detailed',

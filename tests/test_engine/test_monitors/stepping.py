@@ -4,14 +4,18 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from unittest import mock
 
+import pytest
 import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmpose.engine.monitors import Dispatcher, Every, FailureGuard
 from mmpose.engine.monitors.writers.record import Measurement
 from mmpose.registry import OPTIM_WRAPPERS
+
+# MMPose supports versions of PyTorch that do not have it.
+TorchDispatchMode = pytest.importorskip(
+    'torch.utils._python_dispatch').TorchDispatchMode
 
 
 class Written:

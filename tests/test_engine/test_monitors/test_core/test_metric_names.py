@@ -5,8 +5,10 @@ from types import SimpleNamespace
 import pytest
 from mmengine.hooks import CheckpointHook
 
-from mmpose.engine.monitors.core.metric_names import (
-    MainMetric, better, direction, main_metric, metric_of_best_checkpoint)
+from mmpose.engine.monitors.core.metric_names import (MainMetric, better,
+                                                      direction, main_metric,
+                                                      metric_of_best_checkpoint
+                                                      )
 
 
 @pytest.mark.parametrize('rule, names', [

@@ -22,13 +22,16 @@ from noisy_poses import (comparable, keypoint_scalars, runner_cfg, topdown_cfg,
                          warnings_of, write_coco)
 from run_logs import read_run
 from torch import distributed, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from two_processes import make_runs, results_of, start_two
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook
 from mmpose.engine.monitors.optimization import gradients
 from mmpose.models.losses import KeypointMSELoss
 from mmpose.registry import HOOKS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS
+
+# MMPose supports versions of PyTorch that do not have it.
+TorchDispatchMode = pytest.importorskip(
+    'torch.utils._python_dispatch').TorchDispatchMode
 
 # Everything at every iteration.
 ALWAYS = dict(

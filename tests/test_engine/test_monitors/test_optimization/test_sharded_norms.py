@@ -19,8 +19,6 @@ from run_logs import read_run
 from stepping import FusedSGD, ScalingWrapper, Training, every
 from tensorboard.plugins.hparams import metadata
 from torch import distributed
-from torch.distributed.fsdp import FullyShardedDataParallel
-from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 from two_processes import make_runs, results_of, start_two
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook
@@ -28,6 +26,12 @@ from mmpose.engine.monitors import GradientMonitor, OverheadBudget
 from mmpose.engine.monitors.optimization import gradients
 from mmpose.engine.monitors.optimization import sharded_norms as shards
 from mmpose.models.backbones.resnet import BasicBlock
+
+# MMPose supports versions of PyTorch that do not have it.
+fsdp = pytest.importorskip('torch.distributed.fsdp')
+FullyShardedDataParallel = fsdp.FullyShardedDataParallel
+wrap = pytest.importorskip('torch.distributed.fsdp.wrap')
+transformer_auto_wrap_policy = wrap.transformer_auto_wrap_policy
 
 NORMS = 'train/gradient_norm/'
 EVERYTHING = dict(grad_norm_interval=1, log_train_images=True, log_graph=True)

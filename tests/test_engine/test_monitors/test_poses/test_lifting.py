@@ -20,7 +20,6 @@ from mmengine.structures import InstanceData
 from tensorboard.backend.event_processing.event_accumulator import \
     EventAccumulator
 from torch import nn
-from torch.distributed.fsdp import FullyShardedDataParallel
 
 from mmpose.codecs import MotionBERTLabel
 from mmpose.engine.monitors import Every, LiftingMonitor
@@ -31,6 +30,10 @@ from mmpose.engine.monitors.poses.lifted_poses import (LiftingProbe,
 from mmpose.evaluation.metrics import MPJPE
 from mmpose.models import PoseLifter
 from mmpose.structures import PoseDataSample
+
+# MMPose supports versions of PyTorch that do not have it.
+fsdp = pytest.importorskip('torch.distributed.fsdp')
+FullyShardedDataParallel = fsdp.FullyShardedDataParallel
 
 ROOT = Path(__file__).resolve().parents[4]
 CONFIGS = dict(

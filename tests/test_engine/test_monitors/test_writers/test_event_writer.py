@@ -12,13 +12,16 @@ from tensorboard.backend.event_processing.event_accumulator import \
 from tensorboard.backend.event_processing.event_file_loader import \
     RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.tensorboard import SummaryWriter
 
 from mmpose.engine.monitors import (EventWriter, FailureGuard, Histogram,
                                     Record, Scalar, Text)
 from mmpose.engine.monitors.writers import background_writer
 from mmpose.engine.monitors.writers.record import HISTOGRAM, LAYER_SCALAR
+
+# MMPose supports versions of PyTorch that do not have it.
+TorchDispatchMode = pytest.importorskip(
+    'torch.utils._python_dispatch').TorchDispatchMode
 
 
 @pytest.fixture
