@@ -133,9 +133,9 @@ def test_the_runs_named_in_a_checkpoint(meta, hub, names):
     """Which may be anybody's."""
     hook = EnhancedTensorBoardHook(strict=True)
     hook.after_load_checkpoint(None, dict(meta=meta, message_hub=hub))
-    assert hook._resumed_runs == names
+    assert hook._resumed_run._names == names
     hook.after_load_checkpoint(None, dict())
-    assert hook._resumed_runs == []
+    assert hook._resumed_run._names == []
 
 
 @pytest.mark.parametrize('meta', ['epoch 3', ['epoch', 3]])

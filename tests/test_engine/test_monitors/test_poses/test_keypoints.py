@@ -196,7 +196,7 @@ def test_the_accuracy_is_mmposes(real_run, step, threshold, name):
 
 def test_a_chart_for_each_measure_has_all_keypoints(real_run):
     events, _ = real_run
-    monitor = KeypointMonitor(True, 4, 0.3, strict=True)
+    monitor = KeypointMonitor(True, 4, 0.3, every_measure=True, strict=True)
     runner = SimpleNamespace(model=NoisyModel())
     summary = to_summary([scalar_layout([monitor], runner)])
     layout = Layout.FromString(summary.value[0].tensor.string_val[0])
