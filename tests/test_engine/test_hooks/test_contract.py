@@ -1,5 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""What every monitor promises, for each one that is registered.
+"""What monitors and detectors promise, for each one that is registered.
 
 A new one inherits these tests.
 """
@@ -13,8 +13,9 @@ from test_documented_tags import all_tags, is_like
 from test_enhanced_tensorboard_hook import final_state, hook_of, messages
 
 from mmpose.engine.hooks import enhanced_tensorboard_hook
-from mmpose.engine.monitors import (EventWriter, Monitor, hook_arguments,
-                                    monitor_classes)
+from mmpose.engine.monitors import (DETECTORS, EventWriter, Finding, Monitor,
+                                    hook_arguments, monitor_classes)
+from mmpose.engine.monitors.writers.record import Measurement
 
 CLASSES = {
     cls.__name__: cls
@@ -35,6 +36,14 @@ CLIPPED = dict(
     optim_wrapper=dict(
         optimizer=dict(type='SGD', lr=0.01, momentum=0.9),
         clip_grad=dict(max_norm=1.)))
+
+
+def detector_classes() -> list:
+    monitor_classes()  # They are imported with the rooms.
+    return [
+        cls for cls in dict.fromkeys(DETECTORS.module_dict.values())
+        if cls.__module__.startswith('mmpose.')
+    ]
 
 
 def alone(name: str) -> list:
@@ -143,3 +152,44 @@ def test_another_rank_writes_nothing(train, monkeypatch):
     runner = train(dict(OFTEN, preset='detailed'), **copy.deepcopy(ONE_EPOCH))
     assert is_main_process() and not written
     assert all(m.writer is None for m in hook_of(runner).monitors)
+
+
+def test_a_detector_that_fails_costs_itself_alone(train, read_events, stock,
+                                                  monkeypatch):
+    """P2, with all detectors broken but one that finds something."""
+
+    def fail(self, step, measurement):
+        raise OSError('broken on purpose')
+
+    detectors = detector_classes()
+    for cls in detectors:
+        monkeypatch.setattr(cls, 'see', fail)
+    monkeypatch.setattr(detectors[0], 'wants', (Measurement, ))
+    monkeypatch.setattr(
+        detectors[0], 'see',
+        lambda self, step, measurement: [Finding('mine', '', '', '')])
+    cfg = copy.deepcopy({**ONE_EPOCH, **CLIPPED})
+    reference = train(
+        custom_hooks=[dict(type='Witness')], **copy.deepcopy(cfg))
+    runner = train(
+        dict(OFTEN, strict=False), custom_hooks=[dict(type='Witness')], **cfg)
+    assert final_state(runner) == final_state(reference)
+    tags = read_events(runner).Tags()['scalars']
+    assert [tag for tag in tags
+            if tag.startswith('health/finding/')] == ['health/finding/mine']
+    warnings = ''.join(messages(runner, 'WARNING'))
+    failed = [
+        cls for cls in detectors
+        if warnings.count(f'{cls.__name__} failed with OSError') == 1
+    ]
+    # What is measured in any training is seen by most of them.
+    assert len(failed) > len(detectors) / 2
+
+
+@pytest.mark.parametrize(
+    'cls', detector_classes(), ids=lambda cls: cls.__name__)
+def test_a_detector_says_what_it_wants_and_which_findings_it_has(cls):
+    assert cls.wants and all(issubclass(m, Measurement) for m in cls.wants)
+    documented = re.findall('``([a-z_]+)', cls.__doc__)
+    assert documented, 'the findings stand in the docstring'
+    cls()  # All of its thresholds have defaults.
