@@ -29,7 +29,7 @@ OTHERS = ('os.rename', 'os.remove', 'os.rmdir', 'os.chmod', 'os.utime',
           'os.truncate', 'os.link')
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 # A few of the patch's files are enough: a step is like another.
-SAMPLE = ('base.py', 'fast.py', 'enhanced_tensorboard_hook.py')
+SAMPLE = ('monitor.py', 'fast.py', 'enhanced_tensorboard_hook.py')
 
 all_patch_files = migration.patch_files
 

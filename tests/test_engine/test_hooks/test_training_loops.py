@@ -357,7 +357,7 @@ def test_a_compiled_part_has_its_names(make_runner, read_events):
     # What is compiled cannot be traced as well, and the log says so.
     assert tags[0] - tags[1] == {'model/flops'} and tags[1] < tags[0]
     log = ''.join(messages(runner, 'INFO'))
-    for left_out in ('leaves out the FLOPs', 'leaves out the graph'):
+    for left_out in ('skips the FLOPs', 'skips the graph'):
         assert log.count(left_out) == 1
 
 

@@ -381,6 +381,6 @@ def test_parts_with_wrappers_of_their_own_have_their_names(results, folder):
     assert 'train/images' not in tags['tensors']
     path, = (folder / 'separate').glob('*/*.log')
     log = path.read_text()
-    for left_out in ('there are no training images', 'leaves out the graph',
-                     'leaves out the FLOPs'):
+    for left_out in ('there are no training images', 'skips the graph',
+                     'skips the FLOPs'):
         assert log.count(left_out) == 1

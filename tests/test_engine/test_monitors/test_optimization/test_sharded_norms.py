@@ -361,7 +361,7 @@ def test_what_needs_the_whole_model_is_left_out_and_named(results, folder):
     assert 'keypoints/accuracy' in tags['tensors']
     log = log_of(folder / 'whole')
     for line in ('the model is sharded', 'there are no training images',
-                 'leaves out the graph', 'leaves out the FLOPs'):
+                 'skips the graph', 'skips the FLOPs'):
         assert log.count(line) == 1
     line, = [t for t in log.splitlines() if 'the model is sharded' in t]
     for monitor in ('WeightMonitor', 'UpdateMonitor', 'ModelInfoMonitor'):

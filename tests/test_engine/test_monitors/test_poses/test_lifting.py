@@ -406,8 +406,8 @@ class Validation:
     def __init__(self, batches, dataset=None, sampler=None, **monitor):
         monitor = {
             **dict(
-                train_schedule=None,
-                val_schedule=Every(1),
+                train_interval=None,
+                val_interval=Every(1),
                 max_train_images=0,
                 max_val_images=2,
                 strict=True),
@@ -593,7 +593,7 @@ def test_a_validation_that_cannot_begin_leaves_no_numbers(monkeypatch):
 @pytest.mark.parametrize('side', ['errors', 'pictures'])
 def test_one_side_can_be_switched_off(side):
     options = dict(
-        errors=dict(log_joint_errors=False), pictures=dict(val_schedule=None))
+        errors=dict(log_joint_errors=False), pictures=dict(val_interval=None))
     validation = Validation([random_samples(3)], **options[side])
     validation.read()
     values = validation.values([validation.monitor.shard()])
@@ -617,7 +617,7 @@ def test_samples_are_spread_over_the_validation(sizes, interval, count,
         for j in range(size)
     ] for i, size in enumerate(sizes)]
     validation = Validation(
-        batches, val_schedule=Every(interval), max_val_images=count)
+        batches, val_interval=Every(interval), max_val_images=count)
     drawn = []
     monkeypatch.setattr(
         lifting, 'draw_skeletons',
@@ -665,7 +665,7 @@ def blue_pixels(values):
 
 def test_other_models_are_left_alone():
     validation = Validation([[PoseDataSample()]],
-                            train_schedule=Every(1),
+                            train_interval=Every(1),
                             max_train_images=2)
     validation.runner.model = nn.Linear(1, 1)
     validation.train({})
@@ -674,13 +674,13 @@ def test_other_models_are_left_alone():
 
 
 @pytest.mark.parametrize('off', [
-    dict(train_schedule=None),
-    dict(train_schedule=Every(0)),
+    dict(train_interval=None),
+    dict(train_interval=Every(0)),
     dict(max_train_images=0)
 ])
 def test_no_training_pictures_are_wanted(off):
     validation = Validation([], **{
-        **dict(train_schedule=Every(1), max_train_images=2),
+        **dict(train_interval=Every(1), max_train_images=2),
         **off
     })
     validation.train(big_batch(1))
@@ -718,7 +718,7 @@ def test_a_sharded_model_is_not_asked(monkeypatch):
             (line, level)))
     sharded = FullyShardedDataParallel.__new__(FullyShardedDataParallel)
     nn.Module.__init__(sharded)
-    validation = Validation([], train_schedule=Every(1), max_train_images=2)
+    validation = Validation([], train_interval=Every(1), max_train_images=2)
     validation.runner.model.add_module('backbone', sharded)
     validation.train(big_batch(1))
     (line, level), = lines
