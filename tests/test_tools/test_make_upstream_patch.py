@@ -562,6 +562,7 @@ def test_the_template_is_filled_in():
 def test_what_breaks_is_what_was_measured():
     said = cover.breaking((2107, 2126), False, [])
     assert 'loads 19 modules more' in said and 'replaces' not in said
+    assert '458 modules fewer' in cover.breaking((2582, 2124), False, [])
     assert 'was not measured' in cover.breaking((None, 3), False, [])
     assert 'none of the new modules' in cover.breaking((), True, [])
     assert 'nothing of this yet' in cover.breaking((), False, [])
