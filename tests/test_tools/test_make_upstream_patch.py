@@ -211,6 +211,8 @@ MINIATURE = {
     'def test(train):\n    train(dict(log_grads=1))\n',
     f'{TESTS}/test_monitors/test_b.py':
     "def test():\n    assert 'val/skeletons/0'\n",
+    f'{TESTS}/test_monitors/test_d.py':
+    'from test_drawn import x\n',
     f'{TESTS}/test_monitors/test_c.py':
     'def test(train):\n    train(dict(log_poses=False))\n',
 }
@@ -262,7 +264,7 @@ def test_the_cut_follows_the_imports(miniature):
     assert tests == {
         # A switch that is off may be absent.
         'core': ['conftest.py', 'test_a.py', 'test_c.py', 'test_core.py'],
-        'poses': ['drawn.py', 'test_drawn.py'],
+        'poses': ['drawn.py', 'test_d.py', 'test_drawn.py'],
         'background': [],
         'lifting': ['test_b.py']
     }
