@@ -211,6 +211,8 @@ MINIATURE = {
     'def test(train):\n    train(dict(log_grads=1))\n',
     f'{TESTS}/test_monitors/test_b.py':
     "def test():\n    assert 'val/skeletons/0'\n",
+    f'{TESTS}/test_monitors/test_d.py':
+    'from test_drawn import x\n',
     f'{TESTS}/test_monitors/test_c.py':
     'def test(train):\n    train(dict(log_poses=False))\n',
 }
@@ -262,7 +264,7 @@ def test_the_cut_follows_the_imports(miniature):
     assert tests == {
         # A switch that is off may be absent.
         'core': ['conftest.py', 'test_a.py', 'test_c.py', 'test_core.py'],
-        'poses': ['drawn.py', 'test_drawn.py'],
+        'poses': ['drawn.py', 'test_d.py', 'test_drawn.py'],
         'background': [],
         'lifting': ['test_b.py']
     }
@@ -562,6 +564,7 @@ def test_the_template_is_filled_in():
 def test_what_breaks_is_what_was_measured():
     said = cover.breaking((2107, 2126), False, [])
     assert 'loads 19 modules more' in said and 'replaces' not in said
+    assert '458 modules fewer' in cover.breaking((2582, 2124), False, [])
     assert 'was not measured' in cover.breaking((None, 3), False, [])
     assert 'none of the new modules' in cover.breaking((), True, [])
     assert 'nothing of this yet' in cover.breaking((), False, [])

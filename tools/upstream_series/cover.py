@@ -119,8 +119,10 @@ def breaking(loaded, exported, replaced):
     elif None in loaded:
         said = f'How many modules more {name} loads was not measured.'
     else:
-        said = (f'{name} loads {loaded[1] - loaded[0]} modules more than '
-                f'before this branch ({loaded[1]} for {loaded[0]}).')
+        more = loaded[1] - loaded[0]
+        said = (f'{name} loads {abs(more)} modules '
+                f'{"fewer" if more < 0 else "more"} than before this branch '
+                f'({loaded[1]} for {loaded[0]}).')
     if replaced:
         return f'{said} It replaces {", ".join(map("`{}`".format, replaced))}.'
     return f'{said} It changes no class or function that was there.'

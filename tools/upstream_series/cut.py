@@ -195,10 +195,10 @@ def place_tests(root, modules, branch_of):
         path: tree
         for path, tree in trees.items() if not modules_named(tree) & tools
     }
+    # Some tests import from others.
     helpers = {
         path.split('/')[-1][:-3]: path
-        for path in trees if not path.split('/')[-1].startswith('test_')
-        and not path.endswith('conftest.py')
+        for path in trees if not path.endswith('conftest.py')
     }
     fixtures = hook_fixtures(trees)
     branches, users = {}, {}

@@ -5,10 +5,9 @@ from types import SimpleNamespace
 import pytest
 from mmengine.hooks import CheckpointHook
 
+from mmpose.engine.monitors.core import metric_names
 from mmpose.engine.monitors.core.metric_names import (MainMetric, better,
-                                                      direction, main_metric,
-                                                      metric_of_best_checkpoint
-                                                      )
+                                                      direction, main_metric)
 
 
 @pytest.mark.parametrize('rule, names', [
@@ -73,5 +72,6 @@ def test_the_main_metric(names, main):
 ])
 def test_the_metric_of_the_best_checkpoint(save_best, rule, expected):
     hook = CheckpointHook(save_best=save_best, rule=rule)
-    found = metric_of_best_checkpoint(SimpleNamespace(hooks=[hook]))
+    found = metric_names.metric_of_best_checkpoint(
+        SimpleNamespace(hooks=[hook]))
     assert found == (expected and MainMetric(*expected))
