@@ -29,7 +29,7 @@ OTHERS = ('os.rename', 'os.remove', 'os.rmdir', 'os.chmod', 'os.utime',
           'os.truncate', 'os.link')
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 # A few of the patch's files are enough: a step is like another.
-SAMPLE = ('monitor.py', 'fast.py', 'enhanced_tensorboard_hook.py')
+SAMPLE = ('monitors/__init__.py', '/fast.py', 'enhanced_tensorboard_hook.py')
 
 all_patch_files = migration.patch_files
 
@@ -46,7 +46,7 @@ def some_patch_files(package):
     return {
         place: source
         for place, source in all_patch_files(package).items()
-        if place.name in SAMPLE
+        if place.as_posix().endswith(SAMPLE)
     }
 
 
