@@ -397,7 +397,7 @@ def test_dry_run_changes_nothing(tmp_path, run):
     assert contents(tree) == before
     assert f'\n-from .enhanced_tensorboard_hook_fixed import {HOOK}' in printed
     assert f'\n+from .enhanced_tensorboard_hook import {HOOK}' in printed
-    assert 'add    engine/monitors/core/monitor.py' in printed
+    assert 'add    engine/monitors/__init__.py' in printed
     assert '\n-    def after_train_iter(self, runner, batch_idx,' in printed
 
 
@@ -858,7 +858,7 @@ def make_state(folder, state):
         write(tree, MONITOR, 'older\n')
         manifest = json.loads(read(tree, MANIFEST))
         manifest['version'] = '0.1'
-        manifest['files']['engine/monitors/core/monitor.py']['after'] = sha256(
+        manifest['files']['engine/monitors/__init__.py']['after'] = sha256(
             'older\n')
         write(tree, MANIFEST, json.dumps(manifest))
     return tree
