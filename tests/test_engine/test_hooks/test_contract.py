@@ -140,7 +140,8 @@ def test_all_that_fails_costs_a_warning_each_and_changes_nothing(
     assert {type(monitor) for monitor in monitors} == set(CLASSES.values())
     for monitor in monitors:
         assert monitor.guard.tripped
-        assert sum(f'{monitor.guard.name} failed' in w for w in warnings) == 1
+        assert sum(f'- {monitor.guard.name} failed' in w
+                   for w in warnings) == 1
 
 
 def test_another_rank_writes_nothing(train, monkeypatch):

@@ -1056,7 +1056,7 @@ def test_the_tags(train, read_events):
     ('log_grad_norm', 'train/gradient_norm'),
     ('log_lr', 'train/learning_rate'),
     ('log_weight_hist', 'weights/'),
-    ('log_val_metrics', 'val/'),
+    ('log_val_metrics', 'val/PCK'),
     ('log_model_stats', 'model/'),
 ])
 def test_each_part_can_be_switched_off(train, read_events, flag, prefix):

@@ -6,6 +6,7 @@ from typing import Dict, Iterator, Optional, Sequence
 
 import numpy as np
 from mmengine.logging import print_log
+from mmengine.runner import BaseLoop
 from torch import Tensor
 
 from ..core.arguments import Arguments, flag
@@ -79,10 +80,13 @@ class MetricMonitor(Monitor):
                     logger='current',
                     level=logging.INFO)
         tensors = [v for v in numbers.values() if isinstance(v, Tensor)]
+        # ``runner.iter`` would build a loop where nothing is trained.
+        loop = runner._train_loop
+        iteration = loop.iter if isinstance(loop, BaseLoop) else 0
         self.emit(
             Record(
                 evaluation_step(runner),
-                functools.partial(self._values, mode, runner.iter, numbers),
+                functools.partial(self._values, mode, iteration, numbers),
                 tensors))
 
     def _values(self, mode: str, iteration: int, metrics: dict,
