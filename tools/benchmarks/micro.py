@@ -151,7 +151,7 @@ def measure_inputs(repeat: int) -> dict:
     model = models.build('RTMPose-m')
     with tempfile.TemporaryDirectory() as folder:
         panels = hook_parts.Panels(model, batch, folder)
-        probe = panels.monitor._probe
+        (probe, _), = panels.monitor._sets
         panels.subject.close()
     memory = dict(
         hook=_size(probe),
