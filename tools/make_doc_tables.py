@@ -245,7 +245,9 @@ def monitors_with_switches():
     """
     classes = [
         cls for cls in registry().monitor_classes()
+        # One's own may be registered as well.
         if cls.__name__.endswith('Monitor')
+        and cls.__module__.startswith('mmpose.')
     ]
     return [(cls, [switch.name for switch in cls.switches])
             for cls in sorted(classes, key=lambda cls: cls.__name__)]

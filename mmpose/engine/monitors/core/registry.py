@@ -7,7 +7,7 @@ that is registered, a class in the user's own file as well.
 from importlib import import_module
 from inspect import Parameter, Signature
 from pkgutil import iter_modules, walk_packages
-from typing import Iterable, List, Optional
+from typing import Iterable, List, Optional, Tuple
 
 from mmengine.registry import Registry
 from mmengine.runner.priority import get_priority
@@ -96,7 +96,7 @@ def build_monitors(given: Arguments,
         if isinstance(change, Monitor):
             monitors.append(change)
             continue
-        cls, change = _class_and_arguments(change)
+        cls, change = class_and_arguments(MONITORS, change)
         if not change.pop('enabled', True):
             settings.pop(cls, None)
         elif cls in settings:
@@ -104,10 +104,12 @@ def build_monitors(given: Arguments,
         elif cls.settings:
             settings[cls] = {**cls.settings_from(given), **change}
         else:
-            monitors.append(_build(cls, change, given.strict))
+            monitors.append(build(cls, {'strict': given.strict, **change}))
     monitors += [
-        _build(cls, arguments, given.strict)
-        for cls, arguments in settings.items()
+        build(cls, {
+            'strict': given.strict,
+            **arguments
+        }) for cls, arguments in settings.items()
     ]
     if all(monitor.watches_others for monitor in monitors):
         return []
@@ -120,21 +122,37 @@ def build_monitors(given: Arguments,
     return monitors
 
 
-def _class_and_arguments(change) -> tuple:
+def class_and_arguments(registry: Registry, change) -> Tuple[type, dict]:
+    """Return what a dict of a config names, and its arguments.
+
+    Args:
+        registry (Registry): :data:`MONITORS` or :data:`DETECTORS`.
+        change (dict): ``dict(type=..., <arguments>)``.
+
+    Raises:
+        KeyError: The type is not registered.
+        TypeError: It is no dict with a type.
+    """
+    noun = registry.name
     if not isinstance(change, dict) or 'type' not in change:
-        raise TypeError("a monitor must be a dict(type='...', ...), but got "
+        raise TypeError(f"a {noun} must be a dict(type='...', ...), but got "
                         f'{change!r}')
     arguments = dict(change)
     kind = arguments.pop('type')
-    cls = MONITORS.get(kind) if isinstance(kind, str) else kind
+    cls = registry.get(kind) if isinstance(kind, str) else kind
     if cls is None:
-        names = ', '.join(sorted(MONITORS.module_dict))
-        raise KeyError(f'no monitor {kind!r} is registered; there are {names}')
+        names = ', '.join(sorted(registry.module_dict))
+        raise KeyError(f'no {noun} {kind!r} is registered; there are {names}')
     return cls, arguments
 
 
-def _build(cls: type, arguments: dict, strict: bool) -> Monitor:
+def build(cls: type, arguments: dict):
+    """Build a monitor or detector; an error names it.
+
+    Raises:
+        TypeError: It cannot be built with these arguments.
+    """
     try:
-        return cls(**{'strict': strict, **arguments})
+        return cls(**arguments)
     except TypeError as error:
         raise TypeError(f'{cls.__name__}: {error}') from error

@@ -5,7 +5,8 @@ from typing import Dict, Iterable, List, Optional, Tuple
 from mmengine.runner.priority import get_priority
 
 from ..core.arguments import Argument, one_of_types
-from ..core.registry import DETECTORS, PACKAGE, import_rooms
+from ..core.registry import (DETECTORS, PACKAGE, build, class_and_arguments,
+                             import_rooms)
 from ..core.runner_parts import optim_wrappers
 from ..writers.record import Measurement
 from .chains import Unrelated
@@ -106,36 +107,15 @@ def build_detectors(changes: Optional[Iterable] = None,
         if isinstance(change, Detector):
             detectors.append(change)
             continue
-        cls, change = _class_and_arguments(change)
+        cls, change = class_and_arguments(DETECTORS, change)
         if not change.pop('enabled', True):
             arguments.pop(cls, None)
         elif cls in arguments:
             arguments[cls].update(change)
         else:
-            detectors.append(_build(cls, change))
-    detectors += [_build(cls, kwargs) for cls, kwargs in arguments.items()]
+            detectors.append(build(cls, change))
+    detectors += [build(cls, kwargs) for cls, kwargs in arguments.items()]
     return sorted(detectors, key=lambda d: get_priority(d.priority))
-
-
-def _class_and_arguments(change) -> Tuple[type, dict]:
-    if not isinstance(change, dict) or 'type' not in change:
-        raise TypeError("a detector must be a dict(type='...', ...), but got "
-                        f'{change!r}')
-    arguments = dict(change)
-    kind = arguments.pop('type')
-    cls = DETECTORS.get(kind) if isinstance(kind, str) else kind
-    if cls is None:
-        names = ', '.join(sorted(DETECTORS.module_dict))
-        raise KeyError(f'no detector {kind!r} is registered; there are '
-                       f'{names}')
-    return cls, arguments
-
-
-def _build(cls: type, arguments: dict) -> Detector:
-    try:
-        return cls(**arguments)
-    except TypeError as error:
-        raise TypeError(f'{cls.__name__}: {error}') from error
 
 
 class Streaks:

@@ -42,15 +42,6 @@ class PoseSample(NamedTuple):
     img_id: Optional[int] = None
     given: Optional[ModelInput] = None
 
-    @property
-    def is_comparable(self) -> bool:
-        """bool: Whether as many keypoints are predicted as are annotated.
-
-        Otherwise, on several data sets without a converter, the last axes of
-        ``truth`` and ``predicted`` differ.
-        """
-        return self.truth.shape[1] == self.predicted.shape[1]
-
 
 class PoseSampleReader:
     """Reads what a model has predicted beside what is annotated.

@@ -90,7 +90,6 @@ class ValImageMonitor(Monitor):
                     sample,
                     given,
                     make_visible(preprocess(model, given)),
-                    sample.meta,
                     read_heatmap(outputs[i], self._codec),
                     whole=self._whole,
                     detected=outputs[i].gt_instances.get('bboxes')))

@@ -210,7 +210,8 @@ def scene_of(sample, image=None, origin=(0, 0), scale=(1, 1), **kwargs):
         image = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
     given = ModelInput(None, {}, 'image.png', np.array(origin),
                        np.array(scale))
-    return sample_scene(sample, given, seen(image), **{'meta': {}, **kwargs})
+    sample = sample._replace(meta=kwargs.pop('meta', {}))
+    return sample_scene(sample, given, seen(image), **kwargs)
 
 
 def draw(scene, heatmap=()):

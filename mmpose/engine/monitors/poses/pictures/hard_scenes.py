@@ -34,7 +34,6 @@ def hard_scene(hard: HardSample, model: nn.Module, files: ImageFiles,
         sample,
         sample.given,
         make_visible(preprocess(model, sample.given)),
-        sample.meta,
         caption=caption,
         person=hard.person)
 

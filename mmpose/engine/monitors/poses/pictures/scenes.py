@@ -63,7 +63,6 @@ def scene_tensors(scenes: Sequence[Union[Scene, Callable]]) -> List[Tensor]:
 def sample_scene(sample: PoseSample,
                  given: ModelInput,
                  seen: VisibleInput,
-                 meta: dict,
                  heatmap: Optional[Heatmap] = None,
                  caption: Optional[str] = None,
                  person: Optional[int] = None,
@@ -75,7 +74,6 @@ def sample_scene(sample: PoseSample,
         sample (PoseSample): Ground truth and prediction, in the image.
         given (ModelInput): What the model was given.
         seen (VisibleInput): The same, made visible.
-        meta (dict): The ``metainfo`` of its keypoints.
         heatmap (Heatmap, optional): What the model returned. Defaults to None.
         caption (str, optional): Defaults to None: the error, or that it is a
             false positive.
@@ -107,8 +105,8 @@ def sample_scene(sample: PoseSample,
             marked = None
     return Scene(caption, given.name,
                  given.project(sample.predicted), sample.scores,
-                 given.project(sample.truth), sample.visible, seen, meta,
-                 heatmap, box)
+                 given.project(sample.truth), sample.visible, seen,
+                 sample.meta, heatmap, box)
 
 
 def file_scene(sample: PoseSample, files: ImageFiles, prefixes: Sequence[str],
@@ -136,7 +134,6 @@ def file_scene(sample: PoseSample, files: ImageFiles, prefixes: Sequence[str],
         sample,
         given,
         VisibleInput(pixels, pixels, np.zeros(())),
-        sample.meta,
         caption=caption,
         person=person)
 
