@@ -1,8 +1,8 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import math
-from typing import List, Optional
+from typing import List, Optional, Union
 
-from ..core.measurements import ValidationMetrics
+from ..core.measurements import Losses, ValidationMetrics
 from ..core.metric_names import (MainMetric, main_metric,
                                  metric_of_best_checkpoint)
 
@@ -15,6 +15,8 @@ class ValidationCourse:
         values (list[float]): Those that are finite.
         steps (list[int]): Their training steps.
         best (int): Where in them the best one is.
+        loss (float, optional): The last median of the training loss.
+        loss_at_best (float, optional): That at the best validation.
     """
 
     def __init__(self, runner) -> None:
@@ -22,6 +24,8 @@ class ValidationCourse:
         self.values: List[float] = []
         self.steps: List[int] = []
         self.best = 0
+        self.loss: Optional[float] = None
+        self.loss_at_best: Optional[float] = None
 
     def value_in(self, metrics: ValidationMetrics) -> Optional[float]:
         """Return the main metric of a validation, if it has it."""
@@ -31,15 +35,25 @@ class ValidationCourse:
             return None
         return metrics.values.get(self.metric.name)
 
-    def add(self, metrics: ValidationMetrics) -> bool:
-        """Add a validation; return whether it has a finite main metric."""
-        value = self.value_in(metrics)
+    def add(self, measurement: Union[Losses, ValidationMetrics]) -> bool:
+        """Add a validation, or losses of the training.
+
+        Returns:
+            bool: Whether it is a validation with a finite main metric.
+        """
+        if isinstance(measurement, Losses):
+            if measurement.median is not None:
+                self.loss = measurement.median
+            return False
+        value = self.value_in(measurement)
         if value is None or not math.isfinite(value):
             return False
-        self.steps.append(metrics.iteration)
+        self.steps.append(measurement.iteration)
         self.values.append(value)
         if self.metric.sign * (value - self.values[self.best]) > 0:
             self.best = self.last
+        if self.is_best:
+            self.loss_at_best = self.loss
         return True
 
     @property
@@ -50,6 +64,11 @@ class ValidationCourse:
     def is_best(self) -> bool:
         """Whether the last value is the best one."""
         return self.best == self.last
+
+    @property
+    def knows_losses(self) -> bool:
+        """Whether the loss is known now and at the best validation."""
+        return None not in (self.loss, self.loss_at_best)
 
     @property
     def tag(self) -> str:

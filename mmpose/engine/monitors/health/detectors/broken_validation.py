@@ -126,21 +126,12 @@ class ValidationCollapseDetector(Detector):
 
     def before_train(self, runner) -> None:
         self._course = ValidationCourse(runner)
-        self._loss: Optional[float] = None
-        self._loss_at_best: Optional[float] = None
         self._collapsed = 0
         self._present: List[Finding] = []
 
     def see(self, step: int, measurement) -> Optional[List[Finding]]:
-        if isinstance(measurement, Losses):
-            if measurement.median is not None:
-                self._loss = measurement.median
+        if not self._course.add(measurement):
             return None
-        course = self._course
-        if not course.add(measurement):
-            return None
-        if course.is_best:
-            self._loss_at_best = self._loss
         if not self._has_collapsed():
             self._collapsed = 0
             self._present = []
@@ -160,13 +151,14 @@ class ValidationCollapseDetector(Detector):
 
     def _finding(self) -> Finding:
         course = self._course
-        rose = (None not in (self._loss, self._loss_at_best)
-                and self._loss - self._loss_at_best >
-                _ROSE * abs(self._loss_at_best))
-        loss = (
-            '' if None in (self._loss, self._loss_at_best) else
-            f' The median of the training loss was {self._loss_at_best:.4g}'
-            f' then and is {self._loss:.4g} now.')
+        rose, loss = False, ''
+        if course.knows_losses:
+            rose = (
+                course.loss - course.loss_at_best >
+                _ROSE * abs(course.loss_at_best))
+            loss = (' The median of the training loss was '
+                    f'{course.loss_at_best:.4g} then and is '
+                    f'{course.loss:.4g} now.')
         return Finding(
             'validation_collapse', f'{course.tag} has collapsed since step '
             f'{course.steps[course.best]:,}.',

@@ -52,20 +52,13 @@ class OverfittingDetector(Detector):
 
     def before_train(self, runner) -> None:
         self._course = ValidationCourse(runner)
-        self._loss: Optional[float] = None
-        self._loss_at_best: Optional[float] = None
         self._present: List[Finding] = []
 
     def see(self, step: int, measurement) -> Optional[List[Finding]]:
-        if isinstance(measurement, Losses):
-            if measurement.median is not None:
-                self._loss = measurement.median
-            return None
         if not self._course.add(measurement):
             return None
         # It lasts until the metric is better than ever.
         if self._course.is_best:
-            self._loss_at_best = self._loss
             self._present = []
         elif not self._present and self._overfits():
             self._present = [self._finding()]
@@ -74,8 +67,7 @@ class OverfittingDetector(Detector):
     def _overfits(self) -> bool:
         course = self._course
         after = course.values[course.best + 1:]
-        if len(after) < _OVERFITTING_VALIDATIONS or None in (
-                self._loss, self._loss_at_best):
+        if len(after) < _OVERFITTING_VALIDATIONS or not course.knows_losses:
             return False
         best = course.values[course.best]
         fall = course.metric.sign * (
@@ -83,8 +75,8 @@ class OverfittingDetector(Detector):
         noise = np.median(abs(np.diff(course.values)))
         return bool((fall > self._worse * abs(best)).all()
                     and fall.mean() > _WORSE_THAN_NOISE * noise
-                    and self._loss_at_best - self._loss >
-                    _BETTER * abs(self._loss_at_best))
+                    and course.loss_at_best - course.loss >
+                    _BETTER * abs(course.loss_at_best))
 
     def _finding(self) -> Finding:
         course = self._course
@@ -93,7 +85,7 @@ class OverfittingDetector(Detector):
             f'The model overfits: {course.tag} gets worse since '
             f'step {course.steps[course.best]:,}, while the training loss '
             'falls.', f'{course.numbers()} The median of the training loss '
-            f'fell from {self._loss_at_best:.4g} to {self._loss:.4g}.',
+            f'fell from {course.loss_at_best:.4g} to {course.loss:.4g}.',
             'Take the best checkpoint (save_best of CheckpointHook). More '
             'data, stronger augmentation, more weight decay, a smaller model '
             'or fewer epochs prevent it.')
