@@ -226,7 +226,7 @@ def test_a_schedule_that_comes_to_zero_too_soon(train, read_events):
             end=40,
             by_epoch=False))
     events = read_events(runner)
-    assert history(events) == {'learning_rate_zero': [(30, 1)]}
+    assert history(events) == {'learning_rate_zero': [(40, 1)]}
     line, = logged(runner)
     assert 'The learning rate is 0' in line
 

@@ -22,7 +22,7 @@ from torch import distributed, multiprocessing
 from torch.utils.data import Sampler
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook
-from mmpose.engine.monitors import EventWriter, KeypointMonitor
+from mmpose.engine.monitors import EventWriter, KeypointMonitor, Scalar
 from mmpose.engine.monitors.poses.pose_samples import PoseSampleReader
 from mmpose.registry import DATA_SAMPLERS, MODELS
 from mmpose.utils import register_all_modules
@@ -81,7 +81,9 @@ def run(work_dir, epochs=1, num_samples=7, batch_size=2, **cfg):
 
         def remember_accuracy(self, parts):
             values = list(accuracy(self, parts))
-            numbers.append({v.tag: v.value for v in values})
+            numbers.append(
+                {v.tag: v.value
+                 for v in values if isinstance(v, Scalar)})
             return values
 
         def remember_hardest(self, runner, step, hard):
