@@ -159,7 +159,7 @@ def test_left_and_right_are_told_apart_where_their_colours_are_not(
 
 @pytest.mark.parametrize('name', ['300w', 'wflw', 'lapa', 'coco_wholebody'])
 def test_the_jaw_begins_on_the_right(name):
-    """No name says so. The first keypoint is next to the right ear."""
+    """The first keypoint is next to the right ear, which no name says."""
     meta = parse_pose_metainfo(
         dict(from_file=f'configs/_base_/datasets/{name}.py'))
     first = 23 if name == 'coco_wholebody' else 0
