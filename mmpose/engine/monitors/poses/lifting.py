@@ -37,22 +37,23 @@ class LiftingMonitor(Monitor):
 
     For :obj:`PoseLifter` alone; with any other model it does nothing.
 
-    =========================== =============================================
-    ``train/images``            A picture for each of a few training samples,
-                                always the same ones: prediction and target
-                                from two sides
-    ``val/images``              The same for some of the validation samples
-    ``val/skeletons/<i>``       The first four of those, to turn around in 3D
-    ``keypoints/MPJPE/<joint>`` Mean per-joint position error of one joint:
-                                its mean distance to the ground truth where
-                                that is visible, over the whole validation,
-                                in the unit of the data: of Human3.6M and H3WB
-                                metres. Where the evaluator has that measure,
-                                it is the evaluator's
-    ``keypoints/<mode>/...``    The same aligned as the evaluator does it:
-                                P-MPJPE, N-MPJPE. See
-                                :class:`EvaluatorMeasures`
-    =========================== =============================================
+    =============================== ===========================================
+    ``train/images``                A picture for each of a few training
+                                    samples, always the same ones: prediction
+                                    and target from two sides
+    ``val/images``                  The same for some of the validation samples
+    ``val/skeletons/<i>``           The first four of those, to turn around in
+                                    3D
+    ``keypoints/MPJPE/<joint>``     Mean per-joint position error of one joint:
+                                    its mean distance to the ground truth where
+                                    that is visible, over the whole validation,
+                                    in the unit of the data: of Human3.6M and
+                                    H3WB metres. Where the evaluator has that
+                                    measure, it is the evaluator's
+    ``keypoints/<measure>/<joint>`` The same aligned as the evaluator does it:
+                                    P-MPJPE, N-MPJPE. See
+                                    :class:`EvaluatorMeasures`
+    =============================== ===========================================
 
     What it tells: Which joints are lifted badly. A pose that is right as the
     camera sees it and wrong from the side has its error in the depth.
