@@ -52,8 +52,8 @@ class LiftingMonitor(Monitor):
 
     The training samples are the first ones of the first batch, augmented.
     Their target is what the loss is computed from, decoded by the model. The
-    prediction is by the model's own ``predict``; see :func:`undisturbed`. Of a
-    sequence of poses the middle one is drawn.
+    prediction is by the model's own ``predict``. Of a sequence of poses the
+    middle one is drawn.
 
     The errors are over all ranks: each sums up what it has seen, and the sums
     are added. Samples that a sampler gives to a second rank to make the shares
