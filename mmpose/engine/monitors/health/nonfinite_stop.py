@@ -57,7 +57,7 @@ class NonfiniteStop(Monitor):
     def is_on_every_rank(self, runner) -> bool:
         return True
 
-    def exchange(self) -> None:
+    def gather_results(self) -> None:
         """It has no part in validations."""
 
     def before_train(self, runner) -> None:

@@ -160,13 +160,13 @@ class LiftingMonitor(Monitor):
             for i in range(count)
         ]
 
-    def shard(self) -> Union[int, np.ndarray, None]:
+    def rank_results(self) -> Union[int, np.ndarray, None]:
         """The sum of :func:`joint_errors`, 0 where there was no sample."""
         sums, self._sums = self._sums, 0
         return sums
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
-        sums, self.shards = sum(self.shards), []
+        sums, self.all_results = sum(self.all_results), []
         poses, self._poses = self._poses, []
         step = evaluation_step(runner)
         dataset = data_set(runner.val_dataloader)

@@ -442,7 +442,7 @@ class Validation:
 
     def values(self, shards):
         """What is written, by tag."""
-        self.monitor.shards = shards
+        self.monitor.all_results = shards
         self.monitor.notify('after_val_epoch', self.runner, {})
         values = [v for record in self.records for v in record.values()]
         return {value.tag: value for value in values}
@@ -510,7 +510,7 @@ def test_each_joint_for_itself():
     before = copy.deepcopy(samples)
     for _ in range(2):
         validation.read()
-        shown = scalars(validation.values([validation.monitor.shard()]))
+        shown = scalars(validation.values([validation.monitor.rank_results()]))
         assert shown == expected_errors(samples)
         assert 'keypoint_2' not in shown
     assert_equal(samples, before)
@@ -523,11 +523,11 @@ def test_a_validation_begins_anew():
     validation.monitor.notify('after_val_iter', validation.runner, 0, None,
                               samples[:3])
     validation.read()
-    values = validation.values([validation.monitor.shard()])
+    values = validation.values([validation.monitor.rank_results()])
     assert scalars(values) == expected_errors(samples)
     assert len(values['val/images'].pictures) == 3
     validation.records.clear()
-    assert not validation.values([validation.monitor.shard()])
+    assert not validation.values([validation.monitor.rank_results()])
 
 
 def test_the_error_of_a_pose_is_that_of_its_visible_joints():
@@ -551,7 +551,7 @@ def test_the_ranks_are_added_up():
     ]
     for rank in ranks:
         rank.read()
-    shards = [rank.monitor.shard() for rank in ranks]
+    shards = [rank.monitor.rank_results() for rank in ranks]
     assert scalars(ranks[0].values(shards)) == expected_errors(samples)
 
 
@@ -565,7 +565,7 @@ def test_a_repeated_sample_counts_once():
         share = (samples + samples[:1])[rank::2]
         ranks.append(Validation([share[:2], share[2:]], samples, sampler))
         ranks[-1].read()
-    shards = [rank.monitor.shard() for rank in ranks]
+    shards = [rank.monitor.rank_results() for rank in ranks]
     assert scalars(ranks[0].values(shards)) == expected_errors(samples)
 
 
@@ -576,10 +576,10 @@ def test_a_batch_that_cannot_be_read_leaves_no_numbers():
     validation = Validation(batches, strict=False)
     validation.read()
     assert validation.monitor.guard.failures == 1
-    assert validation.monitor.shard() is None
+    assert validation.monitor.rank_results() is None
     validation.batches = [samples]
     validation.read()
-    shown = scalars(validation.values([validation.monitor.shard()]))
+    shown = scalars(validation.values([validation.monitor.rank_results()]))
     assert shown == expected_errors(samples)
 
 
@@ -587,7 +587,7 @@ def test_a_validation_that_cannot_begin_leaves_no_numbers(monkeypatch):
     monkeypatch.delattr(lifting, 'own_samples')
     validation = Validation([random_samples(1)], strict=False)
     validation.read()
-    assert validation.monitor.shard() is None
+    assert validation.monitor.rank_results() is None
 
 
 @pytest.mark.parametrize('side', ['errors', 'pictures'])
@@ -596,7 +596,7 @@ def test_one_side_can_be_switched_off(side):
         errors=dict(log_joint_errors=False), pictures=dict(val_interval=None))
     validation = Validation([random_samples(3)], **options[side])
     validation.read()
-    values = validation.values([validation.monitor.shard()])
+    values = validation.values([validation.monitor.rank_results()])
     assert ('val/images' in values) == (side == 'errors')
     assert bool(scalars(values)) == (side == 'pictures')
 
@@ -643,7 +643,7 @@ def test_a_data_set_without_meta_information():
     """Joints without names and bones."""
     validation = Validation([random_samples(1)])
     validation.read()
-    values = validation.values([validation.monitor.shard()])
+    values = validation.values([validation.monitor.rank_results()])
     assert set(scalars(values)) <= {f'keypoint_{i}' for i in range(5)}
     assert blue_pixels(values) > 100
 
@@ -670,7 +670,7 @@ def test_other_models_are_left_alone():
     validation.runner.model = nn.Linear(1, 1)
     validation.train({})
     validation.read()
-    assert not validation.values([validation.monitor.shard()])
+    assert not validation.values([validation.monitor.rank_results()])
 
 
 @pytest.mark.parametrize('off', [

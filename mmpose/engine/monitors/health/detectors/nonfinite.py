@@ -41,7 +41,7 @@ class NonfiniteDetector(Detector):
         self._gradient: Optional[Finding] = None
         self._gradient_step = 0
         self._gradient_is_finite = False
-        self._is_averaged = get_world_size() > 1
+        self._is_distributed = get_world_size() > 1
         # What is said unless it turns out that there was a loss before.
         self._waiting: Optional[Finding] = None
 
@@ -113,7 +113,7 @@ class NonfiniteDetector(Detector):
             self._waiting = self._or_elsewhere(_nonfinite_update(step, after))
 
     def _or_elsewhere(self, finding: Finding) -> Finding:
-        if not self._is_averaged:
+        if not self._is_distributed:
             return finding
         return finding._replace(advice=finding.advice + _IN_ANOTHER_PROCESS)
 
