@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from evaluated_poses import KnownTopdown
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 from noisy_poses import keypoint_scalars, runner_cfg
 from run_logs import read_run
@@ -17,6 +18,7 @@ from mmpose.engine.monitors.poses.accuracy.keypoint_parts import keypoint_parts
 from mmpose.engine.monitors.poses.keypoints import KeypointMonitor
 from mmpose.engine.monitors.writers.record import LAYER_SCALAR, Scalar
 from mmpose.evaluation import MultiDatasetEvaluator
+from mmpose.evaluation.metrics import coco_metric, coco_wholebody_metric
 from mmpose.registry import METRICS, MODELS
 from mmpose.utils import register_all_modules
 
@@ -340,3 +342,101 @@ def test_a_prediction_that_is_not_finite(tmp_path):
     assert np.isfinite(scalars[f'keypoints/EPE/{name}'])
     assert scalars[f'keypoints/PCK@1e+09/{name}'] == pytest.approx(1 -
                                                                    1 / visible)
+
+
+@pytest.fixture
+def evaluations(monkeypatch):
+    """COCO's evaluations that metrics have made, by what they are of."""
+    made = []
+
+    class Remembered(coco_metric.COCOeval):
+
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    for module in (coco_metric, coco_wholebody_metric):
+        monkeypatch.setattr(module, 'COCOeval', Remembered)
+    return made
+
+
+def own_similarities(evaluation, dataset, first=0):
+    """By COCO's evaluation, that of each instance to its own prediction.
+
+    Returns:
+        tuple[list, list]: These, and how many keypoints they are the mean of.
+    """
+    # That of CrowdPose ends with the hardest images.
+    evaluation.params.imgIds = sorted(evaluation.cocoGt.getImgIds())
+    evaluation.evaluate()
+    similarities, counts = [], []
+    for i in range(len(dataset)):
+        sample = dataset[i]['data_samples']
+        point = sample.prediction[0, first].tolist()
+        for key, gts in evaluation._gts.items():
+            columns = [gt['id'] for gt in gts]
+            if sample.id not in columns:
+                continue
+            # In the order of their scores, as in the matrix.
+            dts = sorted(
+                evaluation._dts[key], key=lambda dt: -dt[evaluation.score_key])
+            row, = [
+                j for j, dt in enumerate(dts)
+                if np.allclose(dt['keypoints'][:2], point)
+            ]
+            similarities.append(evaluation.ious[key][row,
+                                                     columns.index(sample.id)])
+            counts.append(
+                sum(v > 0
+                    for v in gts[columns.index(sample.id)]['keypoints'][2::3]))
+    assert len(similarities) == len(dataset)
+    return similarities, counts
+
+
+@pytest.mark.parametrize('kind, metric', [
+    ('CocoDataset', dict(type='CocoMetric')),
+    ('CocoDataset', dict(type='CocoMetric', use_area=False)),
+    ('AP10KDataset', dict(type='CocoMetric')),
+    ('CrowdPoseDataset', dict(type='CocoMetric', iou_type='keypoints_crowd')),
+    ('ExlposeDataset', dict(type='CocoMetric')),
+    ('HumanArt21Dataset', dict(type='CocoMetric')),
+    ('AicDataset', dict(type='CocoMetric')),
+    ('OCHumanDataset', dict(type='CocoMetric')),
+    ('AnimalPoseDataset', dict(type='CocoMetric')),
+    ('CocoWholeBodyDataset', dict(type='CocoWholeBodyMetric')),
+])
+def test_oks_of_ground_truth_boxes(kind, metric, tmp_path, evaluations):
+    """Of each instance that of COCO's evaluation, of a whole body of all."""
+    cfg = write_dataset(kind, tmp_path)
+    loader = loader_of(cfg)
+    metric = dict(metric, ann_file=cfg['ann_file'], nms_mode='none')
+    scalars, _ = validate(loader, evaluator_of(loader.dataset, dict(a=metric)))
+    similarities, _ = own_similarities(evaluations[-1], loader.dataset)
+    assert 0.1 < np.mean(similarities) < 0.99
+    assert scalars['instances/OKS'] == pytest.approx(np.mean(similarities))
+
+
+@pytest.mark.parametrize('use_area', [True, False])
+def test_oks_of_a_partition(use_area, tmp_path, evaluations):
+    loader = loader_of(write_dataset('CocoDataset', tmp_path, count=9))
+    # Else each metric takes the annotations of all keypoints from there.
+    MessageHub.get_current_instance().update_info('coco_ann_file', None)
+    parts = dict(head=[0, 1, 2, 3, 4], arms=[7, 8, 9, 10])
+    evaluator = Evaluator(
+        dict(
+            type='KeypointPartitionMetric',
+            metric=dict(
+                type='CocoMetric',
+                nms_mode='none',
+                score_mode='bbox',
+                use_area=use_area),
+            partitions=parts))
+    evaluator.dataset_meta = meta = loader.dataset.metainfo
+    scalars, _ = validate(loader, evaluator)
+    for evaluation, indices in zip(evaluations, parts.values()):
+        names = {meta['keypoint_id2name'][i] for i in indices}
+        similarities, counts = own_similarities(evaluation, loader.dataset,
+                                                indices[0])
+        assert 0.1 < np.mean(similarities) < 0.99
+        assert mean_of(scalars, 'OKS', loader.dataset, names) == pytest.approx(
+            np.average(similarities, weights=counts))
