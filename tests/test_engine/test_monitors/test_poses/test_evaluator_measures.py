@@ -65,7 +65,7 @@ def validate(loader, evaluator, **hook):
         outputs = predict(batch['data_samples'])
         evaluator.process(data_samples=outputs, data_batch=batch)
         monitor.after_val_iter(runner, i, batch, outputs)
-    monitor.shards = [monitor.shard()]
+    monitor.all_results = [monitor.rank_results()]
     metrics = evaluator.evaluate(len(loader.dataset))
     monitor.after_val_epoch(runner, metrics)
     scalars = {
