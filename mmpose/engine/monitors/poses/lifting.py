@@ -60,10 +60,10 @@ class LiftingMonitor(Monitor):
 
     The training samples are the first ones of the first batch, augmented.
     Their target is what the loss is computed from, decoded by the model. The
-    prediction is by the model's own ``predict``; see :func:`undisturbed`. Of a
-    sequence of poses the middle one is drawn. Its caption has the error in mm,
-    where the unit of the data set is known, and says how many of the predicted
-    joints are outside the picture.
+    prediction is by the model's own ``predict``. Of a sequence of poses the
+    middle one is drawn. Its caption has the error in mm, where the unit of the
+    data set is known, and says how many of the predicted joints are outside
+    the picture.
 
     With more than 30 joints the errors are those of body parts, over all of
     their points.
@@ -184,16 +184,16 @@ class LiftingMonitor(Monitor):
             for i in range(count)
         ]
 
-    def shard(self) -> Optional[Sums]:
+    def rank_results(self) -> Optional[Sums]:
         """What was summed up; empty where there was no sample."""
         sums, self._sums = self._sums, {}
         return sums
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
         total: Sums = {}
-        for sums in self.shards:
+        for sums in self.all_results:
             add_sums(total, sums)
-        self.shards = []
+        self.all_results = []
         poses, self._poses = self._poses, []
         step = evaluation_step(runner)
         dataset = data_set(runner.val_dataloader)

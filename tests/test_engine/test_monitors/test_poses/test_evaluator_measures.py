@@ -15,8 +15,8 @@ from stepping import Written
 from written_datasets import predict, write_dataset
 
 import mmpose.datasets.datasets
+from mmpose.engine.monitors import KeypointMonitor
 from mmpose.engine.monitors.poses.accuracy.keypoint_parts import keypoint_parts
-from mmpose.engine.monitors.poses.keypoints import KeypointMonitor
 from mmpose.engine.monitors.writers.record import LAYER_SCALAR, Scalar
 from mmpose.evaluation import MultiDatasetEvaluator
 from mmpose.evaluation.metrics import coco_metric, coco_wholebody_metric
@@ -50,7 +50,7 @@ def validate(loader, evaluator):
     """What the monitor and the evaluator say of a validation."""
     monitor, runner = read(loader, evaluator)
     metrics = evaluator.evaluate(len(loader.dataset))
-    return written_by(monitor, runner, [monitor.shard()]), metrics
+    return written_by(monitor, runner, [monitor.rank_results()]), metrics
 
 
 def read(loader, evaluator):
@@ -75,9 +75,9 @@ def read(loader, evaluator):
     return monitor, runner
 
 
-def written_by(monitor, runner, shards):
+def written_by(monitor, runner, results):
     """The scalars that come of what ranks have read."""
-    monitor.shards = shards
+    monitor.all_results = results
     monitor.after_val_epoch(runner, {})
     return {
         value.tag: value.value
@@ -322,8 +322,8 @@ def test_a_repeated_sample_counts_once(tmp_path):
         batches.sampler = DefaultSampler(dataset, shuffle=False)
         batches.sampler.rank, batches.sampler.world_size = rank, 2
         ranks.append(read(batches, evaluator_of(dataset, metrics)))
-    shards = [monitor.shard() for monitor, _ in ranks]
-    assert written_by(*ranks[0], shards) == pytest.approx(scalars)
+    results = [monitor.rank_results() for monitor, _ in ranks]
+    assert written_by(*ranks[0], results) == pytest.approx(scalars)
 
 
 class Batches(list):

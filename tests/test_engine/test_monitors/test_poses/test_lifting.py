@@ -463,7 +463,7 @@ class Validation:
 
     def values(self, shards):
         """What is written, by tag."""
-        self.monitor.shards = shards
+        self.monitor.all_results = shards
         self.monitor.notify('after_val_epoch', self.runner, {})
         values = [v for record in self.records for v in record.values()]
         return {value.tag: value for value in values}
@@ -529,7 +529,7 @@ def test_errors_as_the_evaluator_aligns_them(mode, skipped):
     validation = Validation([samples[:4], samples[4:]], evaluator=evaluator)
     validation.read()
     evaluated = evaluator.evaluate(9)
-    values = validation.values([validation.monitor.shard()])
+    values = validation.values([validation.monitor.rank_results()])
     known = samples[3:] if skipped else samples
     counts = sum(s.gt_instances.lifting_target_visible.sum(0) for s in known)
     errors = [
@@ -548,7 +548,7 @@ def test_many_joints_are_shown_by_body_part():
     samples = random_samples(4, num_joints=133)
     validation = Validation([samples], SimpleNamespace(metainfo=meta))
     validation.read()
-    shown = scalars(validation.values([validation.monitor.shard()]))
+    shown = scalars(validation.values([validation.monitor.rank_results()]))
     assert set(shown) == {'body', 'feet', 'face', 'left_hand', 'right_hand'}
     metric = MPJPE()
     for sample in samples:
@@ -594,7 +594,7 @@ def test_each_joint_for_itself():
     before = copy.deepcopy(samples)
     for _ in range(2):
         validation.read()
-        shown = scalars(validation.values([validation.monitor.shard()]))
+        shown = scalars(validation.values([validation.monitor.rank_results()]))
         assert shown == expected_errors(samples)
         assert 'keypoint_2' not in shown
     assert_equal(samples, before)
@@ -607,11 +607,11 @@ def test_a_validation_begins_anew():
     validation.monitor.notify('after_val_iter', validation.runner, 0, None,
                               samples[:3])
     validation.read()
-    values = validation.values([validation.monitor.shard()])
+    values = validation.values([validation.monitor.rank_results()])
     assert scalars(values) == expected_errors(samples)
     assert len(values['val/images'].pictures) == 3
     validation.records.clear()
-    assert not validation.values([validation.monitor.shard()])
+    assert not validation.values([validation.monitor.rank_results()])
 
 
 def test_the_error_of_a_pose_is_that_of_its_visible_joints():
@@ -635,7 +635,7 @@ def test_the_ranks_are_added_up():
     ]
     for rank in ranks:
         rank.read()
-    shards = [rank.monitor.shard() for rank in ranks]
+    shards = [rank.monitor.rank_results() for rank in ranks]
     assert scalars(ranks[0].values(shards)) == expected_errors(samples)
 
 
@@ -649,7 +649,7 @@ def test_a_repeated_sample_counts_once():
         share = (samples + samples[:1])[rank::2]
         ranks.append(Validation([share[:2], share[2:]], samples, sampler))
         ranks[-1].read()
-    shards = [rank.monitor.shard() for rank in ranks]
+    shards = [rank.monitor.rank_results() for rank in ranks]
     assert scalars(ranks[0].values(shards)) == expected_errors(samples)
 
 
@@ -660,10 +660,10 @@ def test_a_batch_that_cannot_be_read_leaves_no_numbers():
     validation = Validation(batches, strict=False)
     validation.read()
     assert validation.monitor.guard.failures == 1
-    assert validation.monitor.shard() is None
+    assert validation.monitor.rank_results() is None
     validation.batches = [samples]
     validation.read()
-    shown = scalars(validation.values([validation.monitor.shard()]))
+    shown = scalars(validation.values([validation.monitor.rank_results()]))
     assert shown == expected_errors(samples)
 
 
@@ -671,7 +671,7 @@ def test_a_validation_that_cannot_begin_leaves_no_numbers(monkeypatch):
     monkeypatch.delattr(lifting, 'own_samples')
     validation = Validation([random_samples(1)], strict=False)
     validation.read()
-    assert validation.monitor.shard() is None
+    assert validation.monitor.rank_results() is None
 
 
 @pytest.mark.parametrize('side', ['errors', 'pictures'])
@@ -680,7 +680,7 @@ def test_one_side_can_be_switched_off(side):
         errors=dict(log_joint_errors=False), pictures=dict(val_interval=None))
     validation = Validation([random_samples(3)], **options[side])
     validation.read()
-    values = validation.values([validation.monitor.shard()])
+    values = validation.values([validation.monitor.rank_results()])
     assert ('val/images' in values) == (side == 'errors')
     assert bool(scalars(values)) == (side == 'pictures')
 
@@ -727,7 +727,7 @@ def test_a_data_set_without_meta_information():
     """Joints without names and bones."""
     validation = Validation([random_samples(1)])
     validation.read()
-    values = validation.values([validation.monitor.shard()])
+    values = validation.values([validation.monitor.rank_results()])
     assert set(scalars(values)) <= {f'keypoint_{i}' for i in range(5)}
     assert blue_pixels(values) > 100
 
@@ -754,7 +754,7 @@ def test_other_models_are_left_alone():
     validation.runner.model = nn.Linear(1, 1)
     validation.train({})
     validation.read()
-    assert not validation.values([validation.monitor.shard()])
+    assert not validation.values([validation.monitor.rank_results()])
 
 
 @pytest.mark.parametrize('off', [

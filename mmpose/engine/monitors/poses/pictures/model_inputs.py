@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmpose.structures import PoseDataSample
-from ...core.undisturbed import undisturbed
+from ...core.side_effects import eval_without_side_effects
 
 # ImageNet's, in the order red, green, blue. Not the config's own: a wrong
 # setting would be undone by itself and look right.
@@ -105,7 +105,7 @@ def preprocess(model: nn.Module, sample: ModelInput) -> Tensor:
     data = dict(
         inputs=[copy_input(sample.tensor)],
         data_samples=[PoseDataSample(metainfo=dict(sample.meta))])
-    with undisturbed(model.data_preprocessor):
+    with eval_without_side_effects(model.data_preprocessor):
         return model.data_preprocessor(data, False)['inputs'][0]
 
 
