@@ -239,6 +239,8 @@ def _annotation(sample: PoseDataSample) -> Optional[str]:
     info = sample.get('raw_ann_info')
     if isinstance(info, dict) and 'id' in info:
         return f'id {info["id"]}'
-    if isinstance(info, (list, tuple)) or sample.get('id') is None:
+    index = sample.get('id')
+    # Those of several instances are a list.
+    if isinstance(info, (list, tuple)) or index is None or np.ndim(index):
         return None
-    return f'sample {sample.id}'
+    return f'sample {index}'
