@@ -95,7 +95,9 @@ def sample_scene(sample: PoseSample,
             caption = 'no ground truth here: a false positive'
     box = None
     if person is not None or not whole:
-        box = _box(sample, person, detected)
+        people = slice(None) if person is None else [person]
+        box = instances_box(sample.boxes[people], sample.truth[people],
+                            sample.visible[people], detected)
         if box is not None:
             box = given.project(box.reshape(2, 2)).ravel()
     marked = None
@@ -138,15 +140,26 @@ def file_scene(sample: PoseSample, files: ImageFiles, prefixes: Sequence[str],
         person=person)
 
 
-def _box(sample: PoseSample, person: Optional[int],
-         detected: Optional[np.ndarray]) -> Optional[np.ndarray]:
-    """What is to be seen of the image, with a margin; None: all of it."""
-    people = slice(None) if person is None else [person]
-    if len(sample.boxes):
-        corners = [
-            sample.boxes[people].reshape(-1, 2),
-            sample.truth[people][sample.visible[people]]
-        ]
+def instances_box(boxes: np.ndarray,
+                  keypoints: np.ndarray,
+                  visible: np.ndarray,
+                  detected: Optional[np.ndarray] = None
+                  ) -> Optional[np.ndarray]:
+    """Return what is to be seen of an image.
+
+    Args:
+        boxes (np.ndarray): Of the instances, shape (N, 4).
+        keypoints (np.ndarray): Shape (N, K, 2).
+        visible (np.ndarray): Bool of shape (N, K).
+        detected (np.ndarray, optional): The boxes to show where there is no
+            instance, shape (B, 4). Defaults to None.
+
+    Returns:
+        np.ndarray | None: All of them with a margin, (left, top, right,
+        bottom); None for the whole image.
+    """
+    if len(boxes):
+        corners = [boxes.reshape(-1, 2), keypoints[visible]]
     elif detected is not None and len(detected):
         corners = [np.asarray(detected, float).reshape(-1, 2)]
     else:
