@@ -5,7 +5,6 @@ import re
 from collections import Counter, defaultdict
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
-import numpy as np
 from mmengine.logging import print_log
 
 from ..core.arguments import LOG_DETAILS
@@ -13,13 +12,13 @@ from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, data_set, evaluation_step,
                                  is_averaged, is_iter_based, own_samples)
-from ..writers.record import IMAGE, LAYER_SCALAR, Image, Record, Scalar
-from .accuracy.data_set_accuracy import DataSetAccuracy, accuracy, together
+from ..writers.record import IMAGE, LAYER_SCALAR, Image, Record
+from .accuracy.data_set_accuracy import DataSetAccuracy, together
 from .accuracy.detections import (AnnotatedImage, Detections, annotated_images,
                                   evaluated)
+from .accuracy.evaluator_measures import EvaluatorMeasures, Sums, add_sums
 from .accuracy.hard_samples import HardSample, HardSamples, positions_of
-from .accuracy.keypoint_parts import keypoint_parts
-from .accuracy.keypoint_tally import KeypointTally
+from .accuracy.keypoint_curves import keypoint_curves
 from .arguments import BACKEND_ARGS, HARD_SAMPLES, KPT_THR, LOG_KEYPOINTS
 from .model_kinds import is_bottom_up, lifts_poses
 from .pictures.hard_scenes import hard_scene
@@ -30,8 +29,6 @@ from .pictures.sample_pictures import SamplePictures
 from .pictures.scenes import scene_tensors
 from .pose_samples import PoseSample, PoseSampleReader, matched
 
-# With more keypoints the scalars are by body part.
-_MAX_SCALARS = 30
 _MEASURES = ('PCK@0.05', 'OKS')
 _FURTHER_MEASURES = ('PCK@0.2', 'normalized_error')
 
@@ -50,6 +47,11 @@ class KeypointMonitor(Monitor):
                                               ``log_details``
     ``keypoints/OKS/<keypoint>``              Mean keypoint similarity (KS),
                                               where the data set has sigmas
+    ``keypoints/<measure>/<keypoint>``        What the evaluator measures:
+                                              PCKh, tPCK, NME, EPE, AUC or
+                                              MPJPE; PCK at its own threshold
+                                              with ``log_details``; see
+                                              :class:`EvaluatorMeasures`
     ``instances/OKS``                         Mean object keypoint similarity
                                               of the instances; 0 for one that
                                               was not found
@@ -77,9 +79,12 @@ class KeypointMonitor(Monitor):
     :func:`match`. With ground truth boxes a prediction belongs to the
     instance in its box. The curves are over all visible keypoints, see
     :meth:`KeypointTally.measures`; with more than 30 keypoints they are the
-    mean by body part. Over all ranks: each sums up what it has seen, and the
-    sums are added. Samples that a sampler gives to a second rank to make the
-    shares equal count once.
+    mean by body part. The mean of an evaluator's measure over the keypoints is
+    the evaluator's number; of NME, EPE and MPJPE each keypoint counts as often
+    as it is visible, and :obj:`MpiiPCKAccuracy` takes its mean so, too,
+    without the pelvis and the thorax. Over all ranks: each sums up what it has
+    seen, and the sums are added. Samples that a sampler gives to a second rank
+    to make the shares equal count once.
 
     Where a validation has several data sets, keypoints are compared that are
     annotated and predicted, after the converters of the evaluator; those of
@@ -97,8 +102,8 @@ class KeypointMonitor(Monitor):
         backend_args (dict, optional): How the image of an instance is loaded
             that a detector has a box for, see :class:`ImageFiles`. Defaults to
             None.
-        every_measure (bool): Whether to write PCK@0.2 and NME by keypoint.
-            Defaults to False.
+        every_measure (bool): Whether to write PCK@0.2 and NME by keypoint, and
+            PCK at the evaluator's threshold. Defaults to False.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
@@ -117,7 +122,19 @@ class KeypointMonitor(Monitor):
         lifts = lifts_poses(bare_model(runner.model))
         if not self._log_accuracy or lifts:
             return ()
-        return [c for c in self.charts if c.title in self._measures]
+        charts = [c for c in self.charts if c.title in self._measures]
+        evaluator = getattr(
+            getattr(runner, 'val_loop', None), 'evaluator', None)
+        return charts + [
+            Chart('Keypoints', measure, f'keypoints/{re.escape(measure)}/')
+            for measure in EvaluatorMeasures(evaluator).names
+            if self._is_written(measure)
+        ]
+
+    def _is_written(self, measure: str) -> bool:
+        """Whether a measure of the evaluator is, beside ours."""
+        return measure not in self._measures and (
+            self._every_measure or not re.search('(^|/)PCK@', measure))
 
     def __init__(self,
                  log_accuracy: bool,
@@ -128,6 +145,7 @@ class KeypointMonitor(Monitor):
                  strict: bool = False) -> None:
         super().__init__(strict=strict)
         self._log_accuracy = log_accuracy
+        self._every_measure = every_measure
         self._measures = _MEASURES
         if every_measure:
             self._measures += _FURTHER_MEASURES
@@ -151,10 +169,13 @@ class KeypointMonitor(Monitor):
         self._whole = False
         if batch_idx == 0:
             self._begin(runner)
+            self._evaluated = EvaluatorMeasures(runner.val_evaluator)
         own = own_samples(runner.val_dataloader) - self._seen
         if not self._off and outputs and own > 0:
             self._read(runner.val_dataloader, data_batch['inputs'],
                        outputs[:own])
+            self._evaluated.read(outputs, own)
+            self._shard.evaluated = self._evaluated.sums
         self._whole = True
 
     def shard(self) -> Optional['_Shard']:
@@ -174,7 +195,13 @@ class KeypointMonitor(Monitor):
         parts = [part for part in total.parts.values() if part.tally.instances]
         step = evaluation_step(runner)
         if self._log_accuracy and parts:
-            values = functools.partial(self._accuracy, parts)
+            measured = {
+                key: sums
+                for key, sums in total.evaluated.items()
+                if self._is_written(key[1])
+            }
+            values = functools.partial(keypoint_curves, parts, measured,
+                                       self._measures, self._reader.meta)
             self.emit(Record(step, values, kind=LAYER_SCALAR))
             unit = 'iteration' if is_iter_based(runner) else 'epoch'
             when = f'{unit} {step:,}'
@@ -310,32 +337,6 @@ class KeypointMonitor(Monitor):
                                    scenes)
         self.emit(Record(step, values, scene_tensors(scenes), IMAGE))
 
-    def _accuracy(self, parts: List[DataSetAccuracy]) -> Iterable[Scalar]:
-        yield from self._scalars('', parts[0].meta, *together(parts))
-        for part in parts if len(parts) > 1 else ():
-            yield from self._scalars(f'{part.name}/', part.meta, part.names,
-                                     part.tally)
-
-    def _scalars(self, prefix: str, meta: dict, names: List[str],
-                 tally: KeypointTally) -> Iterable[Scalar]:
-        """The scalars of a data set, or of all together."""
-        groups = {name: [i] for i, name in enumerate(names)}
-        if len(names) > _MAX_SCALARS:
-            groups = keypoint_parts(names, meta.get('dataset_name'))
-        measures = tally.measures()
-        for measure in [m for m in measures if m in self._measures]:
-            values = measures[measure]
-            for name, indices in groups.items():
-                known = values[indices][np.isfinite(values[indices])]
-                if len(known):
-                    yield Scalar(f'keypoints/{prefix}{measure}/{name}',
-                                 known.mean())
-        if not prefix:  # Of all together.
-            yield from accuracy(tally)
-        oks = tally.mean_oks()
-        if np.isfinite(oks):
-            yield Scalar(f'instances/OKS/{prefix}'.rstrip('/'), oks)
-
     def _figure(self, parts: List[DataSetAccuracy],
                 when: str) -> Iterable[Image]:
         names, tally = together(parts)
@@ -367,6 +368,8 @@ class _Shard:
             boxes are of.
         skipped (Counter): How many samples of which data set were not
             compared, by the numbers of annotated and predicted keypoints.
+        evaluated (dict[tuple, np.ndarray]): What the metrics of the evaluator
+            measure.
         hardest (HardSamples): Which instances were predicted worst.
     """
 
@@ -374,6 +377,7 @@ class _Shard:
         self.parts: Dict[tuple, DataSetAccuracy] = {}
         self.detections: Dict[Optional[str], Detections] = {}
         self.skipped: Counter = Counter()
+        self.evaluated: Sums = {}
         self.hardest = HardSamples(hard_samples)
 
     def merge(self, other: '_Shard') -> '_Shard':
@@ -389,5 +393,6 @@ class _Shard:
             else:
                 self.detections[name] = detections
         self.skipped.update(other.skipped)
+        add_sums(self.evaluated, other.evaluated)
         self.hardest.merge(other.hardest)
         return self

@@ -12,10 +12,11 @@ from ..core.runner_parts import data_set, data_set_parts
 from ..writers.record import IMAGE, Image, Record
 from .arguments import LOG_TRAIN_IMAGES
 from .pictures.image_files import ImageFiles
-from .pictures.model_inputs import image_name, image_prefixes
+from .pictures.model_inputs import image_prefixes
 from .pictures.panels import compose, view
 from .pictures.pose_painter import PosePainter
-from .pictures.scenes import instances_box
+from .pictures.scenes import file_scene
+from .pose_samples import PoseSample
 
 _MAX_IMAGES = 8
 
@@ -43,6 +44,7 @@ class SuspectImageMonitor(Monitor):
     def before_train(self, runner) -> None:
         self._dataset = data_set(runner.train_dataloader)
         self._files = ImageFiles(self._dataset)
+        self._prefixes = image_prefixes(self._dataset)
         self._places: Optional[Dict[tuple, tuple]] = None
         self.writer.listen(SuspectSamples, self._look, self.guard)
 
@@ -65,8 +67,7 @@ class SuspectImageMonitor(Monitor):
     def _picture(self, sample: dict, when: str) -> Optional[np.ndarray]:
         path = sample.get('img_path')
         annotation, meta = self._annotation(sample) if path else (None, {})
-        image = self._files.load(path) if annotation else None
-        if image is None:
+        if annotation is None:
             return None
         keypoints = np.asarray(annotation['keypoints'], float)[..., :2]
         visible = np.asarray(annotation['keypoints_visible'])
@@ -74,14 +75,20 @@ class SuspectImageMonitor(Monitor):
             visible = visible[..., 0]
         visible = (visible > 0) & np.isfinite(keypoints).all(-1)
         boxes = np.asarray(annotation['bbox'], float).reshape(-1, 4)
-        part = view(image, instances_box(boxes, keypoints, visible))
-        painter = PosePainter(meta, kpt_thr=0)
-        name = image_name(path, image_prefixes(self._dataset))
         broken = sample.get('nonfinite')
+        scene = file_scene(
+            PoseSample(path, keypoints, visible, boxes, np.zeros(len(boxes)),
+                       keypoints[:0], visible[:0].astype(float), meta),
+            self._files, self._prefixes,
+            f'{when}, {broken} not finite' if broken else when)
+        if scene is None:
+            return None
+        *_, (_, picture) = scene.seen.pictures()
+        part = view(picture, scene.box)
+        painter = PosePainter(meta, kpt_thr=0)
         return compose([(f'GT, {visible.sum()} of {visible.size} keypoints',
-                         painter.draw(part, keypoints, visible))],
-                       f'{when}, {broken} not finite' if broken else when,
-                       f'{name}  id {sample.get("id")}')
+                         painter.draw(part, scene.truth, scene.visible))],
+                       scene.caption, f'{scene.name}  id {sample.get("id")}')
 
     def _annotation(self, sample: dict) -> Tuple[Optional[dict], dict]:
         """What the data set holds of a sample, and its metainfo."""

@@ -168,9 +168,9 @@ def make_visible(inputs: Tensor) -> VisibleInput:
     pixels = values * std + mean
     outside = ((pixels < -4) | (pixels > 259)).float().mean()
     # Of some pixels: nobody sees the difference.
-    some = values[:, ::4, ::4].flatten()
+    some = pixels[:, ::4, ::4].flatten()
     low, high = torch.quantile(some, some.new_tensor([0.01, 0.99]))
-    stretched = (values - low) / (high - low).clamp(min=1e-6) * 255
+    stretched = (pixels - low) / (high - low).clamp(min=1e-6) * 255
     return VisibleInput(
         *(p.round().clamp(0, 255).byte().expand(3, -1, -1)
           for p in (pixels, stretched)), outside)

@@ -95,9 +95,7 @@ def sample_scene(sample: PoseSample,
             caption = 'no ground truth here: a false positive'
     box = None
     if person is not None or not whole:
-        people = slice(None) if person is None else [person]
-        box = instances_box(sample.boxes[people], sample.truth[people],
-                            sample.visible[people], detected)
+        box = _box(sample, person, detected, given.meta.get('ori_shape'))
         if box is not None:
             box = given.project(box.reshape(2, 2)).ravel()
     marked = None
@@ -111,8 +109,11 @@ def sample_scene(sample: PoseSample,
                  sample.meta, heatmap, box)
 
 
-def file_scene(sample: PoseSample, files: ImageFiles, prefixes: Sequence[str],
-               caption: str, person: int) -> Optional[Scene]:
+def file_scene(sample: PoseSample,
+               files: ImageFiles,
+               prefixes: Sequence[str],
+               caption: str,
+               person: Optional[int] = None) -> Optional[Scene]:
     """Return the scene of a sample on the image that it is of.
 
     Args:
@@ -120,7 +121,8 @@ def file_scene(sample: PoseSample, files: ImageFiles, prefixes: Sequence[str],
         files (ImageFiles): Loads the image.
         prefixes (Sequence[str]): See :func:`image_prefixes`.
         caption (str): The measure.
-        person (int): Which of the ground truth is meant.
+        person (int, optional): Which of the ground truth is meant. Defaults to
+            None: all.
 
     Returns:
         Scene | None: With arrays for tensors; None if the image cannot be
@@ -140,26 +142,19 @@ def file_scene(sample: PoseSample, files: ImageFiles, prefixes: Sequence[str],
         person=person)
 
 
-def instances_box(boxes: np.ndarray,
-                  keypoints: np.ndarray,
-                  visible: np.ndarray,
-                  detected: Optional[np.ndarray] = None
-                  ) -> Optional[np.ndarray]:
-    """Return what is to be seen of an image.
+def _box(sample: PoseSample, person: Optional[int],
+         detected: Optional[np.ndarray],
+         shape: Optional[Sequence[int]]) -> Optional[np.ndarray]:
+    """What is to be seen of the image, with a margin; None: all of it.
 
-    Args:
-        boxes (np.ndarray): Of the instances, shape (N, 4).
-        keypoints (np.ndarray): Shape (N, K, 2).
-        visible (np.ndarray): Bool of shape (N, K).
-        detected (np.ndarray, optional): The boxes to show where there is no
-            instance, shape (B, 4). Defaults to None.
-
-    Returns:
-        np.ndarray | None: All of them with a margin, (left, top, right,
-        bottom); None for the whole image.
+    Where the image's ``shape`` is known, nothing of what is around it.
     """
-    if len(boxes):
-        corners = [boxes.reshape(-1, 2), keypoints[visible]]
+    people = slice(None) if person is None else [person]
+    if len(sample.boxes):
+        corners = [
+            sample.boxes[people].reshape(-1, 2),
+            sample.truth[people][sample.visible[people]]
+        ]
     elif detected is not None and len(detected):
         corners = [np.asarray(detected, float).reshape(-1, 2)]
     else:
@@ -170,7 +165,12 @@ def instances_box(boxes: np.ndarray,
         return None
     low, high = corners.min(0), corners.max(0)
     margin = _MARGIN * max(*(high - low), 1)
-    return np.concatenate([low - margin, high + margin])
+    low, high = low - margin, high + margin
+    if shape is not None:
+        size = np.array(shape[1::-1])
+        if (low < size).all() and (high > 0).all():
+            low, high = low.clip(0), high.clip(None, size)
+    return np.concatenate([low, high])
 
 
 def nearest_predictions(scene: Scene) -> np.ndarray:
