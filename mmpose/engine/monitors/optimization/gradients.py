@@ -1,6 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
-from typing import Callable, Dict, Iterable, Iterator, List, Optional, Set
+from typing import (Callable, Dict, Iterable, Iterator, List, Optional, Set,
+                    Tuple)
 
 import numpy as np
 import torch
@@ -15,7 +16,10 @@ from ..core.runner_parts import bare_model
 from ..core.schedule import Interval
 from ..writers.record import LAYER_SCALAR, SCALAR, Record, Scalar, Value
 from .norms import NamedNorms, named_norms
-from .sharded_norms import RankNorms, ShardedNorms
+from .sharded_norms import ShardedNorms
+
+# Called with the names of parameters and the squares of their norms.
+Values = Callable[[List[str], np.ndarray], Iterable[Value]]
 
 
 @MONITORS.register_module()
@@ -24,29 +28,29 @@ class GradientMonitor(Monitor):
 
     ========================================== ============================
     ``train/gradient_norm/global``             L2 norm of all gradients
-    ``train/gradient_norm/layers/<group>``     L2 norm of a layer group's
+    ``train/gradient_norm/layers/<group>``     L2 norm of the gradients of a
+                                               layer group
     ``health/nonfinite_gradient/<parameter>``  Fraction of the parameters whose
                                                gradient is NaN or infinite;
-                                               there only if one's is. The
+                                               only if there is one. The
                                                parameter is the one of them
-                                               that backpropagation comes to
+                                               that backpropagation reaches
                                                first: the last of the model
     ========================================== ============================
 
-    What it tells: Spikes before the loss jumps: the learning rate is too high
-    or a batch is bad. A group whose norm stays far below the others' learns
-    little; one that has no curve gets no gradient at all: it is frozen or does
-    not lead to the loss.
+    What it tells: Spikes before the loss jumps mean that the learning rate is
+    too high or a batch is bad. A group whose norm stays far below the others'
+    learns little. A group without a curve gets no gradient at all: it is
+    frozen, or the loss does not depend on it.
 
     Measured where the optimizer steps: unscaled under AMP, summed up under
     gradient accumulation, averaged under DDP, and before clipping. So the
     global norm is the number that :func:`torch.nn.utils.clip_grad_norm_`
-    returns for ``norm_type=2``. A group without a single gradient has no
-    value. Of a step with a closure, as LBFGS has it, the gradients of the last
-    evaluation are measured, after the step. With several optimizers the norms
-    are over all that stepped in the iteration. An update that AMP skips for an
-    overflow is not measured. Of a sharded model the norms are summed over all
-    ranks, in the iterations that are logged.
+    returns for ``norm_type=2``. If a step has a closure, as with LBFGS, the
+    gradients of its last evaluation are measured, after the step. With several
+    optimizers the norms are over all that stepped in the iteration. An update
+    that AMP skips for an overflow is not measured. The norms of a sharded
+    model are summed over all ranks.
 
     Args:
         interval (int | dict | Schedule): At which iterations to measure. Where
@@ -150,11 +154,11 @@ class GradientMonitor(Monitor):
             return
         with self.guard:
             packed = packed.clone()
-            for values, kind in (self._whole_total,
-                                 SCALAR), (self._whole_layers, LAYER_SCALAR):
+            for values, kind in (self._total, SCALAR), (self._layers,
+                                                        LAYER_SCALAR):
                 self.emit(
                     Record(runner.iter + 1,
-                           functools.partial(values, self._sharded), [packed],
+                           functools.partial(self._if_whole, values), [packed],
                            kind))
 
     def _forget(self) -> None:
@@ -191,14 +195,11 @@ class GradientMonitor(Monitor):
                          found.fraction)
         yield GradientNorms(total, found)
 
-    def _layers(self,
-                names: List[str],
-                squares: np.ndarray,
-                groups: Optional[Dict[str,
-                                      List[str]]] = None) -> Iterator[Value]:
+    def _layers(self, names: List[str],
+                squares: np.ndarray) -> Iterator[Value]:
         norms: Dict[str, float] = {}
         square_of = dict(zip(names, squares))
-        for group, members in (groups or self._groups).items():
+        for group, members in self._groups.items():
             of_group = [square_of[n] for n in members if n in square_of]
             if of_group:
                 norms[group] = float(sum(of_group)**0.5)
@@ -207,36 +208,27 @@ class GradientMonitor(Monitor):
         if norms:
             yield LayerGradientNorms(norms)
 
-    def _norms_of_rank(self) -> Optional[RankNorms]:
-        if not self._norms:  # Why was said already.
+    def _norms_of_rank(self) -> Optional[Tuple[List[NamedNorms], list]]:
+        if not self._norms:  # The reason was logged already.
             return None
-        return RankNorms(
-            [norms for of in self._norms.values() for norms in of],
-            list(self._taken.values()))
+        return ([norms for of in self._norms.values()
+                 for norms in of], list(self._taken.values()))
 
-    def _whole_total(self, sharded: ShardedNorms,
-                     packed: np.ndarray) -> Iterable[Value]:
-        whole = sharded.unpack(packed)
+    def _if_whole(self, values: Values, packed: np.ndarray) -> Iterable[Value]:
+        """Return the values, unless AMP has skipped the update on any rank."""
+        whole = self._sharded.unpack(packed)
         if whole is None:
             return []
-        return self._total(whole.names, whole.squares)
-
-    def _whole_layers(self, sharded: ShardedNorms,
-                      packed: np.ndarray) -> Iterable[Value]:
-        whole = sharded.unpack(packed)
-        if whole is None:
-            return []
-        groups = layer_groups(
+        self._groups = layer_groups(
             {
                 name: torch.empty(size, device='meta')
                 for name, size in whole.sizes.items()
             }, self._max_groups)
-        return self._layers(whole.names, whole.squares, groups)
+        return values(whole.names, whole.squares)
 
 
-def _if_taken(values: Callable[[List[str], np.ndarray],
-                               Iterable[Value]], names: List[str],
-              num_optimizers: int, *arrays: np.ndarray) -> Iterable[Value]:
+def _if_taken(values: Values, names: List[str], num_optimizers: int,
+              *arrays: np.ndarray) -> Iterable[Value]:
     """Return the values, unless AMP has skipped the update of any optimizer.
 
     Args:

@@ -11,7 +11,7 @@ from ..core.arguments import LOG_DETAILS
 from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, data_set, evaluation_step,
-                                 is_averaged, is_iter_based, own_samples)
+                                 has_ema_model, is_iter_based, own_samples)
 from ..writers.record import IMAGE, LAYER_SCALAR, Image, Record
 from .accuracy.data_set_accuracy import DataSetAccuracy, together
 from .accuracy.detections import (AnnotatedImage, Detections, annotated_images,
@@ -178,13 +178,13 @@ class KeypointMonitor(Monitor):
             self._shard.evaluated = self._evaluated.sums
         self._whole = True
 
-    def shard(self) -> Optional['_Shard']:
+    def rank_results(self) -> Optional['_Shard']:
         shard, whole = self._shard, self._whole
         self._forget()
         return shard if whole else None
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
-        shards, self.shards = self.shards, []
+        shards, self.all_results = self.all_results, []
         if self.writer is None or not shards:
             return
         self._begin(runner)  # This rank may have had no samples.
@@ -205,7 +205,7 @@ class KeypointMonitor(Monitor):
             self.emit(Record(step, values, kind=LAYER_SCALAR))
             unit = 'iteration' if is_iter_based(runner) else 'epoch'
             when = f'{unit} {step:,}'
-            if is_averaged(runner):
+            if has_ema_model(runner):
                 when += ', EMA model'
             figure = functools.partial(self._figure, parts, when)
             self.emit(Record(step, figure, kind=IMAGE))
@@ -230,7 +230,7 @@ class KeypointMonitor(Monitor):
         self._files = ImageFiles(dataset, self._backend_args)
         self._prefixes = image_prefixes(dataset)
         self._pictures = SamplePictures(
-            self._kpt_thr, averaged=is_averaged(runner))
+            self._kpt_thr, averaged=has_ema_model(runner))
         self._dataset = dataset
 
     def _read(self, loader, inputs: Sequence, outputs: Sequence) -> None:

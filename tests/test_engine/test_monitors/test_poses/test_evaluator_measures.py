@@ -5,7 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from evaluated_poses import KnownTopdown
+from mmengine.dataset import DefaultSampler, pseudo_collate
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 from noisy_poses import keypoint_scalars, runner_cfg
 from run_logs import read_run
@@ -13,10 +15,11 @@ from stepping import Written
 from written_datasets import predict, write_dataset
 
 import mmpose.datasets.datasets
+from mmpose.engine.monitors import KeypointMonitor
 from mmpose.engine.monitors.poses.accuracy.keypoint_parts import keypoint_parts
-from mmpose.engine.monitors.poses.keypoints import KeypointMonitor
 from mmpose.engine.monitors.writers.record import LAYER_SCALAR, Scalar
 from mmpose.evaluation import MultiDatasetEvaluator
+from mmpose.evaluation.metrics import coco_metric, coco_wholebody_metric
 from mmpose.registry import METRICS, MODELS
 from mmpose.utils import register_all_modules
 
@@ -43,15 +46,21 @@ def loader_of(cfg, batch_size=2):
             dataset=cfg))
 
 
-def validate(loader, evaluator, **hook):
+def validate(loader, evaluator):
     """What the monitor and the evaluator say of a validation."""
+    monitor, runner = read(loader, evaluator)
+    metrics = evaluator.evaluate(len(loader.dataset))
+    return written_by(monitor, runner, [monitor.rank_results()]), metrics
+
+
+def read(loader, evaluator):
+    """A monitor and a runner whose validation is at its end."""
     monitor = KeypointMonitor(
         log_accuracy=True,
         hard_samples=0,
         kpt_thr=0.3,
         every_measure=True,
-        strict=True,
-        **hook)
+        strict=True)
     monitor.writer = Written()
     runner = SimpleNamespace(
         model=KnownTopdown(),
@@ -63,15 +72,18 @@ def validate(loader, evaluator, **hook):
         outputs = predict(batch['data_samples'])
         evaluator.process(data_samples=outputs, data_batch=batch)
         monitor.after_val_iter(runner, i, batch, outputs)
-    monitor.shards = [monitor.shard()]
-    metrics = evaluator.evaluate(len(loader.dataset))
-    monitor.after_val_epoch(runner, metrics)
-    scalars = {
+    return monitor, runner
+
+
+def written_by(monitor, runner, results):
+    """The scalars that come of what ranks have read."""
+    monitor.all_results = results
+    monitor.after_val_epoch(runner, {})
+    return {
         value.tag: value.value
         for record in monitor.writer.records if record.kind == LAYER_SCALAR
         for value in record.read() if isinstance(value, Scalar)
     }
-    return scalars, metrics
 
 
 def evaluator_of(dataset, metrics):
@@ -248,6 +260,23 @@ def test_a_partitioned_metric(kind, tmp_path):
     assert len([t for t in scalars if f'/{measure}/' in t]) == 9
 
 
+def test_a_keypoint_of_several_parts_counts_once(tmp_path):
+    """So that a curve of a body part is the metric's number of it."""
+    loader = loader_of(write_dataset('HalpeDataset', tmp_path))
+    names = loader.dataset.metainfo['keypoint_id2name']
+    body = keypoint_parts([names[i] for i in range(136)])['body']
+    parts = dict(wrists=[9, 10], all=list(range(136)), body=body)
+    evaluator = Evaluator(
+        dict(
+            type='KeypointPartitionMetric',
+            metric=dict(type='EPE'),
+            partitions=parts))
+    evaluator.dataset_meta = loader.dataset.metainfo
+    scalars, evaluated = validate(loader, evaluator)
+    assert scalars['keypoints/EPE/body'] == pytest.approx(
+        evaluated['body/EPE'], rel=1e-6)
+
+
 def test_a_metric_of_each_of_several_data_sets(tmp_path):
     """In the measure of each, and never added up."""
     kinds = dict(OneHand10KDataset='onehand10k', FreiHandDataset='freihand')
@@ -275,6 +304,30 @@ def test_a_metric_of_each_of_several_data_sets(tmp_path):
             evaluated[f'{key}/{measure}'], rel=1e-6)
     assert not any(
         tag.startswith(('keypoints/AUC', 'keypoints/EPE')) for tag in scalars)
+
+
+def test_a_repeated_sample_counts_once(tmp_path):
+    """A sampler makes the shares equal: 2 processes, 5 samples."""
+    loader = loader_of(write_dataset('OneHand10KDataset', tmp_path, count=5))
+    metrics = dict(epe=dict(type='EPE'), auc=dict(type='AUC'))
+    dataset = loader.dataset
+    scalars, _ = validate(loader, evaluator_of(dataset, metrics))
+    ranks = []
+    for rank in range(2):
+        share = [dataset[i] for i in (0, 1, 2, 3, 4, 0)[rank::2]]
+        batches = Batches(
+            [pseudo_collate(share[:1]),
+             pseudo_collate(share[1:])])
+        batches.dataset = dataset
+        batches.sampler = DefaultSampler(dataset, shuffle=False)
+        batches.sampler.rank, batches.sampler.world_size = rank, 2
+        ranks.append(read(batches, evaluator_of(dataset, metrics)))
+    results = [monitor.rank_results() for monitor, _ in ranks]
+    assert written_by(*ranks[0], results) == pytest.approx(scalars)
+
+
+class Batches(list):
+    """In place of a loader."""
 
 
 @METRICS.register_module(force=True)
@@ -322,15 +375,8 @@ def test_a_prediction_that_is_not_finite(tmp_path):
         loader.dataset,
         dict(epe=dict(type='EPE'), pck=dict(type='PCKAccuracy', thr=1e9)))
 
-    class Infinite(list):
-
-        def __iter__(self):
-            for i, batch in enumerate(list.__iter__(self)):
-                if not i:
-                    batch['data_samples'][0].prediction[0, 3] = np.nan
-                yield batch
-
-    batches = Infinite(loader)
+    batches = Batches(loader)
+    batches[0]['data_samples'][0].prediction[0, 3] = np.nan
     batches.dataset, batches.sampler = loader.dataset, loader.sampler
     visible = sum(s.gt_instances.keypoints_visible[0, 3] for batch in loader
                   for s in batch['data_samples'])
@@ -340,3 +386,132 @@ def test_a_prediction_that_is_not_finite(tmp_path):
     assert np.isfinite(scalars[f'keypoints/EPE/{name}'])
     assert scalars[f'keypoints/PCK@1e+09/{name}'] == pytest.approx(1 -
                                                                    1 / visible)
+
+
+@pytest.fixture
+def evaluations(monkeypatch):
+    """COCO's evaluations that metrics have made, by what they are of."""
+    made = []
+
+    class Remembered(coco_metric.COCOeval):
+
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    for module in (coco_metric, coco_wholebody_metric):
+        monkeypatch.setattr(module, 'COCOeval', Remembered)
+    return made
+
+
+def own_similarities(evaluation, dataset, first=0):
+    """By COCO's evaluation, that of each instance to its own prediction.
+
+    Returns:
+        tuple[list, list]: These, and how many keypoints they are the mean of.
+    """
+    # That of CrowdPose ends with the hardest images.
+    evaluation.params.imgIds = sorted(evaluation.cocoGt.getImgIds())
+    evaluation.evaluate()
+    similarities, counts = [], []
+    for i in range(len(dataset)):
+        sample = dataset[i]['data_samples']
+        point = sample.prediction[0, first].tolist()
+        for key, gts in evaluation._gts.items():
+            columns = [gt['id'] for gt in gts]
+            if sample.id not in columns:
+                continue
+            # In the order of their scores, as in the matrix.
+            dts = sorted(
+                evaluation._dts[key], key=lambda dt: -dt[evaluation.score_key])
+            row, = [
+                j for j, dt in enumerate(dts)
+                if np.allclose(dt['keypoints'][:2], point)
+            ]
+            similarities.append(evaluation.ious[key][row,
+                                                     columns.index(sample.id)])
+            counts.append(
+                sum(v > 0
+                    for v in gts[columns.index(sample.id)]['keypoints'][2::3]))
+    assert len(similarities) == len(dataset)
+    return similarities, counts
+
+
+@pytest.mark.parametrize('kind, metric', [
+    ('CocoDataset', dict(type='CocoMetric')),
+    ('CocoDataset', dict(type='CocoMetric', use_area=False)),
+    ('AP10KDataset', dict(type='CocoMetric')),
+    ('CrowdPoseDataset', dict(type='CocoMetric', iou_type='keypoints_crowd')),
+    ('ExlposeDataset', dict(type='CocoMetric')),
+    ('HumanArt21Dataset', dict(type='CocoMetric')),
+    ('AicDataset', dict(type='CocoMetric')),
+    ('OCHumanDataset', dict(type='CocoMetric')),
+    ('AnimalPoseDataset', dict(type='CocoMetric')),
+    ('CocoWholeBodyDataset', dict(type='CocoWholeBodyMetric')),
+])
+def test_oks_of_ground_truth_boxes(kind, metric, tmp_path, evaluations):
+    """Of each instance that of COCO's evaluation, of a whole body of all."""
+    cfg = write_dataset(kind, tmp_path)
+    loader = loader_of(cfg)
+    metric = dict(metric, ann_file=cfg['ann_file'], nms_mode='none')
+    scalars, _ = validate(loader, evaluator_of(loader.dataset, dict(a=metric)))
+    similarities, _ = own_similarities(evaluations[-1], loader.dataset)
+    assert 0.1 < np.mean(similarities) < 0.99
+    assert scalars['instances/OKS'] == pytest.approx(np.mean(similarities))
+
+
+@pytest.mark.parametrize('use_area', [True, False])
+def test_oks_of_a_partition(use_area, tmp_path, evaluations):
+    loader = loader_of(write_dataset('CocoDataset', tmp_path, count=9))
+    # Else each metric takes the annotations of all keypoints from there.
+    MessageHub.get_current_instance().update_info('coco_ann_file', None)
+    parts = dict(head=[0, 1, 2, 3, 4], arms=[7, 8, 9, 10])
+    evaluator = Evaluator(
+        dict(
+            type='KeypointPartitionMetric',
+            metric=dict(
+                type='CocoMetric',
+                nms_mode='none',
+                score_mode='bbox',
+                use_area=use_area),
+            partitions=parts))
+    evaluator.dataset_meta = meta = loader.dataset.metainfo
+    scalars, _ = validate(loader, evaluator)
+    for evaluation, indices in zip(evaluations, parts.values()):
+        names = {meta['keypoint_id2name'][i] for i in indices}
+        similarities, counts = own_similarities(evaluation, loader.dataset,
+                                                indices[0])
+        assert 0.1 < np.mean(similarities) < 0.99
+        assert mean_of(scalars, 'OKS', loader.dataset, names) == pytest.approx(
+            np.average(similarities, weights=counts))
+
+
+def test_poses_in_3d_beside_keypoints_in_the_image(tmp_path):
+    """Of models that do not lift, but predict both."""
+    loader = loader_of(write_dataset('OneHand10KDataset', tmp_path))
+    rng = np.random.default_rng(0)
+    batches = Batches(loader)
+    batches.dataset, batches.sampler = loader.dataset, loader.sampler
+    for batch in batches:
+        for sample in batch['data_samples']:
+            points = sample.gt_instances.keypoints
+            sample.gt_instances.lifting_target = rng.normal(size=(1, 21, 3))
+            sample.gt_instances.lifting_target_visible = np.ones((1, 21))
+            sample.set_metainfo(
+                dict(
+                    prediction=rng.normal(size=(1, 21, 3)),
+                    in_image=(points + 1).astype(np.float32)))
+    metrics = {
+        mode: dict(type='SimpleMPJPE', mode=mode)
+        for mode in ('mpjpe', 'p-mpjpe', 'n-mpjpe')
+    }
+    scalars, evaluated = validate(batches,
+                                  evaluator_of(loader.dataset, metrics))
+    for mode in metrics:
+        name = mode.upper()
+        values = [v for t, v in scalars.items() if f'/{name}/' in t]
+        assert len(values) == 21
+        assert np.mean(values) == pytest.approx(evaluated[f'{mode}/{name}'])
+    # What is drawn and compared in pixels is in the image: a pixel off each.
+    errors = [v for t, v in scalars.items() if '/normalized_error/' in t]
+    assert len(errors) == 21 and max(errors) < 0.02

@@ -347,7 +347,7 @@ def test_the_wrapper_of_a_distributed_model_is_not_called(monitor):
 
 def test_the_training_thread_only_predicts(train, monkeypatch):
     """And only when it is due; drawing is for the writer's thread."""
-    calls, threads = dict(predict=0, decode=0, undisturbed=0), set()
+    calls, threads = dict(predict=0, decode=0, evaluate=0), set()
 
     def counted(name, function):
 
@@ -361,8 +361,9 @@ def test_the_training_thread_only_predicts(train, monkeypatch):
                         counted('predict', TopdownPoseEstimator.predict))
     monkeypatch.setattr(fixed_samples, 'decode_target',
                         counted('decode', fixed_samples.decode_target))
-    monkeypatch.setattr(fixed_samples, 'undisturbed',
-                        counted('undisturbed', fixed_samples.undisturbed))
+    monkeypatch.setattr(
+        fixed_samples, 'eval_without_side_effects',
+        counted('evaluate', fixed_samples.eval_without_side_effects))
     compose = sample_pictures.compose
 
     def draw(*args):
@@ -374,7 +375,7 @@ def test_the_training_thread_only_predicts(train, monkeypatch):
         dict(ONLY_IMAGES, train_image_interval=6, max_train_images=2),
         **iterations(12))
     # At steps 1, 6 and 12; each target once.
-    assert calls == dict(predict=3, decode=2, undisturbed=3)
+    assert calls == dict(predict=3, decode=2, evaluate=3)
     assert threads and threading.main_thread() not in threads
 
 

@@ -530,6 +530,28 @@ def test_a_wrong_preprocessor_is_seen(ann_file, tmp_path, drawn, mistake):
     assert np.abs(shown[0] - shown[1]).mean() > 4
 
 
+@pytest.mark.parametrize('mistake', [dict(padding=2.5), dict(padding=1.)])
+def test_a_validation_that_cuts_out_otherwise_is_seen(ann_file, tmp_path,
+                                                      drawn, mistake):
+    """P8: 'validation prepares its input differently: compare the inputs'."""
+    scenes = []
+    for name, change in (('right', {}), ('wrong', mistake)):
+        cfg = topdown_cfg(tmp_path / name, dict(max_val_images=1, **ALONE),
+                          ann_file)
+        centre, = (
+            t for t in cfg['val_dataloader']['dataset']['pipeline']
+            if t['type'] == 'GetBBoxCenterScale')
+        centre.update(change)
+        Runner(**cfg).val()
+        scenes.append((drawn[-1][0], drawn[-1][1][0].astype(int)))
+    (right, image), (wrong, other) = scenes
+    assert np.abs(image - other).mean() > 4
+    # The instance is another part of the input.
+    expected = 1.25 / mistake['padding']
+    size = [np.ptp(s.truth[s.visible], axis=0) for s in (right, wrong)]
+    np.testing.assert_allclose(size[1] / size[0], expected, rtol=0.05)
+
+
 @pytest.mark.parametrize('transform', [
     dict(type='LoadImage', color_type='grayscale'),
     dict(type='LoadImage', to_float32=True),

@@ -36,8 +36,24 @@ def keypoint_curves(parts: List[DataSetAccuracy], evaluated: Sums,
     for part in parts if len(parts) > 1 else ():
         yield from _scalars(f'{part.name}/', part.meta, part.names, part.tally,
                             measures)
-    for (name, measure), sums in evaluated.items():
-        prefix = f'{name}/' if name and len(parts) > 1 else ''
+    yield from measured_curves(evaluated, meta_of, len(parts) > 1)
+
+
+def measured_curves(sums_of: Sums, meta_of: Callable[[Optional[str], int],
+                                                     dict],
+                    several: bool) -> Iterator[Scalar]:
+    """Yield the scalars of sums by keypoint.
+
+    Args:
+        sums_of (dict[tuple, np.ndarray]): See :class:`EvaluatorMeasures`.
+        meta_of (Callable): See :func:`keypoint_curves`.
+        several (bool): Whether there are several data sets to be named.
+
+    Yields:
+        Scalar: By data set, measure and keypoint or body part.
+    """
+    for (name, measure), sums in sums_of.items():
+        prefix = f'{name}/' if name and several else ''
         meta = meta_of(name, sums.shape[1])
         names = keypoint_names(meta, sums.shape[1])
         for group, indices in _groups(names, meta).items():

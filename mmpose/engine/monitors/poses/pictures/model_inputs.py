@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmpose.structures import PoseDataSample
 from ...core.runner_parts import data_set_parts
-from ...core.undisturbed import undisturbed
+from ...core.side_effects import eval_without_side_effects
 
 # ImageNet's, in the order red, green, blue. Not the config's own: a wrong
 # setting would be undone by itself and look right.
@@ -106,7 +106,7 @@ def preprocess(model: nn.Module, sample: ModelInput) -> Tensor:
     data = dict(
         inputs=[copy_input(sample.tensor)],
         data_samples=[PoseDataSample(metainfo=dict(sample.meta))])
-    with undisturbed(model.data_preprocessor):
+    with eval_without_side_effects(model.data_preprocessor):
         return model.data_preprocessor(data, False)['inputs'][0]
 
 
@@ -200,8 +200,21 @@ def sample_name(sample: PoseDataSample, prefixes: Sequence[str] = ()) -> str:
         sample (PoseDataSample): The sample.
         prefixes (Sequence[str]): See :func:`image_prefixes`.
     """
-    path = image_name(sample.get('img_path'), prefixes)
+    path = image_name(image_path(sample), prefixes)
     return '  '.join(filter(None, [path, _annotation(sample)]))
+
+
+def image_path(sample: PoseDataSample) -> Optional[str]:
+    """Return the file of a sample's image, None where it has none.
+
+    Args:
+        sample (PoseDataSample): The sample. Of the frames of a video the first
+            is the one that is annotated.
+    """
+    path = sample.get('img_path')
+    if isinstance(path, (list, tuple)):
+        path = path[0] if path else None
+    return path
 
 
 def image_name(path: Optional[str], prefixes: Sequence[str] = ()) -> str:

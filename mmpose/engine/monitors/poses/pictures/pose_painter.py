@@ -161,25 +161,33 @@ def keypoint_colors(meta: dict, count: int) -> List[Color]:
         palette = matplotlib.colormaps['hsv'](np.linspace(0, 0.9, count))
         colors = np.round(255 * palette[:, :3])
     colors = [tuple(int(c) for c in color) for color in colors]
-    partners = meta.get('flip_indices')
-    if partners is None or len(partners) != count:
-        return colors
-    names = meta.get('keypoint_id2name', {})
-    for i, j in enumerate(partners):
-        if i < j and np.abs(np.subtract(colors[i], colors[j])).max() < 60:
-            if _side(names.get(i)) == 'left' or _side(names.get(j)) == 'right':
-                colors[i], colors[j] = _LEFT, _RIGHT
-            else:
-                colors[i], colors[j] = _RIGHT, _LEFT
+    for left, right in _pairs(meta, count):
+        if np.abs(np.subtract(colors[left], colors[right])).max() < 60:
+            colors[left], colors[right] = _LEFT, _RIGHT
     return colors
 
 
-def _side(name: Optional[str]) -> Optional[str]:
-    """The side that a keypoint's name says it is on."""
-    for word in re.findall('[A-Z]?[a-z]+|[A-Z]', str(name)):
-        if word.lower() in _SIDES:
-            return _SIDES[word.lower()]
-    return None
+def _pairs(meta: dict, count: int) -> List[Tuple[int, int]]:
+    """The left and the right keypoint of each pair.
+
+    By their names, so that wrong ``flip_indices`` are seen.
+    """
+    sides, twins = {}, {}
+    for i, name in meta.get('keypoint_id2name', {}).items():
+        words = re.findall('[A-Z]?[a-z]+|[A-Z]|[0-9]+', str(name))
+        for word in words:
+            if word.lower() in _SIDES:
+                words.remove(word)
+                sides[i] = _SIDES[word.lower()]
+                twins.setdefault(tuple(words), {})[sides[i]] = i
+                break
+    pairs = [(twin['left'], twin['right']) for twin in twins.values()
+             if len(twin) == 2 and max(twin.values()) < count]
+    partners = meta.get('flip_indices')
+    if partners is not None and len(partners) == count:
+        pairs += [(j, i) for i, j in enumerate(partners)
+                  if i < j and not {i, j} & set(sides)]
+    return pairs
 
 
 def skeleton(meta: dict,
