@@ -35,7 +35,7 @@ _MODULES = {
     'core.registry': ('DETECTORS', 'MONITORS', 'build_monitors',
                       'hook_arguments', 'monitor_classes'),
     'core.resuming': ('interrupted_log_dir', ),
-    'core.runner_parts': ('bare_model', 'is_averaged', 'is_sharded'),
+    'core.runner_parts': ('bare_model', 'has_ema_model', 'is_sharded'),
     'core.schedule': ('Adaptive', 'Every', 'Schedule', 'build_schedule'),
     'health.detector': ('Detector', 'build_detectors'),
     'health.nonfinite_stop': ('NonfiniteTrainingError', ),

@@ -44,8 +44,8 @@ def test_every_chart_of_a_training_has_a_curve(train, read_events):
         'update-to-weight ratio', 'samples per second'
     ]
     assert list(layout['Keypoints']) == [
-        'PCK@0.05', 'OKS', 'PCK@0.2', 'normalized_error', 'kinds of error',
-        'OKS lost by kind of error'
+        'PCK@0.05', 'OKS', 'PCK@0.2', 'normalized_error', 'PCK@0.5',
+        'kinds of error', 'OKS lost by kind of error'
     ]
     shown = {
         title: {
@@ -62,7 +62,7 @@ def test_every_chart_of_a_training_has_a_curve(train, read_events):
     assert shown['samples per second'] == {'system/samples_per_second'}
     assert 'keypoints/PCK@0.05/keypoint_0' in shown['PCK@0.05']
     assert len(shown['PCK@0.05']) == len(shown['PCK@0.2']) == 17
-    assert len(shown['normalized_error']) == 17
+    assert len(shown['normalized_error']) == len(shown['PCK@0.5']) == 17
     ratios = shown['update-to-weight ratio']
     assert ratios == {
         tag

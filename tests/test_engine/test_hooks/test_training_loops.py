@@ -548,14 +548,14 @@ def test_validations_are_those_of_the_averaged_model(make_runner, monkeypatch):
     assert len(training) == 8 and len(validation) == 8
     kinds = {tuple(title[:2]) for title in titles}
     assert kinds == {('target', 'prediction'), ('GT', 'EMA prediction')}
-    line, = [m for m in messages(runner, 'INFO') if 'averaged model' in m]
+    line, = [m for m in messages(runner, 'INFO') if 'EMA model' in m]
     assert 'train/images' in line
 
 
 def test_without_an_average_nothing_is_said_of_one(make_runner):
     runner = make_runner(OFTEN)
     runner.train()
-    assert not [m for m in messages(runner, 'INFO') if 'averaged model' in m]
+    assert not [m for m in messages(runner, 'INFO') if 'EMA model' in m]
 
 
 def test_a_resumed_training_is_the_same(make_runner, tmp_path):

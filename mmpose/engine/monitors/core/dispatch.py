@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class Dispatcher:
     """Pass the events of a run on to the monitors.
 
-    Which monitors see them differs by rank: the main process writes, so all
-    see them there. On the other ranks those do that the main process waits
-    for. Of a sharded model no rank sees the whole.
+    The main process writes, so all monitors get the events there. On the
+    other ranks only those get them whose results the main process waits for.
+    No rank holds the whole of a sharded model.
 
     Args:
         monitors (list[Monitor]): In the order in which they see events.
@@ -35,7 +35,7 @@ class Dispatcher:
         # A training that was interrupted has left it attached.
         self._probe.detach()
         self._listening: List[Monitor] = []
-        self._exchanging: List[Monitor] = []
+        self._gathering: List[Monitor] = []
         self._summing: List[Monitor] = []
         self._writer: Optional['EventWriter'] = None
 
@@ -52,14 +52,15 @@ class Dispatcher:
         for monitor in self.monitors:
             monitor.writer = writer
             monitor.waited_for = False
-            # Even where nothing is written the others wait for what it reads.
-            # It asks for types alone: what fails here fails on all ranks.
+            # The other ranks wait for its results even where nothing is
+            # written. Only types are looked at: what fails here fails on all
+            # ranks.
             with monitor.guard:
                 on_every_rank = monitor.is_on_every_rank(runner)
                 if writer is not None or on_every_rank:
                     self._listening.append(monitor)
                 if on_every_rank:
-                    self._exchanging.append(monitor)
+                    self._gathering.append(monitor)
 
     def before_train(self, runner) -> None:
         """Find out who sees a sharded model, and observe the optimizers.
@@ -70,7 +71,7 @@ class Dispatcher:
         self._probe.detach()
         self._summing = []
         sharded = False
-        # It asks for types alone: what fails here fails on all ranks.
+        # Only types are looked at: what fails here fails on all ranks.
         with self._guard:
             sharded = is_sharded(runner.model)
         if sharded:
@@ -101,9 +102,9 @@ class Dispatcher:
         self._probe.detach()
 
     def after_val_epoch(self) -> None:
-        """Bring together what all ranks have read in a validation."""
-        for monitor in self._exchanging:
-            monitor.exchange()
+        """Gather the results of a validation from all ranks."""
+        for monitor in self._gathering:
+            monitor.gather_results()
 
     def notify(self, event: str, *args) -> None:
         """Pass an event on to every monitor that listens.
@@ -116,15 +117,15 @@ class Dispatcher:
             monitor.notify(event, *args)
 
     def _begin_sharded(self, runner) -> None:
-        """Let monitors that can see a sharded model see it on all ranks."""
+        """Let monitors that can measure a sharded model do so on all ranks."""
         if self._writer is not None:
             skipped = [
                 monitor.guard.name for monitor in self._listening
                 if monitor.of_whole_model
             ]
             runner.logger.info(
-                'EnhancedTensorBoardHook: the model is sharded. What needs '
-                f'the whole of it is left out: {", ".join(skipped)}.')
+                'EnhancedTensorBoardHook: the model is sharded. Monitors that '
+                f'need the whole of it are skipped: {", ".join(skipped)}.')
         summing = [
             monitor for monitor in self.monitors if monitor.sums_over_ranks
         ]
@@ -152,5 +153,5 @@ class Dispatcher:
         if ready and missing:
             with self._guard:
                 raise RuntimeError(
-                    f'gradients cannot be read on rank {missing}, and those '
-                    'of the others are a part only')
+                    f'gradients cannot be measured on rank {missing}, and the '
+                    'other ranks have only a part of them')

@@ -90,7 +90,7 @@ class FailureGuard:
             print_log(
                 f'{self.name} failed with {kind.__name__}: {error} (at '
                 f'{place.filename}:{place.lineno}). The training goes on '
-                'without this reading. To see every repeat, set '
+                'without this measurement. To see every repeat, set '
                 "log_level='DEBUG'; to stop at the error, set strict=True in "
                 'EnhancedTensorBoardHook.',
                 logger='current',

@@ -66,21 +66,21 @@ class Monitor:
             monitor.
         priority (str): Which monitors see an event first, see
             :func:`mmengine.runner.priority.get_priority`.
-        of_whole_model (bool): Whether what it reads would be wrong where each
-            rank holds a part of the model only.
+        of_whole_model (bool): Whether its measurements would be wrong where
+            each rank holds only a part of the model.
         sums_over_ranks (bool): Whether it measures there, on all ranks, and
             sums over them.
-        shards (list): What all ranks have read in a validation, in their
-            order; filled before :meth:`after_val_epoch` where there is a
-            writer, and empty if it failed on any rank.
+        all_results (list): The results of a validation from all ranks, in
+            their order; there in :meth:`after_val_epoch` on the rank that
+            writes, and empty if any rank failed.
         guard (FailureGuard): Counts the failures and the time of the monitor.
         writer (EventWriter, optional): Where records go; set when a run
             begins, and None where nothing is written.
-        budget (OverheadBudget, optional): What may put off a reading that is
-            due.
+        budget (OverheadBudget, optional): What may postpone a measurement
+            that is due.
         peers (list[Monitor]): All monitors of the hook, this one too.
-        waited_for (bool): Whether the other ranks wait for its readings in
-            training, so that no budget may put them off.
+        waited_for (bool): Whether the other ranks wait for its measurements
+            in training, so that no budget may postpone them.
     """
 
     switches: Tuple[Argument, ...] = ()
@@ -118,7 +118,7 @@ class Monitor:
         self.budget: Optional[OverheadBudget] = None
         self.waited_for = False
         self.peers: List['Monitor'] = [self]
-        self.shards: list = []
+        self.all_results: list = []
         self._step = 1
 
     def charts_of(self, runner) -> Sequence[Chart]:
@@ -146,7 +146,7 @@ class Monitor:
             self.guard.trip('it could not begin')
 
     def is_due(self, step: int) -> bool:
-        """Whether to read at this step; to be asked once a step.
+        """Return whether to measure at this step; to be called once a step.
 
         Args:
             step (int): The number of the step, from 1.
@@ -160,7 +160,7 @@ class Monitor:
                                                self.budget.allows(self.guard))
 
     def interval(self) -> int:
-        """The interval in force, in the unit of the monitor's schedule.
+        """Return the current interval, in the unit of the schedule.
 
         Returns:
             int: What the schedule says, stretched by the budget.
@@ -174,15 +174,16 @@ class Monitor:
         """Hand a record to the writer.
 
         Args:
-            record (Record): What was read.
+            record (Record): What was measured.
         """
         if self.writer is not None:
             self.writer.write(record, self.guard)
 
     def is_on_every_rank(self, runner) -> bool:
-        """Whether it sees validations on all ranks, and exchanges its shards.
+        """Return whether it measures validations on all ranks.
 
-        Others see only what the main process does.
+        Others measure only what the main process does. See
+        :meth:`rank_results`.
 
         Args:
             runner (Runner): The runner, when a run begins.
@@ -192,35 +193,36 @@ class Monitor:
         """
         return False
 
-    def exchange(self) -> None:
-        """Bring together what all ranks have read in a validation.
+    def gather_results(self) -> None:
+        """Gather the results of a validation from all ranks.
 
         To be called on every rank, whatever has failed there: the others wait
         for it.
         """
-        self.shards, shard = [], None
+        self.all_results, result = [], None
         if not self.guard.tripped:
             with self.guard:
-                read = self.shard()
+                own = self.rank_results()
                 # As bytes: what cannot be pickled would fail in the midst of
-                # the exchange.
-                shard = None if read is None else pickle.dumps(read)
-        shards = all_gather_object(shard)
-        if shard is None:  # Why was said already.
+                # the communication.
+                result = None if own is None else pickle.dumps(own)
+        results = all_gather_object(result)
+        if result is None:  # The reason was logged already.
             return
         if self.writer is None:
             self.guard.succeeded()  # Nobody else will say so.
             return
         with self.guard:
-            missing = [i for i, shard in enumerate(shards) if shard is None]
+            missing = [i for i, of_rank in enumerate(results) if not of_rank]
             if missing:
                 raise RuntimeError(
-                    f'nothing was read on rank {missing} of {len(shards)}, so '
-                    'there is nothing to show of this validation')
-            self.shards = list(map(pickle.loads, shards))
+                    f'nothing was measured on rank {missing} of '
+                    f'{len(results)}, so there is nothing to show of this '
+                    'validation')
+            self.all_results = list(map(pickle.loads, results))
 
-    def shard(self):
-        """What this rank has read in a validation, picklable.
+    def rank_results(self):
+        """Return what this rank has measured in a validation, picklable.
 
         Returns:
             Any: Not None, unless something has failed and was reported.
@@ -248,7 +250,7 @@ class Monitor:
         """
 
     def before_train(self, runner) -> None:
-        """The model is built, wrapped and loaded; training begins."""
+        """Begin: the model is built, wrapped and loaded."""
 
     def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
         """A training iteration begins."""

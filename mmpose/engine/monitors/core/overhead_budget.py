@@ -33,7 +33,6 @@ class OverheadBudget:
             guard: _Account(guard)
             for guard in guards
         }
-        self._iters = 0
 
     @classmethod
     def of(cls, monitors: Sequence,
@@ -62,14 +61,13 @@ class OverheadBudget:
         """Divide the time that an iteration has earned, after each one."""
         now = self._clock()
         elapsed, self._last = now - self._last, now
-        self._iters += 1
         accounts = list(self._accounts.values())
         spent = sum(account.settle() for account in accounts)
         earned = (elapsed - spent) * self.fraction / (1 - self.fraction)
-        demands = [account.demand() / self._iters for account in accounts]
+        # No more is saved than one measurement costs.
+        demands = [account.cost() - account.balance for account in accounts]
         for account, part in zip(accounts, divide_fairly(earned, demands)):
-            # No more is saved than one measurement costs.
-            account.balance = min(account.balance + part, account.cost())
+            account.balance += part
 
     def allows(self, guard: FailureGuard) -> bool:
         """Return whether a monitor that is due may measure.
@@ -83,13 +81,12 @@ class OverheadBudget:
             bool: False if it is to wait for its next due step.
         """
         account = self._accounts[guard]
-        account.asked += 1
         account.waiting += 1
         # The cost varies: an account may be overdrawn by half of it.
         if account.balance < -account.cost() / 2:
             return False
-        account.read += 1
-        account.gap, account.waiting = account.waiting, 0
+        account.measured += 1
+        account.stretch, account.waiting = account.waiting, 0
         return True
 
     def stretch(self, guard: FailureGuard) -> int:
@@ -101,7 +98,7 @@ class OverheadBudget:
         Returns:
             int: 1 if it measures whenever it is due, 2 if every second time.
         """
-        return self._accounts[guard].gap
+        return self._accounts[guard].stretch
 
 
 class _Account:
@@ -112,10 +109,9 @@ class _Account:
         self.settled = guard.seconds
         self.seconds = 0.
         self.balance = 0.
-        self.asked = 0
-        self.read = 0
+        self.measured = 0
         self.waiting = 0
-        self.gap = 1
+        self.stretch = 1
 
     def settle(self) -> float:
         """Subtract the time spent since the last call, and return it."""
@@ -127,32 +123,25 @@ class _Account:
 
     def cost(self) -> float:
         """Return the mean cost of a measurement."""
-        return self.seconds / max(self.read, 1)
-
-    def demand(self) -> float:
-        """Return what measuring whenever it was due would have cost."""
-        return self.cost() * self.asked if self.read else self.seconds
+        return self.seconds / max(self.measured, 1)
 
 
 def divide_fairly(amount: float, demands: List[float]) -> List[float]:
     """Divide an amount by max-min fairness.
 
     Small demands are met in full, and the rest is divided equally among the
-    larger ones. If all demands are met, what is left is divided equally among
-    all.
+    larger ones.
 
     Args:
         amount (float): The amount.
         demands (list[float]): The demands.
 
     Returns:
-        list[float]: The parts, in the order of the demands; their sum is
-        ``amount``.
+        list[float]: The parts, in the order of the demands.
     """
     parts = [0.] * len(demands)
     ascending = sorted(range(len(demands)), key=demands.__getitem__)
     for place, i in enumerate(ascending):
-        fair = amount / (len(demands) - place)
-        parts[i] = min(demands[i], fair)
+        parts[i] = min(demands[i], amount / (len(demands) - place))
         amount -= parts[i]
-    return [part + amount / len(parts) for part in parts]
+    return parts

@@ -4,7 +4,7 @@ import shlex
 from typing import TYPE_CHECKING, Optional, Sequence
 
 from .failure_guard import FailureGuard
-from .runner_parts import is_averaged
+from .runner_parts import has_ema_model
 
 if TYPE_CHECKING:
     from ..writers.event_writer import EventWriter
@@ -41,12 +41,12 @@ def writer_of_run(runner, guard: FailureGuard, async_write: bool,
         (', through a TensorboardVisBackend that it added to the '
          "visualizer: the config has none, so the run's losses would "
          'not have been there.' if added else '.'))
-    if is_averaged(runner):
+    if has_ema_model(runner):
         runner.logger.info(
-            'EnhancedTensorBoardHook: there is an EMAHook, so metrics '
-            'and pictures of validations are those of the averaged '
-            'model; train/images, gradients and weights are those of '
-            'the model in training.')
+            'EnhancedTensorBoardHook: there is an EMAHook, so metrics and '
+            'pictures of validations are those of the EMA model; '
+            'train/images, gradients and weights are those of the model in '
+            'training.')
     return writer
 
 

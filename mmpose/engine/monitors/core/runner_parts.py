@@ -157,8 +157,8 @@ def own_samples(loader) -> int:
     return len(range(sampler.rank, len(loader.dataset), sampler.world_size))
 
 
-def is_averaged(runner) -> bool:
-    """Return whether validations and tests are those of an EMA model.
+def has_ema_model(runner) -> bool:
+    """Return whether validations and tests use an EMA model.
 
     Args:
         runner (Runner): The runner.

@@ -10,9 +10,9 @@ _Key = Tuple[int, str]
 class Chain:
     """Of findings that follow from each other, keep the one that began first.
 
-    When it ends, the one that began next and is still there takes its place.
-    Of findings that begin with the same measurement, that of the detector with
-    the lowest number comes first.
+    When it is resolved, the one that began next and is still present takes its
+    place. Of findings that begin with the same measurement, that of the
+    detector with the lowest number comes first.
     """
 
     def __init__(self) -> None:
@@ -21,14 +21,14 @@ class Chain:
         self._shown: Set[_Key] = set()
 
     def update(self, seen: Dict[int, List[Finding]]) -> List[Finding]:
-        """Add what detectors find at present.
+        """Add the present findings of detectors.
 
         Args:
             seen (dict[int, list[Finding]]): By the number of the detector;
-                without those that have nothing to say.
+                without detectors whose findings are unchanged.
 
         Returns:
-            list[Finding]: Those that do not follow from another one.
+            list[Finding]: The findings that do not follow from another one.
         """
         found = {(i, finding.name): finding
                  for i, findings in sorted(seen.items())
@@ -42,8 +42,8 @@ class Chain:
 
         causes: Dict[_Key, Finding] = {}
         for key, finding in self._ordered():
-            # Of one that was hidden it is not known yet whether it has ended
-            # as well.
+            # A hidden finding may be resolved as well: its detector has to
+            # confirm it.
             is_known = key in self._shown or key[0] in seen
             if is_known and not any(
                     self.follows(finding, cause) for cause in causes.values()):
@@ -52,7 +52,7 @@ class Chain:
         return list(causes.values())
 
     def follows(self, finding: Finding, cause: Finding) -> bool:
-        """Return whether a finding may be there because of an earlier one."""
+        """Return whether an earlier finding may have caused this one."""
         return True
 
     def _ordered(self) -> List[Tuple[_Key, Finding]]:
@@ -67,10 +67,10 @@ class Unrelated(Chain):
 
 
 class FirstNonfinite(Chain):
-    """Where something was NaN or infinite first: all else follows.
+    """Keep what was NaN or infinite first: all else follows from it.
 
-    Updates that mixed precision skips and running statistics may follow; they
-    explain nothing.
+    Updates that mixed precision skips, and running statistics, follow from
+    others; nothing follows from them.
     """
 
     def follows(self, finding: Finding, cause: Finding) -> bool:
@@ -84,28 +84,28 @@ class FirstNonfinite(Chain):
 
 
 class FirstDivergence(Chain):
-    """What goes out of bounds first."""
+    """Keep what diverged first."""
 
 
 class StoppedLearning(Chain):
-    """Why a module does not learn, once for each."""
+    """Keep one reason for each module why it does not learn."""
 
     def follows(self, finding: Finding, cause: Finding) -> bool:
-        """Return whether one place holds the other."""
+        """Return whether one place contains the other."""
         place, other = map(_place, (finding, cause))
-        if not place:  # What is wrong everywhere did not begin somewhere.
+        if not place:  # What is wrong everywhere has no cause in one place.
             return not other
         return place.startswith(other) or other.startswith(place)
 
 
 class MostSerious(Chain):
-    """Keep the findings of the detector that comes first, at any time."""
+    """Keep the findings of the detector that comes first."""
 
     def _ordered(self) -> List[Tuple[_Key, Finding]]:
         return sorted(self._present.items(), key=lambda entry: entry[0][0])
 
 
 def _place(finding: Finding) -> str:
-    """Where it is: '' is everywhere."""
+    """Return the place of a finding; '' is everywhere."""
     place = finding.name.partition('/')[2]
     return '' if place in ('', 'model') else f'{place}/'

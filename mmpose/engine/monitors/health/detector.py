@@ -18,17 +18,17 @@ DETECTOR_CHANGES = Argument(
     'already, other values for its arguments, or ``enabled=False``.',
     one_of_types((list, tuple), 'a list of dicts with a type, or None'))
 
-# Consecutive measurements that must agree: a single one may be that of an odd
-# batch.
+# The number of consecutive measurements that must agree: a single one may be
+# that of an unusual batch.
 CONSECUTIVE = 3
-# Residual branches start as nothing, where the scale of their last batch norm
-# is 0 at first, and heads with weights near 0: gradients and updates in front
-# of them may then be as small as those of a layer that is cut off. After so
-# many updates everything has as much as it will ever get.
+# The number of updates after which gradients and updates are no longer small
+# because of the initialisation. A residual branch whose last batch norm has a
+# scale of 0, or a head with weights near 0, passes hardly any gradient on at
+# first.
 STARTED = 1000
-# A value around a limit would come and go: a finding is resolved only when
-# the value is so far on the other side.
-BACK = 0.8
+# A finding about a value around a limit would come and go. It is resolved only
+# when the value is below this fraction of the limit.
+HYSTERESIS = 0.8
 
 
 class Detector:
@@ -41,7 +41,7 @@ class Detector:
     Attributes:
         wants (tuple[type]): The measurements that it is shown.
         chain (type): Which findings may follow from which, see
-            :class:`Chain`. Defaults to :class:`Unrelated`: no other.
+            :class:`Chain`. Defaults to :class:`Unrelated`: none.
         priority (str): Which detectors of a chain come first, see
             :func:`mmengine.runner.priority.get_priority`.
         finds_nonfinite (bool): Whether ``on_nonfinite='ignore'`` switches it
@@ -69,8 +69,8 @@ class Detector:
             measurement (Measurement): One of those that it wants.
 
         Returns:
-            list[Finding] | None: All that is wrong at present; None if the
-            measurement says nothing about it, and all stays as it was.
+            list[Finding] | None: All present findings; None if the
+            measurement does not change them.
         """
         raise NotImplementedError
 
@@ -82,8 +82,7 @@ def build_detectors(changes: Optional[Iterable] = None,
     Args:
         changes (Iterable[dict | Detector], optional): Further detectors, as
             ``dict(type=..., <its arguments>)`` or built; for one of ours,
-            what is to be different about it, or ``enabled=False``. Defaults
-            to None.
+            the arguments to change, or ``enabled=False``. Defaults to None.
         nonfinite (bool): Whether to look for what is NaN or infinite.
             Defaults to True.
 
@@ -119,36 +118,37 @@ def build_detectors(changes: Optional[Iterable] = None,
 
 
 class Streaks:
-    """What was so in several consecutive measurements.
+    """Find what holds in several consecutive measurements.
 
     Args:
-        length (int): In how many. Defaults to :data:`CONSECUTIVE`.
+        length (int): Their number. Defaults to :data:`CONSECUTIVE`.
     """
 
     def __init__(self, length: int = CONSECUTIVE) -> None:
         self._length = length
         self._lengths: Dict[str, int] = {}
 
-    def ease(self, name: str) -> float:
-        """Return what to multiply a limit by, above which something is so.
+    def hysteresis(self, name: str) -> float:
+        """Return the factor for a limit that a value must exceed.
 
         Args:
-            name (str): What may be so.
+            name (str): What holds if the value exceeds the limit.
 
         Returns:
-            float: Less than 1 for what was so in the last measurements.
+            float: :data:`HYSTERESIS` if it held in the last measurements,
+            else 1.
         """
-        return BACK if self._lengths.get(name, 0) >= self._length else 1.
+        return HYSTERESIS if self._lengths.get(name, 0) >= self._length else 1.
 
     def update(self, names: Iterable[str]) -> List[str]:
         """Add a measurement.
 
         Args:
-            names (Iterable[str]): What is so in it.
+            names (Iterable[str]): What holds in it.
 
         Returns:
-            list[str]: Those of the names that were in the measurements before
-            it as well, in the same order.
+            list[str]: What has held in all of the last measurements, in the
+            same order.
         """
         self._lengths = {n: self._lengths.get(n, 0) + 1 for n in names}
         return [
@@ -157,21 +157,36 @@ class Streaks:
 
 
 def started_at(runner) -> int:
-    """Return the step from which on there were :data:`STARTED` updates.
+    """Return the step at which there have been :data:`STARTED` updates.
 
     Args:
         runner (Runner): The runner, when its training begins.
 
     Returns:
-        int: More steps than updates where gradients are accumulated.
+        int: With accumulated gradients it takes several steps to an update.
     """
     accumulated = max(wrapper._accumulative_counts
                       for _, wrapper in optim_wrappers(runner.optim_wrapper))
     return runner.iter + 1 + STARTED * accumulated
 
 
+def of_optimizer(name: str, optimizer: str) -> Tuple[str, str]:
+    """Return the name of a finding about an optimizer, and a text.
+
+    Args:
+        name (str): The name where there is just one optimizer.
+        optimizer (str): The optimizer's name; ``''`` where there is just one.
+
+    Returns:
+        tuple[str, str]: The name, and what says of which optimizer it is.
+    """
+    if not optimizer:
+        return name, ''
+    return f'{name}/{optimizer}', f' of the optimizer {optimizer}'
+
+
 def dotted(place: str) -> str:
-    """Return what a place is called in a text.
+    """Return how a text names a place in the model.
 
     Args:
         place (str): The path of a module or parameter with '/', or 'model'.

@@ -31,7 +31,7 @@ class HealthMonitor(Monitor):
     ========================== ==============================================
 
     What it tells: Whether anything is wrong: a healthy run has no finding. Of
-    findings that follow from each other there is the one that began first.
+    findings that follow from each other only the first one is reported.
 
     Each finding is also a line in the log: a WARNING when it begins or
     changes (an INFO if it is a note), an INFO when it ends. A resumed
@@ -49,7 +49,7 @@ class HealthMonitor(Monitor):
 
     switches = (LOG_HEALTH, )
     settings = dict(detectors=DETECTOR_CHANGES, on_nonfinite=ON_NONFINITE)
-    # Behind the monitors whose measurements it judges.
+    # After the monitors whose measurements it judges.
     priority = 'LOW'
 
     @classmethod
@@ -76,9 +76,9 @@ class HealthMonitor(Monitor):
         self._told = False
         chains: Dict[object, _Chained] = {}
         for i, detector in enumerate(self.detectors):
-            # One that fails leaves the others at work.
+            # A detector that fails must not stop the others.
             guard = FailureGuard(type(detector).__name__, self.guard.strict)
-            # Of those without a chain each has one of its own.
+            # A detector without a chain gets a chain of its own.
             is_alone = detector.chain is Detector.chain
             chained = chains.setdefault(i if is_alone else detector.chain,
                                         _Chained(f'{i}', detector.chain()))
@@ -96,12 +96,12 @@ class HealthMonitor(Monitor):
         self.writer.listen(None, self._look, self.guard)
 
     def after_train(self, runner) -> None:
-        # Behind the last measurements, in the thread that writes.
+        # After the last measurements, in the thread that writes.
         self.emit(Record(runner.iter, self._last_report))
 
     def _look(self, step: int, measurement: Measurement) -> Optional[Record]:
         """Judge a measurement, in the thread that writes."""
-        # A validation stands at the epoch, where training is by epochs.
+        # The step of a validation is the epoch in epoch-based training.
         step = getattr(measurement, 'iteration', step)
         self._step = max(self._step, step)
         changes: List[Change] = []
@@ -114,13 +114,13 @@ class HealthMonitor(Monitor):
             self._log(change)
         if self._told and not changes:
             return None
-        self._told = True  # In the beginning too, that nothing is wrong.
+        self._told = True  # Also, at first, that nothing is wrong.
         values = list(self._values(changes))
         return Record(self._step, lambda: values)
 
     def _findings(self, chained: '_Chained',
                   measurement: Measurement) -> Optional[List[Finding]]:
-        """All findings of a chain; None if it has nothing to say."""
+        """Return all findings of a chain; None if they are unchanged."""
         seen: Dict[int, List[Finding]] = {}
         for i, (detector,
                 guard) in enumerate(zip(chained.detectors, chained.guards)):
@@ -132,12 +132,12 @@ class HealthMonitor(Monitor):
                     seen[i] = list(findings)
                 guard.succeeded()
                 continue
-            # For the line at the end of the run.
+            # Counted in the last line of the run's log.
             self.guard.failures += 1
         return chained.chain.update(seen) if seen else None
 
     def _left(self, step: int) -> Iterator[Scalar]:
-        """An end for each finding that the run which ended had at a step."""
+        """Resolve the findings that the resumed run had at a step."""
         last: Dict[str, float] = {}
         for event in events_in(self.writer.log_dir):
             if event.step <= step:
@@ -177,7 +177,7 @@ class HealthMonitor(Monitor):
 
 
 class _Chained:
-    """The detectors of a chain, and a guard for each."""
+    """Hold the detectors of a chain, and a guard for each."""
 
     def __init__(self, name: str, chain: Chain) -> None:
         self.name = name

@@ -15,7 +15,7 @@ from ..writers.record import Record
 class KeypointWeightMonitor(Monitor):
     """Measure how many keypoints count in the loss.
 
-    What it tells: Nothing by a curve; the report says it where the loss is
+    What it tells: There is no curve. The report shows it if the loss is
     exactly 0.
 
     Args:

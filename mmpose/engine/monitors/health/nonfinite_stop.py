@@ -12,7 +12,7 @@ from ..core.runner_parts import is_iter_based
 from ..writers.record import Measurement
 from .arguments import ON_NONFINITE
 
-# Of the same step, the first explains the others.
+# At the same step, the first one explains the others.
 _KINDS = ('the weight', 'the loss', 'the gradient of', 'the update of')
 
 
@@ -24,10 +24,10 @@ class NonfiniteTrainingError(StopTraining):
 class NonfiniteStop(Monitor):
     """End the training when a loss, gradient or weight is not finite.
 
-    It waits for what the monitors find, which they do at the iterations that
-    are logged. In distributed training all ranks end together: at each logged
-    iteration the main process tells the others, and they wait for it; so the
-    training ends one logging interval later.
+    It acts on what other monitors find at the iterations that are logged. In
+    distributed training all ranks end together: at each logged iteration the
+    main process tells the others, which wait for it, so the training ends one
+    logging interval later.
 
     Args:
         interval (int | dict | Schedule): That of the monitors, the same on
@@ -36,7 +36,7 @@ class NonfiniteStop(Monitor):
     """
 
     settings = dict(interval=GRAD_NORM_INTERVAL)
-    # Nothing of an iteration that is not to be is measured.
+    # Before any other monitor measures in the iteration that is stopped.
     priority = 'VERY_HIGH'
 
     @classmethod
@@ -57,8 +57,8 @@ class NonfiniteStop(Monitor):
     def is_on_every_rank(self, runner) -> bool:
         return True
 
-    def exchange(self) -> None:
-        """It has no part in validations."""
+    def gather_results(self) -> None:
+        """Do nothing: it measures nothing in validations."""
 
     def before_train(self, runner) -> None:
         self._found: Optional[_Nonfinite] = None
@@ -82,7 +82,7 @@ class NonfiniteStop(Monitor):
         if self.writer is not None:
             with self.guard:
                 self.writer.flush()
-            # What was still waiting to be written may be nearer the cause.
+            # What was still queued may be nearer to the cause.
             found = [self._found]
         step, what = found[0].step, found[0].what
         raise NonfiniteTrainingError(
@@ -92,8 +92,8 @@ class NonfiniteStop(Monitor):
             f'{self._last_checkpoint(runner, step)}')
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        # By iterations, the one at the end of which it is saved is not yet
-        # counted.
+        # In iteration-based training the iteration that saves it is not
+        # counted yet.
         self._saved_after = runner.iter + is_iter_based(runner)
 
     def _look(self, step: int, measurement: Measurement) -> None:
@@ -122,7 +122,8 @@ class _Nonfinite(NamedTuple):
 def _nonfinite_in(step: int, measurement: Measurement) -> Iterator[_Nonfinite]:
     if isinstance(measurement, Losses):
         for name, first in measurement.nonfinite.items():
-            # The exact step is known, and their sum says less than the losses.
+            # The exact step is known. The sum of the losses says less than
+            # each of them.
             yield _Nonfinite(first, 1, name == 'loss', f'{_KINDS[1]} {name}')
         return
     found: Dict[int, Optional[Nonfinite]] = {}

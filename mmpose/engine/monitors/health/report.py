@@ -4,7 +4,7 @@ from typing import Dict, Iterable, List, NamedTuple
 
 # The most serious first.
 ERROR, WARNING, NOTE = SEVERITIES = ('error', 'warning', 'note')
-# Of resolved findings the report names so many.
+# How many resolved findings the report names.
 _MAX_RESOLVED = 10
 
 
@@ -15,8 +15,8 @@ class Finding(NamedTuple):
         name (str): What it is, the same while it lasts: letters, digits and
             '_', and where it may be in several places '/' and the place.
         what (str): One sentence on what is going wrong and where.
-        evidence (str): The numbers it is seen by; they may change.
-        advice (str): What to look at or to try first.
+        evidence (str): The numbers that show it; they may change.
+        advice (str): What to check or to try first.
         severity (str): 'error' if the training is lost unless it is ended or
             changed, 'warning' if its result is likely to be worse than it
             could be, 'note' for what may well be on purpose. Defaults to
@@ -64,11 +64,11 @@ class HealthReport:
 
         Args:
             step (int): The training step.
-            detector (str): Who found it.
+            detector (str): The detector, or the chain of detectors.
             findings (Iterable[Finding]): All its findings, not just new ones.
 
         Returns:
-            list[Change]: What is new, in the order in which to tell it.
+            list[Change]: What has changed, in the order to report it.
         """
         found = {(detector, finding.name): finding for finding in findings}
         changes = []
@@ -114,7 +114,7 @@ class HealthReport:
         return '\n'.join(lines)
 
     def _summary(self, step: int, ended: bool) -> str:
-        """What somebody who reads one line has to know."""
+        """Return the most important in one line."""
         counts = Counter(f.severity for f, _ in self._present.values())
         number = ', '.join(f'{counts[s]} {s}{"s" * (counts[s] > 1)}'
                            for s in SEVERITIES if counts[s])

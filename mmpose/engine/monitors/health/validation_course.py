@@ -8,15 +8,15 @@ from ..core.metric_names import (MainMetric, main_metric,
 
 
 class ValidationCourse:
-    """The main metric over the validations of a training.
+    """Follow the main metric over the validations of a training.
 
     Attributes:
         metric (MainMetric, optional): None until a validation has one.
-        values (list[float]): Those that are finite.
+        values (list[float]): Its finite values.
         steps (list[int]): Their training steps.
-        best (int): Where in them the best one is.
+        best (int): The index of the best value.
         loss (float, optional): The last median of the training loss.
-        loss_at_best (float, optional): That at the best validation.
+        loss_at_best (float, optional): The same at the best validation.
     """
 
     def __init__(self, runner) -> None:

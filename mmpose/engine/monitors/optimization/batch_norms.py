@@ -2,6 +2,7 @@
 import functools
 import math
 from collections import defaultdict
+from itertools import chain
 from typing import Dict, Iterator, Optional, Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import bare_model
 from ..writers.record import Record, Scalar, Value
+from .norms import named_norms
 
 # A scale starts at 1, or at 0 where a residual branch is to start as nothing:
 # only what has ever been above the first has died when it is below the second.
@@ -84,17 +86,11 @@ class BatchNormMonitor(Monitor):
                 Record(step, self._of_scales,
                        [torch.cat(scales) for scales in by_device.values()]))
         if self._statistics:
-            by_device = defaultdict(dict)
-            for name, buffer in self._statistics.items():
-                by_device[buffer.device][name] = buffer
-            names = [n for of_one in by_device.values() for n in of_one]
-            largest = [
-                torch.stack(
-                    torch._foreach_norm(list(of_one.values()), math.inf))
-                for of_one in by_device.values()
-            ]
+            names, largest = zip(
+                *named_norms(self._statistics.items(), math.inf))
             self.emit(
-                Record(step, functools.partial(_of_statistics, names),
+                Record(step,
+                       functools.partial(_of_statistics, list(chain(*names))),
                        largest))
 
     def _of_scales(self, *scales: np.ndarray) -> Iterator[Value]:

@@ -2,7 +2,7 @@
 import functools
 import math
 from collections import defaultdict
-from typing import Dict, Iterable, Iterator, List, Optional, Union
+from typing import Dict, Iterable, Iterator, List, Optional
 
 import numpy as np
 import torch
@@ -43,10 +43,10 @@ class ClippingMonitor(Monitor):
     is for.
 
     With several optimizers the optimizer's name stands before the last part.
-    Norms are those of the last update, and of the type that is clipped by;
-    of clipping by value, L2. Every update counts for the fraction, except
-    those that AMP skips for an overflow. By value, one is clipped if any
-    element of a gradient is.
+    The norms are those of the last update. They are of the type that
+    ``clip_grad`` names, with clipping by value L2 norms. The fraction is of
+    all updates but those that AMP skips for an overflow. With clipping by
+    value, an update is clipped if any element of a gradient is.
 
     Args:
         interval (int | dict | Schedule): At which iterations to measure. Where
@@ -64,17 +64,19 @@ class ClippingMonitor(Monitor):
         self._wanted = False
         # Whether there was an update in this iteration.
         self._updated = False
-        # By optimizer: the update under way, and those since the last
-        # measurement.
-        self._clipping: Dict[str, _Clipping] = {}
-        self._clipped: Dict[str, _Clipped] = defaultdict(_Clipped)
+        # By optimizer: the update under way; since the last measurement, the
+        # number of updates and of those that were clipped; and the last of
+        # them, with whether it was taken.
+        self._current: Dict[str, _Clipping] = {}
+        self._counts: Dict[str, tuple] = defaultdict(lambda: (0, 0))
+        self._last: Dict[str, tuple] = {}
 
     def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
         if not self._wanted:
             self._wanted = self.is_due(runner.iter + 1)
 
     def before_clipping(self, name: str, optim_wrapper) -> None:
-        clipping = self._clipping[name] = _Clipping(optim_wrapper)
+        clipping = self._current[name] = _Clipping(optim_wrapper)
         if clipping.by_value:
             grads = _gradients(optim_wrapper.optimizer)
             largest = _largest_element(grads)
@@ -84,18 +86,21 @@ class ClippingMonitor(Monitor):
                 clipping.norm_before = _total_norm(grads)
 
     def after_clipping(self, name: str, optim_wrapper) -> None:
-        clipping = self._clipping[name]
+        clipping = self._current[name]
         if clipping.norm_before is not None:
             clipping.norm_after = _total_norm(
                 _gradients(optim_wrapper.optimizer))
 
     def after_step(self, name: str, optimizer, taken) -> None:
-        clipping = self._clipping.pop(name, None)
+        clipping = self._current.pop(name, None)
         if clipping is None or taken is False:
             return
         if not clipping.by_value:
             clipping.read_norm()
-        self._clipped[name].add(clipping, taken)
+        updates, clipped = self._counts[name]
+        self._counts[name] = (updates + taken * 1,
+                              clipped + clipping.is_clipped * taken)
+        self._last[name] = clipping, taken
         self._updated = True
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
@@ -105,16 +110,20 @@ class ClippingMonitor(Monitor):
             return
         self._wanted = False
         wrappers = dict(optim_wrappers(runner.optim_wrapper))
-        for name, clipped in list(self._clipped.items()):
+        for name, (clipping, taken) in list(self._last.items()):
             # By value, an optimizer that steps in other iterations has no
             # norms.
-            if clipped.last.norm_before is None or name not in wrappers:
+            if clipping.norm_before is None or name not in wrappers:
                 continue
-            del self._clipped[name]
+            del self._last[name]
             values = functools.partial(
-                _values, name, clipped.last.threshold,
+                _values, name, clipping.threshold,
                 isinstance(wrappers[name].optimizer, torch.optim.SGD))
-            self.emit(Record(runner.iter + 1, values, clipped.tensors()))
+            numbers = (*self._counts.pop(name), taken, clipping.norm_before,
+                       clipping.norm_after)
+            self.emit(
+                Record(runner.iter + 1, values,
+                       list(map(torch.as_tensor, numbers))))
 
 
 class _Clipping:
@@ -150,36 +159,6 @@ class _Clipping:
         self.norm_before = norm
         self.norm_after = norm * factor if factor < 1 else norm
         self.is_clipped = self.norm_after < norm
-
-
-class _Clipped:
-    """Count the updates since the last measurement.
-
-    Attributes:
-        last (_Clipping): The last one.
-    """
-
-    def __init__(self) -> None:
-        self._updates = self._clipped = 0
-
-    def add(self, clipping: _Clipping, taken: Union[bool, Tensor]) -> None:
-        """Count an update.
-
-        Args:
-            clipping (_Clipping): What was done to it.
-            taken (bool | Tensor): See :meth:`Monitor.after_step`.
-        """
-        self._updates = self._updates + taken * 1
-        self._clipped = self._clipped + clipping.is_clipped * taken
-        self.last, self._taken = clipping, taken
-
-    def tensors(self) -> List[Tensor]:
-        """Return what :func:`_values` takes, once it is on the host."""
-        return [
-            torch.as_tensor(value)
-            for value in (self._updates, self._clipped, self._taken,
-                          self.last.norm_before, self.last.norm_after)
-        ]
 
 
 def _values(optimizer: str, threshold: float, scales_step: bool,
@@ -222,20 +201,11 @@ def _gradients(optimizer) -> List[Tensor]:
     ]
 
 
-@torch.no_grad()
 def _largest_element(grads: Iterable[Tensor]) -> Tensor:
-    """Compute the largest size of an element of any gradient."""
-    by_type = defaultdict(list)
-    for grad in grads:
-        if grad.numel():
-            by_type[grad.dtype, grad.device].append(grad)
-    largest = [
-        torch.stack(torch._foreach_norm(grads, math.inf)).max()
-        for grads in by_type.values()
-    ]
-    # MMEngine clips nothing where there is no gradient.
-    return torch.stack(
-        [size.float().to(largest[0].device) for size in largest]).max()
+    """Compute the largest magnitude of an element of any gradient."""
+    _, norms = joined(
+        named_norms((('', grad) for grad in grads if grad.numel()), math.inf))
+    return norms.max()
 
 
 def _total_norm(grads: Iterable[Tensor]) -> Tensor:

@@ -1,6 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
-from typing import Callable, Dict, Iterable, Iterator, List, Optional, Set
+from typing import (Callable, Dict, Iterable, Iterator, List, Optional, Set,
+                    Tuple)
 
 import numpy as np
 import torch
@@ -15,7 +16,10 @@ from ..core.runner_parts import bare_model
 from ..core.schedule import Interval
 from ..writers.record import LAYER_SCALAR, SCALAR, Record, Scalar, Value
 from .norms import NamedNorms, named_norms
-from .sharded_norms import RankNorms, ShardedNorms
+from .sharded_norms import ShardedNorms
+
+# Called with the names of parameters and the squares of their norms.
+Values = Callable[[List[str], np.ndarray], Iterable[Value]]
 
 
 @MONITORS.register_module()
@@ -150,11 +154,11 @@ class GradientMonitor(Monitor):
             return
         with self.guard:
             packed = packed.clone()
-            for values, kind in (self._whole_total,
-                                 SCALAR), (self._whole_layers, LAYER_SCALAR):
+            for values, kind in (self._total, SCALAR), (self._layers,
+                                                        LAYER_SCALAR):
                 self.emit(
                     Record(runner.iter + 1,
-                           functools.partial(values, self._sharded), [packed],
+                           functools.partial(self._if_whole, values), [packed],
                            kind))
 
     def _forget(self) -> None:
@@ -191,14 +195,11 @@ class GradientMonitor(Monitor):
                          found.fraction)
         yield GradientNorms(total, found)
 
-    def _layers(self,
-                names: List[str],
-                squares: np.ndarray,
-                groups: Optional[Dict[str,
-                                      List[str]]] = None) -> Iterator[Value]:
+    def _layers(self, names: List[str],
+                squares: np.ndarray) -> Iterator[Value]:
         norms: Dict[str, float] = {}
         square_of = dict(zip(names, squares))
-        for group, members in (groups or self._groups).items():
+        for group, members in self._groups.items():
             of_group = [square_of[n] for n in members if n in square_of]
             if of_group:
                 norms[group] = float(sum(of_group)**0.5)
@@ -207,36 +208,27 @@ class GradientMonitor(Monitor):
         if norms:
             yield LayerGradientNorms(norms)
 
-    def _norms_of_rank(self) -> Optional[RankNorms]:
+    def _norms_of_rank(self) -> Optional[Tuple[List[NamedNorms], list]]:
         if not self._norms:  # Why was said already.
             return None
-        return RankNorms(
-            [norms for of in self._norms.values() for norms in of],
-            list(self._taken.values()))
+        return ([norms for of in self._norms.values()
+                 for norms in of], list(self._taken.values()))
 
-    def _whole_total(self, sharded: ShardedNorms,
-                     packed: np.ndarray) -> Iterable[Value]:
-        whole = sharded.unpack(packed)
+    def _if_whole(self, values: Values, packed: np.ndarray) -> Iterable[Value]:
+        """Return the values, unless AMP has skipped the update on any rank."""
+        whole = self._sharded.unpack(packed)
         if whole is None:
             return []
-        return self._total(whole.names, whole.squares)
-
-    def _whole_layers(self, sharded: ShardedNorms,
-                      packed: np.ndarray) -> Iterable[Value]:
-        whole = sharded.unpack(packed)
-        if whole is None:
-            return []
-        groups = layer_groups(
+        self._groups = layer_groups(
             {
                 name: torch.empty(size, device='meta')
                 for name, size in whole.sizes.items()
             }, self._max_groups)
-        return self._layers(whole.names, whole.squares, groups)
+        return values(whole.names, whole.squares)
 
 
-def _if_taken(values: Callable[[List[str], np.ndarray],
-                               Iterable[Value]], names: List[str],
-              num_optimizers: int, *arrays: np.ndarray) -> Iterable[Value]:
+def _if_taken(values: Values, names: List[str], num_optimizers: int,
+              *arrays: np.ndarray) -> Iterable[Value]:
     """Return the values, unless AMP has skipped the update of any optimizer.
 
     Args:

@@ -9,8 +9,9 @@ NamedNorms = Tuple[List[str], Tensor]
 
 
 @torch.no_grad()
-def named_norms(named: Iterable[Tuple[str, Tensor]]) -> List[NamedNorms]:
-    """Compute the L2 norm of each tensor, on its device.
+def named_norms(named: Iterable[Tuple[str, Tensor]],
+                order: float = 2) -> List[NamedNorms]:
+    """Compute the norm of each tensor, on its device.
 
     Norms of half-precision tensors are accumulated and returned in float32,
     so that they neither overflow nor lose digits.
@@ -18,6 +19,8 @@ def named_norms(named: Iterable[Tuple[str, Tensor]]) -> List[NamedNorms]:
     Args:
         named (Iterable[tuple[str, Tensor]]): Names and tensors of any shape,
             dense or sparse.
+        order (float): 2, or infinity for the largest magnitude. Defaults to
+            2.
 
     Returns:
         list[tuple[list[str], Tensor]]: For each device and type the names of
@@ -32,15 +35,15 @@ def named_norms(named: Iterable[Tuple[str, Tensor]]) -> List[NamedNorms]:
                                            ([], []))
         names.append(name)
         tensors.append(tensor)
-    return [(names, torch.stack(_norms(tensors)))
+    return [(names, torch.stack(_norms(tensors, order)))
             for names, tensors in groups.values()]
 
 
-def _norms(tensors: List[Tensor]) -> Iterable[Tensor]:
+def _norms(tensors: List[Tensor], order: float) -> Iterable[Tensor]:
     if tensors[0].dtype in (torch.float32, torch.float64):
-        return torch._foreach_norm(tensors)
+        return torch._foreach_norm(tensors, order)
     return [
-        torch.linalg.vector_norm(tensor, dtype=torch.float32)
+        torch.linalg.vector_norm(tensor, order, dtype=torch.float32)
         for tensor in tensors
     ]
 

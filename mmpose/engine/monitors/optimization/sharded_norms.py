@@ -1,5 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Set
+from typing import (Callable, Dict, Iterable, List, NamedTuple, Optional, Set,
+                    Tuple)
 
 import numpy as np
 import torch
@@ -57,17 +58,21 @@ class ShardedNorms:
             device=self._device)
         self._sums = self._packed[:-2].view(3, -1)
 
-    def sum(self, step: int, num_steps: int, guard: FailureGuard,
-            norms_of_rank: Callable[[], Optional['RankNorms']]
-            ) -> Optional[Tensor]:
+    def sum(
+        self, step: int, num_steps: int, guard: FailureGuard,
+        norms_of_rank: Callable[[], Optional[Tuple[List[NamedNorms],
+                                                   List[Tensor]]]]
+    ) -> Optional[Tensor]:
         """Sum the norms of an iteration; to be called after each.
 
         Args:
             step (int): The number of the iteration, from 1.
             num_steps (int): How often any optimizer has stepped so far.
             guard (FailureGuard): Where a failure on this rank ends.
-            norms_of_rank (Callable): Returns what this rank has measured;
-                None if it has failed.
+            norms_of_rank (Callable): Returns what this rank has measured, see
+                :func:`named_norms`, and for each optimizer that finds that
+                out inside its step whether the update was taken, see
+                :meth:`Monitor.after_step`; None if it has failed.
 
         Returns:
             Tensor | None: What :meth:`unpack` takes, on the device and to be
@@ -86,7 +91,7 @@ class ShardedNorms:
             with guard:
                 norms = norms_of_rank()
                 if norms is not None:
-                    self._add(norms)
+                    self._add(*norms)
                     failed = False
         self._packed[-1:].fill_(failed)
         distributed.all_reduce(self._packed, group=self._group)
@@ -118,10 +123,11 @@ class ShardedNorms:
                           dict(zip(self._names,
                                    sizes.round().astype(int))))
 
-    def _add(self, of_rank: 'RankNorms') -> None:
-        for taken in of_rank.taken:
+    def _add(self, norms_of_rank: List[NamedNorms],
+             taken_of_rank: List[Tensor]) -> None:
+        for taken in taken_of_rank:
             self._packed[-2:-1] += ~taken.to(self._device)
-        for names, norms in of_rank.norms:
+        for names, norms in norms_of_rank:
             places = self._places_of(names)
             squares = norms.to(self._device).double().square()
             self._sums[0].index_add_(0, places,
@@ -136,19 +142,6 @@ class ShardedNorms:
                 [order.get(name, len(order)) for name in names],
                 device=self._device)
         return self._places[key]
-
-
-class RankNorms(NamedTuple):
-    """Hold the norms of a rank's part of a model.
-
-    Attributes:
-        norms (list): See :func:`named_norms`.
-        taken (list[Tensor]): Whether the update was taken, for each optimizer
-            that finds that out inside its step, see
-            :meth:`Monitor.after_step`.
-    """
-    norms: List[NamedNorms]
-    taken: List[Tensor]
 
 
 class WholeNorms(NamedTuple):

@@ -10,7 +10,7 @@ from ..writers.record import Image, Scalar, Value
 from .accuracy.data_set_accuracy import DataSetAccuracy
 from .accuracy.error_kinds import (KINDS, ErrorCounts, mirrored_keypoints,
                                    other_side)
-from .accuracy.keypoint_parts import keypoint_parts
+from .accuracy.keypoint_curves import curve_groups
 from .accuracy.validation_shard import ValidationShard
 from .pictures.error_figure import draw_error_figure
 
@@ -18,8 +18,6 @@ ERROR_CHARTS = (Chart('Keypoints', 'kinds of error',
                       'errors/(jitter|inversion|swap|miss|not_found)$'),
                 Chart('Keypoints', 'OKS lost by kind of error',
                       'errors/oks_lost/'))
-# With more keypoints those of a part of the body are added up.
-MAX_KEYPOINTS = 30
 # By keypoint there are those of its place alone.
 _BY_KEYPOINT = ('jitter', 'inversion', 'swap', 'miss')
 
@@ -49,10 +47,7 @@ class ErrorSummary:
         ]
         self._counts = sum(counts[1:], counts[0])
         self._names = names
-        self._groups = {name: [i] for i, name in enumerate(names)}
-        if len(names) > MAX_KEYPOINTS:
-            self._groups = keypoint_parts(names,
-                                          parts[0][0].meta.get('dataset_name'))
+        self._groups = curve_groups(names, parts[0][0].meta)
         self._mirrored: Dict[str, str] = {}
         for part, _ in parts:
             mirrored = mirrored_keypoints(part.names, part.meta)

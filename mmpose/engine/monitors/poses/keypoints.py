@@ -5,27 +5,25 @@ import re
 from collections import defaultdict
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
-import numpy as np
 from mmengine.logging import print_log
 
 from ..core.arguments import LOG_DETAILS
 from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, data_set, evaluation_step,
-                                 is_averaged, is_iter_based, own_samples)
-from ..writers.record import IMAGE, LAYER_SCALAR, Image, Record, Scalar
-from .accuracy.data_set_accuracy import DataSetAccuracy, accuracy, together
+                                 has_ema_model, is_iter_based, own_samples)
+from ..writers.record import IMAGE, LAYER_SCALAR, Image, Record
+from .accuracy.data_set_accuracy import DataSetAccuracy, together
 from .accuracy.detections import (AnnotatedImage, Detections, annotated_images,
                                   evaluated)
+from .accuracy.evaluator_measures import EvaluatorMeasures
 from .accuracy.false_positives import false_positives
 from .accuracy.hard_samples import HardSample, positions_of
-from .accuracy.keypoint_parts import keypoint_parts
-from .accuracy.keypoint_tally import KeypointTally
+from .accuracy.keypoint_curves import keypoint_curves
 from .accuracy.validation_shard import ValidationShard
 from .arguments import (BACKEND_ARGS, HARD_SAMPLES, KPT_THR, LOG_ERROR_KINDS,
                         LOG_KEYPOINTS)
-from .error_summary import (ERROR_CHARTS, MAX_KEYPOINTS, summarize, unmeasured,
-                            wrong_flips_of)
+from .error_summary import ERROR_CHARTS, summarize, unmeasured, wrong_flips_of
 from .model_kinds import is_bottom_up, lifts_poses
 from .pictures.hard_scenes import hard_scene
 from .pictures.image_files import ImageFiles
@@ -53,6 +51,11 @@ class KeypointMonitor(Monitor):
                                               ``log_details``
     ``keypoints/OKS/<keypoint>``              Mean keypoint similarity (KS),
                                               where the data set has sigmas
+    ``keypoints/<measure>/<keypoint>``        What the evaluator measures:
+                                              PCKh, tPCK, NME, EPE, AUC or
+                                              MPJPE; PCK at its own threshold
+                                              with ``log_details``; see
+                                              :class:`EvaluatorMeasures`
     ``instances/OKS``                         Mean object keypoint similarity
                                               of the instances; 0 for one that
                                               was not found
@@ -98,9 +101,12 @@ class KeypointMonitor(Monitor):
     :func:`match`. With ground truth boxes a prediction belongs to the
     instance in its box. The curves are over all visible keypoints, see
     :meth:`KeypointTally.measures`; with more than 30 keypoints they are the
-    mean by body part. Over all ranks: each sums up what it has seen, and the
-    sums are added. Samples that a sampler gives to a second rank to make the
-    shares equal count once.
+    mean by body part. The mean of an evaluator's measure over the keypoints is
+    the evaluator's number; of NME, EPE and MPJPE each keypoint counts as often
+    as it is visible, and :obj:`MpiiPCKAccuracy` takes its mean so, too,
+    without the pelvis and the thorax. Over all ranks: each sums up what it has
+    seen, and the sums are added. Samples that a sampler gives to a second rank
+    to make the shares equal count once.
 
     Where a validation has several data sets, keypoints are compared that are
     annotated and predicted, after the converters of the evaluator; those of
@@ -119,8 +125,8 @@ class KeypointMonitor(Monitor):
         backend_args (dict, optional): How the image of an instance is loaded
             that a detector has a box for, see :class:`ImageFiles`. Defaults to
             None.
-        every_measure (bool): Whether to write PCK@0.2 and NME by keypoint.
-            Defaults to False.
+        every_measure (bool): Whether to write PCK@0.2 and NME by keypoint, and
+            PCK at the evaluator's threshold. Defaults to False.
         error_kinds (bool): Whether to tell the kinds of error. Defaults to
             False.
         strict (bool): See :class:`Monitor`. Defaults to False.
@@ -143,7 +149,19 @@ class KeypointMonitor(Monitor):
         if not self._log_accuracy or lifts:
             return ()
         charts = [c for c in self.charts if c.title in self._measures]
+        evaluator = getattr(
+            getattr(runner, 'val_loop', None), 'evaluator', None)
+        charts += [
+            Chart('Keypoints', measure, f'keypoints/{re.escape(measure)}/')
+            for measure in EvaluatorMeasures(evaluator).names
+            if self._is_written(measure)
+        ]
         return [*charts, *(ERROR_CHARTS if self._error_kinds else ())]
+
+    def _is_written(self, measure: str) -> bool:
+        """Whether a measure of the evaluator is, beside ours."""
+        return measure not in self._measures and (
+            self._every_measure or not re.search('(^|/)PCK@', measure))
 
     def __init__(self,
                  log_accuracy: bool,
@@ -155,8 +173,8 @@ class KeypointMonitor(Monitor):
                  strict: bool = False) -> None:
         super().__init__(strict=strict)
         self._log_accuracy = log_accuracy
+        self._every_measure = every_measure
         self._measures = _MEASURES
-        self._by_keypoint = every_measure
         if every_measure:
             self._measures += _FURTHER_MEASURES
         self._hard_samples = hard_samples
@@ -180,19 +198,22 @@ class KeypointMonitor(Monitor):
         self._whole = False
         if batch_idx == 0:
             self._begin(runner)
+            self._evaluated = EvaluatorMeasures(runner.val_evaluator)
         own = own_samples(runner.val_dataloader) - self._seen
         if not self._off and outputs and own > 0:
             self._read(runner.val_dataloader, data_batch['inputs'],
                        outputs[:own])
+            self._evaluated.read(outputs, own)
+            self._shard.evaluated = self._evaluated.sums
         self._whole = True
 
-    def shard(self) -> Optional[ValidationShard]:
+    def rank_results(self) -> Optional[ValidationShard]:
         shard, whole = self._shard, self._whole
         self._forget()
         return shard if whole else None
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
-        shards, self.shards = self.shards, []
+        shards, self.all_results = self.all_results, []
         if self.writer is None or not shards:
             return
         self._begin(runner)  # This rank may have had no samples.
@@ -203,11 +224,17 @@ class KeypointMonitor(Monitor):
         parts = [part for part in total.parts.values() if part.tally.instances]
         step = evaluation_step(runner)
         if self._log_accuracy and parts:
-            values = functools.partial(self._accuracy, parts)
+            measured = {
+                key: sums
+                for key, sums in total.evaluated.items()
+                if self._is_written(key[1])
+            }
+            values = functools.partial(keypoint_curves, parts, measured,
+                                       self._measures, self._reader.meta)
             self.emit(Record(step, values, kind=LAYER_SCALAR))
             unit = 'iteration' if is_iter_based(runner) else 'epoch'
             when = f'{unit} {step:,}'
-            if is_averaged(runner):
+            if has_ema_model(runner):
                 when += ', EMA model'
             figure = functools.partial(self._figure, parts, when)
             self.emit(Record(step, figure, kind=IMAGE))
@@ -233,7 +260,7 @@ class KeypointMonitor(Monitor):
         self._files = ImageFiles(dataset, self._backend_args)
         self._prefixes = image_prefixes(dataset)
         self._pictures = SamplePictures(
-            self._kpt_thr, averaged=is_averaged(runner))
+            self._kpt_thr, averaged=has_ema_model(runner))
         self._dataset = dataset
 
     def _read(self, loader, inputs: Sequence, outputs: Sequence) -> None:
@@ -346,36 +373,10 @@ class KeypointMonitor(Monitor):
         flips = wrong_flips_of(runner, total)
         # In the thread that writes, once.
         tell = functools.lru_cache(None)(lambda: summarize(total, flips))
-        details = self._by_keypoint
+        details = self._every_measure
         self.emit(
             Record(step, lambda: tell().values(details), kind=LAYER_SCALAR))
         self.emit(Record(step, lambda: tell().figure(when), kind=IMAGE))
-
-    def _accuracy(self, parts: List[DataSetAccuracy]) -> Iterable[Scalar]:
-        yield from self._scalars('', parts[0].meta, *together(parts))
-        for part in parts if len(parts) > 1 else ():
-            yield from self._scalars(f'{part.name}/', part.meta, part.names,
-                                     part.tally)
-
-    def _scalars(self, prefix: str, meta: dict, names: List[str],
-                 tally: KeypointTally) -> Iterable[Scalar]:
-        """The scalars of a data set, or of all together."""
-        groups = {name: [i] for i, name in enumerate(names)}
-        if len(names) > MAX_KEYPOINTS:
-            groups = keypoint_parts(names, meta.get('dataset_name'))
-        measures = tally.measures()
-        for measure in [m for m in measures if m in self._measures]:
-            values = measures[measure]
-            for name, indices in groups.items():
-                known = values[indices][np.isfinite(values[indices])]
-                if len(known):
-                    yield Scalar(f'keypoints/{prefix}{measure}/{name}',
-                                 known.mean())
-        if not prefix:  # Of all together.
-            yield from accuracy(tally)
-        oks = tally.mean_oks()
-        if np.isfinite(oks):
-            yield Scalar(f'instances/OKS/{prefix}'.rstrip('/'), oks)
 
     def _figure(self, parts: List[DataSetAccuracy],
                 when: str) -> Iterable[Image]:

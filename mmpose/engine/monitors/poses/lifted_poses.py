@@ -8,7 +8,7 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 from mmpose.structures import PoseDataSample
-from ..core.undisturbed import undisturbed
+from ..core.side_effects import eval_without_side_effects
 
 # What a probe may keep of a batch.
 _MAX_BYTES = 1000000
@@ -104,7 +104,7 @@ class LiftingProbe:
         data = dict(
             inputs=torch.stack(self._inputs),
             data_samples=copy.deepcopy(self._samples))
-        with undisturbed(model):
+        with eval_without_side_effects(model):
             results = model.predict(**model.data_preprocessor(data, False))
             poses = []
             for sample, result in zip(self._samples, results):

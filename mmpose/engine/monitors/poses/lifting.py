@@ -1,8 +1,9 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import logging
+import re
 from collections import Counter
-from typing import Dict, Iterator, List, Optional, Sequence, Union
+from typing import Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 from mmengine.logging import print_log
@@ -11,9 +12,11 @@ from ..core.arguments import Arguments
 from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, data_set, evaluation_step,
-                                 keypoint_names, needs_all_ranks, own_samples)
+                                 needs_all_ranks, own_samples)
 from ..core.schedule import Interval, build_schedule
-from ..writers.record import IMAGE, LAYER_SCALAR, Image, Record, Scalar, Value
+from ..writers.record import IMAGE, LAYER_SCALAR, Image, Record, Value
+from .accuracy.evaluator_measures import EvaluatorMeasures, Sums, add_sums
+from .accuracy.keypoint_curves import measured_curves
 from .arguments import (LOG_KEYPOINTS, LOG_TRAIN_IMAGES, LOG_VAL_IMAGES,
                         MAX_TRAIN_IMAGES, MAX_VAL_IMAGES, TRAIN_IMAGE_INTERVAL,
                         VAL_IMAGE_INTERVAL)
@@ -22,6 +25,8 @@ from .model_kinds import lifts_poses
 from .pictures.skeletons_3d import draw_skeletons, skeleton_mesh
 
 _MAX_MESHES = 4
+# The data sets of MMPose whose unit is the metre, by their names.
+_IN_METRES = ('h36m', 'h3wb')
 # Of joints without a bone, and of bones for which the data set has none.
 _COLOR = (51, 153, 255)
 
@@ -32,28 +37,36 @@ class LiftingMonitor(Monitor):
 
     For :obj:`PoseLifter` alone; with any other model it does nothing.
 
-    =========================== =============================================
-    ``train/images``            A picture for each of a few training samples,
-                                always the same ones: prediction and target
-                                from two sides
-    ``val/images``              The same for some of the validation samples
-    ``val/skeletons/<i>``       The first four of those, to turn around in 3D
-    ``keypoints/MPJPE/<joint>`` Mean per-joint position error of one joint:
-                                its mean distance to the ground truth where
-                                that is visible, over the whole validation,
-                                in the unit of the data, which in MMPose's
-                                data sets is the metre. As
-                                :class:`mmpose.evaluation.MPJPE` without
-                                alignment and without a ``skip_list``
-    =========================== =============================================
+    =============================== ===========================================
+    ``train/images``                A picture for each of a few training
+                                    samples, always the same ones: prediction
+                                    and target from two sides
+    ``val/images``                  The same for some of the validation samples
+    ``val/skeletons/<i>``           The first four of those, to turn around in
+                                    3D
+    ``keypoints/MPJPE/<joint>``     Mean per-joint position error of one joint:
+                                    its mean distance to the ground truth where
+                                    that is visible, over the whole validation,
+                                    in the unit of the data: of Human3.6M and
+                                    H3WB metres. Where the evaluator has that
+                                    measure, it is the evaluator's
+    ``keypoints/<measure>/<joint>`` The same aligned as the evaluator does it:
+                                    P-MPJPE, N-MPJPE. See
+                                    :class:`EvaluatorMeasures`
+    =============================== ===========================================
 
     What it tells: Which joints are lifted badly. A pose that is right as the
     camera sees it and wrong from the side has its error in the depth.
 
     The training samples are the first ones of the first batch, augmented.
     Their target is what the loss is computed from, decoded by the model. The
-    prediction is by the model's own ``predict``; see :func:`undisturbed`. Of a
-    sequence of poses the middle one is drawn.
+    prediction is by the model's own ``predict``. Of a sequence of poses the
+    middle one is drawn. Its caption has the error in mm, where the unit of the
+    data set is known, and says how many of the predicted joints are outside
+    the picture.
+
+    With more than 30 joints the errors are those of body parts, over all of
+    their points.
 
     The errors are over all ranks: each sums up what it has seen, and the sums
     are added. Samples that a sampler gives to a second rank to make the shares
@@ -90,7 +103,14 @@ class LiftingMonitor(Monitor):
         return settings
 
     def charts_of(self, runner) -> Sequence[Chart]:
-        return self.charts if self._log_joint_errors and _lifts(runner) else ()
+        if not self._log_joint_errors or not _lifts(runner):
+            return ()
+        evaluator = getattr(
+            getattr(runner, 'val_loop', None), 'evaluator', None)
+        return self.charts + tuple(
+            Chart('Keypoints', measure, f'keypoints/{re.escape(measure)}/')
+            for measure in EvaluatorMeasures(evaluator).names
+            if measure != 'MPJPE')
 
     def __init__(self,
                  train_interval: Optional[Interval],
@@ -105,7 +125,7 @@ class LiftingMonitor(Monitor):
         self._max_train_images = max_train_images
         self._max_val_images = max_val_images
         self._log_joint_errors = log_joint_errors
-        self._sums: Union[int, np.ndarray, None] = 0
+        self._sums: Optional[Sums] = {}
         self._poses: List[LiftedPose] = []
 
     def is_on_every_rank(self, runner) -> bool:
@@ -151,29 +171,37 @@ class LiftingMonitor(Monitor):
             return
         sums, self._sums = self._sums, None
         if sums is not None:  # Else a batch before could not be read.
-            own = outputs[:max(self._own_samples - self._seen, 0)]
-            self._sums = sums + sum(map(joint_errors, own))
+            own = max(self._own_samples - self._seen, 0)
+            self._evaluated.read(outputs, own)
+            if own and 'MPJPE' not in self._evaluated.names:
+                errors = sum(map(joint_errors, outputs[:own]))
+                add_sums(sums, {(None, 'MPJPE'): errors})
             self._seen += len(outputs)
+            self._sums = sums
         count = min(self._takes[batch_idx], len(outputs))
         self._poses += [
             middle_pose(outputs[i * len(outputs) // count])
             for i in range(count)
         ]
 
-    def shard(self) -> Union[int, np.ndarray, None]:
-        """The sum of :func:`joint_errors`, 0 where there was no sample."""
-        sums, self._sums = self._sums, 0
+    def rank_results(self) -> Optional[Sums]:
+        """What was summed up; empty where there was no sample."""
+        sums, self._sums = self._sums, {}
         return sums
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
-        sums, self.shards = sum(self.shards), []
+        total: Sums = {}
+        for sums in self.all_results:
+            add_sums(total, sums)
+        self.all_results = []
         poses, self._poses = self._poses, []
         step = evaluation_step(runner)
         dataset = data_set(runner.val_dataloader)
-        if np.any(sums):
-            names = keypoint_names(
-                getattr(dataset, 'metainfo', {}), sums.shape[1])
-            values = functools.partial(_mean_errors, names, *sums)
+        if total:
+            meta = getattr(dataset, 'metainfo', {})
+            several = len({name for name, _ in total}) > 1
+            values = functools.partial(measured_curves, total, lambda *_: meta,
+                                       several)
             self.emit(Record(step, values, kind=LAYER_SCALAR))
         if poses:
             draw = functools.partial(_Painter(dataset).draw_val, poses)
@@ -195,7 +223,9 @@ class LiftingMonitor(Monitor):
                                   for i in range(count) if due)
             self._own_samples = (
                 own_samples(loader) if self._log_joint_errors else 0)
-        self._sums = 0
+        self._evaluated = EvaluatorMeasures(
+            getattr(runner, 'val_evaluator', None))
+        self._sums = self._evaluated.sums
 
 
 class _Painter:
@@ -208,6 +238,7 @@ class _Painter:
 
     def __init__(self, dataset) -> None:
         meta = getattr(dataset, 'metainfo', {})
+        self._is_metric = meta.get('dataset_name') in _IN_METRES
         self._links = meta.get('skeleton_links', [])
         colors = meta.get('skeleton_link_colors', [])
         if len(colors) != len(self._links):
@@ -218,7 +249,9 @@ class _Painter:
              caption: str) -> Iterator[Image]:
         pictures = []
         for pose in poses:
-            error = f'MPJPE {1000 * pose.error:.1f} mm'
+            error = f'MPJPE {pose.error:,.4g} data set units'
+            if self._is_metric:
+                error = f'MPJPE {1000 * pose.error:.1f} mm'
             pictures.append(
                 draw_skeletons(*self._scene(pose), caption + error))
         yield Image(tag, pictures)
@@ -238,10 +271,3 @@ class _Painter:
 
 def _lifts(runner) -> bool:
     return lifts_poses(bare_model(runner.model))
-
-
-def _mean_errors(names: List[str], sums: np.ndarray,
-                 counts: np.ndarray) -> Iterator[Value]:
-    for name, error, count in zip(names, sums, counts):
-        if count:
-            yield Scalar(f'keypoints/MPJPE/{name}', error / count)

@@ -41,7 +41,7 @@ class TrainImageMonitor(Monitor):
     comes out of the data preprocessor, see :func:`make_visible`. The target is
     decoded from the labels by the model's own codec. The prediction is what
     ``forward(mode='predict')`` returns in evaluation mode, at one scale, that
-    of a top-down model without ``flip_test``; see :func:`undisturbed`.
+    of a top-down model without ``flip_test``.
 
     Args:
         interval (int | dict | Schedule): At which iterations.

@@ -7,7 +7,7 @@ from ..core.arguments import Arguments
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, data_set, evaluation_step,
-                                 is_averaged)
+                                 has_ema_model)
 from ..core.schedule import Interval, build_schedule
 from ..writers.record import IMAGE, Record
 from .arguments import (KPT_THR, LOG_VAL_IMAGES, MAX_VAL_IMAGES,
@@ -118,7 +118,7 @@ class ValImageMonitor(Monitor):
         self._prefixes = image_prefixes(dataset)
         self._whole = is_bottom_up(model)
         self._pictures = SamplePictures(
-            self._kpt_thr, averaged=is_averaged(runner))
+            self._kpt_thr, averaged=has_ema_model(runner))
         every = range(len(runner.val_dataloader))
         due = [i for i in every if self._batches.is_due(i + 1)]
         if due and len(due) < self._max_images:

@@ -4,7 +4,7 @@ import logging
 import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Callable, Iterator, List, NamedTuple, Optional, Set
+from typing import Callable, Container, Dict, Iterator, List, NamedTuple
 
 import torch
 from mmengine.logging import print_log
@@ -74,8 +74,9 @@ def model_graph(runner, data_batch):
 
     ``SummaryWriter.add_graph`` has four times as many nodes and ten times as
     many bytes (HRNet-W32: 3771 and 2.0 MB; here 1060 and 0.2 MB), runs the
-    model three times, and shows the layers of a head outside of it, since
-    MMPose's estimators call ``self.head.forward``.
+    model three times, keeps the trace until the process ends, and shows the
+    layers of a head outside of it, since MMPose's estimators call
+    ``self.head.forward``.
 
     Args:
         runner (Runner): The runner of the training process.
@@ -87,27 +88,25 @@ def model_graph(runner, data_batch):
     Raises:
         Untraceable: The model cannot be traced.
     """
+    calls = _Calls({}, set())
     with traceable(runner, data_batch) as (path, sample):
-        with _noting_calls(path.model) as calls:
-            # As in ``FlopAnalyzer``. ``torch.jit.trace`` would run the model
-            # three times and keep the trace until the process ends.
+        with _scope_of_each_call(path.model, calls):
+            # As in ``FlopAnalyzer``.
             trace, _ = torch.jit._get_trace_graph(path, (sample, ))
-    return _graph_def(_nodes(trace, calls))
+    return _graph_def(_operations(trace), calls)
 
 
-class _Call(NamedTuple):
-    """Describe a call of a module.
+class _Calls(NamedTuple):
+    """Hold the calls of modules in a trace, by their scopes.
 
     Attributes:
-        path (str): The module's name in the model, with '/' instead of '.'.
-        place (str): Its unique name in the graph.
-        module (nn.Module): The module.
-        inner (list): The calls that it makes directly.
+        modules (dict[str, nn.Module]): The module of each call. The scope is
+            its dotted name in the model, with a number from the second call
+            on.
+        outer (set[str]): The calls that call other modules.
     """
-    path: str
-    place: str
-    module: nn.Module
-    inner: list
+    modules: Dict[str, nn.Module]
+    outer: set
 
 
 class _Operation(NamedTuple):
@@ -115,111 +114,74 @@ class _Operation(NamedTuple):
 
     Attributes:
         kind (str): Its name in PyTorch.
-        call (_Call, optional): The innermost call that contains it.
+        scope (str): The innermost call that contains it; '' for none.
         inputs (list[int]): The indices of the operations that it reads.
         shapes (list[list[int]]): The shapes of its outputs where known.
     """
     kind: str
-    call: Optional[_Call]
+    scope: str
     inputs: List[int]
     shapes: List[List[int]]
 
 
-class _Node(NamedTuple):
-    """Describe a node; ``settings`` are those of its module."""
-    name: str
-    kind: str
-    inputs: List[str]
-    shapes: List[List[int]]
-    settings: str = ''
-
-
 @contextmanager
-def _noting_calls(model: nn.Module) -> Iterator[List[_Call]]:
+def _scope_of_each_call(model: nn.Module, calls: _Calls) -> Iterator[None]:
     """Make each call of a module a scope in the trace.
 
     Forward hooks would miss the head: MMPose's estimators call
     ``self.head.forward``.
+
+    Args:
+        model (nn.Module): The model.
+        calls (_Calls): Where the calls are noted.
     """
-    calls: List[_Call] = []
-    stack: List[_Call] = []
-    taken: Set[str] = set()
+    stack = [('', '')]  # Names and scopes of the modules that are running.
 
-    def noting(path: str, module: nn.Module, forward: Callable) -> Callable:
+    def in_scope(name: str, module: nn.Module, forward: Callable) -> Callable:
 
-        def forward_noted(*args, **kwargs):
+        def call(*args, **kwargs):
             state = torch._C._get_tracing_state()
             if state is None:
                 return forward(*args, **kwargs)
-            place = path
-            if stack and path.startswith(stack[-1].path + '/'):
-                place = stack[-1].place + path[len(stack[-1].path):]
-            call = _Call(path, _untaken(place, taken), module, [])
-            if stack:
-                stack[-1].inner.append(call)
-            state.push_scope(str(len(calls)))
-            calls.append(call)
-            stack.append(call)
+            outer_name, outer_scope = stack[-1]
+            calls.outer.add(outer_scope)
+            scope = name
+            if outer_name and name.startswith(f'{outer_name}.'):
+                scope = outer_scope + name[len(outer_name):]
+            scope = _unique(scope, calls.modules)
+            calls.modules[scope] = module
+            state.push_scope(scope)
+            stack.append((name, scope))
             try:
                 return forward(*args, **kwargs)
             finally:
                 stack.pop()
                 state.pop_scope()
 
-        return forward_noted
+        return call
 
     with ExitStack() as restore:
         for name, module in model.named_modules():
             if not name or isinstance(module, torch.jit.ScriptModule):
                 continue
-            restore.callback(_set_forward, module, vars(module).get('forward'))
-            path = bare_name(name).replace('.', '/')
-            _set_forward(module, noting(path, module, module.forward))
-        yield calls
+            if 'forward' in vars(module):
+                restore.callback(setattr, module, 'forward', module.forward)
+            else:
+                restore.callback(delattr, module, 'forward')
+            module.forward = in_scope(bare_name(name), module, module.forward)
+        yield
 
 
-def _set_forward(module: nn.Module, forward: Optional[Callable]) -> None:
-    """Set the ``forward`` of a module; None: that of its class."""
-    if forward is None:
-        del module.forward
-    else:
-        module.forward = forward
+def _unique(name: str, taken: Container[str]) -> str:
+    """Make a name unique by a number."""
+    numbered = (f'{name}_{i}' for i in itertools.count(1))
+    return next(n for n in itertools.chain([name], numbered) if n not in taken)
 
 
-def _untaken(name: str, taken: Set[str]) -> str:
-    """Make a name unique by a number, and add it to those taken."""
-    numbers = itertools.count(1)
-    untaken = name
-    while untaken in taken:
-        untaken = f'{name}_{next(numbers)}'
-    taken.add(untaken)
-    return untaken
-
-
-def _nodes(trace, calls: List[_Call]) -> List[_Node]:
-    operations = _operations(trace, calls)
-    in_call = Counter(id(operation.call) for operation in operations)
-    taken = {call.place for call in calls}
-    nodes: List[_Node] = []
-    for kind, call, inputs, shapes in operations:
-        settings = ''
-        if call is None:
-            name = _untaken(kind, taken)
-        elif call.inner or in_call[id(call)] > 1:
-            name = _untaken(f'{call.place}/{kind}', taken)
-        else:
-            name = call.place
-            kind, settings = type(call.module).__name__, _settings(call.module)
-        nodes.append(
-            _Node(name, kind, [nodes[i].name for i in inputs], shapes,
-                  settings))
-    return nodes
-
-
-def _operations(trace, calls: List[_Call]) -> List[_Operation]:
+def _operations(trace) -> List[_Operation]:
     """Return the operations in order, with the input and the output."""
     sample = next(trace.inputs())
-    operations = [_Operation('input', None, [], _shapes([sample]))]
+    operations = [_Operation('input', '', [], _shapes([sample]))]
     # For each value the operations that it comes from.
     sources = {sample.debugName(): [0]}
 
@@ -231,9 +193,9 @@ def _operations(trace, calls: List[_Call]) -> List[_Operation]:
         inputs = read_by(node.inputs())
         if inputs and _is_shown(node):
             scope = node.scopeName().split('/')[-1]
-            call = calls[int(scope)] if scope.isdigit() else None
             operations.append(
-                _Operation(_kind(node), call, inputs, _shapes(node.outputs())))
+                _Operation(
+                    _kind(node), scope, inputs, _shapes(node.outputs())))
             inputs = [len(operations) - 1]
         elif node.kind() == 'aten::size':
             inputs = []
@@ -242,7 +204,7 @@ def _operations(trace, calls: List[_Call]) -> List[_Operation]:
 
     inputs = read_by(trace.outputs())
     shapes = [shape for i in inputs for shape in operations[i].shapes]
-    return [*operations, _Operation('output', None, inputs, shapes)]
+    return [*operations, _Operation('output', '', inputs, shapes)]
 
 
 def _is_shown(node) -> bool:
@@ -271,17 +233,10 @@ def _shapes(values) -> List[List[int]]:
     ]
 
 
-def _settings(module: nn.Module) -> str:
-    with suppress(Exception):  # It may be the user's code.
-        return module.extra_repr()
-    return ''
-
-
-def _graph_def(nodes: List[_Node]):
-    """Return the graph as TensorBoard's protobuf."""
+def _graph_def(operations: List[_Operation], calls: _Calls):
+    """Return the operations as TensorBoard's protobuf."""
     from tensorboard.compat.proto.attr_value_pb2 import AttrValue
     from tensorboard.compat.proto.graph_pb2 import GraphDef
-    from tensorboard.compat.proto.node_def_pb2 import NodeDef
     from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
     from tensorboard.compat.proto.versions_pb2 import VersionDef
 
@@ -290,15 +245,22 @@ def _graph_def(nodes: List[_Node]):
             dim=[TensorShapeProto.Dim(size=size) for size in sizes])
 
     graph = GraphDef(versions=VersionDef(producer=22))
-    for node in nodes:
-        shapes = AttrValue.ListValue(shape=map(shape, node.shapes))
-        attributes = dict(_output_shapes=AttrValue(list=shapes))
-        if node.settings:
-            attributes['settings'] = AttrValue(s=node.settings.encode())
-        graph.node.append(
-            NodeDef(
-                name=node.name,
-                op=node.kind,
-                input=node.inputs,
-                attr=attributes))
+    in_call = Counter(operation.scope for operation in operations)
+    taken = {scope.replace('.', '/') for scope in calls.modules}
+    for kind, scope, inputs, shapes in operations:
+        name = scope.replace('.', '/')
+        node = graph.node.add(
+            input=[graph.node[i].name for i in inputs],
+            attr=dict(
+                _output_shapes=AttrValue(
+                    list=AttrValue.ListValue(shape=map(shape, shapes)))))
+        if scope and scope not in calls.outer and in_call[scope] == 1:
+            module = calls.modules[scope]
+            node.name, node.op = name, type(module).__name__
+            with suppress(Exception):  # It may be the user's code.
+                node.attr['settings'].s = module.extra_repr().encode()
+        else:
+            node.name = _unique(f'{name}/{kind}' if name else kind, taken)
+            node.op = kind
+            taken.add(node.name)
     return graph

@@ -25,10 +25,10 @@ _MIB = 1 << 20
 
 @MONITORS.register_module()
 class SystemMonitor(Monitor):
-    """How fast the training is and what it uses of the machine.
+    """Log how fast the training is and what it uses of the machine.
 
     ===================================== ==================================
-    ``system/iterations_per_second``      Since the last reading
+    ``system/iterations_per_second``      Since the last measurement
     ``system/samples_per_second``         The same times the samples of a
                                           batch, on all ranks
     ``system/data_time_percent``          Of an iteration, what it waits for
@@ -38,14 +38,14 @@ class SystemMonitor(Monitor):
     ``system/gpu_memory_peak_mib``        The most that tensors took in an
                                           iteration since the last measurement
     ``system/cpu_percent``                Of one core, by this process since
-                                          the last reading
+                                          the last measurement
     ``system/resident_memory_mib``        Of this process
     ===================================== ==================================
 
-    What it tells: Whether the machine holds the training up. More than 30 %
-    of the time waiting for data: more workers help. Memory that grows without
-    end is something that is kept from iteration to iteration, such as a loss
-    with its graph.
+    What it tells: Whether the machine slows the training down. With more than
+    30 % of the time spent waiting for data, more workers help. Memory that
+    keeps growing means that something is kept from iteration to iteration,
+    such as a loss with its graph.
 
     The times are those that :class:`mmengine.hooks.IterTimerHook` takes
     anyway; nothing waits for the device. What hooks do after that one counts
@@ -84,7 +84,7 @@ class SystemMonitor(Monitor):
         return self.charts if self._curves else ()
 
     def before_train(self, runner) -> None:
-        # Of the iterations since the last reading, whether each counts.
+        # For each iteration since the last measurement, whether it counts.
         self._counts: List[bool] = []
         self._validated = False
         self._gpu_peak = 0.

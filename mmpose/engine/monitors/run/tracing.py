@@ -7,7 +7,7 @@ from typing import Iterator, List, Tuple
 from torch import Tensor, nn
 
 from ..core.runner_parts import bare_model, needs_all_ranks
-from ..core.undisturbed import undisturbed
+from ..core.side_effects import eval_without_side_effects
 
 
 class Untraceable(Exception):
@@ -18,8 +18,9 @@ class Untraceable(Exception):
 def traceable(runner, data_batch) -> Iterator[Tuple[nn.Module, Tensor]]:
     """Prepare a model and a sample for tracing.
 
-    Inside the block the model is :func:`undisturbed`. Warnings are ignored:
-    PyTorch's tracer emits one wherever a trace may depend on its input.
+    Inside the block the model is in evaluation mode, and after it as before.
+    Warnings are ignored: PyTorch's tracer emits one wherever a trace may
+    depend on its input.
 
     Args:
         runner (Runner): The runner of the training process.
@@ -37,7 +38,7 @@ def traceable(runner, data_batch) -> Iterator[Tuple[nn.Module, Tensor]]:
     model = bare_model(runner.model)
     hooks = _forward_hooks(model)
     try:
-        with undisturbed(model), warnings.catch_warnings():
+        with eval_without_side_effects(model), warnings.catch_warnings():
             warnings.simplefilter('ignore')
             yield TensorPath(model), _one_input(model, data_batch)
     except Exception as error:

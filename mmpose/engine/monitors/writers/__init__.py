@@ -13,7 +13,7 @@
 - ``TensorBoardWriter`` makes events of records; a writer for another backend
   stands beside it.
 - ``BoundedWriter`` drops what the disk has no space for.
-- ``ObservedWriter`` shows scalars and measurements to detectors.
+- ``ObservedWriter`` delivers measurements to detectors.
 - ``BackgroundWriter`` moves all that to a thread; ``ForegroundWriter`` does
   without one.
 - ``EventWriter`` joins them for a run.

@@ -1,7 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import logging
 import shutil
-import time
 from collections import Counter
 from contextlib import suppress
 from typing import Optional, Sequence
@@ -31,25 +30,18 @@ class DiskQuota:
             Defaults to None: no limit.
         min_free_bytes (int): What has to stay free on the disk; scalars may
             use all of it but a sixteenth. Defaults to 1 GiB.
-        check_secs (float): The shortest time between two looks at the disk,
-            in seconds. Defaults to 1.
     """
 
     def __init__(self,
                  max_bytes: Optional[int] = None,
-                 min_free_bytes: int = 1 << 30,
-                 check_secs: float = 1) -> None:
+                 min_free_bytes: int = 1 << 30) -> None:
         self.max_bytes = max_bytes
         self.min_free_bytes = min_free_bytes
-        self._check_secs = check_secs
-        self._check_at = 0.
-        self._used, self._free = 0, float('inf')
-        self._accepted = 0
         self._num_dropped = 0
         self._warned = 0
 
     def check(self, file: EventFile) -> None:
-        """Decide anew, from a look at the disk that was taken not long ago.
+        """Decide anew, by the space that there is now.
 
         Args:
             file (EventFile): The event file of the run.
@@ -57,16 +49,8 @@ class DiskQuota:
         Raises:
             OSError: The directory is not there.
         """
-        now = time.monotonic()
-        accepted = file.bytes_written + file.bytes_waiting
-        if now >= self._check_at:
-            self._check_at = now + self._check_secs
-            self._used = file.bytes_on_disk() + file.bytes_waiting
-            self._free = (
-                shutil.disk_usage(file.log_dir).free - file.bytes_waiting)
-            self._accepted = accepted
-        since = accepted - self._accepted
-        used, free = self._used + since, self._free - since
+        used = file.bytes_on_disk() + file.bytes_waiting
+        free = shutil.disk_usage(file.log_dir).free - file.bytes_waiting
         strain = self.min_free_bytes / max(free, 1)
         num_dropped = sum(strain >= f for f in _FRACTIONS_OF_FREE)
         if self.max_bytes:

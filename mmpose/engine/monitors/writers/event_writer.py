@@ -12,7 +12,7 @@ from .background_writer import BackgroundWriter
 from .disk_quota import BoundedWriter, DiskQuota
 from .dropping_queue import DroppingQueue
 from .foreground_writer import ForegroundWriter
-from .observed_writer import Listener, ObservedWriter, Observer, Observers
+from .observed_writer import Listener, Listeners, ObservedWriter
 from .record import Measurement, Record
 from .shared_file import SharedFile
 from .tensorboard_writer import TensorBoardWriter
@@ -22,8 +22,8 @@ from .writer import Guard, Writer
 class EventWriter(Writer):
     """Write the records of a run into the event file that it has already.
 
-    The writers of a run, joined: what is written waits in a queue for one
-    thread, is shown to observers, limited by a disk quota and written by
+    The writers of a run, joined: records wait in a queue for one thread,
+    which delivers their measurements, applies a disk quota and writes them by
     :class:`TensorBoardWriter`, in one order with what anybody writes through
     the run's ``SummaryWriter``.
 
@@ -62,14 +62,14 @@ class EventWriter(Writer):
         file = self._shared.file
         self.log_dir = file.log_dir
         self.continues = False
-        self._observers = Observers()
+        self._listeners = Listeners()
         self._queue = DroppingQueue(max_items, max_bytes)
         self._tensorboard = TensorBoardWriter(file)
         self._bounded = BoundedWriter(
             self._tensorboard, file, disk_quota or DiskQuota(),
             [self._queue.dropped, file.pending.dropped])
         # A writer that mirrors records to other backends goes between these.
-        observed = ObservedWriter(self._bounded, self._observers)
+        observed = ObservedWriter(self._bounded, self._listeners)
         if async_write:
             self._outer = BackgroundWriter(observed, self._queue, guard,
                                            flush_secs, drain_secs)
@@ -161,17 +161,6 @@ class EventWriter(Writer):
         """
         self._shared.add_event(event)
 
-    def observe(self, observer: Observer, guard: Guard) -> None:
-        """Show somebody all scalars that are written, by whomever.
-
-        Args:
-            observer (Callable): Called in the thread that writes, with the
-                step and the scalars of each record by their tags. May return
-                a record without tensors, which is written then.
-            guard (Guard): Told whether it fails.
-        """
-        self._observers.observers.append((observer, guard))
-
     def listen(self, measured: Optional[Type[Measurement]], listener: Listener,
                guard: Guard) -> None:
         """Deliver measurements of a type, in the order of their records.
@@ -184,8 +173,7 @@ class EventWriter(Writer):
                 which is written then.
             guard (Guard): Told whether it fails.
         """
-        self._observers.listeners.append((measured
-                                          or Measurement, listener, guard))
+        self._listeners.append((measured or Measurement, listener, guard))
 
     def continue_run(self, log_dir: str, step: int) -> None:
         """Go on with the curves of a run that ended before its time.

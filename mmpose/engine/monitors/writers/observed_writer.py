@@ -1,60 +1,47 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import weakref
-from typing import Callable, Dict, List, Optional, Tuple, Type
+from typing import Callable, Optional
 
-from .record import Encoded, Measurement, Record, Scalar
+from .record import Measurement, Record
 from .writer import Guard, Writer
 
-# Called with the step and the scalars of a record, by their tags.
-Observer = Callable[[int, Dict[str, float]], Optional[Record]]
 # Called with the step and one measurement.
 Listener = Callable[[int, Measurement], Optional[Record]]
 
 
-class Observers:
-    """Who is shown what is written."""
+class Listeners(list):
+    """Hold ``(type, listener, guard)`` of each who listens.
 
-    def __init__(self) -> None:
-        self.observers: List[Tuple[Observer, Guard]] = []
-        self.listeners: List[Tuple[Type[Measurement], Listener, Guard]] = []
+    A plain list cannot be referred to weakly.
+    """
 
 
 class ObservedWriter(Writer):
-    """Show all scalars and measurements to observers, after writing them.
+    """Deliver the measurements of each record, after writing it.
 
-    They are shown even where the next writer drops the record. A record that
-    an observer returns is written, and shown in turn.
+    They are delivered even where the next writer drops the record. A record
+    that a listener returns is written, and its measurements are delivered.
 
     Args:
         writer (Writer): Where records go.
-        observers (Observers): Who is shown them. Only a weak reference is
-            kept: a thread that writes must not keep a model alive.
+        listeners (Listeners): Who listens, and for which measurements. Only a
+            weak reference is kept: a thread that writes must not keep a model
+            alive.
     """
 
-    def __init__(self, writer: Writer, observers: Observers) -> None:
+    def __init__(self, writer: Writer, listeners: Listeners) -> None:
         self._writer = writer
-        self._observers = weakref.ref(observers)
+        self._listeners = weakref.ref(listeners)
 
     def write(self, record: Record) -> None:
-        """Write a record and show it."""
+        """Write a record and deliver its measurements."""
         values = record.read()
         self._writer.write(
             record._replace(values=lambda: values, tensors=(), ready=()))
-        observers = self._observers()
-        if observers is None:
-            return
-        scalars = {}
+        listeners = self._listeners() or ()
         for value in values:
-            if isinstance(value, Scalar):
-                scalars[value.tag] = float(value.value)
-            elif isinstance(value, Encoded):
-                scalars.update(value.scalars)
-        if scalars:
-            for observer, guard in observers.observers:
-                self._call(guard, record, observer, scalars)
-        for value in values:
-            for measured, listener, guard in observers.listeners:
-                if isinstance(value, measured):
+            for measured, listener, guard in listeners:
+                if isinstance(value, measured) and not guard.tripped:
                     self._call(guard, record, listener, value)
 
     def flush(self) -> None:
@@ -63,12 +50,10 @@ class ObservedWriter(Writer):
     def close(self) -> None:
         self._writer.close()
 
-    def _call(self, guard: Guard, record: Record, function: Callable,
-              shown) -> None:
-        if guard.tripped:
-            return
+    def _call(self, guard: Guard, record: Record, listener: Listener,
+              measurement: Measurement) -> None:
         try:
-            answer = function(record.step, shown)
+            answer = listener(record.step, measurement)
             if answer is not None:
                 self.write(answer._replace(wall_time=record.wall_time))
         except Exception as error:

@@ -111,10 +111,8 @@ class Encoded(NamedTuple):
 
     Attributes:
         event (Any): The event, in the form of the file that it goes to.
-        scalars (dict[str, float]): Its scalars by tag.
     """
     event: Any
-    scalars: Dict[str, float]
 
 
 class Measurement:

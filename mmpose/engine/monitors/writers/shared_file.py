@@ -1,6 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 from functools import partial
-from typing import Dict
 from weakref import WeakKeyDictionary, ref
 
 from .event_file import EventFile
@@ -88,7 +87,7 @@ class SharedFile:
         self.writer.write(
             Record(
                 event.step,
-                lambda: [Encoded(event, _scalars(event))],
+                lambda: [Encoded(event)],
                 kind=_kind(event),
                 size=event.ByteSize()))
 
@@ -99,13 +98,6 @@ class SharedFile:
     def close(self) -> None:
         """Bring everything to disk; nothing is written any more."""
         self.writer.close()
-
-
-def _scalars(event) -> Dict[str, float]:
-    return {
-        value.tag: value.simple_value
-        for value in event.summary.value if value.HasField('simple_value')
-    }
 
 
 def _kind(event) -> str:

@@ -140,7 +140,7 @@ class Sharing(Monitor):
         self.broken = broken
         self.writer = Sink()
 
-    def shard(self):
+    def rank_results(self):
         if self.broken:
             raise KeyError('a')
         return 'mine'
@@ -162,12 +162,12 @@ def gathered(monkeypatch):
 
 def test_ranks_bring_together_what_they_have_read(gathered):
     monitor = Sharing(strict=True)
-    monitor.exchange()
-    assert monitor.shards == ['mine', 'second', 'third']
+    monitor.gather_results()
+    assert monitor.all_results == ['mine', 'second', 'third']
     # Elsewhere it would be in vain.
     monitor.writer = None
-    monitor.exchange()
-    assert monitor.shards == [] and len(gathered[0]) == 2
+    monitor.gather_results()
+    assert monitor.all_results == [] and len(gathered[0]) == 2
 
 
 def test_without_one_rank_there_is_nothing_to_show(gathered, log):
@@ -175,8 +175,8 @@ def test_without_one_rank_there_is_nothing_to_show(gathered, log):
     gathered[1][1] = None
     monitor = Sharing()
     for _ in range(3):
-        monitor.exchange()
-        assert monitor.shards == []
+        monitor.gather_results()
+        assert monitor.all_results == []
     warning, = messages(log, logging.WARNING)
     assert 'Sharing' in warning and 'rank [2] of 3' in warning
     assert monitor.guard.tripped
@@ -185,10 +185,10 @@ def test_without_one_rank_there_is_nothing_to_show(gathered, log):
 def test_the_others_never_wait_in_vain(gathered, log):
     """P2: what fails here is said once, and not again as what it lacks."""
     monitor = Sharing(broken=True)
-    monitor.exchange()
-    assert monitor.guard.failures == 1 and monitor.shards == []
+    monitor.gather_results()
+    assert monitor.guard.failures == 1 and monitor.all_results == []
     for _ in range(3):
-        monitor.exchange()
+        monitor.gather_results()
     assert monitor.guard.tripped and monitor.guard.failures == 3
     # Switched off, it goes on to send that it has nothing.
     assert gathered[0] == [None] * 4
@@ -198,10 +198,10 @@ def test_the_others_never_wait_in_vain(gathered, log):
 def test_what_cannot_be_pickled_is_a_failure(gathered, log, monkeypatch):
     """P2: it is said to the others, who would wait for it."""
     monitor = Sharing()
-    monkeypatch.setattr(monitor, 'shard', lambda: lambda: 'mine')
-    monitor.exchange()
+    monkeypatch.setattr(monitor, 'rank_results', lambda: lambda: 'mine')
+    monitor.gather_results()
     assert gathered[0] == [None]
-    assert monitor.guard.failures == 1 and monitor.shards == []
+    assert monitor.guard.failures == 1 and monitor.all_results == []
     assert 'pickle' in messages(log, logging.WARNING)[0]
 
 
@@ -211,5 +211,5 @@ def test_where_nothing_is_written_a_reading_is_a_success(gathered, log):
     monitor.writer = None
     for broken in [True, True, False] * 3:
         monitor.broken = broken
-        monitor.exchange()
+        monitor.gather_results()
     assert monitor.guard.failures == 6 and not monitor.guard.tripped

@@ -68,7 +68,7 @@ def test_intervals_are_restored_when_there_is_room():
 
 
 @pytest.mark.parametrize('amount, demands, parts', [
-    (10, [1, 2, 3], [2 + 1 / 3, 3 + 1 / 3, 4 + 1 / 3]),
+    (10, [1, 2, 3], [1, 2, 3]),
     (6, [1, 10, 10], [1, 2.5, 2.5]),
     (3, [5, 5, 5], [1, 1, 1]),
 ])

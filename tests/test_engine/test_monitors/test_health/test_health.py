@@ -1,6 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import logging
-import threading
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -239,45 +238,15 @@ def test_a_user_s_own_steps_are_not_those_of_the_training(
     assert values['health/finding/cold'] == [(2, 1), (3, 0)]
 
 
-# EventWriter.observe
+# EventWriter.listen
 
 
-@both_ways
-def test_an_observer_sees_the_scalars_of_everybody(tmp_path, read_events,
-                                                   async_write):
-    seen = []
-
-    def observe(step, scalars):
-        seen.append((step, scalars, threading.current_thread().name))
-        if 'ours' in scalars:
-            return Record(step, lambda: [Scalar('answer', scalars['ours'])])
-
-    summary_writer = SummaryWriter(str(tmp_path))
-    writer = EventWriter(summary_writer, async_write=async_write)
-    guard = FailureGuard('Observer')
-    writer.observe(observe, guard)
-    writer.write(
-        Record(3,
-               lambda: [Scalar('ours', 1), Scalar('too', 2)]), guard)
-    summary_writer.add_scalar('theirs', 4, global_step=5)
-    summary_writer.add_text('text', 'no number', global_step=6)
-    summary_writer.close()
-    assert [s[:2] for s in seen] == [(3, dict(ours=1, too=2)),
-                                     (3, dict(answer=1)), (5, dict(theirs=4))]
-    main = threading.main_thread().name
-    assert {s[2] for s in seen} == {'EventWriter' if async_write else main}
-    scalars = [(event.step, value.tag) for event in read_events(tmp_path)
-               for value in event.summary.value
-               if value.HasField('simple_value')]
-    assert scalars == [(3, 'ours'), (3, 'too'), (3, 'answer'), (5, 'theirs')]
-
-
-def test_what_an_observer_takes_is_not_the_training_thread_s_time(tmp_path):
+def test_what_a_listener_takes_is_not_the_training_thread_s_time(tmp_path):
     """P3: the overhead counts what the training waits for."""
     summary_writer = SummaryWriter(str(tmp_path))
     writer = EventWriter(summary_writer)
-    guard = FailureGuard('Observer')
-    writer.observe(lambda step, scalars: None, guard)
-    writer.write(Record(3, lambda: [Scalar('ours', 1)]), guard)
+    guard, heard = FailureGuard('Listener'), []
+    writer.listen(Degrees, lambda step, measured: heard.append(step), guard)
+    writer.write(Record(3, lambda: [degrees(1)]), guard)
     summary_writer.close()
-    assert guard.seconds == 0
+    assert heard == [3] and guard.seconds == 0

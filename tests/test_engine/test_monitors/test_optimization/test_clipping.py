@@ -114,9 +114,9 @@ def test_every_update_since_the_last_reading_counts():
 
 def test_every_update_that_is_clipped_by_value_counts(monkeypatch):
     """And only where it is logged it is looked at more closely."""
-    read, named_norms = [], clipping_module.named_norms
-    monkeypatch.setattr(clipping_module, 'named_norms',
-                        lambda *args: read.append(1) or named_norms(*args))
+    read, total_norm = [], clipping_module._total_norm
+    monkeypatch.setattr(clipping_module, '_total_norm',
+                        lambda grads: read.append(1) or total_norm(grads))
     training = clipping(4, clip_grad=dict(type='value', clip_value=1.))
     largest = iter([3, 3, 0.5, -0.5, 0.5, -3, 0.5, 0.5, 3])
 

@@ -54,7 +54,7 @@ def test_one_launch_for_all_gradients_of_a_type(monkeypatch):
     calls = []
     foreach_norm = torch._foreach_norm
     monkeypatch.setattr(
-        torch, '_foreach_norm',
-        lambda tensors: calls.append(len(tensors)) or foreach_norm(tensors))
+        torch, '_foreach_norm', lambda tensors, order: calls.append(
+            len(tensors)) or foreach_norm(tensors, order))
     norms_of({str(i): torch.ones(i + 1) for i in range(100)})
     assert calls == [100]

@@ -302,7 +302,7 @@ def test_a_rank_that_cannot_take_part_is_not_waited_for(results, folder):
     assert not norms_of(folder / 'unjoined_second')
     assert 'val/PCK' in events.Tags()['scalars']
     warning, = warnings_of(folder / 'unjoined_second')
-    assert 'cannot be read on rank [1]' in warning
+    assert 'cannot be measured on rank [1]' in warning
 
 
 def test_an_overflow_on_any_rank_is_no_reading(monkeypatch):

@@ -23,6 +23,7 @@ from torch.utils.data import Sampler
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook
 from mmpose.engine.monitors import EventWriter, KeypointMonitor, Scalar
+from mmpose.engine.monitors.poses import keypoints
 from mmpose.engine.monitors.poses.pose_samples import PoseSampleReader
 from mmpose.registry import DATA_SAMPLERS, MODELS
 from mmpose.utils import register_all_modules
@@ -63,6 +64,9 @@ def run(work_dir, epochs=1, num_samples=7, batch_size=2, **cfg):
             cfg=dict(
                 model_wrapper_cfg=dict(
                     type='MMDistributedDataParallel', device_ids=None)))
+    cfg.setdefault('val_evaluator',
+                   [dict(type='PCKAccuracy', thr=0.2),
+                    dict(type='EPE')])
     hook = dict(HOOK, **cfg.pop('hook', {}))
     val_dataset = cfg.pop('val_dataset', None)
     cfg = runner_cfg(
@@ -76,11 +80,11 @@ def run(work_dir, epochs=1, num_samples=7, batch_size=2, **cfg):
         cfg['val_dataloader']['dataset'] = val_dataset
 
     numbers, hardest = [], []
-    accuracy, show = KeypointMonitor._accuracy, KeypointMonitor._show
+    curves, show = keypoints.keypoint_curves, KeypointMonitor._show
     with pytest.MonkeyPatch.context() as patch:
 
-        def remember_accuracy(self, parts):
-            values = list(accuracy(self, parts))
+        def remember_curves(*args):
+            values = list(curves(*args))
             numbers.append(
                 {v.tag: v.value
                  for v in values if isinstance(v, Scalar)})
@@ -90,7 +94,7 @@ def run(work_dir, epochs=1, num_samples=7, batch_size=2, **cfg):
             hardest.append([(h.sample.img_path, h.score) for h in hard])
             return show(self, runner, step, hard)
 
-        patch.setattr(KeypointMonitor, '_accuracy', remember_accuracy)
+        patch.setattr(keypoints, 'keypoint_curves', remember_curves)
         patch.setattr(KeypointMonitor, '_show', remember_hardest)
         runner = Runner(**cfg)
         runner.train()
@@ -265,6 +269,11 @@ def test_it_is_as_if_it_were_one_process(results, folder, alone, name,
     """Whatever share each has; a sample that both have seen counts once."""
     first, second = results(name)
     expected = alone(num_samples)
+    epe = [tag for tag in expected['numbers'][0] if '/EPE/' in tag]
+    assert epe
+    if name == 'second':  # It has no evaluator.
+        for tag in epe:
+            expected['numbers'][0].pop(tag)
     assert len(expected['hardest'][0]) == min(num_samples, 3)
     assert_same(first, expected, validations)
     # P4: the first process writes, and nobody else.

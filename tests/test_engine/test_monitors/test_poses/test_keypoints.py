@@ -339,7 +339,7 @@ def test_a_single_missed_keypoint_is_not_the_hardest(tmp_path, drawn):
         sample.pred_instances = InstanceData(
             keypoints=sample.gt_instances.keypoints + shift)
     monitor.after_val_iter(fake_runner(NoisyPoses(2)), 0, BATCH, samples)
-    hard, = monitor.shard().hardest.worst()
+    hard, = monitor.rank_results().hardest.worst()
     assert hard.sample.img_path == 'image_1.png' and 0 < hard.score < 1
 
 
@@ -444,7 +444,7 @@ def test_of_a_large_validation_no_more_is_kept_than_the_worst():
     tracemalloc.stop()
     # Four of each of four parts.
     assert sizes[1] - sizes[0] < 45000, sizes
-    shard = monitor.shard()
+    shard = monitor.rank_results()
     part, = shard.parts.values()
     assert part.tally.counts.max() > 3500
     assert len(shard.hardest.worst()) == 4
@@ -751,12 +751,12 @@ def test_each_validation_is_counted_for_itself():
     for _ in range(2):
         monitor.after_val_iter(runner, 0, BATCH, outputs[:2])
     monitor.after_val_iter(runner, 1, BATCH, outputs[2:])
-    shard = monitor.shard()
+    shard = monitor.rank_results()
     visible = np.sum([person(i).visible for i in range(4)], axis=0)
     part, = shard.parts.values()
     assert (part.tally.counts == visible).all()
     assert len(shard.hardest.worst()) == 4
-    shard = monitor.shard()
+    shard = monitor.rank_results()
     assert not shard.parts and not shard.hardest.worst()
 
 
@@ -771,7 +771,7 @@ def test_the_sigmas_decide_who_was_found(sigma, found):
     monitor = KeypointMonitor(True, 4, 0.3, strict=True)
     runner = fake_runner(NoisyPoses(1, metainfo(sigmas=[sigma] * 17)))
     monitor.after_val_iter(runner, 0, BATCH, [sample])
-    part, = monitor.shard().parts.values()
+    part, = monitor.rank_results().parts.values()
     errors = part.tally.measures()['normalized_error']
     assert np.isfinite(errors).all() == found
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, pseudo_collate
+from mmengine.evaluator import Evaluator
 from mmengine.model import BaseDataPreprocessor
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
@@ -22,6 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import \
 from torch import nn
 
 from mmpose.codecs import MotionBERTLabel
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.engine.monitors import Every, LiftingMonitor
 from mmpose.engine.monitors.poses import lifting
 from mmpose.engine.monitors.poses.lifted_poses import (LiftingProbe,
@@ -298,17 +300,28 @@ def test_the_first_four_can_be_turned(run):
 
 
 def test_the_errors_of_the_joints(run):
-    """Their mean is MMPose's own metric, all joints being visible."""
+    """P8: their mean is MMPose's own metric, all joints being visible."""
     names = run.watched.val_dataloader.dataset.metainfo['keypoint_id2name']
-    tags = [f'keypoints/MPJPE/{name}' for name in names.values()]
+    modes = [
+        metric.mode.upper() for metric in run.watched.val_evaluator.metrics
+    ]
+    assert len(modes) == 2 and 'MPJPE' in modes
+    tags = {
+        mode: [f'keypoints/{mode}/{name}' for name in names.values()]
+        for mode in modes
+    }
     tags_written = run.events.Tags()['scalars']
-    assert {t for t in tags_written if 'keypoints/' in t} == set(tags)
-    for i, metric in enumerate(run.events.Scalars('val/MPJPE')):
-        scalars = [run.events.Scalars(tag)[i] for tag in tags]
-        assert {scalar.step for scalar in scalars} == {metric.step}
-        errors = [scalar.value for scalar in scalars]
-        np.testing.assert_allclose(np.mean(errors), metric.value, rtol=1e-6)
-        assert len(set(errors)) > 1
+    assert {t
+            for t in tags_written
+            if 'keypoints/' in t} == set(sum(tags.values(), []))
+    for mode in modes:
+        for i, metric in enumerate(run.events.Scalars(f'val/{mode}')):
+            scalars = [run.events.Scalars(tag)[i] for tag in tags[mode]]
+            assert {scalar.step for scalar in scalars} == {metric.step}
+            errors = [scalar.value for scalar in scalars]
+            np.testing.assert_allclose(
+                np.mean(errors), metric.value, rtol=1e-6)
+            assert len(set(errors)) > 1
 
 
 @pytest.mark.parametrize('log_keypoints', [False, True])
@@ -403,7 +416,12 @@ def random_samples(number, num_poses=3, num_joints=5, seed=0):
 class Validation:
     """A runner in a validation, and the records that come of it."""
 
-    def __init__(self, batches, dataset=None, sampler=None, **monitor):
+    def __init__(self,
+                 batches,
+                 dataset=None,
+                 sampler=None,
+                 evaluator=None,
+                 **monitor):
         monitor = {
             **dict(
                 train_interval=None,
@@ -424,6 +442,7 @@ class Validation:
             model=model,
             val_dataloader=Loader(batches, dataset or SimpleNamespace(),
                                   sampler),
+            val_evaluator=evaluator,
             _train_loop=None)
         self.runner.train_dataloader = self.runner.val_dataloader
 
@@ -437,12 +456,14 @@ class Validation:
 
     def read(self):
         for i, outputs in enumerate(self.batches):
+            if self.runner.val_evaluator:
+                self.runner.val_evaluator.process(outputs)
             self.monitor.notify('after_val_iter', self.runner, i, None,
                                 outputs)
 
     def values(self, shards):
         """What is written, by tag."""
-        self.monitor.shards = shards
+        self.monitor.all_results = shards
         self.monitor.notify('after_val_epoch', self.runner, {})
         values = [v for record in self.records for v in record.values()]
         return {value.tag: value for value in values}
@@ -496,6 +517,69 @@ def test_errors_agree_with_the_metric(shape):
             sums.sum() / counts.sum(), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize('skipped', [[], ['S9_Walking_1']])
+@pytest.mark.parametrize('mode', ['mpjpe', 'p-mpjpe', 'n-mpjpe'])
+def test_errors_as_the_evaluator_aligns_them(mode, skipped):
+    """P8: over the points that are visible in what is not skipped."""
+    samples = random_samples(9)
+    for sample in samples[3:]:
+        sample.set_metainfo(
+            dict(target_img_path=['S9_Eating_1.54138969_000001.jpg']))
+    evaluator = Evaluator(dict(type='MPJPE', mode=mode, skip_list=skipped))
+    validation = Validation([samples[:4], samples[4:]], evaluator=evaluator)
+    validation.read()
+    evaluated = evaluator.evaluate(9)
+    values = validation.values([validation.monitor.rank_results()])
+    known = samples[3:] if skipped else samples
+    counts = sum(s.gt_instances.lifting_target_visible.sum(0) for s in known)
+    errors = [
+        values[f'keypoints/{mode.upper()}/keypoint_{i}'].value
+        for i in range(5)
+    ]
+    assert np.average(
+        errors, weights=counts) == pytest.approx(
+            evaluated[mode.upper()], rel=1e-6)
+
+
+def test_many_joints_are_shown_by_body_part():
+    """The error of a part is that over all of its points."""
+    meta = parse_pose_metainfo(
+        dict(from_file='configs/_base_/datasets/h3wb.py'))
+    samples = random_samples(4, num_joints=133)
+    validation = Validation([samples], SimpleNamespace(metainfo=meta))
+    validation.read()
+    shown = scalars(validation.values([validation.monitor.rank_results()]))
+    assert set(shown) == {'body', 'feet', 'face', 'left_hand', 'right_hand'}
+    metric = MPJPE()
+    for sample in samples:
+        face = sample.to_dict()
+        visible = face['gt_instances']['lifting_target_visible']
+        visible[:, :23] = visible[:, 91:] = 0
+        metric.process(None, [face])
+    expected = metric.compute_metrics(metric.results)['MPJPE']
+    assert shown['face'] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize('name, caption', [
+    ('h36m', 'MPJPE 1500000.0 mm'),
+    ('h3wb', 'MPJPE 1500000.0 mm'),
+    ('ubody3d', 'MPJPE 1,500 data set units'),
+    (None, 'MPJPE 1,500 data set units'),
+])
+def test_the_unit_of_the_caption(name, caption, monkeypatch):
+    """Millimetres only where it is known how long the unit is."""
+    captions = []
+    monkeypatch.setattr(
+        lifting, 'draw_skeletons',
+        lambda *args: captions.append(args[-1]) or np.zeros((9, 9, 3)))
+    truth = np.zeros((1, 3, 3))
+    validation = Validation([[lifted(truth, truth + (0, 0, 1500))]],
+                            SimpleNamespace(metainfo=dict(dataset_name=name)))
+    validation.read()
+    validation.values([])
+    assert captions == [caption]
+
+
 def test_without_visibility_all_joints_count():
     sample = random_samples(1)[0]
     del sample.gt_instances.lifting_target_visible
@@ -510,7 +594,7 @@ def test_each_joint_for_itself():
     before = copy.deepcopy(samples)
     for _ in range(2):
         validation.read()
-        shown = scalars(validation.values([validation.monitor.shard()]))
+        shown = scalars(validation.values([validation.monitor.rank_results()]))
         assert shown == expected_errors(samples)
         assert 'keypoint_2' not in shown
     assert_equal(samples, before)
@@ -523,11 +607,11 @@ def test_a_validation_begins_anew():
     validation.monitor.notify('after_val_iter', validation.runner, 0, None,
                               samples[:3])
     validation.read()
-    values = validation.values([validation.monitor.shard()])
+    values = validation.values([validation.monitor.rank_results()])
     assert scalars(values) == expected_errors(samples)
     assert len(values['val/images'].pictures) == 3
     validation.records.clear()
-    assert not validation.values([validation.monitor.shard()])
+    assert not validation.values([validation.monitor.rank_results()])
 
 
 def test_the_error_of_a_pose_is_that_of_its_visible_joints():
@@ -551,7 +635,7 @@ def test_the_ranks_are_added_up():
     ]
     for rank in ranks:
         rank.read()
-    shards = [rank.monitor.shard() for rank in ranks]
+    shards = [rank.monitor.rank_results() for rank in ranks]
     assert scalars(ranks[0].values(shards)) == expected_errors(samples)
 
 
@@ -565,7 +649,7 @@ def test_a_repeated_sample_counts_once():
         share = (samples + samples[:1])[rank::2]
         ranks.append(Validation([share[:2], share[2:]], samples, sampler))
         ranks[-1].read()
-    shards = [rank.monitor.shard() for rank in ranks]
+    shards = [rank.monitor.rank_results() for rank in ranks]
     assert scalars(ranks[0].values(shards)) == expected_errors(samples)
 
 
@@ -576,10 +660,10 @@ def test_a_batch_that_cannot_be_read_leaves_no_numbers():
     validation = Validation(batches, strict=False)
     validation.read()
     assert validation.monitor.guard.failures == 1
-    assert validation.monitor.shard() is None
+    assert validation.monitor.rank_results() is None
     validation.batches = [samples]
     validation.read()
-    shown = scalars(validation.values([validation.monitor.shard()]))
+    shown = scalars(validation.values([validation.monitor.rank_results()]))
     assert shown == expected_errors(samples)
 
 
@@ -587,7 +671,7 @@ def test_a_validation_that_cannot_begin_leaves_no_numbers(monkeypatch):
     monkeypatch.delattr(lifting, 'own_samples')
     validation = Validation([random_samples(1)], strict=False)
     validation.read()
-    assert validation.monitor.shard() is None
+    assert validation.monitor.rank_results() is None
 
 
 @pytest.mark.parametrize('side', ['errors', 'pictures'])
@@ -596,7 +680,7 @@ def test_one_side_can_be_switched_off(side):
         errors=dict(log_joint_errors=False), pictures=dict(val_interval=None))
     validation = Validation([random_samples(3)], **options[side])
     validation.read()
-    values = validation.values([validation.monitor.shard()])
+    values = validation.values([validation.monitor.rank_results()])
     assert ('val/images' in values) == (side == 'errors')
     assert bool(scalars(values)) == (side == 'pictures')
 
@@ -643,7 +727,7 @@ def test_a_data_set_without_meta_information():
     """Joints without names and bones."""
     validation = Validation([random_samples(1)])
     validation.read()
-    values = validation.values([validation.monitor.shard()])
+    values = validation.values([validation.monitor.rank_results()])
     assert set(scalars(values)) <= {f'keypoint_{i}' for i in range(5)}
     assert blue_pixels(values) > 100
 
@@ -670,7 +754,7 @@ def test_other_models_are_left_alone():
     validation.runner.model = nn.Linear(1, 1)
     validation.train({})
     validation.read()
-    assert not validation.values([validation.monitor.shard()])
+    assert not validation.values([validation.monitor.rank_results()])
 
 
 @pytest.mark.parametrize('off', [

@@ -15,6 +15,7 @@ from run_logs import read_run
 
 from mmpose.codecs import (SPR, IntegralRegressionLabel, MegviiHeatmap,
                            MSRAHeatmap, SimCCLabel, UDPHeatmap)
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.engine.monitors.poses.pictures import sample_pictures
 from mmpose.engine.monitors.poses.pictures.heatmaps import (largest,
                                                             read_heatmap)
@@ -205,11 +206,17 @@ def seen(image):
     return VisibleInput(pixels, pixels, np.zeros(()))
 
 
-def scene_of(sample, image=None, origin=(0, 0), scale=(1, 1), **kwargs):
+def scene_of(sample,
+             image=None,
+             origin=(0, 0),
+             scale=(1, 1),
+             shape=None,
+             **kwargs):
     if image is None:
         image = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
-    given = ModelInput(None, {}, 'image.png', np.array(origin),
-                       np.array(scale))
+    given = ModelInput(None,
+                       dict(ori_shape=shape) if shape else {}, 'image.png',
+                       np.array(origin), np.array(scale))
     sample = sample._replace(meta=kwargs.pop('meta', {}))
     return sample_scene(sample, given, seen(image), **kwargs)
 
@@ -230,6 +237,21 @@ def test_an_instance_is_cut_out_with_a_margin():
     np.testing.assert_allclose(scene.truth, (sample.truth - (5, 3)) * 2)
     picture = draw(scene)
     assert picture.dtype == np.uint8 and picture.shape[2] == 3
+
+
+def test_nothing_around_the_image_is_shown():
+    """A box at its border: the input is black there, and half of a panel."""
+    sample = sample_with([[20, 20], [44, 30]], [1, 2, 47, 40])
+    around = np.array([-5.9, -4.9, 53.9, 46.9])
+    assert scene_of(sample).box == pytest.approx(around)
+    scene = scene_of(sample, origin=(5, 3), scale=(2, 2), shape=(42, 50))
+    assert scene.box == pytest.approx(
+        (np.array([0, 0, 50, 42]) - (5, 3, 5, 3)) * 2)
+    # A box outside of the image is shown where it is.
+    assert scene_of(
+        sample_with([[20, 20]], [-90, -90, -80, -80])._replace(
+            visible=np.zeros((1, 1), bool)),
+        shape=(42, 50)).box[0] < -90
 
 
 def test_the_whole_input_for_bottom_up_models():
@@ -312,12 +334,23 @@ def whole_body():
 
 
 def test_the_worst_part_of_a_whole_body_has_a_panel(composed):
-    from mmpose.datasets.datasets.utils import parse_pose_metainfo
     meta = parse_pose_metainfo(
         dict(from_file='configs/_base_/datasets/coco_wholebody.py'))
     draw(scene_of(whole_body(), meta=meta))
     title = list(composed[0][0])[-1]
     assert title.startswith('worst: ') and 'left' in title and 'hand' in title
+
+
+def test_what_is_nearly_all_there_is_has_no_panel_of_its_own(composed):
+    """A body that is worst itself, or a garment, was shown twice."""
+    sample = whole_body()
+    sample.predicted[0, :17] += 40
+    sample.visible[0, 17:] = False
+    meta = parse_pose_metainfo(
+        dict(from_file='configs/_base_/datasets/coco_wholebody.py'))
+    draw(scene_of(sample, meta=meta))
+    assert [title.split(',')[0]
+            for title in composed[0][0]] == ['GT', 'prediction']
 
 
 def test_keypoints_that_cannot_be_compared_have_no_error(composed):
@@ -495,6 +528,28 @@ def test_a_wrong_preprocessor_is_seen(ann_file, tmp_path, drawn, mistake):
         Runner(**cfg).val()
         shown.append(drawn[-1][1][0].astype(int))
     assert np.abs(shown[0] - shown[1]).mean() > 4
+
+
+@pytest.mark.parametrize('mistake', [dict(padding=2.5), dict(padding=1.)])
+def test_a_validation_that_cuts_out_otherwise_is_seen(ann_file, tmp_path,
+                                                      drawn, mistake):
+    """P8: 'validation prepares its input differently: compare the inputs'."""
+    scenes = []
+    for name, change in (('right', {}), ('wrong', mistake)):
+        cfg = topdown_cfg(tmp_path / name, dict(max_val_images=1, **ALONE),
+                          ann_file)
+        centre, = (
+            t for t in cfg['val_dataloader']['dataset']['pipeline']
+            if t['type'] == 'GetBBoxCenterScale')
+        centre.update(change)
+        Runner(**cfg).val()
+        scenes.append((drawn[-1][0], drawn[-1][1][0].astype(int)))
+    (right, image), (wrong, other) = scenes
+    assert np.abs(image - other).mean() > 4
+    # The instance is another part of the input.
+    expected = 1.25 / mistake['padding']
+    size = [np.ptp(s.truth[s.visible], axis=0) for s in (right, wrong)]
+    np.testing.assert_allclose(size[1] / size[0], expected, rtol=0.05)
 
 
 @pytest.mark.parametrize('transform', [

@@ -10,13 +10,13 @@ from mmpose.engine.monitors import EventWriter, FailureGuard
 
 
 class Monitor:
-    """Holds the writer that shows it what is written."""
+    """Holds the writer that delivers measurements to it."""
 
     def __init__(self, writer):
         self.writer = writer
-        writer.observe(self.see, FailureGuard('Monitor'))
+        writer.listen(None, self.see, FailureGuard('Monitor'))
 
-    def see(self, step, scalars):
+    def see(self, step, measurement):
         pass
 
 

@@ -12,12 +12,12 @@ from tensorboard.backend.event_processing.event_accumulator import \
     EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from mmpose.engine.monitors import FailureGuard, Record, Scalar
+from mmpose.engine.monitors import FailureGuard, Measurement, Record, Scalar
 from mmpose.engine.monitors.writers.background_writer import BackgroundWriter
 from mmpose.engine.monitors.writers.dropping_queue import DroppingQueue
 from mmpose.engine.monitors.writers.foreground_writer import ForegroundWriter
-from mmpose.engine.monitors.writers.observed_writer import (ObservedWriter,
-                                                            Observers)
+from mmpose.engine.monitors.writers.observed_writer import (Listeners,
+                                                            ObservedWriter)
 from mmpose.engine.monitors.writers.record import Image
 from mmpose.engine.monitors.writers.tensorboard_writer import TensorBoardWriter
 from mmpose.engine.monitors.writers.writer import Writer
@@ -32,7 +32,8 @@ class Told(Writer):
 
     def write(self, record):
         self.threads.add(threading.current_thread())
-        self.told += [(record.step, value.tag) for value in record.read()]
+        self.told += [(record.step, value.tag) for value in record.read()
+                      if isinstance(value, Scalar)]
 
     def flush(self):
         self.told.append('flush')
@@ -41,8 +42,16 @@ class Told(Writer):
         self.told.append('close')
 
 
+class Sum(Measurement):
+
+    def __init__(self, value):
+        self.value = value
+
+
 def record(step, tag='tag'):
-    return Record(step, lambda x: [Scalar(tag, x.sum())], [torch.ones(2)])
+    return Record(
+        step,
+        lambda x: [Scalar(tag, x.sum()), Sum(x.sum())], [torch.ones(2)])
 
 
 def test_a_direct_writer_needs_nothing_else(tmp_path):
@@ -67,12 +76,12 @@ def test_a_direct_writer_needs_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize('is_background', [True, False])
-def test_any_writer_can_be_moved_and_observed(is_background):
+def test_any_writer_can_be_moved_and_listened_to(is_background):
     """What a new writer needs is write(record), flush() and close()."""
-    told, observers, seen = Told(), Observers(), []
-    observers.observers.append((lambda step, scalars: seen.append(
-        (step, scalars)), FailureGuard('Observer')))
-    inner = ObservedWriter(told, observers)
+    told, listeners, heard = Told(), Listeners(), []
+    listeners.append((Sum, lambda step, measured: heard.append(
+        (step, measured.value)), FailureGuard('Listener')))
+    inner = ObservedWriter(told, listeners)
     if is_background:
         outer = BackgroundWriter(inner, DroppingQueue(10, 1000))
     else:
@@ -83,7 +92,7 @@ def test_any_writer_can_be_moved_and_observed(is_background):
     outer.close()
     outer.write(record(3))
     assert told.told == [(1, 'tag'), 'flush', (2, 'other'), 'close']
-    assert seen == [(1, dict(tag=2)), (2, dict(other=2))]
+    assert heard == [(1, 2), (2, 2)]
     assert (threading.current_thread() in told.threads) != is_background
 
 

@@ -35,7 +35,7 @@ def test_kinds_are_given_up_in_order_as_the_disk_fills(file, warnings_logged,
 
     MMEngine's own scalars only where the disk is all but full.
     """
-    quota = DiskQuota(min_free_bytes=int(share * free(file)), check_secs=0)
+    quota = DiskQuota(min_free_bytes=int(share * free(file)))
     for _ in range(3):
         assert allowed(quota, file) == list(KINDS[given_up:])
     assert len(warnings_logged) == (given_up > 0)
@@ -44,7 +44,7 @@ def test_kinds_are_given_up_in_order_as_the_disk_fills(file, warnings_logged,
 
 def test_kinds_are_given_up_in_order_as_the_files_grow(file, warnings_logged):
     """P6: up to the size that the user has set, then back with room."""
-    quota = DiskQuota(max_bytes=1000, min_free_bytes=0, check_secs=0)
+    quota = DiskQuota(max_bytes=1000, min_free_bytes=0)
     other = file.path + '.of_this_run'
     seen = []
     for size in (600, 750, 850, 950, 1050, 0):
@@ -57,7 +57,7 @@ def test_kinds_are_given_up_in_order_as_the_files_grow(file, warnings_logged):
 
 def test_at_a_limit_it_warns_once(file, warnings_logged):
     """P6: also where somebody else's files come and go."""
-    quota = DiskQuota(max_bytes=1000, min_free_bytes=0, check_secs=0)
+    quota = DiskQuota(max_bytes=1000, min_free_bytes=0)
     other = file.path + '.of_this_run'
     for size in (710, 690) * 10:
         with open(other, 'wb') as f:
@@ -67,13 +67,12 @@ def test_at_a_limit_it_warns_once(file, warnings_logged):
 
 
 def test_what_is_not_on_the_disk_yet_counts(tmp_path):
-    """P6: between two looks at the disk, and before a flush."""
+    """P6: before a flush."""
     summary_writer = SummaryWriter(str(tmp_path))
     EventWriter(
         summary_writer,
         flush_secs=1000,
-        disk_quota=DiskQuota(
-            max_bytes=20000, min_free_bytes=0, check_secs=1000))
+        disk_quota=DiskQuota(max_bytes=20000, min_free_bytes=0))
     for step in range(2000):
         summary_writer.add_scalar('tag', step, step)
     summary_writer.close()
@@ -89,7 +88,7 @@ def test_what_is_not_on_the_disk_yet_counts(tmp_path):
 def test_it_resumes_when_there_is_room(tmp_path, read_events):
     """P6: a user who frees space gets everything back."""
     summary_writer = SummaryWriter(str(tmp_path))
-    quota = DiskQuota(min_free_bytes=1 << 60, check_secs=0)
+    quota = DiskQuota(min_free_bytes=1 << 60)
     EventWriter(summary_writer, disk_quota=quota)
     summary_writer.add_scalar('tag', 1, 1)
     summary_writer.flush()
@@ -106,7 +105,7 @@ def test_a_deleted_directory_is_no_news_for_the_quota(tmp_path, read_events,
                                                       warnings_logged):
     """P2: the file says so and makes it again."""
     summary_writer = SummaryWriter(str(tmp_path / 'run'))
-    EventWriter(summary_writer, disk_quota=DiskQuota(check_secs=0))
+    EventWriter(summary_writer, disk_quota=DiskQuota())
     shutil.rmtree(str(tmp_path / 'run'))
     summary_writer.add_scalar('tag', 1, 1)
     summary_writer.close()

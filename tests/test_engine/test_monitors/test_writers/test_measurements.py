@@ -95,8 +95,7 @@ def test_a_full_disk_hides_no_measurement(summary_writer, guard, read_events):
     """P6: what is not written any more is looked at all the same."""
     seen = []
     writer = EventWriter(
-        summary_writer,
-        disk_quota=DiskQuota(min_free_bytes=1 << 60, check_secs=0))
+        summary_writer, disk_quota=DiskQuota(min_free_bytes=1 << 60))
     writer.listen(None, lambda step, norm: seen.append(step), guard)
     writer.write(record(1, Scalar('tag', 1), Norm(1)), guard)
     writer.close()

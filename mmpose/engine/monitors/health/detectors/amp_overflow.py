@@ -5,11 +5,12 @@ from typing import Dict, List
 from ...core.measurements import LossScale
 from ...core.registry import DETECTORS
 from ..chains import FirstNonfinite
-from ..detector import Detector
+from ..detector import Detector, of_optimizer
 from ..report import Finding
 
-# A loss scale is found by trying: at first about ten consecutive updates are
-# skipped, later one in 2000. From 65536 it takes 17 to get below 1.
+# GradScaler finds the loss scale by trying: at first about ten consecutive
+# updates are skipped, later one in 2000. It takes 17 to halve 65536 to below
+# 1.
 _SKIPPED = 0.5
 _MIN_UPDATES = 20
 _LEAST_LOSS_SCALE = 1
@@ -22,8 +23,8 @@ class LossScaleDetector(Detector):
     With several optimizers it is ``amp_overflow/<optimizer>``.
 
     Args:
-        fraction (float): Of the last 20 updates, above which too many are
-            skipped. Defaults to 0.5.
+        fraction (float): The fraction of the last 20 updates above which too
+            many are skipped. Defaults to 0.5.
     """
 
     wants = (LossScale, )
@@ -47,10 +48,7 @@ class LossScaleDetector(Detector):
         overflows = (
             updates >= _MIN_UPDATES and skipped > self._fraction * updates
             or amp.scale < _LEAST_LOSS_SCALE)
-        name, of = 'amp_overflow', ''
-        if amp.optimizer:
-            name += f'/{amp.optimizer}'
-            of = f' of the optimizer {amp.optimizer}'
+        name, of = of_optimizer('amp_overflow', amp.optimizer)
         self._present[amp.optimizer] = [
             Finding(
                 name, f'Mixed precision skips too many updates{of}: gradients '

@@ -9,22 +9,22 @@ from ..detector import Detector
 from ..report import ERROR, Finding
 from ..validation_course import ValidationCourse
 
-# So many of the keypoints are right where a metric of 0 cannot be.
+# With this fraction of the keypoints correct, a metric of 0 is impossible.
 _ACCURATE = 0.5
-# A metric has collapsed that is below so much of its best, or an error that is
-# so many times its best, in so many consecutive validations; unless the best
-# was nothing much itself, of a fraction or in percent.
+# A metric below this fraction of its best value, or an error that is this many
+# times its best value, in this many consecutive validations, has collapsed;
+# unless the best value (of 1, or in percent) was low itself.
 _COLLAPSED = 0.2
 _EXPLODED = 5
 _COLLAPSED_VALIDATIONS = 2
 _WORTH_LOSING = 0.1
-# A training loss has risen that is higher by so much.
+# The fraction by which a training loss has to be higher to have risen.
 _ROSE = 0.1
 
 
 @DETECTORS.register_module()
 class BrokenValidationDetector(Detector):
-    """A main metric that says nothing on the model.
+    """Find a main metric that says nothing about the model.
 
     ====================== ================================================
     ``validation_nan``     It is NaN or infinite
@@ -40,7 +40,8 @@ class BrokenValidationDetector(Detector):
     def before_train(self, runner) -> None:
         self._course = ValidationCourse(runner)
         self._accuracy: Optional[float] = None
-        # Validations with a number, and consecutive ones with a wrong one.
+        # Validations with a finite value; consecutive ones with an invalid
+        # one.
         self._numbers = 0
         self._invalid = 0
         self._present: List[Finding] = []
@@ -59,7 +60,7 @@ class BrokenValidationDetector(Detector):
         self._numbers += 1
         if self._is_invalid(value, measurement):
             self._invalid += 1
-            # The first validation may be that of a model that finds nobody.
+            # At the first validation the model may not detect anything.
             if self._invalid >= 2 and not self._present:
                 self._present = [self._wrong(value, measurement)]
         else:
@@ -113,8 +114,8 @@ class ValidationCollapseDetector(Detector):
     """``validation_collapse``: the main metric falls to next to nothing.
 
     Args:
-        fraction (float): Of its best value, below which a metric has
-            collapsed. Defaults to 0.2.
+        fraction (float): The fraction of its best value below which a metric
+            has collapsed. Defaults to 0.2.
     """
 
     wants = (Losses, ValidationMetrics)

@@ -4,12 +4,12 @@ from typing import Dict, List
 
 from ...core.measurements import Clipping
 from ...core.registry import DETECTORS
-from ..detector import Detector, Streaks
+from ..detector import Detector, Streaks, of_optimizer
 from ..report import Finding
 
-# Clipping is there for the rare update that is too large. Where it shortens
-# almost every one to less than a tenth, it is clipping that decides how long
-# the steps are, and not the learning rate.
+# Clipping is meant for the rare update that is too large. If it shortens
+# almost every update to less than a tenth, the length of the steps is decided
+# by clipping and not by the learning rate.
 _CLIPPED = 0.9
 _SHORTENED = 0.1
 # The first gradients of a training are large.
@@ -18,17 +18,17 @@ _FROM_STEP = 100
 
 @DETECTORS.register_module()
 class ClippingDetector(Detector):
-    """``clipping``: it is clipping that decides how long the steps are.
+    """``clipping``: clipping decides how long the steps are.
 
-    Only for optimizers whose steps are as long as the gradient. Transformers
-    are often trained by Adam with every update clipped, and well. With
-    several optimizers it is ``clipping/<optimizer>``.
+    Only for optimizers whose step length is that of the gradient: transformers
+    are often trained well by Adam with every update clipped. With several
+    optimizers it is ``clipping/<optimizer>``.
 
     Args:
-        fraction (float): Of the updates, above which most are clipped.
-            Defaults to 0.9.
-        shortened (float): The fraction of its length that is left of a step.
-            Defaults to 0.1.
+        fraction (float): The fraction of clipped updates above which it is
+            reported. Defaults to 0.9.
+        shortened (float): The fraction of the length of a step, below which
+            clipping has to shorten it. Defaults to 0.1.
     """
 
     wants = (Clipping, )
@@ -46,13 +46,12 @@ class ClippingDetector(Detector):
 
     def see(self, step: int, clipping: Clipping) -> List[Finding]:
         optimizer = clipping.optimizer
-        name = f'clipping/{optimizer}' if optimizer else 'clipping'
-        ease = self._streaks[optimizer].ease(name)
+        name, of = of_optimizer('clipping', optimizer)
+        easing = self._streaks[optimizer].hysteresis(name)
         factor = 1 if clipping.step_factor is None else clipping.step_factor
         clips = (
-            step >= _FROM_STEP and clipping.fraction > self._fraction * ease
-            and factor * ease < self._shortened)
-        of = f' of the optimizer {optimizer}' if optimizer else ''
+            step >= _FROM_STEP and clipping.fraction > self._fraction * easing
+            and factor * easing < self._shortened)
         self._present[optimizer] = [
             Finding(
                 name, 'Clipping, not the learning rate, decides how long the '

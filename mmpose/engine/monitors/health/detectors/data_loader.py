@@ -9,10 +9,10 @@ from ..report import Finding
 # A training that loads small images in its own process waits for 10 % to 20 %
 # of its time; workers make that 0.
 _WAITING = 0.3
-# It is resolved when it is clearly below: so much of the limit.
+# It is resolved below this fraction of the limit.
 _RESOLVED = 5 / 6
-# An epoch begins slowly: so many consecutive measurements, over so many
-# iterations at least.
+# An epoch begins slowly, so it takes this many consecutive measurements, over
+# at least this many iterations.
 _MEASUREMENTS = 3
 _ITERS = 50
 
@@ -22,8 +22,8 @@ class DataLoaderDetector(Detector):
     """``data_loader``: the training waits for its data.
 
     Args:
-        fraction (float): Of an iteration, above which it is worth a change.
-            Defaults to 0.3.
+        fraction (float): The fraction of an iteration above which waiting is
+            reported. Defaults to 0.3.
     """
 
     wants = (DataTime, HookTime)
@@ -41,11 +41,11 @@ class DataLoaderDetector(Detector):
 
     def see(self, step: int, measurement) -> Optional[List[Finding]]:
         if isinstance(measurement, HookTime):
-            # MMEngine's timer takes what the hooks do after it for loading.
+            # MMEngine's timer counts what later hooks do as loading.
             self._of_hook = measurement.fraction
             return None
         fraction = measurement.fraction - self._of_hook
-        if not self._started:  # The workers as well.
+        if not self._started:  # The workers are still starting.
             self._started = True
         elif fraction < self._fraction:
             self._waiting = []

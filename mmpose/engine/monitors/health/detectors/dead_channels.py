@@ -12,8 +12,9 @@ class DeadChannelDetector(Detector):
     """``dead_channels``: batch norms have switched many channels off.
 
     Args:
-        fraction (float): Of the channels, above which it is said. Weight
-            decay takes a few percent in a healthy run. Defaults to 0.3.
+        fraction (float): The fraction of dead channels above which it is
+            reported. In a healthy run weight decay switches off a few percent.
+            Defaults to 0.3.
     """
 
     wants = (DeadChannels, )
@@ -25,7 +26,7 @@ class DeadChannelDetector(Detector):
         self._streaks = Streaks()
 
     def see(self, step: int, dead: DeadChannels) -> List[Finding]:
-        limit = self._fraction * self._streaks.ease('dead_channels')
+        limit = self._fraction * self._streaks.hysteresis('dead_channels')
         names = ['dead_channels'] if dead.fraction > limit else []
         return [
             Finding(

@@ -7,21 +7,23 @@ from ..chains import FirstDivergence
 from ..detector import Detector
 from ..report import ERROR, Finding
 
-# A loss has diverged that is so many times the lowest before. Batches scatter
-# by less, and a median of a hundred of them by much less.
+# The ratio of a diverged loss to the lowest loss before. Batches scatter by
+# less, and a median of a hundred of them by much less.
 _RATIO = 3
-# If the lowest was the first, it is that of a single batch.
+# The same if the lowest loss is the first one, which is that of a single
+# batch.
 _RATIO_OF_FIRST = 10
-# Where the loss may be negative, so that ratios say nothing: a MAD z-score.
+# The MAD z-score that counts where ratios are of no use, since the loss may be
+# negative.
 _SCORE = 6
-# It does not come back: so many consecutive measurements, over so many
-# iterations at least.
+# It has to last for this many consecutive measurements, over at least this
+# many iterations.
 _MEASUREMENTS = 3
 _ITERS = 100
 
 
 class _Measured(NamedTuple):
-    """The loss at a step."""
+    """Hold the loss at a step."""
     step: int
     median: float
     deviation: float
@@ -33,12 +35,12 @@ class _Measured(NamedTuple):
 class DivergenceDetector(Detector):
     """``learning_rate_too_high``: the loss has risen and stays there.
 
-    Where the loss is another one since then, because it has other terms or
-    other weights, it is compared with itself from there on.
+    When the terms of the loss or their weights change, the comparison starts
+    anew.
 
     Args:
-        ratio (float): The loss over the lowest before from which it has
-            diverged. Defaults to 3.
+        ratio (float): The ratio of the loss to the lowest one before, above
+            which it has diverged. Defaults to 3.
     """
 
     wants = (LearningRates, Losses)
@@ -50,7 +52,7 @@ class DivergenceDetector(Detector):
     def before_train(self, runner) -> None:
         self._first_step = runner.iter + 1
         self._lr: Optional[float] = None
-        # The highest so far, and what it was when the loss was lowest.
+        # The highest so far: now, and when the loss was lowest.
         self._highest_lr = 0.
         self._highest_lr_at_best = 0.
         self._best: Optional[_Measured] = None
@@ -91,9 +93,9 @@ class DivergenceDetector(Detector):
             (ratio - 1) * abs(best.median), _SCORE * best.deviation)
 
     def _restarted(self) -> bool:
-        """Whether the schedule went back to a rate that did no harm before.
+        """Return whether the schedule went back to a rate that was fine.
 
-        There the loss rises because it had been annealed.
+        After a restart the loss rises, since the rate had been annealed.
         """
         return (self._lr is not None and self._best.lr is not None
                 and 2 * self._best.lr < self._lr <= self._highest_lr_at_best)

@@ -10,20 +10,20 @@ from ..chains import FirstDivergence, StoppedLearning
 from ..detector import Detector, Streaks, dotted, started_at
 from ..report import Finding
 
-# Layer groups of different sizes and depths differ by much: in the models of
-# MMPose, with fresh heads, a group's norm is between 7e-4 and 2e4 times the
-# median of all groups, and no less than 1e-6 times the largest. Far below
-# either there is no signal left.
+# The norms of layer groups differ by much: in the models of MMPose, with newly
+# initialised heads, a group's norm is between 7e-4 and 2e4 times the median of
+# all groups, and at least 1e-6 times the largest. Far below both limits there
+# is no signal left.
 _BELOW_MEDIAN = 1e-5
 _BELOW_LARGEST = 1e-8
-# Against its own past a group has changed by so much, beyond what all groups
-# have: a gradient norm scatters and shrinks by 10 or 100 in a healthy run.
+# The factor by which the norm of a group has changed, relative to its past and
+# to all groups: in a healthy run a norm scatters and shrinks by 10 or 100.
 _CHANGED = 1e3
-# The past: so many measurements at least, and the last ones.
+# The least and the largest number of measurements that make up the past.
 _MIN_PAST = 10
 _MAX_PAST = 50
-# A head that some batches train has no gradient in the others: that is no news
-# until there was none in so many measurements.
+# A head that only some batches train has no gradient in the others: it has to
+# be without one for this many measurements.
 _COMES_AND_GOES = 20
 
 
@@ -31,14 +31,14 @@ _COMES_AND_GOES = 20
 class VanishingGradientDetector(Detector):
     """``vanishing_gradient/<group>``: hardly any gradient arrives there.
 
-    Where it arrives at several groups no more, the one that is closest to
-    the loss has the name.
+    If gradients vanish in several groups, the one closest to the loss is
+    named.
 
     Args:
         below_median (float): The fraction of the median norm of all groups
-            below which a group has none. Defaults to 1e-5.
-        shrunk (float): The factor by which a norm is below its own past.
-            Defaults to 1000.
+            below which the gradient of a group has vanished. Defaults to 1e-5.
+        shrunk (float): The factor by which the norm has to be below its own
+            past. Defaults to 1000.
     """
 
     wants = (LayerGradientNorms, )
@@ -54,7 +54,7 @@ class VanishingGradientDetector(Detector):
         self._past = _Past()
         self._streaks = Streaks()
         self._started_at = started_at(runner)
-        # By group, whether it had a gradient in the last measurements.
+        # By group: whether it had a gradient in each of the last measurements.
         self._arrived: Dict[str, deque] = defaultdict(
             lambda: deque(maxlen=_COMES_AND_GOES))
         self._group = ''
@@ -92,7 +92,7 @@ class VanishingGradientDetector(Detector):
             least = max(self._below_median * _median(norms),
                         _BELOW_LARGEST * max(norms.values()))
         vanished = [
-            # To a bias in front of a batch norm only rounding errors arrive.
+            # A bias before a batch norm gets nothing but rounding errors.
             group for group, norm in norms.items()
             if not group.endswith('/bias') and (
                 norm < least or max(growth.get(group, [1])) < 1 / self._shrunk)
@@ -103,14 +103,14 @@ class VanishingGradientDetector(Detector):
         return [g for g in vanished if not self._comes_back(g)]
 
     def _comes_back(self, group: str) -> bool:
-        """Whether there was none before, and one after that."""
+        """Return whether its gradient had vanished and came back before."""
         arrived = list(self._arrived[group])
         return (False, True) in zip(arrived, arrived[1:])
 
 
 @DETECTORS.register_module()
 class ExplodingGradientDetector(Detector):
-    """Gradients that are 1000 times what they used to be.
+    """Find gradients that are 1000 times as large as before.
 
     ============================== ========================================
     ``exploding_gradient``         All together
@@ -144,7 +144,7 @@ class ExplodingGradientDetector(Detector):
               norms: Dict[str, float]) -> List[Finding]:
         past = self._past[kind]
         growth = past.compare(norms)
-        # What has grown from next to nothing is not what is meant.
+        # A norm that has grown from almost nothing is no explosion.
         usual = self._past[GradientNorms].median('')
         exploded = [
             group for group in growth
@@ -169,7 +169,7 @@ class ExplodingGradientDetector(Detector):
 
 
 class _Past:
-    """What norms used to be."""
+    """Keep the past of norms."""
 
     def __init__(self) -> None:
         self._norms: Dict[str,

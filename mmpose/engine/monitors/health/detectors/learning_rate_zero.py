@@ -4,20 +4,20 @@ from typing import Dict, List
 from ...core.measurements import LearningRates
 from ...core.registry import DETECTORS
 from ...core.runner_parts import is_iter_based
-from ..detector import Detector
+from ..detector import Detector, of_optimizer
 from ..report import Finding
 
-# Below it nothing is learned: float32 weights of usual size do not change.
+# Below this, float32 weights of usual size do not change.
 _LEAST = 1e-10
-# A schedule may begin and end near 0, for so much of the training or for an
-# epoch, which in a short training is more, but not for more than the second.
+# A schedule may begin and end near 0: for this fraction of the training or for
+# one epoch, whichever is longer, but at most for the second fraction.
 _EDGE = 0.05
 _LONGEST_EDGE = 0.2
 
 
 @DETECTORS.register_module()
 class LearningRateZeroDetector(Detector):
-    """``learning_rate_zero``: there are steps that change nothing.
+    """``learning_rate_zero``: the steps do not change the weights.
 
     With several optimizers it is ``learning_rate_zero/<optimizer>``.
 
@@ -57,10 +57,7 @@ class LearningRateZeroDetector(Detector):
 
 
 def _finding(optimizer: str, step: int, lr: float) -> Finding:
-    name, of = 'learning_rate_zero', ''
-    if optimizer:
-        name += f'/{optimizer}'
-        of = f' of the optimizer {optimizer}'
+    name, of = of_optimizer('learning_rate_zero', optimizer)
     return Finding(
         name,
         f'The learning rate{of} is 0: the training goes on without learning.',

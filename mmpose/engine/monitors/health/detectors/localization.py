@@ -57,7 +57,7 @@ class LeftRightDetector(Detector):
         self._fractions = [*self._fractions, fractions][-CONSECUTIVE:]
         exchanged = self._streaks.update(
             name for name, fraction in fractions.items()
-            if fraction > self._fraction * self._streaks.ease(name))
+            if fraction > self._fraction * self._streaks.hysteresis(name))
         first = self._fractions[0]
         exchanged = [
             name for name in exchanged
@@ -108,7 +108,8 @@ class InstanceSwapDetector(Detector):
 
     def see(self, step: int, errors: LocalizationErrors) -> List[Finding]:
         of = errors.fractions
-        swapped = of['swap'] > self._fraction * self._streaks.ease('swap')
+        swapped = of['swap'] > self._fraction * self._streaks.hysteresis(
+            'swap')
         in_place = of['good'] + of['jitter'] >= _LOCATED
         if not self._streaks.update(['swap'] if swapped and in_place else []):
             return []

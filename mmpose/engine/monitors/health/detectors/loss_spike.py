@@ -6,13 +6,13 @@ from ...core.registry import DETECTORS
 from ..detector import Detector
 from ..report import Finding
 
-# Beyond a MAD z-score of 6 there was none in 300,000 losses drawn as scattered
-# as those of real trainings.
+# None of 300,000 losses drawn from distributions like those of real trainings
+# had a MAD z-score above 6.
 _SCORE = 6
-# Where the scatter is small, 6 of it may be nothing to worry about.
+# Where losses scatter little, a MAD z-score of 6 may be harmless.
 _RATIO = 3
-# A training recovers from a spike within so many iterations: what stands out
-# later is another one.
+# A training recovers from a spike within this many iterations: a later one is
+# another spike.
 _LENGTH = 50
 
 

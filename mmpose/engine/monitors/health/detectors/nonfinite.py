@@ -17,16 +17,17 @@ _IN_ANOTHER_PROCESS = (
 
 @DETECTORS.register_module()
 class NonfiniteDetector(Detector):
-    """Which weights or gradients are NaN or infinite, and where it began.
+    """Find which weights or gradients are NaN or infinite, and where it began.
 
     ======================= ===============================================
     ``nonfinite_weight``    A weight was, before the update
-    ``nonfinite_gradient``  A gradient was, where all weights were not
-    ``nonfinite_update``    The update made a weight so, where neither was
+    ``nonfinite_gradient``  A gradient was, while all weights were finite
+    ``nonfinite_update``    A weight was after the update, while gradients and
+                            weights were finite before
     ======================= ===============================================
 
-    Nothing is said where a loss was NaN or infinite and may be why: that has
-    a finding of its own, with the loss and the step.
+    If a loss was NaN or infinite and may be the cause, only the loss is
+    reported, see :class:`NonfiniteLossDetector`.
     """
 
     wants = (Losses, GradientNorms, Updates)
@@ -36,13 +37,12 @@ class NonfiniteDetector(Detector):
 
     def before_train(self, runner) -> None:
         self._present: List[Finding] = []
-        # The gradients of the update that is looked at next, if known, and
-        # its step.
+        # About the gradients of the next update, if known, and their step.
         self._gradient: Optional[Finding] = None
         self._gradient_step = 0
         self._gradient_is_finite = False
-        self._is_averaged = get_world_size() > 1
-        # What is said unless it turns out that there was a loss before.
+        self._is_distributed = get_world_size() > 1
+        # Reported unless a loss turns out to be the cause.
         self._waiting: Optional[Finding] = None
 
     def see(self, step: int, measurement) -> Optional[List[Finding]]:
@@ -64,7 +64,7 @@ class NonfiniteDetector(Detector):
 
     def _see_gradients(self, step: int,
                        nonfinite: Optional[Nonfinite]) -> None:
-        # Where no weights were measured since.
+        # Still there if no weights were measured since.
         self._say(self._gradient)
         self._gradient = None
         self._gradient_step = step
@@ -92,7 +92,7 @@ class NonfiniteDetector(Detector):
         self._say(self._waiting)
         if before:
             finding = self._or_elsewhere(_nonfinite_weight(step, before))
-            # What is everywhere says nothing on where it began.
+            # If all weights are affected, nobody knows where it began.
             if before.fraction < 1:
                 self._say(finding)
             else:
@@ -109,11 +109,11 @@ class NonfiniteDetector(Detector):
         elif is_finite:
             self._say(_nonfinite_update(step, after))
         else:
-            # Where the gradient is not known, the loss may have made it so.
+            # If the gradient is not known, the loss may be the cause.
             self._waiting = self._or_elsewhere(_nonfinite_update(step, after))
 
     def _or_elsewhere(self, finding: Finding) -> Finding:
-        if not self._is_averaged:
+        if not self._is_distributed:
             return finding
         return finding._replace(advice=finding.advice + _IN_ANOTHER_PROCESS)
 
@@ -179,7 +179,7 @@ class NonfiniteLossDetector(Detector):
 
 def _nonfinite_loss(first: Dict[str, int]) -> Finding:
     step = min(first.values())
-    # Their sum says nothing that they do not say.
+    # The sum of the losses adds nothing to them.
     names = [n for n in first if first[n] == step and n != 'loss']
     where = ', '.join(names) or 'loss'
     elsewhere = (
@@ -201,7 +201,7 @@ def _nonfinite_loss(first: Dict[str, int]) -> Finding:
 class NonfiniteBufferDetector(Detector):
     """``nonfinite_buffer``: a running statistic is NaN or infinite.
 
-    Where the loss is so as well, the statistics have only followed.
+    If the loss is as well, the statistics only follow from it.
     """
 
     wants = (Buffers, Losses)
@@ -211,7 +211,7 @@ class NonfiniteBufferDetector(Detector):
 
     def before_train(self, runner) -> None:
         self._present: List[Finding] = []
-        # What is said if the losses are finite.
+        # Reported if the losses are finite.
         self._waiting: Optional[Finding] = None
 
     def see(self, step: int, measurement) -> List[Finding]:

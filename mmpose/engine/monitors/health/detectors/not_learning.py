@@ -8,18 +8,20 @@ from ...core.runner_parts import bare_model
 from ..detector import Detector
 from ..report import Finding
 
-# A model that has learned anything has a loss below so much of its first one,
-# after so much of the training and so many iterations.
+# A model that learns has a loss below this fraction of its first one, after
+# this fraction of the training and this many iterations.
 _NOT_FALLEN = 0.9
 _SHOULD_HAVE_FALLEN = 0.2
 _SHOULD_HAVE_FALLEN_ITERS = 300
-# The first one is that of a single batch and may have been low by chance: in
-# the second half of that time the loss has not moved by so much either, ten
-# times the standard error of a median of a hundred losses that scatter by 5 %.
+# The first loss is that of a single batch and may be low by chance. So the
+# loss also has to change by less than this fraction in the second half of that
+# time: ten times the standard error of a median of a hundred losses that
+# scatter by 5 %.
 _STANDS_STILL = 0.06
-# A loss that was so many times the first one has been driven there.
+# If the loss was this many times the first one in between, the training had
+# diverged.
 _ROSE = 2
-# A warm-up goes on while the learning rate is higher than ever by so much.
+# The warm-up lasts while the highest learning rate grows by this factor.
 _RISES = 1.001
 
 
@@ -27,15 +29,14 @@ _RISES = 1.001
 class NotLearningDetector(Detector):
     """``not_learning``: the loss is where it was in the beginning.
 
-    Where the training goes on from another one, by resuming or with all
-    weights loaded, it may be: nothing is said there. Nor is there before the
-    learning rate has come to its highest.
+    It is not looked for in a training that is resumed or starts from loaded
+    weights, nor before the learning rate has reached its highest value.
 
     Args:
-        fraction (float): Of the training, after which the loss should have
-            fallen. Defaults to 0.2.
-        iters (int): Iterations after which it should have fallen at the
-            earliest. Defaults to 300.
+        fraction (float): The fraction of the training after which the loss
+            should have fallen. Defaults to 0.2.
+        iters (int): The least number of iterations after which it should have
+            fallen. Defaults to 300.
     """
 
     wants = (LearningRates, Losses)
@@ -70,14 +71,14 @@ class NotLearningDetector(Detector):
         if self._first is None:
             self._first = median
         self._highest = max(self._highest, median)
-        # Until then it is the median of few losses.
+        # Before, it is the median of too few losses.
         if 2 * (step - self._warm_up) >= self._judge_from:
             self._judge(step, median)
         return self._present
 
     def _judge(self, step: int, median: float) -> None:
         if self._first - median > (1 - _NOT_FALLEN) * abs(self._first):
-            # Once and for all: it has learned something.
+            # It has learned something, so this is over for good.
             self._is_over = True
             self._present = []
         elif self._halfway is None:

@@ -11,26 +11,28 @@ from ..detector import Detector
 from ..report import Finding
 from ..validation_course import ValidationCourse
 
-# Validations without a better one, and of all that are planned: a healthy
-# curve stands still for long before the learning rate is lowered.
+# The number of validations without a better one, and their fraction of all
+# that are planned: a healthy curve may be flat for long before the learning
+# rate is lowered.
 _PATIENCE = 5
 _PATIENCE_FRACTION = 1 / 3
-# When the learning rate has come down to so much, or is still being raised,
-# the waiting starts anew.
+# The count starts anew when the learning rate has fallen to this fraction, or
+# has been raised.
 _LOWERED = 0.5
-# In the last part of a training there is not much more to come.
+# In this last fraction of a training little progress is expected.
 _LAST_PART = 0.2
-# A metric that is at so much of the best possible cannot improve.
+# A metric at this fraction of the best possible value cannot improve.
 _PERFECT = 0.99
 
-# So many validations after the best one, of which the last ones count.
+# The number of validations after the best one, and how many of the last ones
+# count.
 _OVERFITTING_VALIDATIONS = 5
 _OVERFITTING_LAST = 3
-# By what they are worse than the best: a fraction of it, and how many times
-# what the metric usually changes by from one validation to the next.
+# They are worse than the best one by this fraction of it, and by this many
+# times the usual change from one validation to the next.
 _WORSE = 0.05
 _WORSE_THAN_NOISE = 3
-# While the training loss has fallen by so much.
+# Meanwhile the training loss has fallen by this fraction.
 _BETTER = 0.1
 
 
@@ -57,7 +59,7 @@ class OverfittingDetector(Detector):
     def see(self, step: int, measurement) -> Optional[List[Finding]]:
         if not self._course.add(measurement):
             return None
-        # It lasts until the metric is better than ever.
+        # It is resolved when the metric reaches a new best.
         if self._course.is_best:
             self._present = []
         elif not self._present and self._overfits():
@@ -93,14 +95,15 @@ class OverfittingDetector(Detector):
 
 @DETECTORS.register_module()
 class PlateauDetector(Detector):
-    """``plateau``: the main metric has not become better for long.
+    """``plateau``: the main metric has not improved for long.
 
-    Nothing is said while a milestone of a schedule is still to come.
+    It is not looked for before the last milestone of a schedule.
 
     Args:
-        patience (int): Validations without a better one. Defaults to 5.
-        patience_fraction (float): The same as a fraction of all that are
-            planned; the longer one counts. Defaults to a third.
+        patience (int): The number of validations without a better one.
+            Defaults to 5.
+        patience_fraction (float): The same as a fraction of all planned
+            validations; the larger number counts. Defaults to a third.
     """
 
     wants = (LearningRates, ValidationMetrics)
@@ -116,7 +119,7 @@ class PlateauDetector(Detector):
         self._course = ValidationCourse(runner)
         is_by_iter = is_iter_based(runner)
         planned = runner.max_iters if is_by_iter else runner.max_epochs
-        # A loop of the user's own may do without.
+        # A user's own loop may have no such attribute.
         planned //= max(1, getattr(runner.train_loop, 'val_interval', 1))
         self._patience = max(self._least_patience,
                              self._patience_fraction * planned)
@@ -167,7 +170,7 @@ class PlateauDetector(Detector):
 
 
 def _last_milestone(runner) -> int:
-    """The last iteration at which a schedule of steps lowers the rate."""
+    """Return the last iteration at which a multi-step schedule steps."""
     schedulers = getattr(runner, 'param_schedulers', None) or []
     if isinstance(schedulers, dict):
         schedulers = [s for of_one in schedulers.values() for s in of_one]
@@ -180,5 +183,5 @@ def _last_milestone(runner) -> int:
             int(milestone * unit)
             for milestone in getattr(scheduler, 'milestones', ())
         ]
-    # One beyond the end never comes.
+    # Those beyond the end do not count.
     return max(m for m in milestones if m < runner.max_iters)

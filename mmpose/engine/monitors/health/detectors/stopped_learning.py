@@ -14,8 +14,8 @@ from ..report import NOTE, WARNING, Finding
 class NoGradientDetector(Detector):
     """``no_gradient/<module>``: a module that the loss never reaches.
 
-    A config with ``find_unused_parameters=True`` has such modules on purpose:
-    there they are named in the log, once.
+    With ``find_unused_parameters=True`` in the config such modules are
+    intended: they are named in the log, once.
     """
 
     wants = (UnusedParameters, )
@@ -58,7 +58,7 @@ class NoGradientDetector(Detector):
 class UnchangedWeightsDetector(Detector):
     """``unchanged_weights/<module>``: a module that does not learn.
 
-    A note where its learning rate is 0: that is a setting.
+    It is a note if the module's learning rate is 0, which is a setting.
     """
 
     wants = (LearningRates, Updates, UnusedParameters)
@@ -90,7 +90,7 @@ class UnchangedWeightsDetector(Detector):
     def _see_update(self, step: int, update: Updates) -> List[Finding]:
         unchanged, stopped = dict(update.unchanged), update.stopped
         if 'model' in stopped and self._lr_is_known:
-            # That the whole training has none is a finding of its own.
+            # A learning rate of 0 everywhere is a finding of its own.
             unchanged.pop('model', None)
         return [
             _does_not_learn(step, place, unchanged[place],
@@ -123,7 +123,7 @@ def _does_not_learn(step: int,
 
 @DETECTORS.register_module()
 class FrozenHeadDetector(Detector):
-    """``frozen_head``: all is trained but what makes the predictions."""
+    """``frozen_head``: the head is frozen while other parts are trained."""
 
     wants = (UnusedParameters, )
 

@@ -6,25 +6,24 @@ from typing import Dict, List, Optional
 from ...core.measurements import LayerUpdates, LearningRates, Updates
 from ...core.registry import DETECTORS
 from ..chains import FirstDivergence, StoppedLearning
-from ..detector import BACK, Detector, Streaks, dotted, started_at
+from ..detector import HYSTERESIS, Detector, Streaks, dotted, started_at
 from ..report import Finding
 
-# About 1e-3 of the weights' norm is what an update usually changes them by.
-# Weights that start near 0, of a fresh head say, change by far more at first:
-# when all updates go the same way by 1 / update, when they go anywhere by
-# 1 / sqrt(update). Both are below this from update 100 on, and below
-# 10 / update until then. A layer group that starts at 0, as the last norm of a
-# residual block, came to 11 / update while the learning rate was warming up.
+# An update usually changes the weights by about 1e-3 of their norm. Weights
+# that start near 0, such as those of a new head, change by far more at first:
+# by 1 / update if all updates have the same direction, by 1 / sqrt(update) if
+# their directions are random. Both are below 0.1 from update 100 on, and below
+# 10 / update until then. A layer group that starts at 0, such as the last norm
+# of a residual block, reached 11 / update during the warm-up.
 _LARGE_RATIO = 0.1
 _LARGE_RATIO_TIMES_UPDATES = 10
 _LARGE_RATIO_OF_GROUP_TIMES_UPDATES = 20
-# A layer group has updates of its own that are too large, where all together
-# are far below.
+# A layer group is named by itself if the updates of the whole model are below
+# this fraction of the limit.
 _WELL_BELOW = 0.1
-# Smaller ones are lost in the rounding of float32, which is 6e-8, in good
-# part. For a layer group only where it is so beside the others too, since all
-# become small when the learning rate is annealed; for the model only where it
-# is not annealed.
+# Much of a smaller update is lost in float32, which rounds to 6e-8. A layer
+# group also has to be far below the others, since all updates become small
+# when the learning rate is annealed. The whole model is not reported then.
 _SMALL_RATIO = 1e-6
 _SMALL_BESIDE_OTHERS = 1e-3
 _ANNEALED = 0.1
@@ -32,12 +31,12 @@ _ANNEALED = 0.1
 
 @DETECTORS.register_module()
 class LargeUpdateDetector(Detector):
-    """Updates that are too large for the weights.
+    """Find updates that are too large for the weights.
 
     ======================== =============================================
-    ``update_ratio``         Those of all weights, or of most layer groups
-    ``update_ratio/<group>`` Those of a layer group, where those of all
-                             together are well below
+    ``update_ratio``         Of all weights, or of most layer groups
+    ``update_ratio/<group>`` Of a layer group, if the updates of the whole
+                             model are far below the limit
     ======================== =============================================
 
     Args:
@@ -47,7 +46,7 @@ class LargeUpdateDetector(Detector):
 
     wants = (Updates, LayerUpdates)
     chain = FirstDivergence
-    # Before what follows from it.
+    # Before the detectors of its consequences.
     priority = 'ABOVE_NORMAL'
 
     def __init__(self, limit: float = _LARGE_RATIO) -> None:
@@ -56,7 +55,7 @@ class LargeUpdateDetector(Detector):
     def before_train(self, runner) -> None:
         self._streaks = Streaks(), Streaks()
         self._limit = self._group_limit = math.inf
-        self._all_well = True
+        self._model_is_fine = True
         self._model: List[Finding] = []
         self._groups: List[Finding] = []
 
@@ -74,8 +73,8 @@ class LargeUpdateDetector(Detector):
             max(self._given_limit, times / update.number)
             for times in (_LARGE_RATIO_TIMES_UPDATES,
                           _LARGE_RATIO_OF_GROUP_TIMES_UPDATES))
-        well_below = _WELL_BELOW / (BACK if self._groups else 1)
-        self._all_well = update.ratio < well_below * self._limit
+        well_below = _WELL_BELOW / (HYSTERESIS if self._groups else 1)
+        self._model_is_fine = update.ratio < well_below * self._limit
         model = {'model': update.ratio}
         self._model = [
             self._finding(step, '', model[name])
@@ -92,26 +91,24 @@ class LargeUpdateDetector(Detector):
             return [self._finding(step, '', median)]
         return [
             self._finding(step, group, groups[group]) for group in lasting
-            if self._all_well
+            if self._model_is_fine
         ]
 
     def _finding(self, step: int, group: str, ratio: float) -> Finding:
-        return Finding(
-            f'update_ratio/{group}' if group else 'update_ratio',
-            f'The updates of {dotted(group or "model")} are too large for its '
-            'weights.', f'That of step {step:,} changed them by {ratio:.2g} '
-            'of their norm; 0.001 is usual.', 'Lower the learning rate' +
+        return _finding(
+            step, group, ratio, 'too large for its weights',
+            'Lower the learning rate' +
             (' of this group (lr_mult in paramwise_cfg)' if group else '') +
             ' by 10, or make the warm-up longer.')
 
 
 @DETECTORS.register_module()
 class SmallUpdateDetector(Detector):
-    """Updates that are too small to change the weights.
+    """Find updates that are too small to change the weights.
 
     ======================== =============================================
-    ``update_ratio``         Those of all weights
-    ``update_ratio/<group>`` Those of a layer group, beside all others
+    ``update_ratio``         Of all weights
+    ``update_ratio/<group>`` Of a layer group, compared with all others
     ======================== =============================================
 
     Args:
@@ -156,10 +153,10 @@ class SmallUpdateDetector(Detector):
 
     def _see(self, step: int, ratios: Dict[str, float], streaks: Streaks,
              limit: float) -> List[Finding]:
-        # At 0 they do not change at all, which has a finding of its own.
+        # Weights that do not change at all are a finding of their own.
         small = [
             name for name, ratio in ratios.items()
-            if 0 < ratio < limit / streaks.ease(name)
+            if 0 < ratio < limit / streaks.hysteresis(name)
         ]
         lasting = streaks.update(small if step >= self._started_at else [])
         return [
@@ -168,18 +165,24 @@ class SmallUpdateDetector(Detector):
         ]
 
     def _finding(self, step: int, group: str, ratio: float) -> Finding:
-        return Finding(
-            f'update_ratio/{group}' if group else 'update_ratio',
-            f'The updates of {dotted(group or "model")} are too small to '
-            'change its weights.',
-            f'That of step {step:,} changed them by {ratio:.2g} of their '
-            'norm; 0.001 is usual.', 'Raise the learning rate' +
+        return _finding(
+            step, group, ratio, 'too small to change its weights',
+            'Raise the learning rate' +
             (' of this group: look for an lr_mult in paramwise_cfg'
              if group else '') + ', and look for a loss weight that is tiny.')
 
 
+def _finding(step: int, group: str, ratio: float, problem: str,
+             advice: str) -> Finding:
+    return Finding(
+        f'update_ratio/{group}' if group else 'update_ratio',
+        f'The updates of {dotted(group or "model")} are {problem}.',
+        f'That of step {step:,} changed them by {ratio:.2g} of their norm; '
+        '0.001 is usual.', advice)
+
+
 def _of_groups(layers: LayerUpdates) -> Dict[str, float]:
-    # A bias alone may start at 0 and stay around it.
+    # A bias may start at 0 and stay around it.
     return {
         group: ratio
         for group, ratio in layers.ratios.items()
@@ -195,5 +198,5 @@ def _large(ratios: Dict[str, float], limit: float,
            streaks: Streaks) -> List[str]:
     return [
         name for name, ratio in ratios.items()
-        if ratio > limit * streaks.ease(name)
+        if ratio > limit * streaks.hysteresis(name)
     ]

@@ -6,8 +6,8 @@ from ...core.registry import DETECTORS
 from ..detector import Detector
 from ..report import ERROR, Finding
 
-# A batch without a single annotated keypoint has a loss of 0; so many
-# consecutive ones are no accident.
+# A batch without any annotated keypoint has a loss of 0; this many consecutive
+# ones are no accident.
 _LENGTH = 20
 
 
@@ -16,7 +16,7 @@ class ZeroLossDetector(Detector):
     """``zero_loss``: the loss is exactly 0, so nothing is learned.
 
     Args:
-        length (int): In how many consecutive iterations. Defaults to 20.
+        length (int): The number of consecutive iterations. Defaults to 20.
     """
 
     wants = (KeypointWeights, Losses)

@@ -158,6 +158,8 @@ def find_rules(evaluator, dataset_name: Optional[str]) -> EvaluationRules:
         name = dataset_name or evaluator.dataset_meta.get('dataset_name')
         metrics = [by_name[name]] if name in by_name else []
     for metric in metrics:
+        if hasattr(metric, 'partitions'):  # All parts by the same settings.
+            metric = next(iter(metric.metrics.values()))
         if hasattr(metric, 'nms_mode'):
             return EvaluationRules(metric)
     return EvaluationRules()

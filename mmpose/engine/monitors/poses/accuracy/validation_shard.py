@@ -8,6 +8,7 @@ from ..pose_samples import PoseSample, taken
 from .data_set_accuracy import DataSetAccuracy
 from .detections import Detections
 from .error_kinds import ErrorKinds, mirrored_keypoints
+from .evaluator_measures import Sums, add_sums
 from .hard_samples import HardSample, HardSamples, image_key
 
 
@@ -27,6 +28,8 @@ class ValidationShard:
             boxes are of.
         skipped (Counter): How many samples of which data set were not
             compared, by the numbers of annotated and predicted keypoints.
+        evaluated (dict[tuple, np.ndarray]): What the metrics of the evaluator
+            measure.
         hardest (HardSamples): Which instances were predicted worst.
     """
 
@@ -36,6 +39,7 @@ class ValidationShard:
         self.errors: Dict[tuple, ErrorKinds] = {}
         self.detections: Dict[Optional[str], Detections] = {}
         self.skipped: Counter = Counter()
+        self.evaluated: Sums = {}
         self.hardest = HardSamples(hard_samples)
 
     def add(self, key: tuple, samples: Sequence[PoseSample],
@@ -103,6 +107,7 @@ class ValidationShard:
         _merge(self.errors, other.errors)
         _merge(self.detections, other.detections)
         self.skipped.update(other.skipped)
+        add_sums(self.evaluated, other.evaluated)
         self.hardest.merge(other.hardest)
         return self
 

@@ -34,10 +34,11 @@ def write_line(draw: ImageDraw.ImageDraw, place: Tuple[int, int], text: str,
 
 
 def shorten(text: str, width: int, size: int) -> str:
-    """Shorten a text in its middle until it fits.
+    """Shorten a name in its middle until it fits.
 
     Args:
-        text (str): A name, whose ends tell most.
+        text (str): A path, whose ends tell most; and after two spaces what is
+            kept whole.
         width (int): In pixels.
         size (int): Of the font.
 
@@ -45,11 +46,13 @@ def shorten(text: str, width: int, size: int) -> str:
         str: The text, or its ends with an ellipsis between them.
     """
     font = _font(legible(text)[1], size)
-    kept = len(text)
+    path, *rest = text.split('  ')
+    kept = len(path)
     shortened = text
     while kept > 8 and font.getlength(shortened) > width:
         kept -= 1
-        shortened = f'{text[:kept // 2]}…{text[len(text) - (kept + 1) // 2:]}'
+        ends = path[:kept // 2], path[len(path) - (kept + 1) // 2:]
+        shortened = '  '.join(['…'.join(ends), *rest])
     return shortened
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmpose.structures import PoseDataSample
-from ...core.undisturbed import undisturbed
+from ...core.side_effects import eval_without_side_effects
 from ..model_kinds import is_bottom_up, is_top_down
 from ..predictions import predictions
 from .heatmaps import Heatmap, read_heatmap
@@ -91,7 +91,7 @@ class FixedSamples:
     def predict(self, model: nn.Module) -> List[Predicted]:
         """Let the model predict; nothing of it is changed."""
         predicted = []
-        with undisturbed(model), _everything_returned(model):
+        with eval_without_side_effects(model), _everything_returned(model):
             for i in range(0, len(self._samples), self._batch_size):
                 batch = slice(i, i + self._batch_size)
                 inputs = [image.clone() for image in self.inputs[batch]]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmpose.structures import PoseDataSample
-from ...core.undisturbed import undisturbed
+from ...core.side_effects import eval_without_side_effects
 
 # ImageNet's, in the order red, green, blue. Not the config's own: a wrong
 # setting would be undone by itself and look right.
@@ -105,7 +105,7 @@ def preprocess(model: nn.Module, sample: ModelInput) -> Tensor:
     data = dict(
         inputs=[copy_input(sample.tensor)],
         data_samples=[PoseDataSample(metainfo=dict(sample.meta))])
-    with undisturbed(model.data_preprocessor):
+    with eval_without_side_effects(model.data_preprocessor):
         return model.data_preprocessor(data, False)['inputs'][0]
 
 
@@ -167,9 +167,9 @@ def make_visible(inputs: Tensor) -> VisibleInput:
     pixels = values * std + mean
     outside = ((pixels < -4) | (pixels > 259)).float().mean()
     # Of some pixels: nobody sees the difference.
-    some = values[:, ::4, ::4].flatten()
+    some = pixels[:, ::4, ::4].flatten()
     low, high = torch.quantile(some, some.new_tensor([0.01, 0.99]))
-    stretched = (values - low) / (high - low).clamp(min=1e-6) * 255
+    stretched = (pixels - low) / (high - low).clamp(min=1e-6) * 255
     return VisibleInput(
         *(p.round().clamp(0, 255).byte().expand(3, -1, -1)
           for p in (pixels, stretched)), outside)

@@ -10,10 +10,13 @@ from .panels import OVERSAMPLING, View, shrink
 
 # Of a dot, in pixels of a panel.
 _LARGEST, _SMALLEST = 6, 2
+# More keypoints than these are those of several parts of the body.
+MANY = 30
 # Untrained, a model may find thousands; more than these nobody can see.
 _MAX_INSTANCES = 30
 # Where a data set has one colour for both, as COCO has these.
 _LEFT, _RIGHT = (0, 255, 0), (255, 128, 0)
+_SIDES = dict(l='left', left='left', r='right', right='right')
 _RIM, _ERROR = (0, 0, 0), (255, 255, 255)
 # cv2 draws fractions of a pixel, in 16ths.
 _SHIFT = 4
@@ -52,13 +55,18 @@ class PosePainter:
             np.ndarray: The drawn panel: RGB, uint8 of shape (H, W, 3).
         """
         canvas = part.picture.copy()
-        self._draw(canvas, part, keypoints, np.asarray(scores))
+        scores = np.asarray(scores)
+        shown = scores if scores.dtype == bool else np.ones_like(scores, bool)
+        self._draw(canvas, part, keypoints, scores, shown)
         return shrink(canvas)
 
     def draw_errors(self, part: View, keypoints: np.ndarray,
                     scores: np.ndarray, truth: np.ndarray, visible: np.ndarray,
                     nearest: np.ndarray) -> np.ndarray:
         """Draw instances and a line from each keypoint to its ground truth.
+
+        What is not in the picture is at the end of a line that leaves it. Of
+        many keypoints those that no instance has are drawn where they score.
 
         Args:
             part (View): The part of the image.
@@ -74,7 +82,12 @@ class PosePainter:
             np.ndarray: The drawn panel: RGB, uint8 of shape (H, W, 3).
         """
         canvas = part.picture.copy()
-        self._draw(canvas, part, keypoints, np.asarray(scores))
+        scores = np.asarray(scores)
+        shown = np.ones(scores.shape, bool)
+        if scores.shape[-1] > MANY and (nearest >= 0).any():
+            # Of 13 kinds of garments each has its own, and an instance is one.
+            shown = (scores >= self.kpt_thr) | visible.any(0)
+        self._draw(canvas, part, keypoints, scores, shown)
         size = canvas.shape[1::-1]
         ends = part.project(np.asarray(truth, float))
         starts = part.project(np.asarray(keypoints, float))
@@ -83,8 +96,10 @@ class PosePainter:
                 continue
             for k in np.flatnonzero(visible[person]):
                 start, end = starts[index, k], ends[person, k]
-                if _near(start, size) and _near(end, size):
-                    _line(canvas, start, end, _ERROR, 1)
+                inside = _clip(start, end, size)
+                if inside is not None:
+                    _line(canvas, *inside, _ERROR, 1)
+                if _near(end, size):
                     _dot(canvas, end, _ERROR, 1.5)
         return shrink(canvas)
 
@@ -94,24 +109,24 @@ class PosePainter:
         return f'{int((shown >= self.kpt_thr).sum())} of {shown.size}'
 
     def _draw(self, canvas: np.ndarray, part: View, keypoints: np.ndarray,
-              scores: np.ndarray) -> None:
+              scores: np.ndarray, shown: np.ndarray) -> None:
         num_keypoints = keypoints.shape[-2]
         colors = keypoint_colors(self._meta, num_keypoints)
         links = skeleton(self._meta, num_keypoints)
         size = canvas.shape[1::-1]
         for i in highest_scoring(scores):
             points = part.project(np.asarray(keypoints[i], float))
-            is_truth = scores.dtype == bool
-            sure = scores[i] if is_truth else scores[i] >= self.kpt_thr
+            sure = scores[i]
+            if scores.dtype != bool:
+                sure = sure >= self.kpt_thr
             drawn = np.array([_near(point, size) for point in points], bool)
-            if is_truth:
-                drawn &= scores[i]
+            drawn &= shown[i]
             radii = _radii(points / OVERSAMPLING, drawn)
             for a, b, color in links:
                 if drawn[a] and drawn[b]:
                     width = 0.8 * min(radii[a], radii[b])
                     if not (sure[a] and sure[b]):
-                        width = min(width, 0.5)
+                        width = min(width, 1)
                     _line(canvas, points[a], points[b], color or colors[a],
                           width)
             for k in np.flatnonzero(drawn):
@@ -138,23 +153,41 @@ def keypoint_colors(meta: dict, count: int) -> List[Color]:
     Returns:
         list[Color]: The data set's; a circle of them where it has no such
         number. Where it has one colour for left and right, left is green and
-        right is orange.
+        right is orange; where no name says which is which, the first of two is
+        taken for the right one, which the first ones of a jaw are.
     """
     colors = meta.get('keypoint_colors')
     if colors is None or len(colors) != count:
         palette = matplotlib.colormaps['hsv'](np.linspace(0, 0.9, count))
         colors = np.round(255 * palette[:, :3])
     colors = [tuple(int(c) for c in color) for color in colors]
-    partners = meta.get('flip_indices')
-    if partners is None or len(partners) != count:
-        return colors
-    names = meta.get('keypoint_id2name', {})
-    for i, j in enumerate(partners):
-        if i < j and np.abs(np.subtract(colors[i], colors[j])).max() < 60:
-            is_right = re.match(r'(?i)r[_\W]|.*right', str(names.get(i, '')))
-            colors[i], colors[j] = ((_RIGHT, _LEFT) if is_right else
-                                    (_LEFT, _RIGHT))
+    for left, right in _pairs(meta, count):
+        if np.abs(np.subtract(colors[left], colors[right])).max() < 60:
+            colors[left], colors[right] = _LEFT, _RIGHT
     return colors
+
+
+def _pairs(meta: dict, count: int) -> List[Tuple[int, int]]:
+    """The left and the right keypoint of each pair.
+
+    By their names, so that wrong ``flip_indices`` are seen.
+    """
+    sides, twins = {}, {}
+    for i, name in meta.get('keypoint_id2name', {}).items():
+        words = re.findall('[A-Z]?[a-z]+|[A-Z]|[0-9]+', str(name))
+        for word in words:
+            if word.lower() in _SIDES:
+                words.remove(word)
+                sides[i] = _SIDES[word.lower()]
+                twins.setdefault(tuple(words), {})[sides[i]] = i
+                break
+    pairs = [(twin['left'], twin['right']) for twin in twins.values()
+             if len(twin) == 2 and max(twin.values()) < count]
+    partners = meta.get('flip_indices')
+    if partners is not None and len(partners) == count:
+        pairs += [(j, i) for i, j in enumerate(partners)
+                  if i < j and not {i, j} & set(sides)]
+    return pairs
 
 
 def skeleton(meta: dict,
@@ -182,6 +215,20 @@ def _near(point: np.ndarray, size: Tuple[int, int]) -> bool:
     return bool(((point > -1) & (point < size)).all())
 
 
+def _clip(start: np.ndarray, end: np.ndarray,
+          size: Tuple[int, int]) -> Optional[np.ndarray]:
+    """The part of a line that is in the picture, None if there is none."""
+    way = end - start
+    if not np.isfinite(way).all():
+        return None
+    way[way == 0] = 1e-9
+    hits = np.sort([(-1 - start) / way, (size - start) / way], axis=0)
+    first, last = max(hits[0].max(), 0), min(hits[1].min(), 1)
+    if first >= last:
+        return None
+    return start + np.array([[first], [last]]) * way
+
+
 def _radii(points: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     """The radius of each dot: a third of the way to its neighbour."""
     radii = np.full(len(points), float(_LARGEST))
@@ -189,7 +236,7 @@ def _radii(points: np.ndarray, drawn: np.ndarray) -> np.ndarray:
         there = points[drawn]
         apart = np.linalg.norm(there[:, None] - there, axis=-1)
         np.fill_diagonal(apart, np.inf)
-        smallest = _SMALLEST if len(points) <= 30 else _SMALLEST * 0.6
+        smallest = _SMALLEST if len(points) <= MANY else _SMALLEST * 0.6
         radii[drawn] = np.clip(0.3 * apart.min(1), smallest, _LARGEST)
     return radii
 

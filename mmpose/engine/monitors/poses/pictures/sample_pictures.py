@@ -9,11 +9,11 @@ from ..accuracy.keypoint_parts import keypoint_parts
 from .heatmaps import Heatmap, largest
 from .model_inputs import VisibleInput
 from .panels import View, compose, heat, mark, shrink, view
-from .pose_painter import PosePainter
+from .pose_painter import MANY, PosePainter
 from .scenes import Scene, nearest_predictions
 
-# With more keypoints the worst part of the body has a panel of its own.
-_MANY = 30
+# Of an instance. Of what is larger nothing more would be seen.
+_LARGEST_PART = 0.5
 
 
 class SamplePictures:
@@ -37,7 +37,7 @@ class SamplePictures:
     def images(self, tag: str, scenes: Sequence[Union[Scene, Callable]],
                *arrays: np.ndarray) -> Iterator[Image]:
         """Draw scenes under a tag, see :meth:`draw_all`."""
-        yield Image(tag, list(self.draw_all(scenes, arrays)))
+        yield Image(tag, list(self.draw_all(scenes, arrays)), photo=True)
 
     def draw_all(self, scenes: Sequence[Union[Scene, Callable]],
                  arrays: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
@@ -106,10 +106,14 @@ def _errors(painter: PosePainter, part: View, scene: Scene,
 
 def _worst_part(painter: PosePainter, picture: np.ndarray, scene: Scene,
                 nearest: np.ndarray) -> List[Tuple[str, np.ndarray]]:
-    """The part of a body whose error is largest for its size."""
+    """The small part of a body whose error is largest for its size."""
     count = scene.truth.shape[1]
-    if count <= _MANY or not (nearest >= 0).any():
+    if count <= MANY or not (nearest >= 0).any():
         return []
+    sizes = [
+        np.ptp(truth[visible], axis=0).max() if visible.any() else 0
+        for truth, visible in zip(scene.truth, scene.visible)
+    ]
     names = keypoint_names(scene.meta, count)
     worst, found = 0., None
     for name, part in keypoint_parts(names,
@@ -120,6 +124,8 @@ def _worst_part(painter: PosePainter, picture: np.ndarray, scene: Scene,
                 continue
             truth = scene.truth[person, kept]
             size = max(np.ptp(truth, axis=0).max(), 1)
+            if size > _LARGEST_PART * sizes[person]:
+                continue
             off = np.linalg.norm(
                 truth - scene.predicted[index, kept], axis=-1).mean()
             if off / size >= worst:

@@ -95,7 +95,7 @@ def sample_scene(sample: PoseSample,
             caption = 'no ground truth here: a false positive'
     box = None
     if person is not None or not whole:
-        box = _box(sample, person, detected)
+        box = _box(sample, person, detected, given.meta.get('ori_shape'))
         if box is not None:
             box = given.project(box.reshape(2, 2)).ravel()
     marked = None
@@ -139,8 +139,12 @@ def file_scene(sample: PoseSample, files: ImageFiles, prefixes: Sequence[str],
 
 
 def _box(sample: PoseSample, person: Optional[int],
-         detected: Optional[np.ndarray]) -> Optional[np.ndarray]:
-    """What is to be seen of the image, with a margin; None: all of it."""
+         detected: Optional[np.ndarray],
+         shape: Optional[Sequence[int]]) -> Optional[np.ndarray]:
+    """What is to be seen of the image, with a margin; None: all of it.
+
+    Where the image's ``shape`` is known, nothing of what is around it.
+    """
     people = slice(None) if person is None else [person]
     if len(sample.boxes):
         corners = [
@@ -157,7 +161,12 @@ def _box(sample: PoseSample, person: Optional[int],
         return None
     low, high = corners.min(0), corners.max(0)
     margin = _MARGIN * max(*(high - low), 1)
-    return np.concatenate([low - margin, high + margin])
+    low, high = low - margin, high + margin
+    if shape is not None:
+        size = np.array(shape[1::-1])
+        if (low < size).all() and (high > 0).all():
+            low, high = low.clip(0), high.clip(None, size)
+    return np.concatenate([low, high])
 
 
 def nearest_predictions(scene: Scene) -> np.ndarray:

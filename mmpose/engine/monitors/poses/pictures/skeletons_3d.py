@@ -26,7 +26,8 @@ def draw_skeletons(truth: np.ndarray, predicted: np.ndarray,
     """Draw a prediction and the ground truth over it, from two sides.
 
     The scale is the same in both views. It fits the ground truth, so that one
-    pose is shown alike at all steps; a prediction that is far off is cut.
+    pose is shown alike at all steps; a prediction that is far off is cut,
+    and below it stands how many of its joints are outside.
 
     Args:
         truth (np.ndarray): The K joints of the ground truth, which is grey,
@@ -38,7 +39,7 @@ def draw_skeletons(truth: np.ndarray, predicted: np.ndarray,
             bones.
         colors (np.ndarray): The RGB of each bone of the prediction and, last,
             of a joint without one, 0 to 255, shape (L + 1, 3).
-        caption (str): What stands above it, at most 30 characters.
+        caption (str): What stands above it.
 
     Returns:
         np.ndarray: The picture, RGB, uint8 of shape (640, 640, 3).
@@ -52,8 +53,15 @@ def draw_skeletons(truth: np.ndarray, predicted: np.ndarray,
     figure = Figure(figsize=(_PIXELS / _DPI, ) * 2, dpi=_DPI)
     canvas = FigureCanvasAgg(figure)
     text = dict(ha='center', va='center')
-    figure.text(0.5, 1 - _TOP / 2, caption, size=24, **text)
-    figure.text(0.5, _BOTTOM / 2, 'grey: ground truth', size=18, **text)
+    figure.text(0.5, 1 - _TOP / 2, caption, size=_size(caption, 24), **text)
+    note = 'grey: ground truth'
+    limits = half * np.array((width / height, width / height, 1))
+    # Neither are those that are not finite.
+    num_seen = (np.abs(predicted - middle) <= limits).all(1).sum()
+    if num_seen < len(predicted):
+        outside = len(predicted) - num_seen
+        note += f'; {outside} of {len(predicted)} predicted joints outside'
+    figure.text(0.5, _BOTTOM / 2, note, size=_size(note, 18), **text)
     for left, (name, axes) in zip((0, 1 - width), _VIEWS):
         x, y = middle[axes]
         view = figure.add_axes([left, _BOTTOM, width, height])
@@ -66,6 +74,11 @@ def draw_skeletons(truth: np.ndarray, predicted: np.ndarray,
         view.text(0.5, 0.04, name, size=18, transform=view.transAxes, **text)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _size(text: str, size: float) -> float:
+    """The size, or as much of it as the text fits into the picture with."""
+    return min(size, 720 / max(len(text), 1))
 
 
 def skeleton_mesh(tag: str, truth: np.ndarray, predicted: np.ndarray,

@@ -22,6 +22,11 @@ def test_a_name_is_shortened_in_its_middle():
     font = captions._font(captions._plain_font(), 24)
     assert font.getlength(short) <= 300 < font.getlength(name)
     assert captions.shorten('a.jpg', 300, 24) == 'a.jpg'
+    # What the number is is said whatever the file is called.
+    short = captions.shorten(f'{"clip/" * 20}00001.png  sample 1000002300001',
+                             400, 24)
+    start, end = short.split('…')
+    assert 'clip' in start and end.endswith('.png  sample 1000002300001')
 
 
 def test_letters_that_no_font_has_are_escaped(monkeypatch):

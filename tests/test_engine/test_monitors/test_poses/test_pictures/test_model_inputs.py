@@ -106,6 +106,15 @@ def test_a_very_dark_image_has_a_stretched_copy(image):
     assert len(seen(image // 2, **RIGHT).pictures()) == 1
 
 
+@pytest.mark.parametrize('settings', [RIGHT, IMAGENET, dict()])
+def test_what_is_grey_is_grey_when_stretched(settings):
+    """A dark image was blue: its black differs by the channel's constants."""
+    grey = torch.randint(0, 16, (1, 64, 48), dtype=torch.uint8).repeat(3, 1, 1)
+    (_, picture) = seen(grey, **settings).pictures()[-1]
+    assert picture.std() > 40
+    assert np.ptp(picture.astype(int), axis=-1).max() < 12
+
+
 @pytest.mark.parametrize('kind', ['0..1', '16 bit', 'overshoot', 'int'])
 def test_any_input_is_kept_as_it_came(image, kind):
     """Thermal, depth, 0..1: they were clamped to a byte, and predicted so."""

@@ -96,6 +96,11 @@ def test_links_are_thin_where_an_end_is_hollow(coco):
         values[0, 5:7] = scores
         panel = painter.draw(part, keypoints, values)
         rows.append((difference(panel, 128)[:, 140:146] > 20).any(1).sum())
+        if len(rows) == 2:
+            # In its colour, not a black line: there were only rims.
+            link, = (c for a, b, c in skeleton(coco, 17) if {a, b} == {5, 6})
+            away = np.abs(panel[:, 140:146].astype(int) - link).max(-1)
+            assert away.min() < 60
     assert rows[0] == 0 < rows[1] < rows[2]
 
 
@@ -131,7 +136,9 @@ def test_dots_are_small_where_keypoints_are_dense():
 
 
 @pytest.mark.parametrize('names', [('left_eye', 'right_eye'),
-                                   ('l_eye', 'r_eye'), ('L-eye', 'R-eye')])
+                                   ('l_eye', 'r_eye'), ('L-eye', 'R-eye'),
+                                   ('forelegL1', 'forelegR1'),
+                                   ('Ankle_Left', 'Ankle_Right')])
 @pytest.mark.parametrize('exchanged', [False, True])
 def test_left_and_right_are_told_apart_where_their_colours_are_not(
         names, exchanged):
@@ -148,6 +155,18 @@ def test_left_and_right_are_told_apart_where_their_colours_are_not(
     assert white == (255, 255, 255)
     pair = (one, other) if not exchanged else (other, one)
     assert pair == ((0, 255, 0), (255, 128, 0))
+
+
+@pytest.mark.parametrize('name', ['300w', 'wflw', 'lapa', 'coco_wholebody'])
+def test_the_jaw_begins_on_the_right(name):
+    """The first keypoint is next to the right ear, which no name says."""
+    meta = parse_pose_metainfo(
+        dict(from_file=f'configs/_base_/datasets/{name}.py'))
+    first = 23 if name == 'coco_wholebody' else 0
+    count = len(meta['keypoint_id2name'])
+    colors = keypoint_colors(meta, count)
+    assert colors[first] == (255, 128, 0)
+    assert colors[meta['flip_indices'][first]] == (0, 255, 0)
 
 
 def test_the_colours_of_a_data_set_that_differ_are_kept(coco):
@@ -243,3 +262,58 @@ def test_a_line_leads_from_each_keypoint_to_its_ground_truth():
     same = painter.draw_errors(part, predicted, np.ones((1, 3)), truth,
                                visible, np.array([-1]))
     np.testing.assert_array_equal(same, plain)
+
+
+@pytest.mark.parametrize('place', [(100, -300), (-4000, 100), (1e9, 100),
+                                   (600, 700)])
+def test_what_is_outside_is_at_the_end_of_a_line_that_leaves(place):
+    """The panel of the worst hand was empty when it was found elsewhere."""
+    part = view(grey())
+    truth = np.array([100., 100])
+    panel = PosePainter(PLAIN, 0.3).draw_errors(part, points_of(place),
+                                                np.ones((1, 1)),
+                                                points_of(truth),
+                                                np.ones((1, 1), bool),
+                                                np.array([0]))
+    start = part.project(truth) / 2
+    rows, columns = np.nonzero(difference(panel, 128) > 60)
+    assert (panel[int(start[1]), int(start[0])] > 200).all(), 'its dot'
+    # A line, in the direction of what is outside, to the border.
+    way = np.array(place) - truth
+    points = np.stack([columns, rows], -1) - start
+    away = np.abs(points @ [-way[1], way[0]]) / np.hypot(*way)
+    assert away.max() < 5
+    size = np.array(panel.shape[1::-1])
+    ends = np.concatenate([[columns.min(), rows.min()], size - 1 -
+                           [columns.max(), rows.max()]])
+    assert ends.min() <= 1 and np.hypot(*points.T).max() > 100
+
+
+@pytest.mark.parametrize('place', [(np.nan, 5), (np.inf, 5), (1e30, -1e30)])
+def test_a_prediction_that_is_nowhere_leaves_its_ground_truth(place):
+    part = view(grey())
+    panel = PosePainter(PLAIN, 0.3).draw_errors(part, points_of(place),
+                                                np.ones((1, 1)),
+                                                points_of((100, 100)),
+                                                np.ones((1, 1), bool),
+                                                np.array([0]))
+    x, y = (part.project(np.array([100, 100])) / 2).astype(int)
+    assert (panel[y, x] > 200).all()
+
+
+@pytest.mark.parametrize('count, hidden', [(17, False), (294, True)])
+def test_of_garments_of_another_kind_only_what_scores_is_drawn(count, hidden):
+    """Each kind has keypoints of its own, and an instance is of one kind."""
+    part = view(grey())
+    points = np.full((1, count, 2), 40.)
+    points[0, 1:4] = (60, 100), (60, 150), (60, 200)
+    scores = np.zeros((1, count))
+    scores[0, 2] = 1
+    visible = np.zeros((1, count), bool)
+    visible[0, 3] = True
+    painter = PosePainter(PLAIN, 0.3)
+    panel = painter.draw_errors(part, points, scores, points + 500, visible,
+                                np.array([0]))
+    drawn = [(difference(panel, 128)[y - 9:y + 10, x - 9:x + 10] > 20).any()
+             for x, y in (part.project(points[0, 1:4]) / 2).astype(int)]
+    assert drawn == [not hidden, True, True]

@@ -4,6 +4,7 @@ import threading
 import numpy as np
 import pytest
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
@@ -69,6 +70,38 @@ def test_from_the_camera_and_from_the_side():
     for view, color in ((camera, RED), (side, GREEN)):
         assert find(view, color)[:, 0].mean() > find(view, BLUE)[:, 0].mean()
         assert find(view, BLUE)[:, 1].mean() > find(view, color)[:, 1].mean()
+
+
+@pytest.mark.parametrize('predicted, note', [
+    (CROSS, 'grey: ground truth'),
+    (CROSS + (9, 0, 0), '4 of 4 predicted joints outside'),
+    (CROSS + (0, -9, 0), '4 of 4 predicted joints outside'),
+    (CROSS + (0, 0, 9), '4 of 4 predicted joints outside'),
+    (np.where(ALL[:, None] & [[1], [0], [0], [0]], np.nan,
+              CROSS), '1 of 4 predicted joints outside'),
+    (CROSS * [[1], [4], [1], [1]], '1 of 4 predicted joints outside'),
+])
+def test_what_is_outside_is_said(predicted, note, monkeypatch):
+    said = []
+    write = Figure.text
+
+    def remember(self, x, y, text, **kwargs):
+        said.append(text)
+        return write(self, x, y, text, **kwargs)
+
+    monkeypatch.setattr(Figure, 'text', remember)
+    draw(predicted=predicted)
+    assert said[-1].endswith(note)
+
+
+@pytest.mark.parametrize('caption', [
+    'MPJPE 54.3 mm',
+    'step 1,234,567   MPJPE 2,600,659 data set units',
+])
+def test_a_caption_fits_into_the_picture(caption):
+    top = draw(caption=caption)[:60]
+    dark = np.nonzero((top < 100).all(-1))[1]
+    assert len(dark) and 0 < dark.min() and dark.max() < 639
 
 
 def test_the_ground_truth_is_grey_and_in_front():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmpose.engine.monitors.core.undisturbed import undisturbed
+from mmpose.engine.monitors.core.side_effects import eval_without_side_effects
 
 
 class Restless(nn.Module):
@@ -67,7 +67,7 @@ def test_everything_is_as_before(model, fails):
     buffers = dict(model.named_buffers())
     values = {name: buffer.clone() for name, buffer in buffers.items()}
     with pytest.raises(RuntimeError) if fails else nullcontext():
-        with undisturbed(model):
+        with eval_without_side_effects(model):
             assert not any(model.flags())
             model.predict(torch.rand(2, 3, 4, 4))
             if fails:
@@ -89,13 +89,13 @@ def test_the_model_is_not_asked_to_change_its_mode(model, monkeypatch):
         raise AssertionError
 
     monkeypatch.setattr(Restless, 'train', fail)
-    with undisturbed(model):
+    with eval_without_side_effects(model):
         assert not any(model.flags())
 
 
 def test_what_is_kept_for_later_can_be_trained_with(model):
     """Defect: tensors of ``inference_mode`` cannot."""
-    with undisturbed(model):
+    with eval_without_side_effects(model):
         prediction = model.predict(torch.rand(2, 3, 4, 4))
     assert not prediction.requires_grad
     kept = model.grid
@@ -108,7 +108,7 @@ def test_a_buffer_of_two_modules_stays_shared(model):
     other = nn.Module()
     other.register_buffer('changed', model.changed)
     both = nn.ModuleList([model, other])
-    with undisturbed(both):
+    with eval_without_side_effects(both):
         model.changed += 5
     assert other.changed is model.changed
     assert not model.changed.any()
@@ -124,7 +124,7 @@ def test_a_buffer_that_copy_cannot_write_to(model, changed):
     model.register_buffer('last', torch.zeros(3))
     values = {name: b.clone() for name, b in model.named_buffers()}
     before = generators()
-    with undisturbed(model):
+    with eval_without_side_effects(model):
         model.predict(torch.rand(2, 3, 4, 4))
         if changed:
             seen += 1
@@ -144,7 +144,7 @@ def test_what_cannot_be_put_back_costs_nothing_else(model):
     model.register_buffer('last', torch.zeros(3))
     flags, before = model.flags(), generators()
     with pytest.raises(RuntimeError):
-        with undisturbed(model):
+        with eval_without_side_effects(model):
             model.predict(torch.rand(2, 3, 4, 4))
             model.grown.resize_(5)
             model.last += 1
@@ -156,7 +156,7 @@ def test_what_cannot_be_put_back_costs_nothing_else(model):
 def test_a_scripted_model():
     model = torch.jit.script(nn.Sequential(nn.BatchNorm2d(3)))
     before = {name: b.clone() for name, b in model.named_buffers()}
-    with undisturbed(model):
+    with eval_without_side_effects(model):
         assert not any(module.training for module in model.modules())
         model.train()
         model(torch.rand(2, 3, 4, 4))
@@ -207,7 +207,7 @@ def test_statistics(make, training):
         each.train(training)
     values = {name: b.clone() for name, b in norm.named_buffers()}
     tracks = norm.track_running_stats
-    with undisturbed(nn.Sequential(norm)):
+    with eval_without_side_effects(nn.Sequential(norm)):
         predicted = norm(x)
         norm.train()
         norm(x)
@@ -228,6 +228,6 @@ def test_statistics(make, training):
 def test_the_generator_of_the_device(model):
     model.cuda()
     before = torch.cuda.get_rng_state()
-    with undisturbed(model):
+    with eval_without_side_effects(model):
         torch.rand(3, device='cuda')
     assert torch.equal(torch.cuda.get_rng_state(), before)
