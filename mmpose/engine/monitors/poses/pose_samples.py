@@ -5,7 +5,7 @@ import numpy as np
 
 from .accuracy.evaluation_rules import AREA_OF_BOX, EvaluationRules, find_rules
 from .accuracy.matching import match
-from .pictures.model_inputs import ModelInput
+from .pictures.model_inputs import ModelInput, image_path
 from .predictions import box_scales, box_scores, predictions, to_numpy
 
 
@@ -160,7 +160,7 @@ class PoseSampleReader:
         if truth is None:
             truth = nobody(predicted.shape[1])
         return PoseSample(
-            sample.get('img_path'),
+            image_path(sample),
             *truth,
             predicted=predicted,
             scores=scores,

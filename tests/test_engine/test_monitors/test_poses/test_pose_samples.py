@@ -13,6 +13,7 @@ from xtcocotools.coco import COCO
 from xtcocotools.cocoeval import COCOeval
 
 from mmpose.datasets import CocoDataset, CocoWholeBodyDataset, CombinedDataset
+from mmpose.engine.monitors.poses.pictures.model_inputs import sample_name
 from mmpose.engine.monitors.poses.pose_samples import (PoseSample,
                                                        PoseSampleReader,
                                                        matched, predictions)
@@ -58,6 +59,17 @@ def test_what_is_read_is_a_copy(people):
     assert (read.truth == people['keypoints'] - 7).all()
     assert read.visible.tolist() == [[True, False, True], [False, True, True]]
     assert (read.predicted == 1).all() and (read.scores == 0.5).all()
+
+
+def test_of_the_frames_of_a_video_the_annotated_one(people):
+    """``PoseTrack18VideoDataset``: the path of an image is a list."""
+    sample = packed(people, id=3)
+    for path, expected in ((['v/000007.jpg',
+                             'v/000006.jpg'], 'v/000007.jpg'), ([], None)):
+        sample.set_metainfo(dict(img_path=path))
+        assert PoseSampleReader(None).read(sample).img_path == expected
+        assert sample_name(sample) == '  '.join(
+            filter(None, [expected, 'sample 3']))
 
 
 def test_visibility_with_weights_beside_it(people):

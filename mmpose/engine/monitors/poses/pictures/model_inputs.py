@@ -199,8 +199,21 @@ def sample_name(sample: PoseDataSample, prefixes: Sequence[str] = ()) -> str:
         sample (PoseDataSample): The sample.
         prefixes (Sequence[str]): See :func:`image_prefixes`.
     """
-    path = image_name(sample.get('img_path'), prefixes)
+    path = image_name(image_path(sample), prefixes)
     return '  '.join(filter(None, [path, _annotation(sample)]))
+
+
+def image_path(sample: PoseDataSample) -> Optional[str]:
+    """Return the file of a sample's image, None where it has none.
+
+    Args:
+        sample (PoseDataSample): The sample. Of the frames of a video the first
+            is the one that is annotated.
+    """
+    path = sample.get('img_path')
+    if isinstance(path, (list, tuple)):
+        path = path[0] if path else None
+    return path
 
 
 def image_name(path: Optional[str], prefixes: Sequence[str] = ()) -> str:
