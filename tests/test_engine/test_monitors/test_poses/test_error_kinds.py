@@ -9,8 +9,8 @@ import torch
 from evaluated_poses import IMAGES, annotations, write, write_boxes
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
-from noisy_poses import (HEIGHT, WIDTH, metainfo, pictures, runner_cfg,
-                         warnings_of)
+from noisy_poses import (HEIGHT, WIDTH, NoisyModel, metainfo, pictures,
+                         runner_cfg, warnings_of)
 from planted_errors import (COCO, apart, data_set_meta, names_of, planted,
                             tally_of)
 from run_logs import read_run
@@ -449,3 +449,52 @@ def test_many_keypoints_are_told_by_part():
         (kinds[:, 23:91] == 4).sum() / (kinds[:, 23:91] >= 0).sum())
     image, = summary.figure('epoch 1')
     assert image.pictures[0].shape[1] == 900
+
+
+@pytest.mark.parametrize('planted_fault, expected', [
+    (None, set()),
+    ('mirrored labels', {'left_right_exchanged'}),
+    ('wrong swap', {'flip_indices'}),
+])
+def test_exchanged_sides_are_found_in_a_training(tmp_path, monkeypatch,
+                                                 planted_fault, expected):
+    """Three validations of a model that is good but for that."""
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        if mode == 'loss':
+            return stock(self, inputs, data_samples, mode)
+        for sample in data_samples:
+            keypoints = sample.gt_instances.keypoints + 0.1
+            if planted_fault == 'mirrored labels':
+                keypoints = keypoints[:, MIRRORED]
+            sample.pred_instances = InstanceData(
+                keypoints=keypoints,
+                keypoint_scores=np.ones((1, 17), np.float32))
+        return data_samples
+
+    stock = NoisyModel.forward
+    monkeypatch.setattr(NoisyModel, 'forward', forward)
+    meta = metainfo(
+        keypoint_id2name=COCO['keypoint_id2name'],
+        sigmas=np.full(17, 0.02),
+        flip_indices=MIRRORED.tolist())
+    if planted_fault == 'wrong swap':
+        meta['flip_indices'] = list(range(17))
+    cfg = runner_cfg(
+        tmp_path,
+        dict(
+            log_val_images=False,
+            hard_samples=0,
+            log_train_images=False,
+            grad_norm_interval=0),
+        dict(num_samples=60, meta=meta),
+        train_cfg=dict(by_epoch=True, max_epochs=3))
+    Runner(**cfg).train()
+    events = read_run(tmp_path)
+    found = {
+        tag.split('/')[-1]
+        for tag in events.Tags()['scalars'] if 'health/finding/' in tag
+    }
+    assert found == expected
+    inversions = [e.value for e in events.Scalars('errors/inversion')]
+    assert (inversions[-1] > 0.5) == (planted_fault == 'mirrored labels')
