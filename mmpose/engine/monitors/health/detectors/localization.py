@@ -65,7 +65,6 @@ class LeftRightDetector(Detector):
         ]
         if not exchanged:
             return []
-        exchanged.sort(key=lambda name: -fractions[name])
         evidence = '; '.join(
             f'{name}: {pairs[name].wrong_side} of '
             f'{pairs[name].wrong_side + pairs[name].right_side} that are near '

@@ -1,7 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """Why keypoints are wrong: the kind of error of each.
 
-As Ronchi and Perona define them, "Benchmarking and Error Diagnosis in
+As defined by M. R. Ronchi and P. Perona, "Benchmarking and Error Diagnosis in
 Multi-Instance Pose Estimation", ICCV 2017, https://arxiv.org/abs/1707.05388.
 """
 import hashlib
@@ -264,9 +264,9 @@ class ErrorKinds:
                    truth: np.ndarray,
                    mirrored: bool = False,
                    points: str = 'predicted') -> np.ndarray:
-        """Between the predictions of some instances and the ground truth of
-        others, or their mirrored keypoints: what :func:`keypoint_similarity`
-        has in its exponent. Infinite where there is none."""
+        """What :func:`keypoint_similarity` has in its exponent, between some
+        predictions and the ground truth of others, or their mirrored
+        keypoints; infinite where there is none."""
         place, visible = rows['truth'][truth], rows['visible'][truth]
         if mirrored:
             place = place[:, self._mirrored]
