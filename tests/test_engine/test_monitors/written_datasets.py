@@ -230,6 +230,8 @@ def predict(samples):
         sample.pred_instances = InstanceData(
             keypoints=sample.prediction.copy(),
             keypoint_scores=sample.prediction_scores.copy())
+        if 'in_image' in sample:  # The others are in 3D.
+            sample.pred_instances.transformed_keypoints = sample.in_image
         if 'hand_type' in sample:
             sample.pred_instances.set_field([sample.hand_type], 'hand_type')
             sample.pred_instances.set_field([3.], 'rel_root_depth')

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from evaluated_poses import KnownTopdown
+from mmengine.dataset import DefaultSampler, pseudo_collate
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MessageHub
 from mmengine.runner import Runner
@@ -14,8 +15,8 @@ from stepping import Written
 from written_datasets import predict, write_dataset
 
 import mmpose.datasets.datasets
+from mmpose.engine.monitors import KeypointMonitor
 from mmpose.engine.monitors.poses.accuracy.keypoint_parts import keypoint_parts
-from mmpose.engine.monitors.poses.keypoints import KeypointMonitor
 from mmpose.engine.monitors.writers.record import LAYER_SCALAR, Scalar
 from mmpose.evaluation import MultiDatasetEvaluator
 from mmpose.evaluation.metrics import coco_metric, coco_wholebody_metric
@@ -45,15 +46,21 @@ def loader_of(cfg, batch_size=2):
             dataset=cfg))
 
 
-def validate(loader, evaluator, **hook):
+def validate(loader, evaluator):
     """What the monitor and the evaluator say of a validation."""
+    monitor, runner = read(loader, evaluator)
+    metrics = evaluator.evaluate(len(loader.dataset))
+    return written_by(monitor, runner, [monitor.rank_results()]), metrics
+
+
+def read(loader, evaluator):
+    """A monitor and a runner whose validation is at its end."""
     monitor = KeypointMonitor(
         log_accuracy=True,
         hard_samples=0,
         kpt_thr=0.3,
         every_measure=True,
-        strict=True,
-        **hook)
+        strict=True)
     monitor.writer = Written()
     runner = SimpleNamespace(
         model=KnownTopdown(),
@@ -65,15 +72,18 @@ def validate(loader, evaluator, **hook):
         outputs = predict(batch['data_samples'])
         evaluator.process(data_samples=outputs, data_batch=batch)
         monitor.after_val_iter(runner, i, batch, outputs)
-    monitor.all_results = [monitor.rank_results()]
-    metrics = evaluator.evaluate(len(loader.dataset))
-    monitor.after_val_epoch(runner, metrics)
-    scalars = {
+    return monitor, runner
+
+
+def written_by(monitor, runner, results):
+    """The scalars that come of what ranks have read."""
+    monitor.all_results = results
+    monitor.after_val_epoch(runner, {})
+    return {
         value.tag: value.value
         for record in monitor.writer.records if record.kind == LAYER_SCALAR
         for value in record.read() if isinstance(value, Scalar)
     }
-    return scalars, metrics
 
 
 def evaluator_of(dataset, metrics):
@@ -250,6 +260,23 @@ def test_a_partitioned_metric(kind, tmp_path):
     assert len([t for t in scalars if f'/{measure}/' in t]) == 9
 
 
+def test_a_keypoint_of_several_parts_counts_once(tmp_path):
+    """So that a curve of a body part is the metric's number of it."""
+    loader = loader_of(write_dataset('HalpeDataset', tmp_path))
+    names = loader.dataset.metainfo['keypoint_id2name']
+    body = keypoint_parts([names[i] for i in range(136)])['body']
+    parts = dict(wrists=[9, 10], all=list(range(136)), body=body)
+    evaluator = Evaluator(
+        dict(
+            type='KeypointPartitionMetric',
+            metric=dict(type='EPE'),
+            partitions=parts))
+    evaluator.dataset_meta = loader.dataset.metainfo
+    scalars, evaluated = validate(loader, evaluator)
+    assert scalars['keypoints/EPE/body'] == pytest.approx(
+        evaluated['body/EPE'], rel=1e-6)
+
+
 def test_a_metric_of_each_of_several_data_sets(tmp_path):
     """In the measure of each, and never added up."""
     kinds = dict(OneHand10KDataset='onehand10k', FreiHandDataset='freihand')
@@ -277,6 +304,30 @@ def test_a_metric_of_each_of_several_data_sets(tmp_path):
             evaluated[f'{key}/{measure}'], rel=1e-6)
     assert not any(
         tag.startswith(('keypoints/AUC', 'keypoints/EPE')) for tag in scalars)
+
+
+def test_a_repeated_sample_counts_once(tmp_path):
+    """A sampler makes the shares equal: 2 processes, 5 samples."""
+    loader = loader_of(write_dataset('OneHand10KDataset', tmp_path, count=5))
+    metrics = dict(epe=dict(type='EPE'), auc=dict(type='AUC'))
+    dataset = loader.dataset
+    scalars, _ = validate(loader, evaluator_of(dataset, metrics))
+    ranks = []
+    for rank in range(2):
+        share = [dataset[i] for i in (0, 1, 2, 3, 4, 0)[rank::2]]
+        batches = Batches(
+            [pseudo_collate(share[:1]),
+             pseudo_collate(share[1:])])
+        batches.dataset = dataset
+        batches.sampler = DefaultSampler(dataset, shuffle=False)
+        batches.sampler.rank, batches.sampler.world_size = rank, 2
+        ranks.append(read(batches, evaluator_of(dataset, metrics)))
+    results = [monitor.rank_results() for monitor, _ in ranks]
+    assert written_by(*ranks[0], results) == pytest.approx(scalars)
+
+
+class Batches(list):
+    """In place of a loader."""
 
 
 @METRICS.register_module(force=True)
@@ -324,15 +375,8 @@ def test_a_prediction_that_is_not_finite(tmp_path):
         loader.dataset,
         dict(epe=dict(type='EPE'), pck=dict(type='PCKAccuracy', thr=1e9)))
 
-    class Infinite(list):
-
-        def __iter__(self):
-            for i, batch in enumerate(list.__iter__(self)):
-                if not i:
-                    batch['data_samples'][0].prediction[0, 3] = np.nan
-                yield batch
-
-    batches = Infinite(loader)
+    batches = Batches(loader)
+    batches[0]['data_samples'][0].prediction[0, 3] = np.nan
     batches.dataset, batches.sampler = loader.dataset, loader.sampler
     visible = sum(s.gt_instances.keypoints_visible[0, 3] for batch in loader
                   for s in batch['data_samples'])
@@ -440,3 +484,34 @@ def test_oks_of_a_partition(use_area, tmp_path, evaluations):
         assert 0.1 < np.mean(similarities) < 0.99
         assert mean_of(scalars, 'OKS', loader.dataset, names) == pytest.approx(
             np.average(similarities, weights=counts))
+
+
+def test_poses_in_3d_beside_keypoints_in_the_image(tmp_path):
+    """Of models that do not lift, but predict both."""
+    loader = loader_of(write_dataset('OneHand10KDataset', tmp_path))
+    rng = np.random.default_rng(0)
+    batches = Batches(loader)
+    batches.dataset, batches.sampler = loader.dataset, loader.sampler
+    for batch in batches:
+        for sample in batch['data_samples']:
+            points = sample.gt_instances.keypoints
+            sample.gt_instances.lifting_target = rng.normal(size=(1, 21, 3))
+            sample.gt_instances.lifting_target_visible = np.ones((1, 21))
+            sample.set_metainfo(
+                dict(
+                    prediction=rng.normal(size=(1, 21, 3)),
+                    in_image=(points + 1).astype(np.float32)))
+    metrics = {
+        mode: dict(type='SimpleMPJPE', mode=mode)
+        for mode in ('mpjpe', 'p-mpjpe', 'n-mpjpe')
+    }
+    scalars, evaluated = validate(batches,
+                                  evaluator_of(loader.dataset, metrics))
+    for mode in metrics:
+        name = mode.upper()
+        values = [v for t, v in scalars.items() if f'/{name}/' in t]
+        assert len(values) == 21
+        assert np.mean(values) == pytest.approx(evaluated[f'{mode}/{name}'])
+    # What is drawn and compared in pixels is in the image: a pixel off each.
+    errors = [v for t, v in scalars.items() if '/normalized_error/' in t]
+    assert len(errors) == 21 and max(errors) < 0.02
