@@ -6,7 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from .keypoint_figure import FAINT_INK, LETTER, pixel_axes, write
+from .keypoint_figure import FAINT_INK, LETTER, num_letters, pixel_axes, write
 
 # Lengths are in pixels, to be read on TensorBoard's cards, which are less than
 # half as wide.
@@ -64,7 +64,7 @@ def draw_error_figure(names: Sequence[str], kinds: Sequence[str],
         write(axes, x + 36, y, f'{kind.replace("_", " ")} {overall[i]:.1%}',
               _FONT)
     font = min(.78 * row, _FONT)
-    letters = max(map(len, names)) * LETTER
+    letters = max(map(num_letters, names)) * LETTER
     name_font = min(font, .42 * _WIDTH / letters)
     left = letters * name_font + 24
     full = _WIDTH - _MARGIN - left
