@@ -1,19 +1,19 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""The metrics of MMPose: which is the main one, and what is better."""
+"""The metrics of MMPose: the main one, and which values are better."""
 import math
 import re
-from typing import Iterable, NamedTuple, Optional
+from typing import Dict, Iterable, NamedTuple, Optional
 
 from mmengine.hooks import CheckpointHook
 
-# What the last word of a metric's name ends with, of MMPose's metrics.
+# The ends of the last words in the names of MMPose's metrics.
 _GREATER_IS_BETTER = re.compile(r'(AP|AR|PCKh?|AUC|OKS|IoU|[Aa]cc(uracy)?)$')
 _LESS_IS_BETTER = re.compile(r'(NME|EPE|MPJPE|MRRPE|[Ll]oss|[Ee]rror)$')
 # The metrics that matter most come first, by the last part of their names.
 _MAIN = ('AP', 'PCK', 'PCKh', 'tPCK', 'AUC', 'NME', 'EPE', 'MPJPE', 'P-MPJPE',
          'N-MPJPE', 'MPJPE_all', 'MRRPE', 'val_loss', 'loss')
 _OF_ALL = re.compile(r'^(Total|Mean) ')
-# Parts of the body that ``KeypointPartitionMetric`` is usually told.
+# Names of body parts that ``KeypointPartitionMetric`` is usually given.
 _PARTS = re.compile(r'(body|foot|feet|face|hand|head|upper|lower)')
 
 
@@ -92,17 +92,24 @@ def main_metric(names: Iterable[str]) -> Optional[MainMetric]:
     return MainMetric(name, direction(name.replace('_all', '')))
 
 
-def metric_of_best_checkpoint(runner) -> Optional[MainMetric]:
-    """Return the metric that ``CheckpointHook`` saves the best one by.
+def checkpoint_rules(runner) -> Dict[str, Optional[str]]:
+    """Return the metrics that ``CheckpointHook`` saves the best one by.
 
     Args:
         runner (Runner): The runner, when its training begins.
 
     Returns:
-        MainMetric | None: None where the config does not say.
+        dict[str, str | None]: By the metric's name 'greater', 'less' or,
+        where the config does not say, None.
     """
+    rules: Dict[str, Optional[str]] = {}
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook) and hook.save_best:
-            if hook.rules[0] is not None:
-                return MainMetric(hook.key_indicators[0], hook.rules[0])
-    return None
+            rules.update(zip(hook.key_indicators, hook.rules))
+    return rules
+
+
+def metric_of_best_checkpoint(runner) -> Optional[MainMetric]:
+    """Return the first of :func:`checkpoint_rules` that has a rule."""
+    known = (MainMetric(*it) for it in checkpoint_rules(runner).items())
+    return next((metric for metric in known if metric.rule), None)

@@ -1,8 +1,9 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-import glob
 import os.path as osp
 import time
 from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple, Union
+
+from ..writers.tfrecord import event_files, events_in
 
 if TYPE_CHECKING:
     from ..writers.event_writer import EventWriter
@@ -115,8 +116,7 @@ def interrupted_log_dir(runner, log_dir: str, resumed_runs: Sequence[str]
         # of its directory.
         other = osp.join(runner.work_dir, name[-len(runner.timestamp):],
                          osp.relpath(log_dir, runner.log_dir))
-        files = glob.glob(osp.join(glob.escape(other), '*tfevents*'))
-        if files and not osp.samefile(other, log_dir):
+        if event_files(other) and not osp.samefile(other, log_dir):
             return name, other
     return None
 
@@ -124,8 +124,6 @@ def interrupted_log_dir(runner, log_dir: str, resumed_runs: Sequence[str]
 def _hides_steps(log_dir: str, step: int) -> bool:
     """Return whether a run is finished and has logged steps after one."""
     from tensorboard.compat.proto.event_pb2 import SessionLog
-
-    from ..writers.tfrecord import events_in
     last, status = 0, SessionLog.STATUS_UNSPECIFIED
     for event in events_in(log_dir):
         if event.HasField('session_log'):

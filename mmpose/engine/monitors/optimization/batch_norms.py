@@ -18,8 +18,9 @@ from ..core.runner_parts import bare_model
 from ..writers.record import Record, Scalar, Value
 from .norms import named_norms
 
-# A scale starts at 1, or at 0 where a residual branch is to start as nothing:
-# only what has ever been above the first has died when it is below the second.
+# A scale starts at 1, or at 0 in a residual branch that is to start without
+# effect. So a channel counts as dead if its scale is below the second and has
+# ever been above the first.
 _ALIVE = 0.1
 _DEAD = 1e-3
 
@@ -34,16 +35,16 @@ class BatchNormMonitor(Monitor):
                                          whose scale has ever been above 0.1
     ``health/nonfinite_buffer/<buffer>`` Fraction of the running means and
                                          variances that are NaN or infinite;
-                                         there only if one is. The buffer is
-                                         the first of the model
+                                         only if there is one. The buffer is
+                                         the first such one of the model
     ==================================== ==================================
 
-    What it tells: A channel that is scaled to nothing computes for nothing and
-    gets no gradient any more. A growing fraction means that the weight decay
-    or the learning rate is too high. A running statistic that is NaN stays so,
-    and is used in validations alone: the loss does not show it.
+    What it tells: A channel with a scale of 0 has no effect and gets no
+    gradient. A growing fraction means that the weight decay or the learning
+    rate is too high. A running statistic that is NaN stays NaN. The loss does
+    not show it, since only validations use it.
 
-    Scales that are frozen do not count.
+    Frozen scales do not count.
 
     Args:
         interval (int | dict | Schedule): At which iterations to measure.
@@ -107,9 +108,9 @@ class BatchNormMonitor(Monitor):
 def _of_statistics(names: Sequence[str],
                    *largest: np.ndarray) -> Iterator[Value]:
     finite = dict(zip(names, np.isfinite(np.concatenate(largest))))
-    spoiled = [name for name in names if not finite[name]]
+    nonfinite = [name for name in names if not finite[name]]
     found = None
-    if spoiled:
-        found = Nonfinite(spoiled[0], len(spoiled) / len(names))
+    if nonfinite:
+        found = Nonfinite(nonfinite[0], len(nonfinite) / len(names))
         yield Scalar(f'health/nonfinite_buffer/{found.name}', found.fraction)
     yield Buffers(found)

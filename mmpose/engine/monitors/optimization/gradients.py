@@ -28,29 +28,29 @@ class GradientMonitor(Monitor):
 
     ========================================== ============================
     ``train/gradient_norm/global``             L2 norm of all gradients
-    ``train/gradient_norm/layers/<group>``     L2 norm of a layer group's
+    ``train/gradient_norm/layers/<group>``     L2 norm of the gradients of a
+                                               layer group
     ``health/nonfinite_gradient/<parameter>``  Fraction of the parameters whose
                                                gradient is NaN or infinite;
-                                               there only if one's is. The
+                                               only if there is one. The
                                                parameter is the one of them
-                                               that backpropagation comes to
+                                               that backpropagation reaches
                                                first: the last of the model
     ========================================== ============================
 
-    What it tells: Spikes before the loss jumps: the learning rate is too high
-    or a batch is bad. A group whose norm stays far below the others' learns
-    little; one that has no curve gets no gradient at all: it is frozen or does
-    not lead to the loss.
+    What it tells: Spikes before the loss jumps mean that the learning rate is
+    too high or a batch is bad. A group whose norm stays far below the others'
+    learns little. A group without a curve gets no gradient at all: it is
+    frozen, or the loss does not depend on it.
 
     Measured where the optimizer steps: unscaled under AMP, summed up under
     gradient accumulation, averaged under DDP, and before clipping. So the
     global norm is the number that :func:`torch.nn.utils.clip_grad_norm_`
-    returns for ``norm_type=2``. A group without a single gradient has no
-    value. Of a step with a closure, as LBFGS has it, the gradients of the last
-    evaluation are measured, after the step. With several optimizers the norms
-    are over all that stepped in the iteration. An update that AMP skips for an
-    overflow is not measured. Of a sharded model the norms are summed over all
-    ranks, in the iterations that are logged.
+    returns for ``norm_type=2``. If a step has a closure, as with LBFGS, the
+    gradients of its last evaluation are measured, after the step. With several
+    optimizers the norms are over all that stepped in the iteration. An update
+    that AMP skips for an overflow is not measured. The norms of a sharded
+    model are summed over all ranks.
 
     Args:
         interval (int | dict | Schedule): At which iterations to measure. Where
@@ -209,7 +209,7 @@ class GradientMonitor(Monitor):
             yield LayerGradientNorms(norms)
 
     def _norms_of_rank(self) -> Optional[Tuple[List[NamedNorms], list]]:
-        if not self._norms:  # Why was said already.
+        if not self._norms:  # The reason was logged already.
             return None
         return ([norms for of in self._norms.values()
                  for norms in of], list(self._taken.values()))

@@ -19,7 +19,7 @@ _LOG_LR = flag(
 
 @MONITORS.register_module()
 class LearningRateMonitor(Monitor):
-    """Log what the optimizer works with in an iteration.
+    """Log the settings of the optimizer in an iteration.
 
     =================================== ===================================
     ``train/learning_rate/lr``          Learning rate
@@ -29,14 +29,13 @@ class LearningRateMonitor(Monitor):
                                         are several
     =================================== ===================================
 
-    What it tells: Whether warm-up and decay come when they were meant to, and
-    ``lr_mult`` where it was meant to. The other two are constant unless
-    something schedules them.
+    What it tells: Whether warm-up, decay and ``lr_mult`` are as intended.
+    Momentum and weight decay are constant unless something schedules them.
 
     With several optimizers the optimizer's name stands before the last part.
-    A config with ``paramwise_cfg`` makes a param group of every parameter:
-    beyond ``max_layers_to_log``, groups whose values have been equal from the
-    start are written once, under the lowest of their numbers.
+    A config with ``paramwise_cfg`` makes a param group of every parameter. If
+    there are more groups than ``max_layers_to_log``, those whose values have
+    always been equal are written once, under the lowest of their numbers.
 
     Args:
         interval (int | dict | Schedule): At which iterations to measure.
@@ -72,13 +71,13 @@ class LearningRateMonitor(Monitor):
         return self.charts if self._curves else ()
 
     def before_train(self, runner) -> None:
-        # For each optimizer and its number of groups: the number that each
-        # group is written under.
+        # By optimizer and its number of groups: for each group the first one
+        # that has had the same values so far.
         self._leaders: Dict[Tuple[str, int], List[int]] = {}
 
     def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
-        # Schedulers step before ``after_train_iter`` reaches this hook: what
-        # stands there then belongs to the next iteration.
+        # In ``after_train_iter`` schedulers have already set the values of the
+        # next iteration.
         step = runner.iter + 1
         if not self.is_due(step):
             return
@@ -137,13 +136,13 @@ class LearningRateMonitor(Monitor):
 
 
 def _distinct_rates(groups: List[dict]) -> list:
-    """The learning rates of param groups; each number once."""
+    """Return the learning rates of param groups, each number once."""
     return list({_comparable(group['lr']): group['lr']
                  for group in groups}.values())
 
 
 def _settings(group: dict) -> dict:
-    """Return the values of a param group, those that it has."""
+    """Return the settings that a param group has."""
     settings = dict(
         learning_rate=group['lr'],
         momentum=group.get('momentum',
@@ -153,5 +152,5 @@ def _settings(group: dict) -> dict:
 
 
 def _comparable(value):
-    """Compare no tensors: that would wait for the device."""
+    """Return what to compare: a tensor's value would wait for the device."""
     return id(value) if isinstance(value, Tensor) else value

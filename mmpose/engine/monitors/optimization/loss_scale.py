@@ -17,7 +17,7 @@ from ..writers.record import Record, Scalar, Value
 
 @MONITORS.register_module()
 class LossScaleMonitor(Monitor):
-    """Log how mixed-precision training copes with the range of float16.
+    """Log the loss scale of mixed precision, and the updates it skips.
 
     =========================== ===========================================
     ``health/amp/loss_scale``   What ``GradScaler`` multiplies the loss by
@@ -43,7 +43,7 @@ class LossScaleMonitor(Monitor):
     settings = dict(interval=GRAD_NORM_INTERVAL)
 
     def before_train(self, runner) -> None:
-        # By optimizer; the second may be on the device.
+        # By optimizer. The number of skipped updates may be on the device.
         self._updates: Dict[str, int] = defaultdict(int)
         self._skipped: Dict[str, Union[int, Tensor]] = defaultdict(int)
 

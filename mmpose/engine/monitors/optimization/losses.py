@@ -13,16 +13,16 @@ from ..core.registry import MONITORS
 from ..core.runner_parts import bare_model
 from ..writers.record import Record, Scalar, Value
 
-# The most iterations between two measurements.
+# The largest number of iterations between two measurements.
 _MAX_HELD = 1000
-# So many consecutive losses of exactly 0 are told at once.
+# This many consecutive losses of exactly 0 are reported at once.
 _ZEROS = 20
-# A loss is compared with so many before it and so many after it. With 25, the
-# scatter of healthy losses is estimated so badly that one in 100,000 stands
-# out; with 50, none of 300,000 drawn from normal, gamma and exponential
-# distributions did.
+# The number of losses before and after a loss that it is compared with. With
+# 25 the scatter is estimated so badly that one in 100,000 healthy losses
+# stands out. With 50 none of 300,000 did, drawn from normal, gamma and
+# exponential distributions.
 _REACH = 50
-# Of so much, 5 %, any loss may move: a floor under a scatter of almost none.
+# The scatter is taken to be 5 % at least: any loss may move by that.
 _LEAST_SCATTER = 0.05
 
 
@@ -42,26 +42,24 @@ class LossMonitor(Monitor):
     ``health/loss/spike_step``       Its step
     ``health/nonfinite_loss/<name>`` The first step since the last
                                      measurement at which this loss was NaN or
-                                     infinite; there only if one was
+                                     infinite; only if there is one
     ================================ =======================================
 
     What it tells: How much the loss scatters between the points of
     ``LoggerHook``'s curve, and at which step a batch stood out: look at its
     samples.
 
-    The first five are of the loss that is minimised. A spike is looked for
-    where 50 losses follow, so it is seen 50 iterations later. Losses of small
-    batches scatter by factors: where all of them are positive their logarithms
-    are compared, elsewhere they themselves, and there is no ratio. Comparing
-    with the losses on both sides is what the Hampel filter does: neither a
-    falling loss nor a step of it stands out. A batch that is not whole, at the
-    end of an epoch, scatters by more: its loss does not count in the first
-    five.
+    The first five are about the loss that is minimised. A spike is found when
+    50 losses have followed it. Losses of small batches scatter by factors, so
+    their logarithms are compared if all of them are positive; otherwise the
+    losses are compared, and there is no ratio. As in a Hampel filter, a loss
+    is compared with those on both sides: neither a falling loss nor a step in
+    it stands out. The smaller batch at the end of an epoch scatters more: its
+    loss does not count in the first five.
 
     The losses are those that MMEngine has brought to the host already. One
-    that is NaN or infinite is written at once, since the training may die of
-    it; the others at the next measurement, after 1000 iterations at the
-    latest.
+    that is NaN or infinite is written at once, since it may end the training;
+    the others at the next measurement, after at most 1000 iterations.
 
     Args:
         interval (int | dict | Schedule): At which iterations to measure.
@@ -70,13 +68,13 @@ class LossMonitor(Monitor):
 
     switches = (LOG_HEALTH, )
     settings = dict(interval=GRAD_NORM_INTERVAL)
-    # After gradients and weights: where one was NaN before, it explains it.
+    # After gradients and weights: if one of them was NaN, it is the cause.
     priority = 'BELOW_NORMAL'
 
     def before_train(self, runner) -> None:
         self._since = runner.iter
-        # Those since the last measurement, with their steps; and the first
-        # step at which each was not finite.
+        # The losses since the last measurement, with their steps; and by name
+        # the first step at which a loss was not finite.
         self._losses: List[Tuple[int, float]] = []
         self._nonfinite: Dict[str, int] = {}
         self._names: Set[str] = set()
@@ -162,9 +160,9 @@ def _losses(message_hub, outputs: dict) -> Iterator[Tuple[str, float]]:
 
 
 class LossSettings:
-    """The settings of a model that may change what its loss is.
+    """Follow the settings of a model that its loss may depend on.
 
-    Every number called a weight, and every switch, such as
+    These are all numbers that are called a weight and all flags, such as
     ``head.loss_module.loss_weight`` and ``head.use_aux_loss``.
 
     Args:
@@ -213,13 +211,13 @@ class RecentLosses:
             steps (Sequence[int]): One or more steps, ascending.
             losses (Sequence[float]): Their losses, finite and not 0.
         """
-        # Those before were judged already: they are here to compare with.
+        # The earlier ones were judged already; they are compared with.
         self._steps = np.append(self._steps[-2 * _REACH:], steps)
         self._losses = np.append(self._losses[-2 * _REACH:], losses)
         self._added = len(losses)
 
     def statistics(self) -> Iterator[Tuple[str, float]]:
-        """Compute what :class:`LossMonitor` has in its table.
+        """Compute the values in the table of :class:`LossMonitor`.
 
         Yields:
             tuple[str, float]: Name and value.

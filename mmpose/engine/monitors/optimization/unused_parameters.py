@@ -9,35 +9,34 @@ from ..core.registry import MONITORS
 from ..core.runner_parts import bare_model, optim_wrappers
 from ..writers.record import Record, Scalar, Value
 
-# Branches that are trained in turn have all had their turn by then.
+# By then branches that are trained in turn have all been trained.
 _MIN_UPDATES = 10
 
 
 @MONITORS.register_module()
 class UnusedParameterMonitor(Monitor):
-    """Log which parameters require a gradient for nothing.
+    """Log which parameters require a gradient but are not trained.
 
     ===================================== =================================
     ``health/unused_parameters``          Number of parameters that have
                                           never had a gradient, or that no
                                           optimizer has
-    ``health/no_gradient/<module>``       Those of a module that have never
-                                          had a gradient
-    ``health/not_in_optimizer/<module>``  Those of a module that have one,
-                                          and no optimizer has them
+    ``health/no_gradient/<module>``       Number of a module's parameters that
+                                          have never had a gradient
+    ``health/not_in_optimizer/<module>``  Number of a module's parameters that
+                                          have one and are in no optimizer
     ``health/frozen_head``                Number of parameters of the model's
                                           ``head``, if none of them requires
                                           a gradient and others do
     ===================================== =================================
 
-    What it tells: A branch that does not lead to the loss, or a module that
-    was forgotten in the optimizer, learns nothing, and no loss says so.
+    What it tells: A branch that the loss does not depend on, or a module that
+    is missing in the optimizer, learns nothing, and no loss shows it.
 
-    The last three are there only if there is one; for the modules see
-    :func:`covering_modules`. Every update is looked at, on the host alone,
-    until each parameter has had a gradient: then there is nothing left to look
-    at. What is frozen requires no gradient and counts only where it is the
-    whole head.
+    The last three are written only if there is such a parameter; for the
+    modules see :func:`covering_modules`. Every update is looked at, on the
+    host alone, until each parameter has had a gradient. Frozen parameters
+    require no gradient and count only if the whole head is frozen.
 
     Args:
         interval (int | dict | Schedule): At which iterations to log, from the
@@ -72,7 +71,7 @@ class UnusedParameterMonitor(Monitor):
             self._hand_over(runner)
 
     def _look(self) -> None:
-        """Find who has a gradient; after an iteration there are none."""
+        """Find which parameters have a gradient; it is gone afterwards."""
         self._without_gradient = [
             name for name in self._without_gradient
             if self._parameters[name].grad is None

@@ -3,7 +3,6 @@ import functools
 import logging
 import math
 from collections import defaultdict
-from contextlib import contextmanager
 from typing import (Callable, Dict, Iterable, Iterator, List, Optional, Set,
                     Tuple, Union)
 from weakref import WeakKeyDictionary
@@ -29,9 +28,9 @@ from .norms import joined, named_norms
 # before an update and of their change.
 Norms = Dict[str, Tuple[float, float]]
 
-# How many times the size of the weights must be free for their copy. An
-# optimizer's step has copies of its own, in the foreach form up to three of
-# all weights, and must never find that their room is taken.
+# How many times the size of the copied weights must be free. The optimizer's
+# step makes copies of its own, up to three of all weights in the foreach form,
+# and must not run out of memory.
 _RESERVE = 4
 
 
@@ -50,36 +49,36 @@ class UpdateMonitor(Monitor):
                                              that are NaN or infinite
                                              before the update
     ``health/nonfinite_update/<parameter>``  Fraction of the parameters
-                                             that are not, but then are
-                                             after it
+                                             that become so only by the
+                                             update
     ``health/unchanged_weights/<module>``    Number of its parameters that
-                                             have a gradient and are exactly
-                                             what they were before
+                                             have a gradient and are not
+                                             changed by the update
     ``health/zero_learning_rate/<module>``   Those of them with a learning
                                              rate of 0
     ======================================== ==============================
 
-    What it tells: The learning rate as the weights feel it, comparable between
-    layers and models. A ratio that is far too large breaks what was learnt,
-    one that is far too small learns nothing; a group that is far from the
-    others asks for an ``lr_mult`` of its own.
+    What it tells: The effective learning rate, comparable between layers and
+    models. A ratio that is far too large destroys what was learned, with one
+    that is far too small nothing is learned; a group that is far from the
+    others needs an ``lr_mult`` of its own.
 
-    The last four are there only if there is such a parameter. Of those that
-    are not finite the first of the model gives the name; for the others see
-    :func:`covering_modules`.
+    The last four are written only if there is such a parameter. The name of
+    the first two is that of the first such parameter of the model; for the
+    modules of the others see :func:`covering_modules`.
 
-    What counts is the change of the weights themselves, so it is exact for
-    every optimizer and has weight decay in it. The weights are copied right
-    before an update that is measured, and the copy is gone right after it. So
-    that the optimizer does not run out of memory, an update is skipped where
-    less than four times the copy is free, which a WARNING says once; and one
-    in which the optimizer may allocate its state, usually the first, where
-    the next is measured instead.
+    The change of the weights themselves is measured, so it is exact for every
+    optimizer and includes weight decay. The weights are copied right before an
+    update that is measured, and the copy is freed right after it. So that the
+    optimizer does not run out of memory, an update is skipped if less than
+    four times the copy is free, which a WARNING says once. If the optimizer
+    may allocate its state in an update, usually the first, the next update is
+    measured instead.
 
-    A group has no ratio where its weights are all 0 or none has a gradient.
-    With several optimizers all that stepped in the iteration count. Of an
-    update that AMP skips for an overflow there are only the weights that
-    are not finite: they may be why.
+    A group has no ratio if all of its weights are 0 or none has a gradient.
+    With several optimizers all that stepped in the iteration count. If AMP
+    skips an update for an overflow, only weights that are not finite are
+    written: they may be the cause.
 
     Args:
         interval (int | dict | Schedule): At which iterations to measure. Where
@@ -108,22 +107,26 @@ class UpdateMonitor(Monitor):
 
     def notify(self, event: str, *args, **kwargs) -> None:
         """See :meth:`Monitor.notify`."""
+        failures = self.guard.failures
         super().notify(event, *args, **kwargs)
-        # If it was switched off during an update, nobody has finished that:
-        # the thread that writes may do so at any time.
+        if self.guard.failures > failures:
+            # No retry before the next measurement that is due.
+            self._wanted = False
         if self.guard.tripped:
+            # The thread that writes may switch it off at any time, also
+            # between the events of an update.
             self._begun = {}
 
     def before_train(self, runner) -> None:
         self._wanted = False
-        # Whether an update that AMP has skipped was looked at instead.
-        self._looked = False
+        # Whether AMP has skipped an update in this iteration, and whether the
+        # weights were looked at for that since the last measurement was due.
         self._skipped = False
+        self._looked = False
         self._num_updates: Dict[str, int] = defaultdict(int)
         self._warned = False
-        # By optimizer, which may be replaced, the parameters that it has
-        # updated before an update that was to be measured: if those have no
-        # state, they will get none.
+        # By optimizer, which may be replaced: the parameters that it has
+        # updated already. If they have no state, they will never get one.
         self._updated = WeakKeyDictionary()
         # Whether an update of this iteration is not measured, but the next is.
         self._postponed = False
@@ -150,17 +153,15 @@ class UpdateMonitor(Monitor):
         self._num_updates[name] += 1
         # Of several steps in an iteration the first is measured.
         if self._wanted and name not in self._done:
-            with self._not_retrying():
-                self._begin(name, optimizer, closure)
+            self._begin(name, optimizer, closure)
 
     def after_step(self, name: str, optimizer, taken) -> None:
         if taken is False:
             self._skipped = True
         elif name in self._begun:
             update = self._begun.pop(name)
-            with self._not_retrying():
-                update.finish(taken)
-                self._done[name] = update
+            update.finish(taken)
+            self._done[name] = update
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
@@ -177,15 +178,6 @@ class UpdateMonitor(Monitor):
         elif skipped and not self._looked:
             self._looked = True
             self._hand_over_weights(runner.iter + 1)
-
-    @contextmanager
-    def _not_retrying(self) -> Iterator[None]:
-        """After a failure, wait for the next measurement that is due."""
-        try:
-            yield
-        except Exception:
-            self._wanted = False
-            raise
 
     def _begin(self, name: str, optimizer, closure: bool) -> None:
         update = _Update(optimizer, self._names, closure)
@@ -215,9 +207,9 @@ class UpdateMonitor(Monitor):
                     f'{type(self).__name__} skips an update: its copy of '
                     f'the weights takes {size / 1e6:,.0f} MB, and with '
                     f'{free / 1e6:,.0f} MB free on {device} the optimizer '
-                    'might run out of memory. The next ones that are due are '
-                    f'measured if {_RESERVE} times the copy is free; of those '
-                    'that are not nothing more is said.',
+                    'might run out of memory. Later updates are measured if '
+                    f'{_RESERVE} times the copy is free, and skipped without '
+                    'another warning if not.',
                     logger='current',
                     level=logging.WARNING)
             return False
@@ -289,11 +281,11 @@ def _overall(num_updates: int, norms: Norms, telling: Set[str],
 
     nonfinite: Dict[str, Nonfinite] = {}
     weights = [n for n, (norm, _) in norms.items() if not math.isfinite(norm)]
-    spoiled = [
+    updates = [
         name for name, (norm, change) in norms.items()
         if math.isfinite(norm) and not math.isfinite(change)
     ]
-    for kind, found in ('weight', weights), ('update', spoiled):
+    for kind, found in ('weight', weights), ('update', updates):
         if found:
             nonfinite[kind] = Nonfinite(found[0], len(found) / len(norms))
             yield Scalar(f'health/nonfinite_{kind}/{found[0]}',
@@ -321,21 +313,21 @@ def _ratio(norms: Iterable[Tuple[float, float]]) -> Optional[float]:
 
 
 class _Update:
-    """Hold the weights before an update of one optimizer, and their change.
+    """Hold the weights before an update of an optimizer, and their change.
 
     Args:
         optimizer (Optimizer): The optimizer, about to step.
         names (dict[int, str]): The names of the parameters, by their id.
-        closure (bool): Whether the gradients come inside the step. All
-            parameters that require one count then.
+        closure (bool): Whether the gradients are computed inside the step.
+            Then all parameters that require a gradient count.
 
     Attributes:
         names (set[str]): The parameters that have a gradient.
-        has_no_state (set[str]): Those of which the optimizer keeps nothing
+        has_no_state (set[str]): Those for which the optimizer has no state
             yet.
-        norms (list): Those of their weights, see :func:`named_norms`; after
-            :meth:`copy`.
-        changes (list): Those of the change, after :meth:`finish`.
+        norms (list): The norms of their weights, see :func:`named_norms`;
+            after :meth:`copy`.
+        changes (list): The norms of the changes, after :meth:`finish`.
         telling (set[str]): The parameters that change in every healthy
             training.
         stopped (set[str]): Those of them with a learning rate of 0.
@@ -363,8 +355,8 @@ class _Update:
                 # A learning rate on the device is not looked at.
                 stopped = not isinstance(group['lr'],
                                          Tensor) and not group['lr']
-                # A bias may get no more than the rounding errors of what is
-                # 0, in front of a batch norm say, and well stay as it is.
+                # The gradient of a bias may be only the rounding errors of 0,
+                # for instance before a batch norm: it may stay unchanged.
                 if not closure and parameter.numel() and (stopped or
                                                           parameter.dim() > 1):
                     self.telling.add(name)

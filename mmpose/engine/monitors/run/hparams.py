@@ -4,12 +4,12 @@ import logging
 from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 from mmengine.dist import get_world_size
-from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 
 from ..core.arguments import LOG_DETAILS, LOG_RUN_INFO, Argument, one_of_types
 from ..core.measurements import ValidationMetrics
-from ..core.metric_names import better, direction, main_metric
+from ..core.metric_names import (better, checkpoint_rules, direction,
+                                 main_metric)
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, evaluation_step, is_iter_based,
@@ -20,13 +20,13 @@ from ..writers.tfrecord import events_in
 
 HParam = Union[int, float, str]
 
-# With what the user has asked for: the columns from the beginning.
+# The columns that are shown at first, with those of ``config_keys``.
 _SHOWN = ('backbone', 'learning_rate', 'optimizer', 'total_batch_size')
 
 
 @MONITORS.register_module()
 class HParamsMonitor(Monitor):
-    """What the run trains with and how well: a row of the HParams page.
+    """Log hyperparameters and best metrics: a row of the HParams page.
 
     ======================= ==============================================
     ``learning_rate``       Of the optimizer, before any schedule
@@ -34,41 +34,42 @@ class HParamsMonitor(Monitor):
     ``batch_size``          Of one process
     ``total_batch_size``    Of an update, over all processes and accumulated
                             gradients
-    ``epochs``              How long the training is to be
+    ``epochs``              Planned length of the training
     ``iterations``          The same in iterations
     ``input_size``          Of the model, width x height
-    ``backbone``            Its type and depth, where it has one
+    ``backbone``            Its type and, if it has one, its depth
     ``parameters``          Elements of all parameters of the model, unless
-                            each process holds a part of them only
+                            the model is sharded
     ``pretrained``          'yes' if it does not start from random weights
-    ``seed``                Of the random generators
-    ``<config key>``        What the user has asked for
+    ``seed``                Of the random number generators
+    ``<config key>``        Named in ``hparams``
     ======================= ==============================================
 
-    Beside them the metrics by which runs are compared: MMEngine's ``loss``
-    and, of the main metric of the validations,
+    Runs are compared by MMEngine's ``loss`` and by the main metric of the
+    validations:
 
     ==================== ==================================================
-    ``best/<metric>``    The best value so far: the highest of AP, AR, PCK,
-                         AUC and accuracies, the lowest of NME, EPE, MPJPE,
-                         losses and errors, what the ``rule`` of
-                         ``CheckpointHook`` says, else the last one
+    ``best/<metric>``    The best value so far. The ``rule`` of
+                         ``CheckpointHook`` says what is better; without it
+                         higher AP, AR, PCK, AUC and accuracies, lower NME,
+                         EPE, MPJPE, losses and errors. The last value of any
+                         other metric
     ==================== ==================================================
 
     What it tells: Which of several runs is best, and what was different in it.
 
     The main metric is the one that ``CheckpointHook`` saves the best
-    checkpoint by, else MMPose's usual one: AP, PCK, AUC, NME, EPE, MPJPE. With
-    ``log_details``, and where no metric is known, there is the best value of
-    each.
+    checkpoint by, else the first of AP, PCK, AUC, NME, EPE and MPJPE. With
+    ``log_details``, or if no metric is known, every metric has its best value.
 
-    A run has one row. One that goes on after an interruption goes on with its
-    row and its best values. TensorBoard takes the columns from one of the
-    runs that it compares.
+    A run has one row. A run that continues an interrupted one keeps its row
+    and its best values. TensorBoard takes the columns from one of the runs
+    that it compares.
 
     Args:
         config_keys (Sequence[str]): Dotted keys of the config that are
-            hyperparameters as well. One that the config lacks is warned of.
+            hyperparameters as well. A WARNING names those that the config
+            lacks. Defaults to ().
         every_metric (bool): Whether to write the best value of each metric.
             Defaults to False.
         strict (bool): See :class:`Monitor`. Defaults to False.
@@ -97,7 +98,7 @@ class HParamsMonitor(Monitor):
             **standard_hparams(runner),
             **self._from_config(runner.cfg)
         }
-        self._rules = _checkpoint_rules(runner)
+        self._rules = checkpoint_rules(runner)
         # From here on in the thread that writes.
         self._best: Dict[str, float] = {}
         self._parts: Set[str] = set()
@@ -158,7 +159,7 @@ class HParamsMonitor(Monitor):
         yield from self._part('session_end_info')
 
     def _part(self, part: str) -> Iterator[HParams]:
-        """A part of the row, unless the run has it already."""
+        """Yield a part of the row, unless the run has it already."""
         if part not in self._parts:
             self._parts.add(part)
             tags = ['loss', *(f'best/{name}' for name in self._best)]
@@ -167,25 +168,27 @@ class HParamsMonitor(Monitor):
 
 
 def standard_hparams(runner) -> Dict[str, HParam]:
-    """The hyperparameters that every run has.
+    """Return the hyperparameters that every run has.
 
     Args:
         runner (Runner): The runner, when its training begins.
 
     Returns:
-        dict[str, int | float | str]: See :class:`HParamsMonitor`;
-        without what the run does not have.
+        dict[str, int | float | str]: See :class:`HParamsMonitor`; without
+        those that the run does not have.
     """
     model = bare_model(runner.model)
-    hparams: Dict[str, Optional[HParam]] = dict(_optimizers(runner))
-    hparams.update(_lengths(runner))
-    hparams['input_size'] = _input_size(runner, model)
-    hparams['backbone'] = _backbone(runner, model)
-    if not is_sharded(runner.model):
-        hparams['parameters'] = sum(p.numel() for p in model.parameters())
-    hparams['pretrained'] = 'yes' if _is_pretrained(runner) else 'no'
-    # As a text: a number would be rounded.
-    hparams['seed'] = str(runner.seed)
+    is_pretrained = runner._load_from or _has_checkpoint(_model_config(runner))
+    hparams = dict(
+        _optimizers(runner),
+        **dict(_lengths(runner)),
+        input_size=_input_size(runner, model),
+        backbone=_backbone(runner, model),
+        parameters=None if is_sharded(runner.model) else sum(
+            p.numel() for p in model.parameters()),
+        pretrained='yes' if is_pretrained else 'no',
+        # As a text: a number would be rounded.
+        seed=str(runner.seed))
     return {k: v for k, v in hparams.items() if v is not None}
 
 
@@ -193,7 +196,7 @@ def _optimizers(runner) -> Iterator[Tuple[str, HParam]]:
     loader = runner.train_dataloader
     size = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', 1)
     total = size * get_world_size()
-    # By so much has MMEngine scaled what the config says.
+    # MMEngine has scaled the learning rate of the config by this factor.
     auto_scale = runner.cfg.get('auto_scale_lr') or {}
     scale = 1.
     if auto_scale.get('enable'):
@@ -240,12 +243,8 @@ def _backbone(runner, model) -> str:
     return f'{name}-{depth}' if isinstance(depth, (int, str)) else name
 
 
-def _is_pretrained(runner) -> bool:
-    return bool(runner._load_from) or _has_checkpoint(_model_config(runner))
-
-
 def _model_config(runner) -> dict:
-    """Empty where the runner was given a model instead."""
+    """Return the config of the model; {} if the runner was given a model."""
     config = runner.cfg.get('model')
     return config if isinstance(config, dict) else {}
 
@@ -265,27 +264,18 @@ def _look_up(config, key: str):
 
 
 def _plain(value) -> HParam:
-    """A value as it can stand in a table."""
+    """Return a value as a cell of a table."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return value
     return getattr(value, '__name__', str(value))
 
 
-def _checkpoint_rules(runner) -> Dict[str, str]:
-    """What ``CheckpointHook`` has been told of the metrics it looks at."""
-    rules = {}
-    for hook in runner.hooks:
-        if isinstance(hook, CheckpointHook) and hook.save_best:
-            rules.update(zip(hook.key_indicators, hook.rules))
-    return rules
-
-
 def _read_back(log_dir: str, step: int) -> Tuple[Dict[str, float], Set[str]]:
-    """What an earlier run has written: its best values and parts of its row.
+    """Read what an earlier run has written: its best values and its row.
 
     Args:
         log_dir (str): The directory of its event files.
-        step (int): The last validation that this run goes on from.
+        step (int): The last validation before this run.
 
     Returns:
         tuple[dict[str, float], set[str]]: The best values by the metrics'
