@@ -1,5 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import math
+import unicodedata
+from pathlib import Path
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -8,6 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable, viridis
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+
+from .captions import legible
 
 # Lengths are in pixels.
 _DPI = 100
@@ -71,6 +75,7 @@ def keypoint_figure(names: Sequence[str], accuracy: np.ndarray,
         30 keypoints, wider for more.
     """
     accuracy = np.where(np.asarray(counts) > 0, accuracy, np.nan)
+    names = [legible(name)[0] for name in names]
     has_pose = pose is not None and drawn.any()
     layout = _layout(names, has_pose)
     width = layout.pose_width + layout.columns * layout.column_width
@@ -117,7 +122,7 @@ class _Layout(NamedTuple):
 
 
 def _layout(names: Sequence[str], has_pose: bool) -> _Layout:
-    letters = max(map(len, names)) * _LETTER
+    letters = max(map(_num_letters, names)) * _LETTER
     if len(names) <= 30:
         # To be read on TensorBoard's cards, which are less than half as wide.
         pose_width = 340 if has_pose else 0
@@ -133,6 +138,13 @@ def _layout(names: Sequence[str], has_pose: bool) -> _Layout:
     name_width = letters * 19
     return _Layout(columns, rows, 26, 19, 19, name_width, name_width + 290,
                    800 if has_pose else 0, 6)
+
+
+def _num_letters(name: str) -> float:
+    """How many letters a name is long; those of Korean, Chinese and Japanese
+    are wider."""
+    wide = sum(unicodedata.east_asian_width(c) in 'WF' for c in name)
+    return len(name) + wide * (1 / _LETTER - 1)
 
 
 def _draw_pose(axes: Axes, accuracy: np.ndarray, pose: np.ndarray,
@@ -213,8 +225,11 @@ def _axes(figure: Figure, left: float, top: float, width: float,
 
 def _text(axes: Axes, x: float, y: float, text: str, size: float,
           **style) -> None:
-    # A dollar sign would begin a formula.
     style = dict(dict(color=_INK, va='center_baseline'), **style)
+    text, font = legible(text)
+    if not text.isascii():
+        style['font'] = Path(font)
+    # A dollar sign would begin a formula.
     axes.text(x, y, text.replace('$', r'\$'), size=_points(size), **style)
 
 
