@@ -1,5 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""Questions that several monitors ask about a runner."""
+"""Properties of a runner that several monitors need."""
 import math
 import sys
 from typing import Iterator, List, Tuple
@@ -130,12 +130,12 @@ def iterations_per_pass(runner) -> int:
         int: The number of iterations, with all ranks together.
 
     Raises:
-        TypeError: The data have no end.
+        TypeError: The data set is iterable and has no length.
     """
     loader = runner.train_dataloader
     iterations = len(loader)
     if isinstance(loader.sampler, InfiniteSampler):
-        # A rank sees only its part, but the length is that of the data set.
+        # The length is that of the data set, but each rank gets only a part.
         iterations = math.ceil(iterations / loader.sampler.world_size)
     return iterations
 

@@ -160,7 +160,7 @@ def test_every_data_set(kind, tmp_path):
             evaluated[name], rel=1e-6, abs=1e-6), measure
 
 
-def run(work_dir, dataset, evaluator, bottom_up=False):
+def run(work_dir, dataset, evaluator):
     """The events of a real validation."""
     cfg = runner_cfg(
         work_dir,
@@ -232,6 +232,48 @@ def test_nme_of_faces_by_the_distance_of_the_eyes(tmp_path):
                           dict(EYES, prefix='wflw'))
     assert mean_of(written(events), 'NME', dataset) == pytest.approx(
         scalar(events, 'wflw/NME'), rel=1e-6)
+
+
+@pytest.mark.parametrize('kind, metrics, expected', [
+    ('OneHand10KDataset',
+     [dict(type='PCKAccuracy', thr=0.1),
+      dict(type='AUC'),
+      dict(type='EPE')], {
+          'PCK@0.1': 'PCK',
+          'AUC': 'AUC',
+          'EPE': 'EPE'
+      }),
+    ('InterHand3DDataset', [dict(type='InterHandMetric')], {
+        'MPJPE': 'MPJPE_all'
+    }),
+    ('CocoDataset', [
+        dict(
+            type='KeypointPartitionMetric',
+            metric=BOX,
+            partitions=dict(legs=[13, 14, 15, 16], all=list(range(17))))
+    ], {
+        'NME': 'all/NME'
+    }),
+])
+def test_a_real_validation(kind, metrics, expected, tmp_path):
+    dataset, events = run(tmp_path / 'run', write_dataset(kind, tmp_path),
+                          metrics)
+    for measure, name in expected.items():
+        assert mean_of(written(events), measure, dataset) == pytest.approx(
+            scalar(events, name), rel=1e-6), measure
+
+
+def test_a_real_validation_of_whole_bodies(tmp_path, evaluations):
+    cfg = write_dataset('CocoWholeBodyDataset', tmp_path)
+    dataset, events = run(
+        tmp_path / 'run', cfg,
+        dict(
+            type='CocoWholeBodyMetric',
+            ann_file=cfg['ann_file'],
+            nms_mode='none'))
+    oks, = events.Scalars('instances/OKS')
+    similarities, _ = own_similarities(evaluations[-1], dataset)
+    assert oks.value == pytest.approx(np.mean(similarities))
 
 
 @pytest.mark.parametrize('kind', ['PCKAccuracy', 'EPE', 'AUC', 'NME'])

@@ -1,5 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import threading
+import warnings
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
+from mmpose.engine.monitors.poses.pictures import captions
 from mmpose.engine.monitors.poses.pictures.keypoint_figure import (
     draw_keypoint_figure, keypoint_figure)
 
@@ -22,6 +25,38 @@ def arguments(k=17, seed=0, **kwargs) -> dict:
             drawn=np.ones(k, bool),
             links=[(i, i + 1) for i in range(k - 1)],
             title='PCK@0.2, epoch 3'), **kwargs)
+
+
+@pytest.mark.parametrize('has_font', [True, False])
+def test_names_in_any_letters(monkeypatch, has_font):
+    """Korean ones were empty boxes, and a warning at every validation.
+
+    The font here stands for one of the system: it is not matplotlib's own.
+    """
+    fonts = Path(matplotlib.get_data_path()) / 'fonts/ttf'
+    own = captions._plain_font
+    known = captions._letters(str(fonts / 'STIXGeneral.ttf'))
+    letter = next(
+        chr(code) for code in sorted(known)
+        if code not in captions._letters(own()) and code > 0x2000)
+    monkeypatch.setattr(
+        captions, '_wide_fonts', lambda: [str(fonts / 'STIXGeneral.ttf')]
+        if has_font else [])
+    captions.legible.cache_clear()
+    names = [f'nose {letter}', 'left_eye']
+    kwargs = arguments(2, names=names, title=f'{letter}, epoch 3')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        figure = keypoint_figure(**kwargs)
+        figure.canvas.draw()
+    captions.legible.cache_clear()
+    drawn = {text.get_text(): text for text in texts(figure)}
+    if has_font:
+        font = drawn[names[0]].get_fontproperties().get_file()
+        assert Path(font).name == 'STIXGeneral.ttf'
+    else:
+        assert f'nose \\u{ord(letter):04x}' in drawn
+    assert drawn['left_eye'].get_fontproperties().get_file() is None
 
 
 def texts(figure) -> list:

@@ -104,6 +104,16 @@ def test_a_caption_fits_into_the_picture(caption):
     assert len(dark) and 0 < dark.min() and dark.max() < 639
 
 
+def test_a_whole_body_is_drawn_thin():
+    """Dots of the usual size would hide a hand."""
+    sizes = []
+    for count in (17, 133):
+        truth = np.zeros((count, 3))
+        picture = draw(truth, truth + 0.3, np.ones(count, bool), [])
+        sizes.append(len(find(views(picture)[0], RED)))
+    assert 10 < 4 * sizes[1] < sizes[0]
+
+
 def test_the_ground_truth_is_grey_and_in_front():
     for view in views(draw()):
         assert extent(view, _TRUTH_COLOR)[0] > 150
