@@ -141,10 +141,10 @@ def _layout(names: Sequence[str], has_pose: bool) -> _Layout:
 
 
 def num_letters(name: str) -> float:
-    """How many letters a name is long; those of Korean, Chinese and Japanese
+    """Return how many letters a name is long; Korean, Chinese and Japanese ones
     are wider."""
     wide = sum(unicodedata.east_asian_width(c) in 'WF' for c in name)
-    return len(name) + wide * (1 / _LETTER - 1)
+    return len(name) + wide * (1 / LETTER - 1)
 
 
 def _draw_pose(axes: Axes, accuracy: np.ndarray, pose: np.ndarray,
