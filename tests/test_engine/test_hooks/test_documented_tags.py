@@ -21,7 +21,8 @@ ELSEWHERE = ('system/gpu_', 'health/amp/', 'health/nonfinite_',
              'health/zero_learning_rate/', 'health/finding/',
              'health/loss/spike_', 'train/<setting>/', 'telemetry/dropped/',
              'val/skeletons/', 'keypoints/MPJPE/', 'keypoints/<data set>/',
-             'instances/OKS/<data set>')
+             'instances/OKS/<data set>', 'errors/false_positives',
+             'health/suspects')
 
 
 def test_what_is_written_is_described_and_what_is_described_is_written(
@@ -62,9 +63,10 @@ def test_by_default_there_are_no_more_curves_than_are_looked_at(
     tags = read_events(train(dict(grad_norm_interval=1))).Tags()['scalars']
     assert 'keypoints/OKS/keypoint_0' in tags
     # Those of LoggerHook are among them, those of CocoMetric are 20 more.
-    assert len(tags) <= 110
+    assert len(tags) <= 120
     for detail in ('telemetry/time_percent/', 'telemetry/interval/',
-                   'keypoints/PCK@0.2/', 'keypoints/normalized_error/'):
+                   'keypoints/PCK@0.2/', 'keypoints/normalized_error/',
+                   'errors/miss/'):
         assert not [tag for tag in tags if tag.startswith(detail)]
 
 

@@ -6,12 +6,14 @@ And predictions of them: the ground truth and some noise.
 import json
 
 import numpy as np
+import torch
 from mmengine.structures import InstanceData
 from scipy.io import savemat
 
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.datasets.transforms import PackPoseInputs
 from mmpose.registry import DATASETS, TRANSFORMS
+from mmpose.structures import PoseDataSample
 
 SIZE = 400
 # What a data set needs beside the file of its annotations.
@@ -43,13 +45,18 @@ def write_dataset(kind, folder, count=6):
         type=kind,
         ann_file=str(folder / f'{kind}.json'),
         test_mode=True,
-        pipeline=[dict(type='PackNoisy')],
+        pipeline=[
+            dict(type='PackNoisyPose'
+                 if '3d' in kind or 'H36M' in kind else 'PackNoisy')
+        ],
         **FURTHER.get(kind, {}))
     rng = np.random.default_rng(len(kind))
     writers = dict(
         MpiiDataset=_write_mpii,
         InterHand3DDataset=_write_hands,
-        InterHand2DDoubleDataset=_write_hands)
+        InterHand2DDoubleDataset=_write_hands,
+        UBody3dDataset=_write_ubody3d,
+        H36MWholeBodyDataset=_write_h3wb)
     writers.get(kind, _write_coco)(cfg, folder, count, rng)
     return cfg
 
@@ -197,6 +204,73 @@ def _write_hands(cfg, folder, count, rng):
                 for i in range(1, count + 1)
             }
         })
+
+
+def _write_ubody3d(cfg, folder, count, rng):
+    """Frames of a video with poses in 3D."""
+    cfg.update(data_root=str(folder), data_mode='topdown', seq_len=1)
+    points, flags = _poses(133, count, rng)
+    _write(
+        cfg['ann_file'],
+        dict(
+            images=_images(count),
+            annotations=[
+                dict(
+                    id=i,
+                    image_id=i,
+                    category_id=1,
+                    bbox=[20, 20, 300, 300],
+                    keypoints=pose.tolist(),
+                    keypoints_3d=rng.normal(0, 500, (133, 3)).tolist(),
+                    keypoints_valid=np.minimum(seen, 1).tolist(),
+                    camera_param=dict(focal=[1000, 1000], princpt=[200, 200]))
+                for i, (pose, seen) in enumerate(zip(points, flags), 1)
+            ],
+            categories=[dict(id=1, name='person')]))
+
+
+def _write_h3wb(cfg, folder, count, rng):
+    """Frames of a camera, in mm."""
+    cfg['ann_file'] = str(folder / 'h3wb.npz')
+    cfg.update(data_root=str(folder), seq_len=1)
+    camera, frames = '54138969', list(range(count))
+    box = dict(x_min=0, y_min=0, x_max=300, y_max=300)
+    pose = dict(
+        pose_2d=rng.uniform(20, 300, (count, 133, 2)),
+        camera_3d=rng.normal(0, 500, (count, 133, 3)))
+    parameters = dict(
+        K=np.eye(3)[None],
+        R=np.eye(3)[None],
+        T=np.zeros(3),
+        Distortion=np.zeros((1, 5)))
+    np.savez(
+        cfg['ann_file'],
+        train_data=dict(S7={'Walking': {
+            'frame_id': frames,
+            camera: pose
+        }}),
+        metadata=dict(S7={camera: parameters}),
+        bbox={('S7', 'Walking', camera, frame): box
+              for frame in frames})
+
+
+@TRANSFORMS.register_module(force=True)
+class PackNoisyPose:
+    """The same of a sequence of poses in 3D."""
+
+    def __call__(self, results):
+        truth = results['lifting_target']
+        sample = PoseDataSample(
+            metainfo=dict(
+                target_img_path=['S7_Walking_1.54138969_000001.jpg'],
+                prediction=(truth +
+                            truth.std() * truth[:, ::-1]).astype(np.float32),
+                prediction_scores=np.ones(truth.shape[:2])))
+        sample.gt_instances = InstanceData(
+            lifting_target=truth,
+            lifting_target_visible=results['lifting_target_visible'])
+        return dict(
+            inputs=torch.from_numpy(results['keypoints']), data_samples=sample)
 
 
 @TRANSFORMS.register_module(force=True)

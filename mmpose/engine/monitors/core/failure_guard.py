@@ -15,10 +15,10 @@ class FailureGuard:
     """Keep failures of the hook away from the training.
 
     Use it as a ``with`` block in the training thread, or call :meth:`report`
-    in any thread. The first failure of a kind is logged as a WARNING, repeats
-    at level DEBUG, with the traceback. After ``limit`` consecutive failures
-    the guard is :attr:`tripped`, and its owner is expected to stop working.
-    Only :class:`Exception` is caught; Ctrl-C is not.
+    in any thread. The first failure of a kind is logged as a WARNING. All are
+    logged with their tracebacks at level DEBUG. After ``limit`` consecutive
+    failures the guard is :attr:`tripped`, and its owner is expected to stop.
+    Only an :class:`Exception` is caught; Ctrl-C is not.
 
     Args:
         name (str): The name of the owner, for the log.

@@ -52,12 +52,12 @@ def layer_groups(parameters: Dict[str, Tensor],
                  max_groups: int) -> Dict[str, List[str]]:
     """Divide the parameters of a model into groups along its module tree.
 
-    Starting with one group for the whole model, a group is replaced by the
-    groups of its child modules: level by level, and within a level the largest
-    module first, as long as the number of groups stays within the limit. So
-    the groups together hold every parameter. Parameters that belong to such a
-    module directly, like the position embedding of a transformer, form a group
-    by the name of the module.
+    Start with one group for the whole model. Replace a group by the groups of
+    its child modules, level by level and the largest module of a level first,
+    as long as the number of groups stays within the limit. So every parameter
+    is in one group. Parameters that belong directly to a module that was
+    replaced, like the position embedding of a transformer, form a group with
+    the name of the module.
 
     Args:
         parameters (dict[str, Tensor]): The parameters by their dotted names.
@@ -110,9 +110,10 @@ def _open(path: Path, names: Iterable[str]) -> Dict[Path, List[str]]:
 def covering_modules(names: Iterable[str],
                      among: Iterable[str],
                      max_modules: int = 3) -> Dict[str, int]:
-    """Name parameters by the largest modules that hold no others.
+    """Name parameters by the largest modules that contain no others.
 
-    So thirty parameters of one branch become the name of that branch.
+    For instance, all thirty parameters of a branch become the name of that
+    branch.
 
     Args:
         names (Iterable[str]): The dotted names of the parameters.

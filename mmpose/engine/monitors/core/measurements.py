@@ -233,6 +233,19 @@ class KeypointWeights(Measurement):
 
 
 @dataclass(frozen=True)
+class SuspectSamples(Measurement):
+    """The training samples that a finding speaks of.
+
+    Attributes:
+        step (int): The training step whose batch they were in.
+        samples (tuple[dict]): Of each ``img_path``, ``id`` and what else says
+            which it is.
+    """
+    step: int
+    samples: Tuple[dict, ...]
+
+
+@dataclass(frozen=True)
 class KeypointAccuracy(Measurement):
     """How accurate the keypoints of a validation are.
 
@@ -241,3 +254,38 @@ class KeypointAccuracy(Measurement):
             fifth of the box's longer side, in [0, 1].
     """
     pck: float
+
+
+class Sides(NamedTuple):
+    """How often a keypoint and its mirrored one were exchanged.
+
+    Of those of instances that were found, where the two are so far apart that
+    no prediction is near both. By chance one is as likely as the other.
+
+    Attributes:
+        names (tuple[str, str]): The two keypoints.
+        count (int): How many there are of both.
+        right_side (int): Those predicted near their own place.
+        wrong_side (int): Those predicted near the other's place.
+    """
+    names: Tuple[str, str]
+    count: int
+    right_side: int
+    wrong_side: int
+
+
+@dataclass(frozen=True)
+class LocalizationErrors(Measurement):
+    """What kinds of error the keypoints of a validation have.
+
+    Attributes:
+        fractions (dict[str, float]): Of the annotated keypoints, by kind:
+            good, jitter, inversion, swap, miss, not_found.
+        sides (tuple[Sides]): Of each pair of mirrored keypoints.
+        wrong_flips (tuple[tuple[str, str, str]]): What ``flip_indices`` of a
+            data set exchange against the keypoints' names: a keypoint, the
+            one it is exchanged with, and the one of the other side.
+    """
+    fractions: Dict[str, float]
+    sides: Tuple[Sides, ...] = ()
+    wrong_flips: Tuple[Tuple[str, str, str], ...] = ()

@@ -40,13 +40,13 @@ _LOSS = Chart('Overview', 'loss', '[^/]*loss[^/]*$', position=0)
 class Monitor:
     """Watch one aspect of a training and hand measurements to the writer.
 
-    A subclass overrides the events that it answers. Events have the names,
-    the order and the arguments of :class:`mmengine.hooks.Hook`'s. A handler
-    may read anything and change nothing, waits for no device, and may raise:
-    :meth:`notify` is where a failure ends.
+    A subclass overrides the handlers of the events that it needs. Events have
+    the names, the order and the arguments of :class:`mmengine.hooks.Hook`'s. A
+    handler may read anything, changes nothing and waits for no device. It may
+    raise: :meth:`notify` catches it.
 
     A subclass declares, as class attributes, the arguments of the hook that
-    switch it on and time it and the charts of its curves. Its docstring has a
+    switch it on and time it, and the charts of its curves. Its docstring has a
     table of its tags.
 
     Args:
@@ -56,12 +56,14 @@ class Monitor:
             Defaults to False.
 
     Attributes:
-        switches (tuple[Argument]): The arguments of the hook of which any
-            switches it on. Without one it is there only where a config names
-            it in ``monitors``.
-        settings (dict[str, Argument]): The names of its own arguments, and
-            the arguments of the hook that give their values.
+        switches (tuple[Argument]): Arguments of the hook, each of which
+            switches it on. Without any it is used only if a config names it in
+            ``monitors``.
+        settings (dict[str, Argument]): By the names of its own arguments, the
+            arguments of the hook that give their values.
         charts (tuple[Chart]): The charts of its curves.
+        writes_curves (bool): Whether it writes curves, and not only
+            measurements. Defaults to True.
         watches_others (bool): Whether it has nothing to do without another
             monitor.
         priority (str): Which monitors see an event first, see
@@ -86,6 +88,7 @@ class Monitor:
     switches: Tuple[Argument, ...] = ()
     settings: Dict[str, Argument] = {}
     charts: Tuple[Chart, ...] = ()
+    writes_curves = True
     watches_others = False
     priority = 'NORMAL'
     of_whole_model = False
@@ -127,21 +130,21 @@ class Monitor:
         Args:
             runner (Runner): The runner of the training process.
         """
-        return self.charts
+        return self.charts if self.writes_curves else ()
 
     def notify(self, event: str, *args, **kwargs) -> None:
-        """Answer an event, unless the monitor is switched off.
+        """Call the handler of an event, unless the monitor is switched off.
 
         Args:
             event (str): The name of one of the handlers below.
         """
-        # What is attached is taken off even then.
+        # A monitor that is switched off still has to detach itself.
         if self.guard.tripped and event != 'after_train':
             return
         with self.guard:
             getattr(self, event)(*args, **kwargs)
             return
-        # It has failed: the guard held the error back.
+        # The guard has caught an error.
         if event == 'before_train':
             self.guard.trip('it could not begin')
 
@@ -250,19 +253,19 @@ class Monitor:
         """
 
     def before_train(self, runner) -> None:
-        """Begin: the model is built, wrapped and loaded."""
+        """Handle the beginning of a training, with the model loaded."""
 
     def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
-        """A training iteration begins."""
+        """Handle the beginning of a training iteration."""
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
-        """A training iteration is over; ``runner.iter`` is still its own."""
+        """Handle the end of an iteration; ``runner.iter`` is still its own."""
 
     def before_clipping(self, name: str, optim_wrapper) -> None:
-        """Answer that gradients are about to be clipped.
+        """Handle gradients that are about to be clipped.
 
-        They are unscaled already, and those of all ranks.
+        They are unscaled already, and averaged over the ranks.
 
         Args:
             name (str): The optimizer's name in an :obj:`OptimWrapperDict`,
@@ -271,7 +274,7 @@ class Monitor:
         """
 
     def after_clipping(self, name: str, optim_wrapper) -> None:
-        """Answer that gradients were clipped.
+        """Handle gradients that were clipped.
 
         Args:
             name (str): See :meth:`before_clipping`.
@@ -279,7 +282,7 @@ class Monitor:
         """
 
     def before_step(self, name: str, optimizer, closure: bool) -> None:
-        """Answer that an optimizer is about to step: there are gradients.
+        """Handle the gradients of an optimizer that is about to step.
 
         Args:
             name (str): See :meth:`before_clipping`.
@@ -291,7 +294,7 @@ class Monitor:
 
     def after_step(self, name: str, optimizer, taken: Union[bool,
                                                             Tensor]) -> None:
-        """Answer that an optimizer has stepped, or that AMP has skipped it.
+        """Handle an update, or one that AMP has skipped.
 
         Args:
             name (str): See :meth:`before_clipping`.
@@ -303,23 +306,23 @@ class Monitor:
         """
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """A checkpoint is about to be saved; it is left as it is."""
+        """Handle a checkpoint that is about to be saved, but not change it."""
 
     def after_train_epoch(self, runner) -> None:
-        """An epoch is over; ``runner.iter`` already counts all of it."""
+        """Handle the end of an epoch, which ``runner.iter`` counts already."""
 
     def after_val_iter(self, runner, batch_idx: int, data_batch,
                        outputs: Optional[Sequence]) -> None:
-        """A validation batch was predicted."""
+        """Handle the predictions of a validation batch."""
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
-        """A validation is over."""
+        """Handle the end of a validation."""
 
     def after_test_epoch(self, runner, metrics: Optional[Dict]) -> None:
-        """A test is over."""
+        """Handle the end of a test."""
 
     def after_train(self, runner) -> None:
-        """The training is over; the writer is still open."""
+        """Handle the end of a training; the writer is still open."""
 
 
 def scalar_layout(monitors: Iterable[Monitor], runner) -> ScalarLayout:

@@ -16,10 +16,9 @@ EVENTS = ('before_clipping', 'after_clipping', 'before_step', 'after_step')
 class OptimizerProbe:
     """Tell monitors what happens at the optimizers of a training.
 
-    Each method that is observed is wrapped once, however many monitors
-    listen. ``optimizer.step`` is wrapped and ``register_step_pre_hook`` not
-    used: one ``torch.compile`` in the process silently takes those hooks away
-    from all optimizers.
+    Each method is wrapped once, however many monitors listen.
+    ``register_step_pre_hook`` is not used: one ``torch.compile`` in the
+    process silently removes such hooks from all optimizers.
 
     Args:
         monitors (Iterable[Monitor]): Those that override one of the events
@@ -59,7 +58,7 @@ class OptimizerProbe:
                 self._attach(name, wrapper, optimizer)
 
     def detach(self) -> None:
-        """Give all that is observed its own methods back."""
+        """Restore the methods that were wrapped."""
         self._observed = []
         self._detach.close()
 
@@ -71,7 +70,7 @@ class OptimizerProbe:
             self._tell('before_step', name, optimizer, closure is not None)
 
         def after_step(*_, **__):
-            # A fused optimizer is told by GradScaler to skip, on the device.
+            # GradScaler tells a fused optimizer on the device to skip.
             overflow = getattr(optimizer, 'found_inf', None)
             taken = overflow is None or (overflow == 0).reshape(())
             self._tell('after_step', name, optimizer, taken)
@@ -115,7 +114,7 @@ class OptimizerProbe:
 
         @functools.wraps(getattr(method, '__func__', method))
         def call(_, *args, **kwargs):
-            # Whoever has wrapped it since still comes here.
+            # Others may have wrapped it since, and still call this.
             if not attached:
                 return method(*args, **kwargs)
             before(*args, **kwargs)
@@ -123,7 +122,7 @@ class OptimizerProbe:
             after(*args, **kwargs)
             return result
 
-        # Schedulers, when they are made, ask ``optimizer.step`` whose it is.
+        # A new scheduler reads ``optimizer.step.__self__``.
         wrapper = types.MethodType(_untraced(call, recursive=False), owner)
         setattr(owner, name, wrapper)
 
@@ -152,7 +151,7 @@ def _untraced(function: Callable, recursive: bool = True) -> Callable:
         recursive (bool): Whether what it calls is not traced either.
             Defaults to True.
     """
-    # It takes seconds to import, which only who compiles has done.
+    # It takes seconds to import. If nothing was compiled, it is not needed.
     dynamo = sys.modules.get('torch._dynamo')
     if dynamo is None:
         return function

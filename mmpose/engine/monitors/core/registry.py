@@ -25,7 +25,7 @@ DETECTORS = Registry('detector', scope='mmpose')
 def import_rooms() -> None:
     """Import every module of the rooms, so that it registers its classes.
 
-    A room that is not installed is passed over.
+    A room that is not installed is skipped.
     """
     package = import_module(PACKAGE)
     found = [m.name for m in iter_modules(package.__path__) if m.ispkg]
@@ -58,7 +58,7 @@ def hook_arguments() -> List[Argument]:
 
 
 class HookSignature:
-    """What ``inspect.signature`` and ``help`` show of the hook."""
+    """Show the hook's arguments in ``inspect.signature`` and ``help``."""
 
     def __get__(self, hook, owner) -> Signature:
         return Signature([
@@ -75,7 +75,7 @@ def build_monitors(given: Arguments,
         given (Arguments): The arguments of the hook.
         changes (Iterable[dict | Monitor], optional): Further monitors, as
             ``dict(type=..., <its arguments>)`` or built; for one that the
-            arguments ask for already, what is to be other about it, or
+            arguments of the hook switch on, its arguments to change, or
             ``enabled=False``. Defaults to None.
 
     Returns:
@@ -123,7 +123,7 @@ def build_monitors(given: Arguments,
 
 
 def class_and_arguments(registry: Registry, change) -> Tuple[type, dict]:
-    """Return what a dict of a config names, and its arguments.
+    """Return the class that a dict of a config names, and its arguments.
 
     Args:
         registry (Registry): :data:`MONITORS` or :data:`DETECTORS`.
@@ -147,7 +147,7 @@ def class_and_arguments(registry: Registry, change) -> Tuple[type, dict]:
 
 
 def build(cls: type, arguments: dict):
-    """Build a monitor or detector; an error names it.
+    """Build a monitor or detector, whose class an error names.
 
     Raises:
         TypeError: It cannot be built with these arguments.

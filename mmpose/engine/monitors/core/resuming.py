@@ -112,7 +112,7 @@ def interrupted_log_dir(runner, log_dir: str, resumed_runs: Sequence[str]
     if not runner._resume or runner.iter == 0:
         return None
     for name in resumed_runs:
-        # It ends with the time at which the run began, which is also the name
+        # The name ends with the time at which the run began, which is the name
         # of its directory.
         other = osp.join(runner.work_dir, name[-len(runner.timestamp):],
                          osp.relpath(log_dir, runner.log_dir))

@@ -39,8 +39,8 @@ def writer_of_run(runner, guard: FailureGuard, async_write: bool,
     runner.logger.info(
         f'EnhancedTensorBoardHook writes to {writer.log_dir}' +
         (', through a TensorboardVisBackend that it added to the '
-         "visualizer: the config has none, so the run's losses would "
-         'not have been there.' if added else '.'))
+         'visualizer: without one in the config the losses of the run would '
+         'be missing there.' if added else '.'))
     if has_ema_model(runner):
         runner.logger.info(
             'EnhancedTensorBoardHook: there is an EMAHook, so metrics and '

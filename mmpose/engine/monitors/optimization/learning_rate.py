@@ -1,5 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import Dict, Iterator, List, Sequence, Tuple
+from typing import Dict, Iterator, List, Tuple
 
 from torch import Tensor
 
@@ -61,14 +61,11 @@ class LearningRateMonitor(Monitor):
                  strict: bool = False) -> None:
         super().__init__(interval, strict)
         self._max_groups = max_groups
-        self._curves = curves
+        self.writes_curves = curves
 
     @classmethod
     def is_wanted(cls, given: Arguments) -> bool:
         return given.log_lr or given.log_health
-
-    def charts_of(self, runner) -> Sequence[Chart]:
-        return self.charts if self._curves else ()
 
     def before_train(self, runner) -> None:
         # By optimizer and its number of groups: for each group the first one
@@ -84,7 +81,7 @@ class LearningRateMonitor(Monitor):
         settings, rates = [], []
         for name, optim_wrapper in optim_wrappers(runner.optim_wrapper):
             optimizer = optim_wrapper.optimizer
-            if self._curves:
+            if self.writes_curves:
                 settings += self._settings_of(name, optimizer)
             rates += [(name, rate)
                       for rate in _distinct_rates(optimizer.param_groups)]

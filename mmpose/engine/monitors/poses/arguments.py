@@ -12,6 +12,10 @@ LOG_VAL_IMAGES = flag(
 LOG_KEYPOINTS = flag(
     'log_keypoints',
     'Write how accurate each keypoint is, see :class:`KeypointMonitor`.')
+LOG_ERROR_KINDS = flag(
+    'log_error_kinds',
+    'Write why keypoints are wrong, where ``log_keypoints`` is True, and name '
+    'it in the captions of the hard samples, see :class:`KeypointMonitor`.')
 TRAIN_IMAGE_INTERVAL = interval(
     'train_image_interval',
     'Iterations between two pictures of training samples.',

@@ -2,7 +2,7 @@
 import functools
 import logging
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 from mmengine.logging import print_log
@@ -16,10 +16,14 @@ from ..writers.record import IMAGE, LAYER_SCALAR, Image, Record
 from .accuracy.data_set_accuracy import DataSetAccuracy, together
 from .accuracy.detections import (AnnotatedImage, Detections, annotated_images,
                                   evaluated)
-from .accuracy.evaluator_measures import EvaluatorMeasures, Sums, add_sums
-from .accuracy.hard_samples import HardSample, HardSamples, positions_of
+from .accuracy.evaluator_measures import EvaluatorMeasures
+from .accuracy.false_positives import false_positives
+from .accuracy.hard_samples import HardSample, positions_of
 from .accuracy.keypoint_curves import keypoint_curves
-from .arguments import BACKEND_ARGS, HARD_SAMPLES, KPT_THR, LOG_KEYPOINTS
+from .accuracy.validation_shard import ValidationShard
+from .arguments import (BACKEND_ARGS, HARD_SAMPLES, KPT_THR, LOG_ERROR_KINDS,
+                        LOG_KEYPOINTS)
+from .error_summary import ERROR_CHARTS, summarize, unmeasured, wrong_flips_of
 from .model_kinds import is_bottom_up, lifts_poses
 from .pictures.hard_scenes import hard_scene
 from .pictures.image_files import ImageFiles
@@ -27,7 +31,7 @@ from .pictures.keypoint_figure import draw_keypoint_figure
 from .pictures.model_inputs import image_prefixes, read_input
 from .pictures.sample_pictures import SamplePictures
 from .pictures.scenes import scene_tensors
-from .pose_samples import PoseSample, PoseSampleReader, matched
+from .pose_samples import PoseSample, PoseSampleReader, owners
 
 _MEASURES = ('PCK@0.05', 'OKS')
 _FURTHER_MEASURES = ('PCK@0.2', 'normalized_error')
@@ -63,14 +67,32 @@ class KeypointMonitor(Monitor):
                                               sigmas of PCK@0.05: the
                                               keypoints on a typical pose,
                                               and as bars
+    ``errors/<kind>``                         Fraction of the annotated
+                                              keypoints that are good, jitter,
+                                              inversion, swap, miss or
+                                              not_found, see
+                                              :class:`ErrorKinds`; where the
+                                              data set has sigmas
+    ``errors/<kind>/<keypoint>``              The same of each keypoint, with
+                                              ``log_details``
+    ``errors/oks_lost/<kind>``                How much higher ``instances/OKS``
+                                              would be if that kind alone were
+                                              corrected
+    ``errors/false_positives``                High-scoring predictions of no
+                                              instance, per image; with a
+                                              detector's boxes, and of
+                                              bottom-up models
+    ``errors/by_keypoint``                    A figure of the kinds of error:
+                                              a bar for each keypoint
     ``val/hard_samples``                      The instances that cost the mean
                                               most, ground truth beside
                                               prediction
     ========================================= ==============================
 
-    What it tells: Which keypoints hold the metric down, and what the instances
-    on which the model fails have in common: wrong annotations, instances that
-    hide each other, rare poses.
+    What it tells: Which keypoints hold the metric down and why: jittered,
+    exchanged with the other side, on another instance, or missed; and what the
+    instances on which the model fails have in common: wrong annotations,
+    instances that hide each other, rare poses.
 
     What counts is what the evaluator counts: each annotated instance once,
     found or not, and no crowds. With a detector's boxes, and of bottom-up
@@ -98,12 +120,15 @@ class KeypointMonitor(Monitor):
     Args:
         log_accuracy (bool): Write the scalars and the figure.
         hard_samples (int): How many instances to show.
-        kpt_thr (float): The score from which on a keypoint is drawn.
+        kpt_thr (float): The score from which on a keypoint is drawn, and an
+            instance that is not annotated is a false positive.
         backend_args (dict, optional): How the image of an instance is loaded
             that a detector has a box for, see :class:`ImageFiles`. Defaults to
             None.
         every_measure (bool): Whether to write PCK@0.2 and NME by keypoint, and
             PCK at the evaluator's threshold. Defaults to False.
+        error_kinds (bool): Whether to tell the kinds of error. Defaults to
+            False.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
@@ -111,12 +136,13 @@ class KeypointMonitor(Monitor):
     settings = dict(
         log_accuracy=LOG_KEYPOINTS,
         hard_samples=HARD_SAMPLES,
+        error_kinds=LOG_ERROR_KINDS,
         kpt_thr=KPT_THR,
         backend_args=BACKEND_ARGS,
         every_measure=LOG_DETAILS)
-    charts = tuple(
-        Chart('Keypoints', measure, f'keypoints/{re.escape(measure)}/')
-        for measure in (*_MEASURES, *_FURTHER_MEASURES))
+    charts = (*(Chart('Keypoints', measure, f'keypoints/{re.escape(measure)}/')
+                for measure in (*_MEASURES, *_FURTHER_MEASURES)),
+              *ERROR_CHARTS)
 
     def charts_of(self, runner) -> Sequence[Chart]:
         lifts = lifts_poses(bare_model(runner.model))
@@ -125,11 +151,12 @@ class KeypointMonitor(Monitor):
         charts = [c for c in self.charts if c.title in self._measures]
         evaluator = getattr(
             getattr(runner, 'val_loop', None), 'evaluator', None)
-        return charts + [
+        charts += [
             Chart('Keypoints', measure, f'keypoints/{re.escape(measure)}/')
             for measure in EvaluatorMeasures(evaluator).names
             if self._is_written(measure)
         ]
+        return [*charts, *(ERROR_CHARTS if self._error_kinds else ())]
 
     def _is_written(self, measure: str) -> bool:
         """Whether a measure of the evaluator is, beside ours."""
@@ -142,6 +169,7 @@ class KeypointMonitor(Monitor):
                  kpt_thr: float,
                  backend_args: Optional[dict] = None,
                  every_measure: bool = False,
+                 error_kinds: bool = False,
                  strict: bool = False) -> None:
         super().__init__(strict=strict)
         self._log_accuracy = log_accuracy
@@ -150,10 +178,11 @@ class KeypointMonitor(Monitor):
         if every_measure:
             self._measures += _FURTHER_MEASURES
         self._hard_samples = hard_samples
+        self._error_kinds = error_kinds
         self._kpt_thr = kpt_thr
         self._backend_args = backend_args
         self._dataset = None
-        self._warned: set = set()
+        self._told: set = set()
         self._forget()
 
     def is_on_every_rank(self, runner) -> bool:
@@ -178,7 +207,7 @@ class KeypointMonitor(Monitor):
             self._shard.evaluated = self._evaluated.sums
         self._whole = True
 
-    def rank_results(self) -> Optional['_Shard']:
+    def rank_results(self) -> Optional[ValidationShard]:
         shard, whole = self._shard, self._whole
         self._forget()
         return shard if whole else None
@@ -188,10 +217,10 @@ class KeypointMonitor(Monitor):
         if self.writer is None or not shards:
             return
         self._begin(runner)  # This rank may have had no samples.
-        total = functools.reduce(_Shard.merge, shards)
+        total = functools.reduce(ValidationShard.merge, shards)
         for name, detections in total.detections.items():
             self._evaluate(total, name, detections)
-        self._warn(total.skipped)
+        self._tell(total)
         parts = [part for part in total.parts.values() if part.tally.instances]
         step = evaluation_step(runner)
         if self._log_accuracy and parts:
@@ -209,12 +238,13 @@ class KeypointMonitor(Monitor):
                 when += ', EMA model'
             figure = functools.partial(self._figure, parts, when)
             self.emit(Record(step, figure, kind=IMAGE))
-        hardest = total.hardest.worst()
+            self._tell_errors(runner, total, step, when)
+        hardest = total.worst()
         if hardest:
             self._show(runner, step, hardest)
 
     def _forget(self) -> None:
-        self._shard = _Shard(self._hard_samples)
+        self._shard = ValidationShard(self._hard_samples, self._error_kinds)
         self._seen = 0
         self._whole = True
 
@@ -258,7 +288,7 @@ class KeypointMonitor(Monitor):
                 self._images_of(key)
         self._seen += len(outputs)
 
-    def _evaluate(self, total: '_Shard', name: Optional[str],
+    def _evaluate(self, total: ValidationShard, name: Optional[str],
                   detections: Detections) -> None:
         """Compare what was predicted in a detector's boxes."""
         images = self._images_of(name)
@@ -274,7 +304,7 @@ class KeypointMonitor(Monitor):
         for size, group in groups.items():
             self._compare(total, name, size, *zip(*group))
 
-    def _compare(self, shard: '_Shard', name: Optional[str],
+    def _compare(self, shard: ValidationShard, name: Optional[str],
                  size: Tuple[int, int], samples: Sequence[PoseSample],
                  results: Sequence, positions: Sequence[float]) -> None:
         """Compare samples with as many keypoints.
@@ -298,34 +328,33 @@ class KeypointMonitor(Monitor):
                     result, sample, part.sigmas)
                 for sample, result in zip(samples, results)
             ]
-        matches = [
-            matched(sample, part.sigmas, self._paired and result is not None)
-            for sample, result in zip(samples, results)
-        ]
-        part.add(samples, matches, positions, shard.hardest)
+        paired = self._paired and results[0] is not None
+        found = [owners(sample, part.sigmas, paired) for sample in samples]
+        shard.add((name, num_keypoints), samples, found, positions)
+        if not paired and self._error_kinds and part.sigmas is not None:
+            rules = self._reader.rules(name)
+            shard.errors[name, num_keypoints].add_false_positives([
+                false_positives(sample, owner, rules, part.sigmas,
+                                self._kpt_thr)
+                for sample, owner in zip(samples, found)
+                if sample.visible.any()
+            ])
 
     def _images_of(self, name: Optional[str]) -> Dict[int, AnnotatedImage]:
         if name not in self._annotated:
             self._annotated[name] = annotated_images(self._reader, name)
         return self._annotated[name]
 
-    def _warn(self, skipped: Counter) -> None:
-        """Say once what cannot be compared."""
-        for (name, annotated, predicted), count in sorted(skipped.items()):
-            if name in self._warned:
-                continue
-            self._warned.add(name)
-            reason = (f'{annotated} keypoints are annotated, {predicted} '
-                      'predicted, and val_evaluator has no converter')
-            if annotated is None:
-                reason = ("a detector's boxes have no annotations, and "
-                          'val_evaluator has no CocoMetric that loads them')
-            of = f' of {name!r}' if name else ''
-            print_log(
-                f'EnhancedTensorBoardHook skips {count:,} samples{of} in '
-                f'keypoints/* and val/hard_samples: {reason}.',
-                logger='current',
-                level=logging.WARNING)
+    def _tell(self, total: ValidationShard) -> None:
+        """Say once what cannot be compared, or not in every respect."""
+        told = [(logging.WARNING, *why) for why in total.skip_reasons()]
+        for part in total.parts.values() if self._error_kinds else ():
+            told.append((logging.INFO, part.name, unmeasured(part)))
+        for level, name, reason in told:
+            if reason and (level, name) not in self._told:
+                self._told.add((level, name))
+                print_log(f'EnhancedTensorBoardHook {reason}', 'current',
+                          level)
 
     def _show(self, runner, step: int, hardest: List[HardSample]) -> None:
         """Draw the worst ones."""
@@ -336,6 +365,18 @@ class KeypointMonitor(Monitor):
         values = functools.partial(self._pictures.images, 'val/hard_samples',
                                    scenes)
         self.emit(Record(step, values, scene_tensors(scenes), IMAGE))
+
+    def _tell_errors(self, runner, total: ValidationShard, step: int,
+                     when: str) -> None:
+        if not total.errors:
+            return
+        flips = wrong_flips_of(runner, total)
+        # In the thread that writes, once.
+        tell = functools.lru_cache(None)(lambda: summarize(total, flips))
+        details = self._every_measure
+        self.emit(
+            Record(step, lambda: tell().values(details), kind=LAYER_SCALAR))
+        self.emit(Record(step, lambda: tell().figure(when), kind=IMAGE))
 
     def _figure(self, parts: List[DataSetAccuracy],
                 when: str) -> Iterable[Image]:
@@ -356,43 +397,3 @@ class KeypointMonitor(Monitor):
             draw_keypoint_figure(names, values, counts, pose, drawn, links,
                                  title)
         ])
-
-
-class _Shard:
-    """What a rank has seen of a validation.
-
-    Attributes:
-        parts (dict[tuple, DataSetAccuracy]): By data set and number of
-            keypoints.
-        detections (dict[str, Detections]): By data set, what a detector's
-            boxes are of.
-        skipped (Counter): How many samples of which data set were not
-            compared, by the numbers of annotated and predicted keypoints.
-        evaluated (dict[tuple, np.ndarray]): What the metrics of the evaluator
-            measure.
-        hardest (HardSamples): Which instances were predicted worst.
-    """
-
-    def __init__(self, hard_samples: int) -> None:
-        self.parts: Dict[tuple, DataSetAccuracy] = {}
-        self.detections: Dict[Optional[str], Detections] = {}
-        self.skipped: Counter = Counter()
-        self.evaluated: Sums = {}
-        self.hardest = HardSamples(hard_samples)
-
-    def merge(self, other: '_Shard') -> '_Shard':
-        """Add what another rank has seen, and return the sum."""
-        for key, part in other.parts.items():
-            if key in self.parts:
-                self.parts[key].tally.merge(part.tally)
-            else:
-                self.parts[key] = part
-        for name, detections in other.detections.items():
-            if name in self.detections:
-                self.detections[name].merge(detections)
-            else:
-                self.detections[name] = detections
-        self.skipped.update(other.skipped)
-        add_sums(self.evaluated, other.evaluated)
-        self.hardest.merge(other.hardest)
-        return self

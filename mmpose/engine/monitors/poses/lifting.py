@@ -232,13 +232,15 @@ class _Painter:
     """Draws poses of a data set.
 
     Args:
-        dataset (Dataset): Without ``skeleton_links`` only joints are drawn,
-            without ``skeleton_link_colors`` all bones alike.
+        dataset (Dataset): Without ``skeleton_links``, or where it names
+            another number of joints, only joints are drawn; without
+            ``skeleton_link_colors`` all bones alike.
     """
 
     def __init__(self, dataset) -> None:
         meta = getattr(dataset, 'metainfo', {})
         self._is_metric = meta.get('dataset_name') in _IN_METRES
+        self._num_joints = meta.get('num_keypoints')
         self._links = meta.get('skeleton_links', [])
         colors = meta.get('skeleton_link_colors', [])
         if len(colors) != len(self._links):
@@ -266,7 +268,10 @@ class _Painter:
         truth, predicted = (
             joints[:, [0, 2, 1]] * (1, 1, -1)
             for joints in (pose.truth, pose.predicted))
-        return truth, predicted, pose.visible, self._links, self._colors
+        links, colors = self._links, self._colors
+        if self._num_joints not in (None, len(truth)):
+            links, colors = [], colors[-1:]
+        return truth, predicted, pose.visible, links, colors
 
 
 def _lifts(runner) -> bool:

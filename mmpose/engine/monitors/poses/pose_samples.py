@@ -252,9 +252,9 @@ class _Uncopied(dict):
         return self
 
 
-def matched(sample: PoseSample,
-            sigmas: Optional[np.ndarray] = None,
-            paired: bool = True) -> Tuple[np.ndarray, np.ndarray]:
+def owners(sample: PoseSample,
+           sigmas: Optional[np.ndarray] = None,
+           paired: bool = True) -> np.ndarray:
     """Find each annotated instance's prediction.
 
     Args:
@@ -266,16 +266,32 @@ def matched(sample: PoseSample,
             however far apart, as in top-down models. Defaults to True.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: The predicted keypoints, shape
-        (N, K, 2), and who was found, bool of shape (N, ).
+        np.ndarray: Its index, -1 for who was not found, shape (N, ).
     """
     truth, predicted = sample.truth, sample.predicted
     if paired and len(truth) == len(predicted) == 1:
-        return predicted, np.ones(1, bool)
-    owners = match(truth, sample.visible, sample.areas, predicted, sigmas)
+        return np.zeros(1, int)
+    return match(truth, sample.visible, sample.areas, predicted, sigmas)
+
+
+def matched(sample: PoseSample,
+            sigmas: Optional[np.ndarray] = None,
+            paired: bool = True) -> Tuple[np.ndarray, np.ndarray]:
+    """Return the predictions of :func:`owners`, with the same arguments.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray]: The predicted keypoints, shape
+        (N, K, 2), and who was found, bool of shape (N, ).
+    """
+    return taken(sample, owners(sample, sigmas, paired))
+
+
+def taken(sample: PoseSample,
+          owners: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """Return what :func:`matched` does, of what :func:`owners` has found."""
     found = owners >= 0
-    keypoints = np.zeros_like(truth)
-    keypoints[found] = predicted[owners[found]]
+    keypoints = np.zeros_like(sample.truth)
+    keypoints[found] = sample.predicted[owners[found]]
     return keypoints, found
 
 

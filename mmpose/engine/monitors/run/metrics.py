@@ -2,7 +2,7 @@
 import functools
 import logging
 from numbers import Real
-from typing import Dict, Iterator, Optional, Sequence
+from typing import Dict, Iterator, Optional
 
 import numpy as np
 from mmengine.logging import print_log
@@ -23,7 +23,7 @@ _LOG_VAL_METRICS = flag(
 
 @MONITORS.register_module()
 class MetricMonitor(Monitor):
-    """Everything that the evaluators return.
+    """Log the metrics that the evaluators return.
 
     ==================== ==================================================
     ``val/<metric>``     A metric of the validation, as its evaluator names
@@ -32,10 +32,11 @@ class MetricMonitor(Monitor):
     ==================== ==================================================
 
     What it tells: How good the model is on data that it was not trained on. A
-    metric that gets worse while the loss falls is overfitting.
+    metric that gets worse while the loss falls means overfitting.
 
-    At the epoch in epoch-based training, at the iteration in iteration-based
-    training. What is not a single number is skipped and named once.
+    The step is the epoch in epoch-based training, and the iteration in
+    iteration-based training. A metric that is not a single number is skipped,
+    and named in the log once.
 
     Args:
         curves (bool): Whether to write them; :class:`HealthMonitor` and
@@ -54,11 +55,8 @@ class MetricMonitor(Monitor):
 
     def __init__(self, curves: bool = True, strict: bool = False) -> None:
         super().__init__(strict=strict)
-        self._curves = curves
+        self.writes_curves = curves
         self._skipped = set()
-
-    def charts_of(self, runner) -> Sequence[Chart]:
-        return self.charts if self._curves else ()
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
         self._write(runner, 'val', metrics)
@@ -97,14 +95,14 @@ class MetricMonitor(Monitor):
             _number(next(arrays) if isinstance(value, Tensor) else value)
             for name, value in metrics.items()
         }
-        for name, value in values.items() if self._curves else ():
+        for name, value in values.items() if self.writes_curves else ():
             yield Scalar(f'{mode}/{name}', value)
         if mode == 'val' and values:
             yield ValidationMetrics(iteration, values)
 
 
 def is_number(value) -> bool:
-    """Whether a value is one real number.
+    """Return whether a value is one real number.
 
     Args:
         value (Any): A number, or a tensor or array of any shape.

@@ -1,6 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
-from typing import Dict, Iterator, List, Optional, Sequence
+from typing import Dict, Iterator, List, Optional
 
 import torch
 from mmengine.dist import get_world_size
@@ -47,10 +47,9 @@ class SystemMonitor(Monitor):
     keeps growing means that something is kept from iteration to iteration,
     such as a loss with its graph.
 
-    The times are those that :class:`mmengine.hooks.IterTimerHook` takes
-    anyway; nothing waits for the device. What hooks do after that one counts
-    as waiting for the next batch, since by then it has taken its time. In
-    iteration-based training that would be true of a whole validation: the
+    The times are those of :class:`mmengine.hooks.IterTimerHook`; nothing waits
+    for the device. What later hooks do counts as waiting for the next batch.
+    In iteration-based training that includes a whole validation, so the
     iteration after it does not count. The last two need psutil.
 
     Args:
@@ -77,11 +76,8 @@ class SystemMonitor(Monitor):
                  curves: bool = True,
                  strict: bool = False) -> None:
         super().__init__(interval, strict)
-        self._curves = curves
+        self.writes_curves = curves
         self._process = psutil.Process() if psutil and curves else None
-
-    def charts_of(self, runner) -> Sequence[Chart]:
-        return self.charts if self._curves else ()
 
     def before_train(self, runner) -> None:
         # For each iteration since the last measurement, whether it counts.
@@ -110,7 +106,7 @@ class SystemMonitor(Monitor):
             **speed,
             **self._gpu_memory(),
             **self._usage()
-        } if self._curves else {}
+        } if self.writes_curves else {}
         self._counts, self._gpu_peak = [], 0.
         self.emit(
             Record(

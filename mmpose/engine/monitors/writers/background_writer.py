@@ -18,9 +18,9 @@ from .writer import Guard, Writer
 class BackgroundWriter(Writer):
     """Move another writer off the training thread.
 
-    No method but :meth:`close` and a flush that is waited for makes the
-    calling thread wait, for the device or for the disk. An error that a guard
-    raises is raised by the next call.
+    Only :meth:`close` and ``flush(wait=True)`` make the calling thread wait
+    for the device or the disk. An error that a guard raises is raised by the
+    next call.
 
     Args:
         writer (Writer): What writes, in a thread of its own.
@@ -56,9 +56,9 @@ class BackgroundWriter(Writer):
         self._closing = False
         self._ended = False
         self._finished = threading.Event()
-        # What was waited for in vain.
+        # The event for which the last waiting timed out.
         self._unmet: Optional[threading.Event] = None
-        # On its way to the training thread.
+        # To be raised in the training thread.
         self._error: Optional[Exception] = None
         self._thread: Optional[threading.Thread] = None
         self._deaths = 0
@@ -77,7 +77,7 @@ class BackgroundWriter(Writer):
         if not self._is_open():
             return
         tensors, ready = start_copies(record.tensors)
-        # The device's memory is not to wait in the queue as well.
+        # The queue must not keep memory of the device.
         record = record._replace(
             tensors=tensors,
             ready=ready,
@@ -135,7 +135,7 @@ class BackgroundWriter(Writer):
                 'or so are lost.',
                 logger='current',
                 level=logging.WARNING)
-        # Not before: if Ctrl-C ends the waiting, it goes on at exit.
+        # Not earlier: if Ctrl-C ends the waiting, it continues at exit.
         atexit.unregister(self.close)
         self._ended = True
         self._raise_error()
@@ -163,7 +163,7 @@ class BackgroundWriter(Writer):
             raise error
 
     def _wait(self, done: threading.Event) -> bool:
-        """Wait for the thread, once and not again while it is stuck."""
+        """Wait for the thread, but not again while it is stuck."""
         stuck = self._unmet is not None and not self._unmet.is_set()
         until = time.monotonic() + (0 if stuck else self.drain_secs)
         while not done.wait(max(0, min(0.1, until - time.monotonic()))):
@@ -176,7 +176,7 @@ class BackgroundWriter(Writer):
     def _revive(self) -> None:
         if self._thread is not None and self._thread.is_alive():
             return
-        if self._finished.is_set():  # Asked after: it may have just ended.
+        if self._finished.is_set():  # Checked last: it may have just ended.
             return
         if not self._ends_when_idle:
             self._deaths += 1
@@ -217,7 +217,7 @@ class BackgroundWriter(Writer):
 
     def _write(self, record: Record, guard: Guard) -> None:
         if record.kind == IMAGE:
-            # Drawing may wait for files.
+            # Drawing may wait for image files.
             self._call(self._flush)
         try:
             self._writer.write(record)

@@ -23,9 +23,9 @@ class Item(NamedTuple):
 class DroppingQueue:
     """Keep items in order, within limits of their number and size.
 
-    :meth:`put` does not wait. Where there is no space it drops the oldest item
-    of the least important kind: images, then histograms, then the scalars of
-    layers, then the other scalars. That may be the new item itself.
+    :meth:`put` does not wait. Without space it drops the oldest item of the
+    least important kind: images, then histograms, then the scalars of layers,
+    then the other scalars. That may be the new item itself.
 
     Args:
         max_items (int): The largest number of items.
@@ -46,9 +46,9 @@ class DroppingQueue:
         self._numbers = itertools.count()
         # One for each kind, so that dropping takes no search.
         self._queues = {kind: deque() for kind in KINDS + (None, )}
-        # A signal handler may put while its thread is in here, and Ctrl-C
-        # must not leave it locked: that takes a reentrant lock, and ``with``
-        # of the lock itself instead of the condition's.
+        # Reentrant, since a signal handler may call ``put()`` while its thread
+        # holds it. ``with`` is used on the lock and not on the condition,
+        # which Ctrl-C could leave locked.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
 
@@ -92,7 +92,7 @@ class DroppingQueue:
                     key=lambda queue: queue[0][0]))
 
     def _is_too_long(self) -> bool:
-        # A mark to flush at takes no space.
+        # Requests to flush take no space.
         return (self._length - len(self._queues[None]) > self.max_items
                 or self.bytes > self.max_bytes)
 

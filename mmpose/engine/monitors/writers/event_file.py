@@ -94,7 +94,7 @@ class EventFile:
         item = Item(kind, len(data), data)
         if self.failing:
             self.pending.put(item)
-        else:  # A disk that works is not the place to drop anything.
+        else:  # As long as the disk works, nothing is dropped.
             self._batch.append(item)
             self._batch_bytes += item.size
         if self.bytes_waiting > self._max_batch_bytes:

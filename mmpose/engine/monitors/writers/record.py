@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# What a record holds, the first to be dropped where not all can be kept first.
+# The kinds of records, in the order in which they are dropped.
 IMAGE, HISTOGRAM, LAYER_SCALAR, SCALAR = KINDS = ('image', 'histogram',
                                                   'layer_scalar', 'scalar')
 
@@ -116,11 +116,10 @@ class Encoded(NamedTuple):
 
 
 class Measurement:
-    """Carry numbers to those who listen for them.
+    """Carry numbers to listeners; the base class of all measurements.
 
-    The base class of what detectors are given. ``values()`` of a record may
-    yield measurements beside scalars: no writer writes them, and
-    :meth:`EventWriter.listen` delivers them.
+    ``values()`` of a record may yield measurements beside scalars. They are
+    not written: :meth:`EventWriter.listen` delivers them.
     """
 
 
@@ -131,9 +130,9 @@ Value = Union[Scalar, Text, Histogram, Image, Mesh, ScalarLayout, HParams,
 class Record(NamedTuple):
     """Hold what one monitor has measured at one step.
 
-    A record is made in the training thread, where nothing may wait for the
-    device, and written elsewhere. So it carries the tensors as they are, and
-    the function that computes values from them once they are on the host.
+    A record is made in the training thread, which must not wait for the
+    device, and written elsewhere. So it holds the tensors on the device, and
+    the function that computes values from them on the host.
 
     Attributes:
         step (int): The global step.
@@ -141,9 +140,9 @@ class Record(NamedTuple):
             ``tensors``, in their order; returns the values to write.
         tensors (Sequence[Tensor]): Results on the device. Nobody may change
             them in place any more. Defaults to ().
-        kind (str): One of :data:`KINDS`: how much it matters where not
-            everything can be written. Defaults to 'scalar'.
-        size (int): The memory that ``values`` holds, in bytes, roughly.
+        kind (str): One of :data:`KINDS`, which decides what is dropped first.
+            Defaults to 'scalar'.
+        size (int): The approximate memory that ``values`` holds, in bytes.
             Defaults to 0.
         wall_time (float, optional): When it was measured, in seconds since
             the epoch. Defaults to None: when a writer gets it.

@@ -5,16 +5,16 @@ from weakref import WeakKeyDictionary, ref
 from .event_file import EventFile
 from .record import HISTOGRAM, IMAGE, SCALAR, Encoded, Record
 
-# For each SummaryWriter the last one that took its file over.
+# For each SummaryWriter the last :class:`SharedFile` in it.
 _last_ones: WeakKeyDictionary = WeakKeyDictionary()
 
 
 class SharedFile:
     """Take the place of the ``EventFileWriter`` inside a ``SummaryWriter``.
 
-    Everything that anybody writes through the ``SummaryWriter``, MMEngine's
-    own scalars included, becomes a record, so that one writer orders all. It
-    goes on with the event file that is there: no second one is opened.
+    All that is written through the ``SummaryWriter``, MMEngine's own scalars
+    included, becomes records, so that one writer orders all of it. The
+    existing event file is continued: no second one is opened.
 
     Args:
         summary_writer (torch.utils.tensorboard.SummaryWriter): It has the

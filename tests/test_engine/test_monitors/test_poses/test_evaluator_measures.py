@@ -16,6 +16,8 @@ from written_datasets import predict, write_dataset
 
 import mmpose.datasets.datasets
 from mmpose.engine.monitors import KeypointMonitor
+from mmpose.engine.monitors.poses.accuracy.evaluator_measures import (
+    EvaluatorMeasures, mean_over)
 from mmpose.engine.monitors.poses.accuracy.keypoint_parts import keypoint_parts
 from mmpose.engine.monitors.writers.record import LAYER_SCALAR, Scalar
 from mmpose.evaluation import MultiDatasetEvaluator
@@ -160,7 +162,7 @@ def test_every_data_set(kind, tmp_path):
             evaluated[name], rel=1e-6, abs=1e-6), measure
 
 
-def run(work_dir, dataset, evaluator, bottom_up=False):
+def run(work_dir, dataset, evaluator):
     """The events of a real validation."""
     cfg = runner_cfg(
         work_dir,
@@ -234,6 +236,48 @@ def test_nme_of_faces_by_the_distance_of_the_eyes(tmp_path):
         scalar(events, 'wflw/NME'), rel=1e-6)
 
 
+@pytest.mark.parametrize('kind, metrics, expected', [
+    ('OneHand10KDataset',
+     [dict(type='PCKAccuracy', thr=0.1),
+      dict(type='AUC'),
+      dict(type='EPE')], {
+          'PCK@0.1': 'PCK',
+          'AUC': 'AUC',
+          'EPE': 'EPE'
+      }),
+    ('InterHand3DDataset', [dict(type='InterHandMetric')], {
+        'MPJPE': 'MPJPE_all'
+    }),
+    ('CocoDataset', [
+        dict(
+            type='KeypointPartitionMetric',
+            metric=BOX,
+            partitions=dict(legs=[13, 14, 15, 16], all=list(range(17))))
+    ], {
+        'NME': 'all/NME'
+    }),
+])
+def test_a_real_validation(kind, metrics, expected, tmp_path):
+    dataset, events = run(tmp_path / 'run', write_dataset(kind, tmp_path),
+                          metrics)
+    for measure, name in expected.items():
+        assert mean_of(written(events), measure, dataset) == pytest.approx(
+            scalar(events, name), rel=1e-6), measure
+
+
+def test_a_real_validation_of_whole_bodies(tmp_path, evaluations):
+    cfg = write_dataset('CocoWholeBodyDataset', tmp_path)
+    dataset, events = run(
+        tmp_path / 'run', cfg,
+        dict(
+            type='CocoWholeBodyMetric',
+            ann_file=cfg['ann_file'],
+            nms_mode='none'))
+    oks, = events.Scalars('instances/OKS')
+    similarities, _ = own_similarities(evaluations[-1], dataset)
+    assert oks.value == pytest.approx(np.mean(similarities))
+
+
 @pytest.mark.parametrize('kind', ['PCKAccuracy', 'EPE', 'AUC', 'NME'])
 def test_a_partitioned_metric(kind, tmp_path):
     """Each keypoint counts once; the mean of a part is that of its own."""
@@ -275,6 +319,25 @@ def test_a_keypoint_of_several_parts_counts_once(tmp_path):
     scalars, evaluated = validate(loader, evaluator)
     assert scalars['keypoints/EPE/body'] == pytest.approx(
         evaluated['body/EPE'], rel=1e-6)
+
+
+def test_a_partitioned_metric_of_a_data_set_without_metainfo(tmp_path):
+    loader = loader_of(write_dataset('CocoDataset', tmp_path))
+    evaluator = Evaluator(
+        dict(
+            type='KeypointPartitionMetric',
+            metric=dict(type='EPE'),
+            partitions=dict(ends=[0, 16])))
+    measures = EvaluatorMeasures(evaluator)
+    assert measures.names == ['EPE']
+    for batch in loader:
+        outputs = predict(batch['data_samples'])
+        evaluator.process(data_samples=outputs, data_batch=batch)
+        measures.read(outputs, len(outputs))
+    evaluated = evaluator.evaluate(len(loader.dataset))
+    sums = measures.sums[None, 'EPE']
+    assert sums.shape == (2, 17)
+    assert mean_over('EPE', sums) == pytest.approx(evaluated['ends/EPE'])
 
 
 def test_a_metric_of_each_of_several_data_sets(tmp_path):

@@ -21,17 +21,21 @@ from mmengine.structures import InstanceData
 from tensorboard.backend.event_processing.event_accumulator import \
     EventAccumulator
 from torch import nn
+from written_datasets import predict, write_dataset
 
 from mmpose.codecs import MotionBERTLabel
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.engine.monitors import Every, LiftingMonitor
 from mmpose.engine.monitors.poses import lifting
+from mmpose.engine.monitors.poses.accuracy.keypoint_parts import keypoint_parts
 from mmpose.engine.monitors.poses.lifted_poses import (LiftingProbe,
                                                        joint_errors,
                                                        middle_pose)
 from mmpose.evaluation.metrics import MPJPE
 from mmpose.models import PoseLifter
+from mmpose.registry import DATASETS
 from mmpose.structures import PoseDataSample
+from mmpose.utils import register_all_modules
 
 # MMPose supports versions of PyTorch that do not have it.
 fsdp = pytest.importorskip('torch.distributed.fsdp')
@@ -539,6 +543,49 @@ def test_errors_as_the_evaluator_aligns_them(mode, skipped):
     assert np.average(
         errors, weights=counts) == pytest.approx(
             evaluated[mode.upper()], rel=1e-6)
+
+
+@pytest.mark.parametrize('kind', ['UBody3dDataset', 'H36MWholeBodyDataset'])
+def test_every_data_set(kind, tmp_path):
+    """P8: Human3.6M is in the real runs above."""
+    register_all_modules()
+    dataset = DATASETS.build(write_dataset(kind, tmp_path))
+    batch = [dataset[i]['data_samples'] for i in range(len(dataset))]
+    evaluator = Evaluator([
+        dict(type='SimpleMPJPE', mode=mode)
+        for mode in ('mpjpe', 'p-mpjpe', 'n-mpjpe')
+    ])
+    validation = Validation([predict(batch)], dataset, evaluator=evaluator)
+    validation.read()
+    values = validation.values([validation.monitor.rank_results()])
+    visible = sum(s.gt_instances.lifting_target_visible.sum(0) for s in batch)
+    names = dataset.metainfo['keypoint_id2name']
+    parts = keypoint_parts([names[i] for i in range(133)])
+    if kind == 'UBody3dDataset':  # It names 137 keypoints, and reads 133.
+        parts = dict(all=list(range(133)))
+    for mode, expected in evaluator.evaluate(len(dataset)).items():
+        errors = [values[f'keypoints/{mode}/{part}'].value for part in parts]
+        weights = [visible[joints].sum() for joints in parts.values()]
+        assert np.average(
+            errors, weights=weights) == pytest.approx(
+                expected, rel=1e-6)
+
+
+def test_bones_of_other_joints_are_not_drawn(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        lifting, 'draw_skeletons',
+        lambda *args: drawn.append(args) or np.zeros((9, 9, 3)))
+    register_all_modules()
+    for kind in ('UBody3dDataset', 'H36MWholeBodyDataset'):
+        dataset = DATASETS.build(write_dataset(kind, tmp_path))
+        batch = predict([dataset[0]['data_samples']])
+        validation = Validation([batch], dataset)
+        validation.read()
+        validation.values([])
+    assert [len(scene[3]) for scene in drawn
+            ] == [0, len(dataset.metainfo['skeleton_links'])]
+    assert drawn[0][4].shape == (1, 3) and drawn[1][3]
 
 
 def test_many_joints_are_shown_by_body_part():

@@ -19,6 +19,8 @@ class HardSample(NamedTuple):
         person (int): Which of the annotated ones.
         predicted (np.ndarray, optional): Its prediction, shape (K, 2); None
             if it was not found.
+        kinds (list[str | None], optional): Of each keypoint its
+            :class:`ErrorKinds`. Defaults to None: they are not known.
     """
     cost: float
     score: float
@@ -26,6 +28,7 @@ class HardSample(NamedTuple):
     sample: PoseSample
     person: int
     predicted: Optional[np.ndarray]
+    kinds: Optional[List[Optional[str]]] = None
 
     @property
     def image(self) -> Hashable:

@@ -56,7 +56,7 @@ def measured_curves(sums_of: Sums, meta_of: Callable[[Optional[str], int],
         prefix = f'{name}/' if name and several else ''
         meta = meta_of(name, sums.shape[1])
         names = keypoint_names(meta, sums.shape[1])
-        for group, indices in _groups(names, meta).items():
+        for group, indices in curve_groups(names, meta).items():
             value = mean_over(measure, sums[:, indices])
             if np.isfinite(value):
                 yield Scalar(f'keypoints/{prefix}{measure}/{group}', value)
@@ -68,7 +68,7 @@ def _scalars(prefix: str, meta: dict, names: List[str], tally: KeypointTally,
     measures = tally.measures()
     for measure in [m for m in measures if m in chosen]:
         values = measures[measure]
-        for group, indices in _groups(names, meta).items():
+        for group, indices in curve_groups(names, meta).items():
             known = values[indices][np.isfinite(values[indices])]
             if len(known):
                 yield Scalar(f'keypoints/{prefix}{measure}/{group}',
@@ -80,8 +80,8 @@ def _scalars(prefix: str, meta: dict, names: List[str], tally: KeypointTally,
         yield Scalar(f'instances/OKS/{prefix}'.rstrip('/'), oks)
 
 
-def _groups(names: List[str], meta: dict) -> Dict[str, List[int]]:
-    """What has a curve: a keypoint, or a part of the body."""
+def curve_groups(names: List[str], meta: dict) -> Dict[str, List[int]]:
+    """Return the indices of what has a curve: a keypoint, or a body part."""
     if len(names) > _MAX_SCALARS:
         return keypoint_parts(names, meta.get('dataset_name'))
     return {name: [i] for i, name in enumerate(names)}

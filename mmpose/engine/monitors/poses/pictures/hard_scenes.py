@@ -45,4 +45,7 @@ def _worst(hard: HardSample) -> str:
     sample, person = hard.sample, hard.person
     errors = np.linalg.norm(sample.truth[person] - hard.predicted, axis=-1)
     errors = np.where(sample.visible[person], errors, -1)
-    return f'worst {keypoint_names(sample.meta, len(errors))[errors.argmax()]}'
+    worst = errors.argmax()
+    text = f'worst {keypoint_names(sample.meta, len(errors))[worst]}'
+    kind = hard.kinds[worst] if hard.kinds else None
+    return text if kind in (None, 'good') else f'{text} ({kind})'

@@ -21,10 +21,10 @@ _BODY = 516
 _COLOR_BAR = 64
 _MAX_POINT = 24
 # The mean width of a letter, as a fraction of the font's size.
-_LETTER = .64
+LETTER = .64
 
 _INK = '#202020'
-_FAINT_INK = '#808080'
+FAINT_INK = '#808080'
 _NO_DATA = '#b0b0b0'
 _TRACK = '#ececec'
 _LINK = '#9a9a9a'
@@ -84,8 +84,8 @@ def keypoint_figure(names: Sequence[str], accuracy: np.ndarray,
     figure = Figure((width / _DPI, height / _DPI), _DPI, facecolor='white')
     FigureCanvasAgg(figure)
 
-    _text(
-        _axes(figure, _MARGIN, 0, width, _TITLE),
+    write(
+        pixel_axes(figure, _MARGIN, 0, width, _TITLE),
         0,
         _TITLE / 2,
         title,
@@ -94,18 +94,18 @@ def keypoint_figure(names: Sequence[str], accuracy: np.ndarray,
     if has_pose:
         wide, high = layout.pose_width - 2 * _MARGIN, body - _COLOR_BAR
         _draw_pose(
-            _axes(figure, _MARGIN, _TITLE, wide, high), accuracy, pose, drawn,
-            links, layout.min_point)
+            pixel_axes(figure, _MARGIN, _TITLE, wide, high), accuracy, pose,
+            drawn, links, layout.min_point)
         _draw_color_bar(
-            _axes(figure, 2 * _MARGIN, _TITLE + high + _MARGIN,
-                  wide - 2 * _MARGIN, 18))
+            pixel_axes(figure, 2 * _MARGIN, _TITLE + high + _MARGIN,
+                       wide - 2 * _MARGIN, 18))
     order = np.argsort(accuracy, kind='stable')  # NaN is sorted to the end.
     for column in range(layout.columns):
         left = layout.pose_width + column * layout.column_width
         shown = order[column * layout.rows:(column + 1) * layout.rows]
         _draw_bars(
-            _axes(figure, left, _TITLE, layout.column_width, body), layout,
-            [names[i] for i in shown], accuracy[shown])
+            pixel_axes(figure, left, _TITLE, layout.column_width, body),
+            layout, [names[i] for i in shown], accuracy[shown])
     return figure
 
 
@@ -122,7 +122,7 @@ class _Layout(NamedTuple):
 
 
 def _layout(names: Sequence[str], has_pose: bool) -> _Layout:
-    letters = max(map(_num_letters, names)) * _LETTER
+    letters = max(map(num_letters, names)) * LETTER
     if len(names) <= 30:
         # To be read on TensorBoard's cards, which are less than half as wide.
         pose_width = 340 if has_pose else 0
@@ -140,11 +140,11 @@ def _layout(names: Sequence[str], has_pose: bool) -> _Layout:
                    800 if has_pose else 0, 6)
 
 
-def _num_letters(name: str) -> float:
-    """How many letters a name is long; those of Korean, Chinese and Japanese
+def num_letters(name: str) -> float:
+    """Return how many letters a name is long; Korean, Chinese and Japanese ones
     are wider."""
     wide = sum(unicodedata.east_asian_width(c) in 'WF' for c in name)
-    return len(name) + wide * (1 / _LETTER - 1)
+    return len(name) + wide * (1 / LETTER - 1)
 
 
 def _draw_pose(axes: Axes, accuracy: np.ndarray, pose: np.ndarray,
@@ -202,18 +202,18 @@ def _draw_bars(axes: Axes, layout: _Layout, names: Sequence[str],
         left,
         color=_colors(accuracy))
     for y, name, value in zip(middle, names, accuracy):
-        color = _FAINT_INK if np.isnan(value) else _INK
-        _text(
+        color = FAINT_INK if np.isnan(value) else _INK
+        write(
             axes, left - 8, y, name, layout.name_font, color=color, ha='right')
         if np.isnan(value):
-            _text(axes, left + 8, y, 'no data', layout.font, color=color)
+            write(axes, left + 8, y, 'no data', layout.font, color=color)
         else:
-            _text(axes, right, y, f'{value:.3f}', layout.font, ha='right')
+            write(axes, right, y, f'{value:.3f}', layout.font, ha='right')
 
 
-def _axes(figure: Figure, left: float, top: float, width: float,
-          height: float) -> Axes:
-    """Axes without frame and ticks, y downwards, one unit a pixel."""
+def pixel_axes(figure: Figure, left: float, top: float, width: float,
+               height: float) -> Axes:
+    """Add axes without frame and ticks, y downwards, one unit a pixel."""
     across, down = figure.bbox.size
     axes = figure.add_axes((left / across, 1 - (top + height) / down,
                             width / across, height / down))
@@ -223,8 +223,9 @@ def _axes(figure: Figure, left: float, top: float, width: float,
     return axes
 
 
-def _text(axes: Axes, x: float, y: float, text: str, size: float,
+def write(axes: Axes, x: float, y: float, text: str, size: float,
           **style) -> None:
+    """Write a text of a size in pixels."""
     style = dict(dict(color=_INK, va='center_baseline'), **style)
     text, font = legible(text)
     if not text.isascii():

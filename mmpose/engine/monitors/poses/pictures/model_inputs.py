@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmpose.structures import PoseDataSample
+from ...core.runner_parts import data_set_parts
 from ...core.side_effects import eval_without_side_effects
 
 # ImageNet's, in the order red, green, blue. Not the config's own: a wrong
@@ -182,7 +183,7 @@ def image_prefixes(dataset) -> List[str]:
         dataset (Dataset): It, and those that it is combined of.
     """
     prefixes = []
-    for part in (dataset, *getattr(dataset, 'datasets', ())):
+    for part in data_set_parts(dataset):
         prefix = getattr(part, 'data_prefix', None)
         if isinstance(prefix, dict):
             prefixes += [p for p in prefix.values() if isinstance(p, str)]

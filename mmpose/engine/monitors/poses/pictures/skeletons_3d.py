@@ -17,6 +17,8 @@ _VIEWS = (('camera view', [0, 2]), ('side view', [1, 2]))
 _TOP, _BOTTOM, _GAP = 0.1, 0.08, 0.015
 # The share of a view that the ground truth fills.
 _FILLED = 0.8
+# With more joints bones and joints are drawn thinner.
+_DENSE = 40
 _TRUTH_COLOR = np.array((90, 90, 90))
 
 
@@ -50,6 +52,7 @@ def draw_skeletons(truth: np.ndarray, predicted: np.ndarray,
     height = 1 - _TOP - _BOTTOM
     width = (1 - _GAP) / 2
     middle, half = _window(truth, predicted, width / height)
+    thin = min(1, _DENSE / len(truth))
     figure = Figure(figsize=(_PIXELS / _DPI, ) * 2, dpi=_DPI)
     canvas = FigureCanvasAgg(figure)
     text = dict(ha='center', va='center')
@@ -65,12 +68,12 @@ def draw_skeletons(truth: np.ndarray, predicted: np.ndarray,
     for left, (name, axes) in zip((0, 1 - width), _VIEWS):
         x, y = middle[axes]
         view = figure.add_axes([left, _BOTTOM, width, height])
-        view.set(facecolor='0.95', xticks=[], yticks=[])
+        view.set(facecolor='0.85', xticks=[], yticks=[])
         view.spines[:].set_visible(False)
         view.set_xlim(x - half * width / height, x + half * width / height)
         view.set_ylim(y - half, y + half)
-        _draw(view, predicted[:, axes], links, colors, width=7)
-        _draw(view, truth[:, axes], links, grey, width=2.5)
+        _draw(view, predicted[:, axes], links, colors, width=7 * thin)
+        _draw(view, truth[:, axes], links, grey, width=2.5 * thin)
         view.text(0.5, 0.04, name, size=18, transform=view.transAxes, **text)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

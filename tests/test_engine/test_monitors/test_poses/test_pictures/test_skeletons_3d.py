@@ -101,7 +101,17 @@ def test_what_is_outside_is_said(predicted, note, monkeypatch):
 def test_a_caption_fits_into_the_picture(caption):
     top = draw(caption=caption)[:60]
     dark = np.nonzero((top < 100).all(-1))[1]
-    assert len(dark) and 0 < dark.min() and dark.max() < 639
+    assert len(dark) and 8 < dark.min() and dark.max() < 631
+
+
+def test_a_whole_body_is_drawn_thin():
+    """Dots of the usual size would hide a hand."""
+    sizes = []
+    for count in (17, 133):
+        truth = np.zeros((count, 3))
+        picture = draw(truth, truth + 0.3, np.ones(count, bool), [])
+        sizes.append(len(find(views(picture)[0], RED)))
+    assert 10 < 4 * sizes[1] < sizes[0]
 
 
 def test_the_ground_truth_is_grey_and_in_front():

@@ -1,0 +1,147 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+from typing import List
+
+from ...core.measurements import LocalizationErrors, Sides
+from ...core.registry import DETECTORS
+from ..detector import CONSECUTIVE, Detector, Streaks
+from ..report import Finding
+
+# Of the predictions near one of two mirrored keypoints, so many near the wrong
+# one: half of them if left and right are not told apart, all if the labels are
+# mirrored. A model that works has a few percent.
+_EXCHANGED = 0.3
+# A model that has just begun cannot tell them apart either, but it finds
+# neither of them; or it improves, by a fifth over three validations.
+_LOCATED = 0.5
+_IMPROVES = 0.8
+_MIN_COUNT = 50
+# Of all keypoints, those on another instance; where half are in place.
+_SWAPPED = 0.1
+
+
+@DETECTORS.register_module()
+class LeftRightDetector(Detector):
+    """Left and right keypoints are exchanged.
+
+    ======================== ==============================================
+    ``flip_indices``         Those of a data set exchange other keypoints
+                             than the names say
+    ``left_right_exchanged`` The model predicts keypoints on the other side
+    ======================== ==============================================
+
+    Judged are pairs of keypoints of which at least half are predicted near
+    either of the two, in three consecutive validations without improvement.
+
+    Args:
+        fraction (float): Of these, above which the predictions near the wrong
+            one are too many. Defaults to 0.3.
+    """
+
+    wants = (LocalizationErrors, )
+
+    def __init__(self, fraction: float = _EXCHANGED) -> None:
+        self._fraction = fraction
+
+    def before_train(self, runner) -> None:
+        self._streaks = Streaks()
+        self._fractions: List[dict] = []
+
+    def see(self, step: int, errors: LocalizationErrors) -> List[Finding]:
+        if errors.wrong_flips:
+            return [_wrong_flips(errors)]
+        pairs = {' and '.join(s.names): s for s in errors.sides}
+        fractions = {
+            name: _wrong_fraction(sides)
+            for name, sides in pairs.items() if _is_located(sides)
+        }
+        self._fractions = [*self._fractions, fractions][-CONSECUTIVE:]
+        exchanged = self._streaks.update(
+            name for name, fraction in fractions.items()
+            if fraction > self._fraction * self._streaks.hysteresis(name))
+        first = self._fractions[0]
+        exchanged = [
+            name for name in exchanged
+            if fractions[name] > _IMPROVES * first.get(name, 0)
+        ]
+        if not exchanged:
+            return []
+        evidence = '; '.join(
+            f'{name}: {pairs[name].wrong_side} of '
+            f'{pairs[name].wrong_side + pairs[name].right_side} that are near '
+            'one of the two are near the wrong one' for name in exchanged[:3])
+        more = len(exchanged) - 3
+        return [
+            Finding(
+                'left_right_exchanged', 'Left and right are exchanged: '
+                f'{", ".join(exchanged[:3])}' +
+                (f', and {more} more pairs.' if more > 0 else '.'),
+                f'{evidence}. By chance it would be half of them.',
+                'About half: the model cannot tell left from right. Look for a'
+                ' flip that does not exchange them: flip_indices of the data '
+                'set, a flip of your own, annotations of mirrored images. '
+                'Almost all: the annotations of the training set or of the '
+                'validation set are mirrored; look at GT in val/images and at '
+                'the target in train/images.')
+        ]
+
+
+@DETECTORS.register_module()
+class InstanceSwapDetector(Detector):
+    """``instances_swapped``: keypoints are predicted on another instance.
+
+    Judged where at least half of all keypoints are in place, in three
+    consecutive validations.
+
+    Args:
+        fraction (float): Of all keypoints, above which too many are. Defaults
+            to 0.1.
+    """
+
+    wants = (LocalizationErrors, )
+
+    def __init__(self, fraction: float = _SWAPPED) -> None:
+        self._fraction = fraction
+
+    def before_train(self, runner) -> None:
+        self._streaks = Streaks()
+
+    def see(self, step: int, errors: LocalizationErrors) -> List[Finding]:
+        of = errors.fractions
+        swapped = of['swap'] > self._fraction * self._streaks.hysteresis(
+            'swap')
+        in_place = of['good'] + of['jitter'] >= _LOCATED
+        if not self._streaks.update(['swap'] if swapped and in_place else []):
+            return []
+        return [
+            Finding(
+                'instances_swapped',
+                'Many keypoints are predicted on another instance.',
+                f'{of["swap"]:.0%} of the keypoints are on another instance, '
+                f'{of["good"] + of["jitter"]:.0%} in place.',
+                'Look at errors/by_keypoint and val/hard_samples. With boxes '
+                'that hold several instances, lower the padding of '
+                'GetBBoxCenterScale and RandomBBoxTransform, or train on more '
+                'crowded images; of a bottom-up model look at the grouping.')
+        ]
+
+
+def _is_located(sides: Sides) -> bool:
+    located = sides.right_side + sides.wrong_side
+    return (sides.count >= _MIN_COUNT and located >= _LOCATED * sides.count)
+
+
+def _wrong_fraction(sides: Sides) -> float:
+    return sides.wrong_side / (sides.right_side + sides.wrong_side)
+
+
+def _wrong_flips(errors: LocalizationErrors) -> Finding:
+    name, flipped, other = errors.wrong_flips[0]
+    is_itself = 'itself' if name == flipped else flipped
+    return Finding(
+        'flip_indices',
+        f'A flip exchanges {name} with {is_itself}, not with {other}: left '
+        'and right are mixed up in flipped images.',
+        f'flip_indices of the data set say so of {len(errors.wrong_flips)} '
+        'keypoints.',
+        "Correct the 'swap' of these keypoints in keypoint_info of the data "
+        "set's metainfo.")
