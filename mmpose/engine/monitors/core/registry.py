@@ -42,7 +42,18 @@ def monitor_classes() -> List[type]:
     import_rooms()
     return sorted(
         dict.fromkeys(MONITORS.module_dict.values()),
-        key=lambda cls: get_priority(cls.priority))
+        key=lambda cls: (get_priority(cls.priority), *_place(cls)))
+
+
+def _place(cls: type) -> Tuple[int, str]:
+    """Where a class stands, whichever module was imported first: ours by room
+    and module, then those of users as they were registered."""
+    ours = cls.__module__.startswith(f'{PACKAGE}.')
+    name = cls.__module__[len(PACKAGE) + 1:] if ours else ''
+    room = name.partition('.')[0]
+    if room not in ROOMS:
+        return len(ROOMS), ''
+    return ROOMS.index(room), name
 
 
 def hook_arguments() -> List[Argument]:

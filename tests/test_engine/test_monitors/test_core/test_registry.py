@@ -1,9 +1,14 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """What a config may say in ``monitors`` and ``detectors``."""
+import subprocess
+import sys
+
 import pytest
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook
 from mmpose.engine.monitors import MONITORS, Monitor
+from mmpose.engine.monitors.core.registry import (PACKAGE, hook_arguments,
+                                                  monitor_classes)
 
 
 @MONITORS.register_module()
@@ -54,3 +59,25 @@ def test_what_is_wrong_is_named(kind, noun, given, error, words):
 def test_an_argument_that_there_is_not(kind, name):
     with pytest.raises(TypeError, match=f'{name}: .*nonsense'):
         EnhancedTensorBoardHook(**{kind: [dict(type=name, nonsense=1)]})
+
+
+@pytest.mark.parametrize('first', [
+    'core.registry', 'health.health', 'poses.keypoints', 'run.telemetry',
+    'optimization.weights'
+])
+def test_the_order_is_the_same_whatever_is_imported_first(first):
+    """In the documentation, and in which monitors see an event."""
+    code = (f'import mmpose.engine.monitors.{first}\n'
+            'from mmpose.engine.monitors.core.registry import *\n'
+            'print([cls.__name__ for cls in monitor_classes()], '
+            '[argument.name for argument in hook_arguments()])')
+    shown = subprocess.run([sys.executable, '-W', 'ignore', '-c', code],
+                           stdout=subprocess.PIPE,
+                           universal_newlines=True,
+                           check=True).stdout
+    ours = [
+        cls.__name__ for cls in monitor_classes()
+        if cls.__module__.startswith(PACKAGE)
+    ]
+    assert shown.startswith(f'{ours} ')
+    assert shown.endswith(f'{[a.name for a in hook_arguments()]}\n')
