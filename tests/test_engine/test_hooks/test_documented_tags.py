@@ -21,7 +21,8 @@ ELSEWHERE = ('system/gpu_', 'health/amp/', 'health/nonfinite_',
              'health/zero_learning_rate/', 'health/finding/',
              'health/loss/spike_', 'train/<setting>/', 'telemetry/dropped/',
              'val/skeletons/', 'keypoints/MPJPE/', 'keypoints/<data set>/',
-             'instances/OKS/<data set>', 'errors/false_positives')
+             'instances/OKS/<data set>', 'errors/false_positives',
+             'health/suspects')
 
 
 def test_what_is_written_is_described_and_what_is_described_is_written(

@@ -2,6 +2,7 @@
 """Trainings that are ill on purpose, and what the hook says of them."""
 import copy
 import glob
+import json
 import time
 
 import pytest
@@ -44,16 +45,22 @@ def adamw(lr=1e-3):
 
 @HOOKS.register_module(force=True)
 class Poison(Hook):
-    """Multiplies the heatmaps that the model is to learn, in one batch."""
+    """Multiplies the heatmaps that the model is to learn, in one batch.
 
-    def __init__(self, step, factor):
+    Of all samples, or of one.
+    """
+
+    def __init__(self, step, factor, sample=None):
         self.step = step
         self.factor = factor
+        self.samples = slice(sample, None if sample is None else sample + 1)
+        self.ids = []
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.iter + 1 == self.step:
-            for sample in data_batch['data_samples']:
+            for sample in data_batch['data_samples'][self.samples]:
                 sample.gt_fields.heatmaps *= self.factor
+                self.ids.append(sample.id)
 
 
 @METRICS.register_module(force=True)
@@ -182,6 +189,51 @@ def test_a_batch_that_makes_the_loss_jump(train, read_events):
     assert history(events) == {'loss_spike': [(130, 1), (140, 0)]}
     begins, ends = logged(runner)
     assert 'The loss jumped at step 77.' in begins and 'resolved' in ends
+
+
+def suspects(runner):
+    path, = glob.glob(f'{runner.work_dir}/**/suspects.json', recursive=True)
+    with open(path) as file:
+        return json.load(file)
+
+
+def poisoned(runner):
+    hook, = [hook for hook in runner.hooks if isinstance(hook, Poison)]
+    return hook.ids
+
+
+def test_the_sample_with_a_target_of_nan_is_named(train, read_events):
+    runner = train(
+        dict(WATCH, grad_norm_interval=100),
+        train_cfg=iterations(52),
+        optim_wrapper=adamw(),
+        custom_hooks=[
+            dict(type='Poison', step=37, factor=float('nan'), sample=1)
+        ])
+    broken, = poisoned(runner)
+    report = reports(read_events(runner))[-1]
+    assert ('Of the 4 samples of step 37 these hold a NaN or an infinity '
+            'before they reach the model: ') in report
+    assert f'(id {broken}, heatmaps); see suspects.json.' in report
+    entry, = suspects(runner)
+    assert (entry['finding'], entry['step']) == ('nonfinite_loss', 37)
+    assert [sample['id'] for sample in entry['samples']] == [broken]
+
+
+def test_the_samples_of_a_batch_long_ago_are_named(train, read_events):
+    """Its loss stands out when fifty more are known."""
+    runner = train(
+        WATCH,
+        train_cfg=iterations(140),
+        optim_wrapper=adamw(),
+        custom_hooks=[dict(type='Poison', step=77, factor=30)])
+    line = logged(runner)[0]
+    assert 'Samples of step 77: ' in line
+    entry, = suspects(runner)
+    assert entry['step'] == 77
+    ids = [sample['id'] for sample in entry['samples']]
+    assert ids == poisoned(runner) and len(ids) == 4
+    assert all(f'(id {i})' in line for i in ids)
 
 
 def test_a_data_loader_that_sleeps(train, read_events):

@@ -233,6 +233,19 @@ class KeypointWeights(Measurement):
 
 
 @dataclass(frozen=True)
+class SuspectSamples(Measurement):
+    """The training samples that a finding speaks of.
+
+    Attributes:
+        step (int): The training step whose batch they were in.
+        samples (tuple[dict]): Of each ``img_path``, ``id`` and what else says
+            which it is.
+    """
+    step: int
+    samples: Tuple[dict, ...]
+
+
+@dataclass(frozen=True)
 class KeypointAccuracy(Measurement):
     """How accurate the keypoints of a validation are.
 

@@ -198,3 +198,37 @@ def evaluation_step(runner) -> int:
     if not isinstance(runner._train_loop, BaseLoop):
         return 0
     return runner.iter if is_iter_based(runner) else runner.epoch
+
+
+def losses_of_iteration(message_hub, outputs: dict) -> List[Tuple[str, float]]:
+    """Return the losses of a training iteration, which are on the host.
+
+    :obj:`mmengine.hooks.RuntimeInfoHook` has brought them there.
+
+    Args:
+        message_hub (MessageHub): ``runner.message_hub``.
+        outputs (dict): What the training step has returned.
+
+    Returns:
+        list[tuple[str, float]]: Name and value of each.
+    """
+    # As in MMEngine, which also has accuracies in there.
+    return [(name, message_hub.get_scalar(f'train/{name}').current())
+            for name in outputs
+            if 'loss' in name and f'train/{name}' in message_hub.log_scalars]
+
+
+def data_set_parts(dataset) -> Iterator:
+    """Iterate over a data set and all that it wraps or combines.
+
+    Args:
+        dataset (Dataset): The data set of a loader.
+
+    Yields:
+        Dataset: The outer ones first.
+    """
+    yield dataset
+    for part in (getattr(dataset, 'dataset',
+                         None), *getattr(dataset, 'datasets', ())):
+        if part is not None:
+            yield from data_set_parts(part)

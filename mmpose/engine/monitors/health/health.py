@@ -1,6 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import logging
+import math
 from typing import Dict, Iterable, Iterator, List, Optional
 
 from mmengine.logging import print_log
@@ -9,12 +10,15 @@ from ..core.arguments import LOG_HEALTH, Arguments
 from ..core.failure_guard import FailureGuard
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
+from ..core.runner_parts import losses_of_iteration
 from ..writers.record import Measurement, Record, Scalar, Text, Value
 from ..writers.tfrecord import events_in
 from .arguments import ON_NONFINITE
 from .chains import Chain
 from .detector import DETECTOR_CHANGES, Detector, build_detectors
+from .recent_batches import RecentBatches
 from .report import NOTE, Change, Finding, HealthReport
+from .suspects import Suspects
 
 _FINDING = 'health/finding/'
 
@@ -74,6 +78,9 @@ class HealthMonitor(Monitor):
         self._report = HealthReport()
         self._step = runner.iter + 1
         self._told = False
+        self._batches = RecentBatches()
+        self._suspects = Suspects(self._batches, self.writer.log_dir)
+        self._was_finite = True
         chains: Dict[object, _Chained] = {}
         for i, detector in enumerate(self.detectors):
             # A detector that fails must not stop the others.
@@ -95,6 +102,17 @@ class HealthMonitor(Monitor):
                 Record(self._step, functools.partial(self._left, runner.iter)))
         self.writer.listen(None, self._look, self.guard)
 
+    def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
+        self._batches.add(runner.iter + 1, data_batch)
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch,
+                         outputs: Optional[dict]) -> None:
+        losses = losses_of_iteration(runner.message_hub, outputs or {})
+        is_finite = all(math.isfinite(loss) for _, loss in losses)
+        if self._was_finite and not is_finite:
+            self._batches.keep()
+        self._was_finite = is_finite
+
     def after_train(self, runner) -> None:
         # After the last measurements, in the thread that writes.
         self.emit(Record(runner.iter, self._last_report))
@@ -109,13 +127,13 @@ class HealthMonitor(Monitor):
             findings = self._findings(chained, measurement)
             if findings is not None:
                 changes += self._report.update(self._step, chained.name,
-                                               findings)
+                                               map(self._named, findings))
         for change in changes:
             self._log(change)
         if self._told and not changes:
             return None
         self._told = True  # Also, at first, that nothing is wrong.
-        values = list(self._values(changes))
+        values = [*self._values(changes), *self._suspects.found()]
         return Record(self._step, lambda: values)
 
     def _findings(self, chained: '_Chained',
@@ -135,6 +153,11 @@ class HealthMonitor(Monitor):
             # Counted in the last line of the run's log.
             self.guard.failures += 1
         return chained.chain.update(seen) if seen else None
+
+    def _named(self, finding: Finding) -> Finding:
+        with self.guard:
+            finding = self._suspects.name(finding)
+        return finding
 
     def _left(self, step: int) -> Iterator[Scalar]:
         """Resolve the findings that the resumed run had at a step."""

@@ -1,6 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 from collections import Counter, deque
-from typing import Dict, Iterable, List, NamedTuple
+from typing import Dict, Iterable, List, NamedTuple, Optional
 
 # The most serious first.
 ERROR, WARNING, NOTE = SEVERITIES = ('error', 'warning', 'note')
@@ -21,12 +21,15 @@ class Finding(NamedTuple):
             changed, 'warning' if its result is likely to be worse than it
             could be, 'note' for what may well be on purpose. Defaults to
             'warning'.
+        batch (int, optional): The training step whose samples may be the
+            cause; the report names them. Defaults to None.
     """
     name: str
     what: str
     evidence: str
     advice: str
     severity: str = WARNING
+    batch: Optional[int] = None
 
 
 class Change(NamedTuple):

@@ -10,7 +10,7 @@ from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH
 from ..core.measurements import Losses, Spike
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
-from ..core.runner_parts import bare_model
+from ..core.runner_parts import bare_model, losses_of_iteration
 from ..writers.record import Record, Scalar, Value
 
 # The largest number of iterations between two measurements.
@@ -91,7 +91,8 @@ class LossMonitor(Monitor):
             return
         whole = not self._batch_size or _size(data_batch) >= self._batch_size
         nonfinite = {}
-        for name, loss in _losses(runner.message_hub, outputs or {}):
+        for name, loss in losses_of_iteration(runner.message_hub, outputs
+                                              or {}):
             self._names.add(name)
             if not math.isfinite(loss):
                 nonfinite[name] = step
@@ -149,14 +150,6 @@ class LossMonitor(Monitor):
                 found.get('spike_ratio'))
         yield Losses(found['median'], found['deviation'], spike, nonfinite,
                      num_zero, terms)
-
-
-def _losses(message_hub, outputs: dict) -> Iterator[Tuple[str, float]]:
-    """Return the losses of this iteration, which MMEngine logs anyway."""
-    for name in outputs:
-        # As in MMEngine, which also has accuracies in there.
-        if 'loss' in name and f'train/{name}' in message_hub.log_scalars:
-            yield name, message_hub.get_scalar(f'train/{name}').current()
 
 
 class LossSettings:

@@ -8,7 +8,8 @@ from mmengine.logging import print_log
 from ..core.arguments import Arguments
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
-from ..core.runner_parts import bare_model, data_set, needs_all_ranks
+from ..core.runner_parts import (bare_model, data_set, data_set_parts,
+                                 needs_all_ranks)
 from ..core.schedule import Interval
 from ..writers.record import IMAGE, Record
 from .arguments import (KPT_THR, LOG_TRAIN_IMAGES, MAX_TRAIN_IMAGES,
@@ -135,13 +136,11 @@ def _scenes(samples: FixedSamples, predicted: List[Predicted], when: str,
 
 def _pipelines(dataset) -> list:
     """What makes samples; it is other after a switch of the pipeline."""
-    parts = [dataset, getattr(dataset, 'pipeline', None)]
-    if hasattr(dataset, '_skip_type_keys'):
-        parts.append(tuple(dataset._skip_type_keys or ()))
-    for part in (getattr(dataset, 'dataset',
-                         None), *getattr(dataset, 'datasets', ())):
-        if part is not None:
-            parts += _pipelines(part)
+    parts = []
+    for part in data_set_parts(dataset):
+        parts += [part, getattr(part, 'pipeline', None)]
+        if hasattr(part, '_skip_type_keys'):
+            parts.append(tuple(part._skip_type_keys or ()))
     return parts
 
 

@@ -11,7 +11,7 @@
 ``flush()`` and ``close()``, and most wrap another one:
 
 - ``TensorBoardWriter`` makes events of records; a writer for another backend
-  stands beside it.
+  is a file like this one, joined in ``EventWriter``.
 - ``BoundedWriter`` drops what the disk has no space for.
 - ``ObservedWriter`` delivers measurements to detectors.
 - ``BackgroundWriter`` moves all that to a thread; ``ForegroundWriter`` does

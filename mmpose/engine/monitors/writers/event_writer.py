@@ -68,7 +68,10 @@ class EventWriter(Writer):
         self._bounded = BoundedWriter(
             self._tensorboard, file, disk_quota or DiskQuota(),
             [self._queue.dropped, file.pending.dropped])
-        # A writer that mirrors records to other backends goes between these.
+        # A writer that also hands records to another backend wraps
+        # ``self._bounded`` here: it then gets what the disk has no space for,
+        # too. It has to catch its own errors: what it raises would count as a
+        # failure of the monitor whose record it is.
         observed = ObservedWriter(self._bounded, self._listeners)
         if async_write:
             self._outer = BackgroundWriter(observed, self._queue, guard,

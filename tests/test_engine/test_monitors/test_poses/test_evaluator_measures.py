@@ -16,6 +16,8 @@ from written_datasets import predict, write_dataset
 
 import mmpose.datasets.datasets
 from mmpose.engine.monitors import KeypointMonitor
+from mmpose.engine.monitors.poses.accuracy.evaluator_measures import (
+    EvaluatorMeasures, mean_over)
 from mmpose.engine.monitors.poses.accuracy.keypoint_parts import keypoint_parts
 from mmpose.engine.monitors.writers.record import LAYER_SCALAR, Scalar
 from mmpose.evaluation import MultiDatasetEvaluator
@@ -317,6 +319,25 @@ def test_a_keypoint_of_several_parts_counts_once(tmp_path):
     scalars, evaluated = validate(loader, evaluator)
     assert scalars['keypoints/EPE/body'] == pytest.approx(
         evaluated['body/EPE'], rel=1e-6)
+
+
+def test_a_partitioned_metric_of_a_data_set_without_metainfo(tmp_path):
+    loader = loader_of(write_dataset('CocoDataset', tmp_path))
+    evaluator = Evaluator(
+        dict(
+            type='KeypointPartitionMetric',
+            metric=dict(type='EPE'),
+            partitions=dict(ends=[0, 16])))
+    measures = EvaluatorMeasures(evaluator)
+    assert measures.names == ['EPE']
+    for batch in loader:
+        outputs = predict(batch['data_samples'])
+        evaluator.process(data_samples=outputs, data_batch=batch)
+        measures.read(outputs, len(outputs))
+    evaluated = evaluator.evaluate(len(loader.dataset))
+    sums = measures.sums[None, 'EPE']
+    assert sums.shape == (2, 17)
+    assert mean_over('EPE', sums) == pytest.approx(evaluated['ends/EPE'])
 
 
 def test_a_metric_of_each_of_several_data_sets(tmp_path):

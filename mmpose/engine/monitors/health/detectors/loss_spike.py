@@ -21,8 +21,8 @@ class LossSpikeDetector(Detector):
     """``loss_spike``: the loss of an iteration is far above those around it.
 
     Args:
-        score (float): The MAD z-score above which it is. Defaults to 6.
-        ratio (float): How many times their median it is at least. Defaults
+        score (float): The least MAD z-score. Defaults to 6.
+        ratio (float): The least multiple of their median. Defaults
             to 3.
     """
 
@@ -54,9 +54,11 @@ def _finding(spike: Spike) -> Finding:
     times = (''
              if spike.ratio is None else f', {spike.ratio:.3g} times as large')
     return Finding(
-        'loss_spike', f'The loss jumped at step {spike.step:,}.',
+        'loss_spike',
+        f'The loss jumped at step {spike.step:,}.',
         f'It has a MAD z-score of {spike.score:.3g} among the losses around '
         f'it{times}.',
         'Look at the samples of that step for wrong annotations. If there are '
         'none, clip the gradients, so that one batch cannot undo what was '
-        'learned.')
+        'learned.',
+        batch=spike.step)

@@ -127,7 +127,7 @@ def _nonfinite_gradient(step: int, found: Nonfinite) -> Finding:
         'earlier was.', 'Look in that layer and in those after it for a '
         'division by 0, or a root or logarithm of 0, and at the samples of '
         'that step. If the norms had been growing, lower the learning rate or '
-        'clip the gradients.', ERROR)
+        'clip the gradients.', ERROR, step)
 
 
 def _nonfinite_update(step: int, found: Nonfinite) -> Finding:
@@ -194,7 +194,7 @@ def _nonfinite_loss(first: Dict[str, int]) -> Finding:
         'and at the gradients before it. If they had been growing, lower the '
         'learning rate or clip them. Where health/nonfinite_weight has a '
         'curve, the weights are lost: resume from an older checkpoint.' +
-        elsewhere, ERROR)
+        elsewhere, ERROR, step)
 
 
 @DETECTORS.register_module()

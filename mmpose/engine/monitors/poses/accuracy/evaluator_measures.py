@@ -189,12 +189,14 @@ def _readers(dataset_name: Optional[str], metric,
     if not _is_partitioned(metric):
         yield _Reader(dataset_name, metric, measures)
         return
+    meta = metric.dataset_meta or {}  # None for a data set without any.
+    size = 1 + max(map(max, metric.partitions.values()))
     seen: set = set()
     for part, keypoints in metric.partitions.items():
         columns = [-1 if k in seen else k for k in keypoints]
         seen.update(keypoints)
         yield _Reader(dataset_name, metric.metrics[part], measures, columns,
-                      metric.dataset_meta['num_keypoints'])
+                      meta.get('num_keypoints', size))
 
 
 def _is_partitioned(metric) -> bool:
@@ -208,8 +210,7 @@ def _measures(metric) -> Iterator[Tuple[str, _Measure]]:
     kinds = {base.__name__ for base in type(metric).__mro__}
     if 'PCKAccuracy' in kinds:
         is_mpii = 'MpiiPCKAccuracy' in kinds
-        for item, name in (('bbox', 'PCK'), ('head', 'PCKh'), ('torso',
-                                                               'tPCK')):
+        for item, name in dict(bbox='PCK', head='PCKh', torso='tPCK').items():
             # Of MPII the evaluator takes nothing else, in percent, and its
             # ground truth counts pixels from 1.
             if item in metric.norm_item and (item == 'head' or not is_mpii):
@@ -308,9 +309,8 @@ def _superimposed(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     poses = predicted - predicted.mean(1, keepdims=True)
     targets = truth - middle
     correlation = np.einsum('nki,nkj->nij', poses, targets)
-    known = np.isfinite(correlation).all((1, 2))
-    left, strengths, right = np.linalg.svd(
-        np.where(known[:, None, None], correlation, 0))
+    known = np.isfinite(correlation).all((1, 2), keepdims=True)
+    left, strengths, right = np.linalg.svd(np.where(known, correlation, 0))
     # A rotation, not a reflection.
     sign = np.sign(np.linalg.det(left @ right))
     right[:, -1] *= sign[:, None]

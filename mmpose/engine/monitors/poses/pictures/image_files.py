@@ -1,10 +1,11 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-import functools
 import logging
 from typing import Callable, Optional
 
 import numpy as np
 from mmengine.logging import print_log
+
+from ...core.runner_parts import data_set_parts
 
 
 class ImageFiles:
@@ -23,13 +24,18 @@ class ImageFiles:
         self._dataset = dataset
         self._backend_args = backend_args
         self._named_one = False
+        self._transform: Optional[Callable[[dict], dict]] = None
 
-    @functools.cached_property
-    def _load(self) -> Callable[[dict], dict]:
+    def _load(self, path: Optional[str]) -> np.ndarray:
+        if self._transform is None:
+            self._transform = self._find_transform()
+        return np.asarray(self._transform(dict(img_path=path))['img'])
+
+    def _find_transform(self) -> Callable[[dict], dict]:
         from mmpose.datasets.transforms import LoadImage
         if self._backend_args:
             return LoadImage(backend_args=self._backend_args)
-        for part in (self._dataset, *getattr(self._dataset, 'datasets', ())):
+        for part in data_set_parts(self._dataset):
             pipeline = getattr(part, 'pipeline', None)
             for transform in getattr(pipeline, 'transforms', ()):
                 if isinstance(transform, LoadImage):
@@ -47,8 +53,7 @@ class ImageFiles:
             be read; the first of these is named in the log.
         """
         try:
-            image = np.asarray(self._load(dict(img_path=path))['img'])
-            image = np.atleast_3d(image)
+            image = np.atleast_3d(self._load(path))
             if image.dtype != np.uint8:
                 low, high = np.percentile(image, (1, 99))
                 image = (image - low) / max(high - low, 1e-6) * 255

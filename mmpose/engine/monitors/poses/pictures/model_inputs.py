@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmpose.structures import PoseDataSample
+from ...core.runner_parts import data_set_parts
 from ...core.side_effects import eval_without_side_effects
 
 # ImageNet's, in the order red, green, blue. Not the config's own: a wrong
@@ -182,7 +183,7 @@ def image_prefixes(dataset) -> List[str]:
         dataset (Dataset): It, and those that it is combined of.
     """
     prefixes = []
-    for part in (dataset, *getattr(dataset, 'datasets', ())):
+    for part in data_set_parts(dataset):
         prefix = getattr(part, 'data_prefix', None)
         if isinstance(prefix, dict):
             prefixes += [p for p in prefix.values() if isinstance(p, str)]
@@ -239,6 +240,8 @@ def _annotation(sample: PoseDataSample) -> Optional[str]:
     info = sample.get('raw_ann_info')
     if isinstance(info, dict) and 'id' in info:
         return f'id {info["id"]}'
-    if isinstance(info, (list, tuple)) or sample.get('id') is None:
+    index = sample.get('id')
+    # Those of several instances are a list.
+    if isinstance(info, (list, tuple)) or index is None or np.ndim(index):
         return None
-    return f'sample {sample.id}'
+    return f'sample {index}'

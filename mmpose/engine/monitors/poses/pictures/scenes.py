@@ -109,8 +109,11 @@ def sample_scene(sample: PoseSample,
                  sample.meta, heatmap, box)
 
 
-def file_scene(sample: PoseSample, files: ImageFiles, prefixes: Sequence[str],
-               caption: str, person: int) -> Optional[Scene]:
+def file_scene(sample: PoseSample,
+               files: ImageFiles,
+               prefixes: Sequence[str],
+               caption: str,
+               person: Optional[int] = None) -> Optional[Scene]:
     """Return the scene of a sample on the image that it is of.
 
     Args:
@@ -118,7 +121,8 @@ def file_scene(sample: PoseSample, files: ImageFiles, prefixes: Sequence[str],
         files (ImageFiles): Loads the image.
         prefixes (Sequence[str]): See :func:`image_prefixes`.
         caption (str): The measure.
-        person (int): Which of the ground truth is meant.
+        person (int, optional): Which of the ground truth is meant. Defaults to
+            None: all.
 
     Returns:
         Scene | None: With arrays for tensors; None if the image cannot be

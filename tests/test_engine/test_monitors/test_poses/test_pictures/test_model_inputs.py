@@ -214,6 +214,7 @@ def test_the_path_of_an_image(path, prefixes, expected):
     (dict(raw_ann_info=dict(id=45), id=3), 'a.jpg  id 45'),
     (dict(raw_ann_info=[dict(id=45), dict(id=46)], id=3), 'a.jpg'),
     (dict(id=17), 'a.jpg  sample 17'),
+    (dict(id=[17, 18]), 'a.jpg'),
     (dict(), 'a.jpg'),
 ])
 def test_the_id_of_an_annotation(meta, expected):

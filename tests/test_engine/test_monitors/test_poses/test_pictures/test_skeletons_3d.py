@@ -101,7 +101,7 @@ def test_what_is_outside_is_said(predicted, note, monkeypatch):
 def test_a_caption_fits_into_the_picture(caption):
     top = draw(caption=caption)[:60]
     dark = np.nonzero((top < 100).all(-1))[1]
-    assert len(dark) and 0 < dark.min() and dark.max() < 639
+    assert len(dark) and 8 < dark.min() and dark.max() < 631
 
 
 def test_a_whole_body_is_drawn_thin():

@@ -1,0 +1,107 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import json
+import os
+import os.path as osp
+from typing import Dict, List, Tuple
+
+from ..core.measurements import SuspectSamples
+from .recent_batches import RecentBatches
+from .report import Finding
+
+FILE = 'suspects.json'
+# A finding names so many samples; all are in the file.
+_MAX_NAMED = 8
+# The file holds the samples of so many steps at most.
+_MAX_STEPS = 1000
+
+
+class Suspects:
+    """Say which samples a finding speaks of, and list them in a file.
+
+    ``suspects.json`` is a list with an entry for each finding: its name, the
+    training step and ``samples``, with path and id of each. Where it is known
+    which of them are broken, ``samples`` are those.
+
+    Args:
+        batches (RecentBatches): The samples of the last batches.
+        folder (str): Where the file is, beside the event file. What it holds
+            already is kept.
+    """
+
+    def __init__(self, batches: RecentBatches, folder: str) -> None:
+        self._batches = batches
+        self._path = osp.join(folder, FILE)
+        self._texts: Dict[tuple, str] = {}
+        self._found: List[SuspectSamples] = []
+
+    def name(self, finding: Finding) -> Finding:
+        """Add the samples of its step to a finding.
+
+        Args:
+            finding (Finding): A finding.
+
+        Returns:
+            Finding: The same, where its samples are not known.
+        """
+        if finding.batch is None:
+            return finding
+        key = (finding.name, finding.batch)
+        if key not in self._texts:
+            text, samples = self._describe(finding.batch)
+            # Once, even if the file cannot be written.
+            self._texts[key] = text
+            if samples:
+                self._found.append(
+                    SuspectSamples(finding.batch, tuple(samples)))
+                self._write(
+                    dict(zip(('finding', 'step'), key), samples=samples))
+        return finding._replace(evidence=finding.evidence + self._texts[key])
+
+    def found(self) -> List[SuspectSamples]:
+        """Return those that were named since it was last asked."""
+        found, self._found = self._found, []
+        return found
+
+    def _describe(self, step: int) -> Tuple[str, List[dict]]:
+        samples = self._batches.samples(step)
+        if not samples:
+            return '', samples
+        broken = self._batches.nonfinite(step)
+        text = f' Samples of step {step:,}: '
+        if broken:
+            text = (f' Of the {len(samples)} samples of step {step:,} these '
+                    'hold a NaN or an infinity before they reach the model: ')
+            samples = [
+                dict(samples[i], nonfinite=tensor) for i, tensor in broken
+            ]
+        named = ', '.join(map(_name, samples[:_MAX_NAMED]))
+        others = len(samples) - _MAX_NAMED
+        more = f' and {others} more' if others > 0 else ''
+        return f'{text}{named}{more}; see {FILE}.', samples
+
+    def _write(self, entry: dict) -> None:
+        entries: List[dict] = []
+        if osp.exists(self._path):
+            with open(self._path, encoding='utf-8') as file:
+                entries = json.load(file)
+        entries = [*entries, entry][-_MAX_STEPS:]
+        # Whoever reads it meanwhile sees a whole file.
+        part = f'{self._path}.part'
+        with open(part, 'w', encoding='utf-8') as file:
+            json.dump(entries, file, ensure_ascii=False, indent=1)
+        os.replace(part, self._path)
+
+
+def _name(sample: dict) -> str:
+    """Return a sample's path, shortened to its end, its id and what of it is
+    not finite."""
+    path = next((sample[key]
+                 for key in ('img_path', 'target_img_path', 'img_paths')
+                 if sample.get(key)), 'a sample')
+    if isinstance(path, list):
+        path = path[-1]
+    path = '/'.join(str(path).replace('\\', '/').split('/')[-3:])
+    number = sample.get('id')
+    details = [f'id {number}'] if number is not None else []
+    details += [sample['nonfinite']] if 'nonfinite' in sample else []
+    return f'{path} ({", ".join(details)})' if details else path

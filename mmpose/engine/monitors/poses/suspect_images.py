@@ -1,0 +1,116 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import functools
+from typing import Dict, Iterator, List, Optional, Tuple
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+from ..core.measurements import SuspectSamples
+from ..core.monitor import Monitor
+from ..core.registry import MONITORS
+from ..core.runner_parts import data_set, data_set_parts
+from ..writers.record import IMAGE, Image, Record
+from .arguments import LOG_TRAIN_IMAGES
+from .pictures.image_files import ImageFiles
+from .pictures.model_inputs import image_prefixes
+from .pictures.panels import compose, view
+from .pictures.pose_painter import PosePainter
+from .pictures.scenes import file_scene
+from .pose_samples import PoseSample
+
+_MAX_IMAGES = 8
+
+
+@MONITORS.register_module()
+class SuspectImageMonitor(Monitor):
+    """Show the training samples that a finding speaks of.
+
+    ====================== ==================================================
+    ``health/suspects``    Up to eight samples of the batch that a finding
+                           names, as they are annotated: read again from the
+                           file, before any augmentation
+    ====================== ==================================================
+
+    What it tells: Whether the annotation is wrong, or the image. The report
+    says which finding of which step they belong to; ``suspects.json`` lists
+    the whole batch.
+
+    Args:
+        strict (bool): See :class:`Monitor`. Defaults to False.
+    """
+
+    switches = (LOG_TRAIN_IMAGES, )
+
+    def before_train(self, runner) -> None:
+        self._dataset = data_set(runner.train_dataloader)
+        self._files = ImageFiles(self._dataset)
+        self._prefixes = image_prefixes(self._dataset)
+        self._places: Optional[Dict[tuple, tuple]] = None
+        self.writer.listen(SuspectSamples, self._look, self.guard)
+
+    def _look(self, step: int, suspects: SuspectSamples) -> Optional[Record]:
+        """Called in the thread that writes."""
+        return Record(
+            step, functools.partial(self._images, suspects), kind=IMAGE)
+
+    def _images(self, suspects: SuspectSamples) -> Iterator[Image]:
+        pictures: List[np.ndarray] = []
+        for sample in suspects.samples:
+            picture = self._picture(sample, f'step {suspects.step:,}')
+            if picture is not None:
+                pictures.append(picture)
+            if len(pictures) == _MAX_IMAGES:
+                break
+        if pictures:
+            yield Image('health/suspects', pictures, photo=True)
+
+    def _picture(self, sample: dict, when: str) -> Optional[np.ndarray]:
+        path = sample.get('img_path')
+        annotation, meta = self._annotation(sample) if path else (None, {})
+        if annotation is None:
+            return None
+        keypoints = np.asarray(annotation['keypoints'], float)[..., :2]
+        visible = np.asarray(annotation['keypoints_visible'])
+        if visible.ndim == 3:
+            visible = visible[..., 0]
+        visible = (visible > 0) & np.isfinite(keypoints).all(-1)
+        boxes = np.asarray(annotation['bbox'], float).reshape(-1, 4)
+        broken = sample.get('nonfinite')
+        scene = file_scene(
+            PoseSample(path, keypoints, visible, boxes, np.zeros(len(boxes)),
+                       keypoints[:0], visible[:0].astype(float), meta),
+            self._files, self._prefixes,
+            f'{when}, {broken} not finite' if broken else when)
+        if scene is None:
+            return None
+        *_, (_, picture) = scene.seen.pictures()
+        part = view(picture, scene.box)
+        painter = PosePainter(meta, kpt_thr=0)
+        return compose([(f'GT, {visible.sum()} of {visible.size} keypoints',
+                         painter.draw(part, scene.truth, scene.visible))],
+                       scene.caption, f'{scene.name}  id {sample.get("id")}')
+
+    def _annotation(self, sample: dict) -> Tuple[Optional[dict], dict]:
+        """What the data set holds of a sample, and its metainfo."""
+        if self._places is None:
+            self._places = {
+                _key(info): (part, i)
+                for part in data_set_parts(self._dataset)
+                if isinstance(part, BaseDataset)
+                and not hasattr(part, 'datasets') for i in range(len(part))
+                for info in (_info(part, i), )
+            }
+        place = self._places.get(_key(sample))
+        if place is None:
+            return None, {}
+        return _info(*place), place[0].metainfo
+
+
+def _info(part: BaseDataset, i: int) -> dict:
+    # Those of MMPose's data sets copy all metainfo for each, and that of
+    # a CombinedDataset runs the pipeline, which draws random numbers.
+    return BaseDataset.get_data_info(part, i)
+
+
+def _key(sample: dict) -> tuple:
+    return sample.get('img_path'), np.asarray(sample.get('id')).tobytes()
