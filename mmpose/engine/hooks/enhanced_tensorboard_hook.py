@@ -144,9 +144,6 @@ class EnhancedTensorBoardHook(Hook):
         self._dispatcher.after_train_iter(runner)
         self._dispatcher.notify('after_train_iter', runner, batch_idx,
                                 data_batch, outputs)
-        if self._budget is not None:
-            with self._guard:
-                self._budget.after_iter()
 
     def after_train_epoch(self, runner) -> None:
         """Let the monitors read the state after an epoch."""

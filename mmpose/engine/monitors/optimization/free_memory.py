@@ -21,13 +21,13 @@ def free_memory(device: torch.device, in_cache: bool = True) -> Optional[int]:
 
     Args:
         device (torch.device): The device of a tensor.
-        in_cache (bool): Count what PyTorch keeps for tensors to come, on a
+        in_cache (bool): Whether the memory in PyTorch's cache counts, on a
             GPU. Defaults to True.
 
     Returns:
-        int | None: In bytes; on the CPU the least that the process' limit
-        (``ulimit -v``), those of its control groups and the machine leave.
-        None where nothing says it.
+        int | None: In bytes; on the CPU the smallest amount that is left by
+        the limit of the process (``ulimit -v``), by those of its control
+        groups and by the machine. None if it is unknown.
     """
     if device.type == 'cuda':
         free, _ = torch.cuda.mem_get_info(device)
@@ -55,7 +55,7 @@ def _below_limit() -> Iterator[int]:
 
 def _in_cgroups(own: str = '/proc/self/cgroup',
                 root: str = '/sys/fs/cgroup') -> Iterator[int]:
-    """What the control groups leave that the process is in, v1 or v2."""
+    """Yield what each control group of the process leaves, v1 or v2."""
     for line in _text(own).splitlines():
         _, controllers, path = line.split(':', 2)
         if not controllers:
@@ -66,8 +66,8 @@ def _in_cgroups(own: str = '/proc/self/cgroup',
             limit, usage = 'memory.limit_in_bytes', 'memory.usage_in_bytes'
         else:
             continue
-        # The limit of each group around it holds as well. In a container the
-        # path may be the host's, and its own group the topmost.
+        # The limits of all parent groups hold as well. In a container the path
+        # may be that of the host, and the topmost group its own.
         group = top / path.lstrip('/')
         for group in (group, *group.parents):
             free = _in_cgroup(
@@ -83,7 +83,7 @@ def _in_cgroup(limit: List[str], usage: List[str], stat: List[str],
                prefix: str) -> Optional[int]:
     if not limit or not usage or limit == ['max']:
         return None
-    # Files that were read count as used, and give way.
+    # The page cache counts as used, but can be freed.
     stat = dict(zip(stat[::2], stat[1::2]))
     files = sum(
         int(stat.get(f'{prefix}{kind}_file', 0))

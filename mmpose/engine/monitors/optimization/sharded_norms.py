@@ -16,9 +16,9 @@ from .norms import NamedNorms
 class ShardedNorms:
     """Sum the norms that each rank has measured on its part of a model.
 
-    All ranks communicate in the same iterations: in those with an update, the
-    first that is due or comes after one that is. That depends on nothing that
-    may fail on one of them, so none waits for another in vain.
+    All ranks communicate in the same iterations: when a measurement is due, at
+    the next update. That does not depend on anything that may fail on one
+    rank, so no rank waits for another in vain.
 
     Args:
         model (nn.Module): ``runner.model``, with FSDP in it.
@@ -39,8 +39,8 @@ class ShardedNorms:
         self._names = list(named)
         sharded = _sharded_parameters(modules)
         num_ranks = distributed.get_world_size(self._group)
-        # What each rank has the whole of counts once. The last place is that
-        # of parameters without a name.
+        # A parameter that every rank holds as a whole counts once in all. The
+        # last place is for parameters without a name.
         self._weights = torch.tensor(
             [
                 1. if id(p) in sharded else 1 / num_ranks
@@ -50,8 +50,9 @@ class ShardedNorms:
             device=self._device)
         self._sizes = self._weights * torch.tensor(
             [p.numel() for p in named.values()] + [0], device=self._device)
-        # Squares, counts and sizes, the overflows and the failures. Here,
-        # since a rank without memory for it would be waited for.
+        # Squares, counts and sizes, and the numbers of overflows and failures.
+        # Allocated now: the others would wait for a rank that runs out of
+        # memory later.
         self._packed = torch.zeros(
             3 * len(self._weights) + 2,
             dtype=torch.float64,
@@ -159,7 +160,7 @@ class WholeNorms(NamedTuple):
 
 
 def _sharded_parameters(modules: Iterable[nn.Module]) -> Set[int]:
-    """Return the ids of the parameters of which a rank holds a part only."""
+    """Return the ids of the parameters of which a rank holds only a part."""
     found = set()
     for module in modules:
         # A list in PyTorch 2.0.

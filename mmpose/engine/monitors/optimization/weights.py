@@ -18,21 +18,21 @@ from ..core.runner_parts import bare_model, is_iter_based, iterations_per_pass
 from ..core.schedule import Every, Interval
 from ..writers.record import HISTOGRAM, Histogram, Record
 
-# A float32 is sign, 8 bits of exponent and 23 of mantissa. Its upper bits,
-# down to the third of the mantissa, tell its bucket: 8 buckets from each power
-# of two to the next, 2048 of either sign.
+# A float32 has a sign, 8 bits of exponent and 23 of mantissa. Its upper 12
+# bits are the number of its bucket: 8 buckets between two powers of two, 2048
+# for each sign.
 _SHIFT = 20
 _BUCKETS = 1 << 12
 _ZERO = _BUCKETS // 2
 _INFINITY = 0x7f800000
-# How many elements are counted at once. On the CPU as many as torch does not
-# share between threads, each of which would have to wait for a busy core; they
-# stay in its cache, too. On a GPU launches count, and this bounds the
-# temporary memory: 4 MB in float32.
+# How many elements are counted at once. On the CPU torch does not split so few
+# between threads, which would have to wait for busy cores, and they stay in
+# the cache. On a GPU the number of launches matters, and this limits the
+# temporary memory to 4 MB in float32.
 _CHUNK_ON_CPU = 1 << 15
 _CHUNK = 1 << 20
 
-# What a group has on one device, by the two.
+# The tensors of a group on a device.
 Parts = Dict[Tuple[str, torch.device], List[Tensor]]
 
 
@@ -44,9 +44,9 @@ class WeightMonitor(Monitor):
     ``weights/<group>``    Histogram of every weight of a layer group
     ====================== ==========================================
 
-    What it tells: A distribution that does not move is not trained; one that
-    widens without end needs weight decay; a peak at zero are channels that
-    died.
+    What it tells: Weights whose distribution does not change are not trained.
+    One that keeps widening needs weight decay. A peak at zero shows dead
+    channels.
 
     Args:
         interval (int | dict | Schedule): At which epochs to measure; in
@@ -146,8 +146,8 @@ def _by_device(members: Dict[str, List[Tensor]]) -> Parts:
 def count_values(tensors: Iterable[Tensor]) -> Tuple[Tensor, Tensor]:
     """Count every element of some tensors into buckets, on their device.
 
-    The buckets are the same for all data, so that no minimum has to be known
-    beforehand and nothing waits. Numbers are taken as float32.
+    The buckets are the same for all data, so that nothing waits for a minimum
+    or maximum. Numbers are converted to float32.
 
     Args:
         tensors (Iterable[Tensor]): Tensors of any shape on one device, with
@@ -168,7 +168,7 @@ def count_values(tensors: Iterable[Tensor]) -> Tuple[Tensor, Tensor]:
     for chunk in _chunks(tensors, _CHUNK_ON_CPU if on_cpu else _CHUNK):
         chunk = chunk.float()
         bucket = (chunk.view(torch.int32) >> _SHIFT).add_(_ZERO)
-        if on_cpu:  # Twice as fast; a GPU would have to be waited for.
+        if on_cpu:  # Twice as fast, but it waits for a GPU.
             counts += torch.bincount(bucket, minlength=_BUCKETS)
         else:
             counts.index_add_(0, bucket, one.expand(len(bucket)))
@@ -177,7 +177,7 @@ def count_values(tensors: Iterable[Tensor]) -> Tuple[Tensor, Tensor]:
         highs.append(high)
         totals.append(chunk.sum())
         norms.append(torch.linalg.vector_norm(chunk))
-    # The bits of negative ones ascend from -0.
+    # The buckets of negative numbers begin at -0.
     counts = torch.cat([counts[:_ZERO].flip(0), counts[_ZERO:]])
     return counts, torch.stack([
         torch.stack(lows).min(),
@@ -227,7 +227,7 @@ def _histograms(groups: List[str],
     edges = np.nan_to_num(edges).astype(np.float64)
     for group, of_group in parts.items():
         all_counts, all_moments = zip(*of_group)
-        # An infinite or undefined weight has no place on the axis.
+        # Infinite weights and NaN have no place on the axis.
         counts = np.where(finite, sum(all_counts), 0)
         moments = np.array(all_moments, dtype=np.float64)
         if np.isfinite(moments).all():

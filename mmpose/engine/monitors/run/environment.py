@@ -75,7 +75,7 @@ def describe_command(arguments: Sequence[str]) -> str:
     """
     shown, secret = [], False
     for argument in arguments:
-        # Everything after the name of a secret is its value.
+        # All that follows the name of a secret is its value.
         hidden = _NAMED_SECRET.sub(r'\1***', argument)
         hidden = without_secrets(hidden)
         # It is the value of the option before.

@@ -2,7 +2,6 @@
 import pytest
 
 from mmpose.engine.monitors import Every, FailureGuard, OverheadBudget
-from mmpose.engine.monitors.core.overhead_budget import divide_fairly
 
 
 class Simulation:
@@ -28,7 +27,6 @@ class Simulation:
                     self.now += self.costs[name]
                     guard.seconds += self.costs[name]
                     self.readings[name].append(step)
-            self.budget.after_iter()
         return self
 
     def share(self):
@@ -67,10 +65,12 @@ def test_intervals_are_restored_when_there_is_room():
     assert simulation.budget.stretch(simulation.guards['a']) == 1
 
 
-@pytest.mark.parametrize('amount, demands, parts', [
-    (10, [1, 2, 3], [1, 2, 3]),
-    (6, [1, 10, 10], [1, 2.5, 2.5]),
-    (3, [5, 5, 5], [1, 1, 1]),
-])
-def test_small_demands_are_met_in_full(amount, demands, parts):
-    assert divide_fairly(amount, demands) == pytest.approx(parts)
+def test_the_costly_share_what_the_cheap_leave():
+    """Whoever is asked first, and however much one of them costs."""
+    simulation = Simulation(0.01, dict(cheap=0.001, dear=0.02, dearest=0.05),
+                            dict(cheap=1, dear=1, dearest=1)).run(2000)
+    seconds = {n: g.seconds for n, g in simulation.guards.items()}
+    assert len(simulation.readings['cheap']) == 2000
+    assert simulation.share() == pytest.approx(0.01, rel=0.02)
+    for name in ('dear', 'dearest'):
+        assert seconds[name] > 0.9 * simulation.now * 0.01 / 3

@@ -141,8 +141,8 @@ def _layout(names: Sequence[str], has_pose: bool) -> _Layout:
 
 
 def num_letters(name: str) -> float:
-    """Return how many letters a name is long; Korean, Chinese and Japanese ones
-    are wider."""
+    """Return how many letters a name is long; those of Korean, Chinese and
+    Japanese are wider."""
     wide = sum(unicodedata.east_asian_width(c) in 'WF' for c in name)
     return len(name) + wide * (1 / LETTER - 1)
 
