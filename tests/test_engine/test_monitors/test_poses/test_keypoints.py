@@ -358,8 +358,7 @@ def test_the_file_stands_in_the_caption(monkeypatch, tmp_path):
     Runner(**cfg).val()
     assert re.fullmatch(
         r'OKS 0\.\d\d, worst joint_\d+ \(miss\)   '
-        r'some/folder/image_\d.png  sample \d',
-        captions[0])
+        r'some/folder/image_\d.png  sample \d', captions[0])
 
 
 def hard_sample(cost, path, corner, index=0):
