@@ -250,8 +250,8 @@ class KeypointAccuracy(Measurement):
     """How accurate the keypoints of a validation are.
 
     Attributes:
-        pck (float): The fraction of the visible keypoints that are within a
-            fifth of the box's longer side, in [0, 1].
+        pck (float): The fraction of the visible keypoints that are within
+            0.05 of the box's longer side, in [0, 1].
     """
     pck: float
 

@@ -596,6 +596,9 @@ def test_an_evaluation_that_is_wrong():
     # A model that has not yet learned anything.
     assert not watch(of_validation(), zeros)
     assert not watch(of_validation(), [(1, KeypointAccuracy(.1)), *zeros])
+    # Defect: of one that has begun to, within 0.2 of the box.
+    of_metrics = [(s, validation(s, 0., PCK=.72)) for s in (10, 20)]
+    assert not watch(of_validation(), of_metrics)
     # An error of 0 is a good one.
     assert not watch(of_validation(), [(1, KeypointAccuracy(1.)),
                                        *validations([0.] * 4, 'NME')])

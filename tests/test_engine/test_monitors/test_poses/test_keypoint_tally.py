@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from xtcocotools.cocoeval import COCOeval
 
+from mmpose.engine.monitors.poses.accuracy.data_set_accuracy import accuracy
 from mmpose.engine.monitors.poses.accuracy.keypoint_tally import (
     KeypointTally, keypoint_similarity, usable_sigmas)
 from mmpose.evaluation.metrics import PCKAccuracy
@@ -95,6 +96,17 @@ def test_the_measures_are_the_means_of_each_keypoint():
         for name, value in expected.items():
             assert measures[name][k] == pytest.approx(value, rel=1e-12), name
     np.testing.assert_allclose(scores, [np.mean(s) for s in of_instance])
+
+
+def test_the_accuracy_that_detectors_judge_by():
+    """Of all visible keypoints; those of instances not found are missed."""
+    batch = instances()
+    batch['found'][::7] = False
+    measured, = accuracy(tally_of(batch)[0])
+    sizes = (batch['boxes'][:, 2:] - batch['boxes'][:, :2]).max(1)
+    errors = np.linalg.norm(batch['truth'] - batch['predicted'], axis=-1)
+    hits = (errors < 0.05 * sizes[:, None]) & batch['found'][:, None]
+    assert measured.pck == pytest.approx(hits[batch['visible']].mean())
 
 
 @pytest.mark.parametrize('threshold', [.05, .2])

@@ -95,7 +95,7 @@ def together(parts: List[DataSetAccuracy]) -> Tuple[List[str], KeypointTally]:
 
 def accuracy(tally: KeypointTally) -> Iterator[KeypointAccuracy]:
     """Yield how accurate all keypoints are, if any was visible."""
-    pck = tally.measures()['PCK@0.2']
+    pck = tally.measures()['PCK@0.05']
     known = np.isfinite(pck)
     if known.any():
         yield KeypointAccuracy(
