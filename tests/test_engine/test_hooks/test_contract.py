@@ -9,7 +9,7 @@ import re
 import pytest
 from make_doc_tables import simple_table
 from mmengine.dist import is_main_process
-from test_documented_tags import all_tags, is_like
+from test_documented_tags import all_tags, give_images_and_sigmas, is_like
 from test_enhanced_tensorboard_hook import final_state, hook_of, messages
 
 from mmpose.engine.hooks import enhanced_tensorboard_hook
@@ -55,6 +55,11 @@ def alone(name: str) -> list:
 
 
 @pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp('images')
+
+
+@pytest.fixture(scope='module')
 def stock():
     """State and tags of the training without the hook, filled by a test."""
     return {}
@@ -62,8 +67,9 @@ def stock():
 
 @pytest.mark.parametrize('name', CLASSES)
 def test_alone_it_is_neutral_and_writes_what_it_documents(
-        name, train, read_events, stock):
+        name, train, read_events, stock, monkeypatch, folder):
     """P1, and the tags in its docstring alone."""
+    give_images_and_sigmas(monkeypatch, folder)
     cfg = copy.deepcopy({**ONE_EPOCH, **CLIPPED})
     if not stock:
         runner = train(custom_hooks=[dict(type='Witness')], **cfg)
@@ -80,6 +86,7 @@ def test_alone_it_is_neutral_and_writes_what_it_documents(
     assert monitors == [CLASSES[name]]
     assert final_state(runner) == stock['state']
     written = all_tags(read_events(runner)) - stock['tags']
+    assert name != 'KeypointMonitor' or 'errors/inversion' in written
     documented = [
         tag.strip('`') for paragraph in CLASSES[name].__doc__.split('\n\n')
         if paragraph.strip().startswith('===')

@@ -84,10 +84,13 @@ def give_images_and_sigmas(monkeypatch, folder: Path) -> None:
 
     monkeypatch.setattr(kind, '__getitem__', get_with_image)
     monkeypatch.setattr(
-        kind, 'metainfo',
+        kind,
+        'metainfo',
         dict(
             dataset_name='tiny',
             num_keypoints=17,
+            # The nose, then pairs.
+            flip_indices=[0, *(i + 2 * (i % 2) - 1 for i in range(1, 17))],
             sigmas=np.full(17, 0.1, np.float32)))
 
 
