@@ -59,7 +59,7 @@ class EvaluatorMeasures:
                 for measure in reader.measures
             }
             # Evaluators tell the same of two metrics apart by the prefix.
-            prefix = metric.prefix or type(metric).__name__
+            prefix = getattr(metric, 'prefix', None) or type(metric).__name__
             measures = {
                 f'{prefix}/{measure}' if measure in taken else measure: compute
                 for measure, compute in _measures(metric)
@@ -161,7 +161,7 @@ class _Reader:
             # What a validation has left behind that was broken off.
             self._seen = max(len(results) - count, 0)
         new, self._seen = results[self._seen:][:own], len(results)
-        if not new or not self.measures:
+        if not new:
             return
         arrays = {
             name: np.concatenate([result[name] for result in new])
@@ -186,6 +186,8 @@ class _Reader:
 
 def _readers(dataset_name: Optional[str], metric,
              measures: Dict[str, _Measure]) -> Iterator[_Reader]:
+    if not measures:
+        return
     if not _is_partitioned(metric):
         yield _Reader(dataset_name, metric, measures)
         return
