@@ -122,6 +122,11 @@ class OptimizerProbe:
             after(*args, **kwargs)
             return result
 
+        # By these attributes, which LBFGS and others get from the first
+        # ``torch.compile`` of a process, the method would be taken for this.
+        for attribute in [a for a in vars(call) if '_torchdynamo' in a]:
+            delattr(call, attribute)
+
         # A new scheduler reads ``optimizer.step.__self__``.
         wrapper = types.MethodType(_untraced(call, recursive=False), owner)
         setattr(owner, name, wrapper)
