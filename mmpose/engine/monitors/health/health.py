@@ -111,6 +111,7 @@ class HealthMonitor(Monitor):
         is_finite = all(math.isfinite(loss) for _, loss in losses)
         if self._was_finite and not is_finite:
             self._batches.keep()
+        self._batches.release()
         self._was_finite = is_finite
 
     def after_train(self, runner) -> None:

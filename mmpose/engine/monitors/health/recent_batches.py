@@ -1,6 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import json
-import zlib
 from collections import deque
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -17,12 +16,14 @@ class _Batch(NamedTuple):
     samples: Sequence
 
 
+_NONE = _Batch(-1, (), ())
+
+
 class RecentBatches:
     """Remember which samples the last training batches held.
 
-    Of a batch their ids and paths are kept, compressed: 0.7 MB for 1000
-    batches of 64 samples. Added to in the training thread, asked in the one
-    that writes.
+    Of a batch their ids and paths are kept: 5 MB for 1000 batches of 64
+    samples. Added to in the training thread, asked in the one that writes.
 
     Args:
         length (int): How many batches. Defaults to 1000.
@@ -31,7 +32,7 @@ class RecentBatches:
     def __init__(self, length: int = 1000) -> None:
         self._batches: deque = deque(maxlen=length)
         # Whole batches: the present one, and one whose loss was not finite.
-        self._current = self._kept = _Batch(-1, (), ())
+        self._current = self._kept = _NONE
 
     def add(self, step: int, data_batch) -> None:
         """Add a batch.
@@ -41,19 +42,25 @@ class RecentBatches:
             data_batch (dict | Any): As MMPose collates it. Others hold no
                 samples that could be named.
         """
-        self._current = _Batch(step, (), ())
+        self._current = _NONE
         if not isinstance(data_batch, dict):
             return
         samples = data_batch.get('data_samples') or ()
         self._current = _Batch(step, data_batch.get('inputs', ()), samples)
         named = [[getattr(sample, key, None) for key in _KEYS]
                  for sample in samples]
-        text = json.dumps(named, default=_plain).encode()
-        self._batches.append((step, zlib.compress(text, 1)))
+        # Not compressed: that would release Python's lock, and wait for it
+        # while the thread that writes has it.
+        text = json.dumps(named, default=_plain)
+        self._batches.append((step, text))
 
     def keep(self) -> None:
         """Keep the present batch as it is, until the next one that is kept."""
         self._kept = self._current
+
+    def release(self) -> None:
+        """Let go of the present batch, where it is not kept."""
+        self._current = _NONE
 
     def samples(self, step: int) -> List[dict]:
         """Return what is known of the samples of a batch.
@@ -70,7 +77,7 @@ class RecentBatches:
                 return [{
                     key: value
                     for key, value in zip(_KEYS, values) if value is not None
-                } for values in json.loads(zlib.decompress(text))]
+                } for values in json.loads(text)]
         return []
 
     def nonfinite(self, step: int) -> List[Tuple[int, str]]:
