@@ -36,3 +36,20 @@ def read_events():
         return events
 
     return read
+
+
+@pytest.fixture
+def evaluations(monkeypatch):
+    """COCO's evaluations that metrics have made."""
+    from mmpose.evaluation.metrics import coco_metric, coco_wholebody_metric
+    made = []
+
+    class Remembered(coco_metric.COCOeval):
+
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    for module in (coco_metric, coco_wholebody_metric):
+        monkeypatch.setattr(module, 'COCOeval', Remembered)
+    return made

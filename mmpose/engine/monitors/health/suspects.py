@@ -11,16 +11,17 @@ from .report import Finding
 FILE = 'suspects.json'
 # A finding names so many samples; all are in the file.
 _MAX_NAMED = 8
-# The file holds the samples of so many steps at most.
-_MAX_STEPS = 1000
+# The file holds the samples of so many steps at most, the last ones.
+_MAX_STEPS = 100
 
 
 class Suspects:
     """Say which samples a finding speaks of, and list them in a file.
 
     ``suspects.json`` is a list with an entry for each finding: its name, the
-    training step and ``samples``, with path and id of each. Where it is known
-    which of them are broken, ``samples`` are those.
+    training step, ``samples`` with path and id of each, and ``ids``, those of
+    all their annotations. Where it is known which samples are broken, they are
+    those.
 
     Args:
         batches (RecentBatches): The samples of the last batches.
@@ -50,11 +51,18 @@ class Suspects:
             text, samples = self._describe(finding.batch)
             # Once, even if the file cannot be written.
             self._texts[key] = text
+            if len(self._texts) > _MAX_STEPS:
+                del self._texts[next(iter(self._texts))]
             if samples:
                 self._found.append(
                     SuspectSamples(finding.batch, tuple(samples)))
+                ids = [i for s in samples for i in _ids(s)]
                 self._write(
-                    dict(zip(('finding', 'step'), key), samples=samples))
+                    dict(
+                        finding=finding.name,
+                        step=finding.batch,
+                        ids=ids,
+                        samples=samples))
         return finding._replace(evidence=finding.evidence + self._texts[key])
 
     def found(self) -> List[SuspectSamples]:
@@ -90,6 +98,13 @@ class Suspects:
         with open(part, 'w', encoding='utf-8') as file:
             json.dump(entries, file, ensure_ascii=False, indent=1)
         os.replace(part, self._path)
+
+
+def _ids(sample: dict) -> list:
+    """Return the ids of a sample's annotations; a bottom-up one has several,
+    another kind may have none."""
+    ids = sample.get('id', [])
+    return ids if isinstance(ids, list) else [ids]
 
 
 def _name(sample: dict) -> str:

@@ -5,7 +5,7 @@ import numpy as np
 
 from ..core.measurements import LocalizationErrors, Sides
 from ..core.monitor import Chart
-from ..core.runner_parts import data_set, keypoint_names
+from ..core.runner_parts import data_set_parts, keypoint_names
 from ..writers.record import Image, Scalar, Value
 from .accuracy.data_set_accuracy import DataSetAccuracy
 from .accuracy.error_kinds import (KINDS, ErrorCounts, mirrored_keypoints,
@@ -164,10 +164,9 @@ def wrong_flips_of(runner,
     metas = [part.meta for part in shard.parts.values()]
     loader = getattr(getattr(runner, '_train_loop', None), 'dataloader', None)
     if loader is not None:
-        trained = data_set(loader)
         metas += [
             getattr(dataset, 'metainfo', {})
-            for dataset in (trained, *getattr(trained, 'datasets', ()))
+            for dataset in data_set_parts(loader.dataset)
         ]
     return list(
         dict.fromkeys(flip for meta in metas for flip in wrong_flips(meta)))

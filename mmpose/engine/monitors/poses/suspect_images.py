@@ -1,6 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Iterator, Optional, Tuple
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -45,7 +45,6 @@ class SuspectImageMonitor(Monitor):
         self._dataset = data_set(runner.train_dataloader)
         self._files = ImageFiles(self._dataset)
         self._prefixes = image_prefixes(self._dataset)
-        self._places: Optional[Dict[tuple, tuple]] = None
         self.writer.listen(SuspectSamples, self._look, self.guard)
 
     def _look(self, step: int, suspects: SuspectSamples) -> Optional[Record]:
@@ -54,21 +53,26 @@ class SuspectImageMonitor(Monitor):
             step, functools.partial(self._images, suspects), kind=IMAGE)
 
     def _images(self, suspects: SuspectSamples) -> Iterator[Image]:
-        pictures: List[np.ndarray] = []
-        for sample in suspects.samples:
-            picture = self._picture(sample, f'step {suspects.step:,}')
+        samples = {
+            _key(sample): sample
+            for sample in suspects.samples if sample.get('img_path')
+        }
+        pictures = []
+        for key, annotation, meta in self._annotations() if samples else ():
+            sample = samples.pop(key, None)
+            if sample is None:
+                continue
+            picture = self._picture(sample, annotation, meta,
+                                    f'step {suspects.step:,}')
             if picture is not None:
                 pictures.append(picture)
-            if len(pictures) == _MAX_IMAGES:
+            if not samples or len(pictures) == _MAX_IMAGES:
                 break
         if pictures:
             yield Image('health/suspects', pictures, photo=True)
 
-    def _picture(self, sample: dict, when: str) -> Optional[np.ndarray]:
-        path = sample.get('img_path')
-        annotation, meta = self._annotation(sample) if path else (None, {})
-        if annotation is None:
-            return None
+    def _picture(self, sample: dict, annotation: dict, meta: dict,
+                 when: str) -> Optional[np.ndarray]:
         keypoints = np.asarray(annotation['keypoints'], float)[..., :2]
         visible = np.asarray(annotation['keypoints_visible'])
         if visible.ndim == 3:
@@ -77,10 +81,10 @@ class SuspectImageMonitor(Monitor):
         boxes = np.asarray(annotation['bbox'], float).reshape(-1, 4)
         broken = sample.get('nonfinite')
         scene = file_scene(
-            PoseSample(path, keypoints, visible, boxes, np.zeros(len(boxes)),
-                       keypoints[:0], visible[:0].astype(float), meta),
-            self._files, self._prefixes,
-            f'{when}, {broken} not finite' if broken else when)
+            PoseSample(sample['img_path'], keypoints, visible, boxes,
+                       np.zeros(len(boxes)), keypoints[:0],
+                       visible[:0].astype(float), meta), self._files,
+            self._prefixes, f'{when}, {broken} not finite' if broken else when)
         if scene is None:
             return None
         *_, (_, picture) = scene.seen.pictures()
@@ -90,27 +94,17 @@ class SuspectImageMonitor(Monitor):
                          painter.draw(part, scene.truth, scene.visible))],
                        scene.caption, f'{scene.name}  id {sample.get("id")}')
 
-    def _annotation(self, sample: dict) -> Tuple[Optional[dict], dict]:
-        """What the data set holds of a sample, and its metainfo."""
-        if self._places is None:
-            self._places = {
-                _key(info): (part, i)
-                for part in data_set_parts(self._dataset)
-                if isinstance(part, BaseDataset)
-                and not hasattr(part, 'datasets') for i in range(len(part))
-                for info in (_info(part, i), )
-            }
-        place = self._places.get(_key(sample))
-        if place is None:
-            return None, {}
-        return _info(*place), place[0].metainfo
-
-
-def _info(part: BaseDataset, i: int) -> dict:
-    # Those of MMPose's data sets copy all metainfo for each, and that of
-    # a CombinedDataset runs the pipeline, which draws random numbers.
-    return BaseDataset.get_data_info(part, i)
+    def _annotations(self) -> Iterator[Tuple[tuple, dict, dict]]:
+        """Which sample each of the data set is, what is annotated, and the
+        metainfo."""
+        for part in data_set_parts(self._dataset):
+            if isinstance(part, BaseDataset) and not hasattr(part, 'datasets'):
+                for i in range(len(part)):
+                    # MMPose's own copy all metainfo for each, and that of a
+                    # CombinedDataset runs the pipeline, which draws numbers.
+                    info = BaseDataset.get_data_info(part, i)
+                    yield _key(info), info, part.metainfo
 
 
 def _key(sample: dict) -> tuple:
-    return sample.get('img_path'), np.asarray(sample.get('id')).tobytes()
+    return sample.get('img_path'), tuple(np.ravel(sample.get('id')))

@@ -64,6 +64,17 @@ def update(model, wrapper):
     wrapper.zero_grad()
 
 
+def closure_of(model, wrapper):
+
+    def closure():
+        wrapper.zero_grad()
+        loss = model(torch.ones(4, 6)).square().sum()
+        loss.backward()
+        return loss
+
+    return closure
+
+
 def test_events_come_in_their_order():
     watcher = Watcher()
     Training(watcher, clip_grad=dict(max_norm=1.)).run(2)
@@ -94,12 +105,7 @@ def test_a_closure_is_told():
     wrapper = OptimWrapper(torch.optim.LBFGS(model.parameters(), max_iter=2))
     probe.follow(wrapper)
 
-    def closure():
-        wrapper.zero_grad()
-        loss = model(torch.ones(4, 6)).square().sum()
-        loss.backward()
-        return loss
-
+    closure = closure_of(model, wrapper)
     wrapper.step(closure=closure)
     wrapper.optimizer.step(closure)
     assert watcher.told == 2 * [('before_step', '', True),
@@ -123,12 +129,7 @@ def test_what_the_process_has_compiled_hides_no_step(name):
     before = {key: value.clone() for key, value in before.items()}
     probe.follow(wrapper)
 
-    def closure():
-        wrapper.zero_grad()
-        loss = model(torch.ones(4, 6)).square().sum()
-        loss.backward()
-        return loss
-
+    closure = closure_of(model, wrapper)
     wrapper.optimizer.step(closure)
     assert watcher.told == [('before_step', '', True),
                             ('after_step', '', True)]

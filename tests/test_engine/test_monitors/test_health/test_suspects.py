@@ -119,6 +119,7 @@ def test_a_finding_names_its_samples_and_lists_them(tmp_path):
     entry, = json.loads((tmp_path / 'suspects.json').read_text())
     assert entry['finding'] == 'loss_spike' and entry['step'] == 5
     assert [sample['id'] for sample in entry['samples']] == [*range(20, 30)]
+    assert entry['ids'] == [*range(20, 30)]
 
 
 def test_broken_samples_are_named_alone(tmp_path):
@@ -179,3 +180,15 @@ def test_a_batch_is_freed_when_its_iteration_is_over():
     del data
     gc.collect()
     assert sample() is None and len(batches.samples(1)) == 2
+
+
+def test_texts_of_findings_long_ago_are_forgotten(tmp_path):
+    """P6."""
+    batches = RecentBatches()
+    suspects = Suspects(batches, str(tmp_path))
+    for step in range(130):
+        batches.add(step, batch(step))
+        assert f'(id {step})' in suspects.name(finding(step)).evidence
+    assert len(suspects._texts) == 100
+    entries = json.loads((tmp_path / 'suspects.json').read_text())
+    assert [entry['step'] for entry in entries] == [*range(30, 130)]

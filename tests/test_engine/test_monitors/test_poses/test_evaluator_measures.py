@@ -21,7 +21,6 @@ from mmpose.engine.monitors.poses.accuracy.evaluator_measures import (
 from mmpose.engine.monitors.poses.accuracy.keypoint_parts import keypoint_parts
 from mmpose.engine.monitors.writers.record import LAYER_SCALAR, Scalar
 from mmpose.evaluation import MultiDatasetEvaluator
-from mmpose.evaluation.metrics import coco_metric, coco_wholebody_metric
 from mmpose.registry import METRICS, MODELS
 from mmpose.utils import register_all_modules
 
@@ -449,22 +448,6 @@ def test_a_prediction_that_is_not_finite(tmp_path):
     assert np.isfinite(scalars[f'keypoints/EPE/{name}'])
     assert scalars[f'keypoints/PCK@1e+09/{name}'] == pytest.approx(1 -
                                                                    1 / visible)
-
-
-@pytest.fixture
-def evaluations(monkeypatch):
-    """COCO's evaluations that metrics have made, by what they are of."""
-    made = []
-
-    class Remembered(coco_metric.COCOeval):
-
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            made.append(self)
-
-    for module in (coco_metric, coco_wholebody_metric):
-        monkeypatch.setattr(module, 'COCOeval', Remembered)
-    return made
 
 
 def own_similarities(evaluation, dataset, first=0):

@@ -19,7 +19,7 @@ from run_logs import read_run
 
 from mmpose.datasets import CocoDataset
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
-from mmpose.evaluation.metrics import CocoMetric, coco_metric
+from mmpose.evaluation.metrics import CocoMetric
 from mmpose.registry import TRANSFORMS
 from mmpose.utils import register_all_modules
 
@@ -38,21 +38,6 @@ def validate(work_dir, dataset, evaluator, bottom_up=False, **hook):
     runner = Runner(**cfg)
     runner.val()
     return read_run(work_dir)
-
-
-@pytest.fixture
-def evaluations(monkeypatch):
-    """COCO's evaluations that metrics have made."""
-    made = []
-
-    class Remembered(coco_metric.COCOeval):
-
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            made.append(self)
-
-    monkeypatch.setattr(coco_metric, 'COCOeval', Remembered)
-    return made
 
 
 def counted(evaluation, num_keypoints=17):
