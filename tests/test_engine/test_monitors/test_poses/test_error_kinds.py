@@ -14,7 +14,7 @@ from noisy_poses import (HEIGHT, WIDTH, NoisyModel, metainfo, pictures,
 from planted_errors import (COCO, apart, data_set_meta, names_of, planted,
                             tally_of)
 from run_logs import read_run
-from test_evaluators import counted, evaluations, validate  # noqa: F401
+from test_evaluators import counted, validate
 
 from mmpose.engine.monitors.poses.accuracy.data_set_accuracy import \
     DataSetAccuracy
@@ -362,7 +362,7 @@ def test_known_fractions_of_a_validation(tmp_path, kind, name, form):
 
 @pytest.mark.parametrize('bottom_up', [False, True])
 def test_what_is_matched_is_what_cocos_evaluation_matches(
-        tmp_path, evaluations, bottom_up):  # noqa: F811
+        tmp_path, evaluations, bottom_up):
     """P8: with boxes of a detector, and of all instances at once."""
     people = annotations()
     # As in COCO, crowds have no keypoints.
