@@ -36,6 +36,7 @@ class BrokenValidationDetector(Detector):
     ====================== ================================================
     """
 
+    findings = ('validation_nan', 'validation_invalid')
     wants = (KeypointAccuracy, ValidationMetrics)
     chain = MostSerious
     priority = 'VERY_HIGH'
@@ -123,6 +124,7 @@ class ValidationCollapseDetector(Detector):
             has collapsed. Defaults to 0.2.
     """
 
+    findings = ('validation_collapse', )
     wants = (Losses, ValidationMetrics)
     chain = MostSerious
     priority = 'HIGH'

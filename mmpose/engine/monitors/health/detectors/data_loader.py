@@ -26,6 +26,7 @@ class DataLoaderDetector(Detector):
             reported. Defaults to 0.3.
     """
 
+    findings = ('data_loader', )
     wants = (DataTime, HookTime)
 
     def __init__(self, fraction: float = _WAITING) -> None:

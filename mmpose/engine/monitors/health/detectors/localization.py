@@ -37,6 +37,7 @@ class LeftRightDetector(Detector):
             one are too many. Defaults to 0.3.
     """
 
+    findings = ('flip_indices', 'left_right_exchanged')
     wants = (LocalizationErrors, )
 
     def __init__(self, fraction: float = _EXCHANGED) -> None:
@@ -97,6 +98,7 @@ class InstanceSwapDetector(Detector):
             to 0.1.
     """
 
+    findings = ('instances_swapped', )
     wants = (LocalizationErrors, )
 
     def __init__(self, fraction: float = _SWAPPED) -> None:

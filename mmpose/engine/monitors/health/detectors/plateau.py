@@ -46,6 +46,7 @@ class OverfittingDetector(Detector):
             worse. Defaults to 0.05.
     """
 
+    findings = ('overfitting', )
     wants = (Losses, ValidationMetrics)
     chain = MostSerious
     priority = 'ABOVE_NORMAL'
@@ -107,6 +108,7 @@ class PlateauDetector(Detector):
             validations; the larger number counts. Defaults to a third.
     """
 
+    findings = ('plateau', )
     wants = (LearningRates, ValidationMetrics)
     chain = MostSerious
 
