@@ -1,4 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+import math
 from typing import List, Optional
 
 import numpy as np
@@ -170,7 +171,7 @@ class PlateauDetector(Detector):
 
 
 def _last_milestone(runner) -> int:
-    """Return the last iteration at which a multi-step schedule steps."""
+    """Return the last iteration at which a schedule of steps has one."""
     schedulers = getattr(runner, 'param_schedulers', None) or []
     if isinstance(schedulers, dict):
         schedulers = [s for of_one in schedulers.values() for s in of_one]
@@ -179,9 +180,10 @@ def _last_milestone(runner) -> int:
         unit = 1
         if scheduler.by_epoch:
             unit = runner.max_iters / runner.max_epochs
-        milestones += [
-            int(milestone * unit)
-            for milestone in getattr(scheduler, 'milestones', ())
-        ]
+        steps = list(getattr(scheduler, 'milestones', ()))
+        size = getattr(scheduler, 'step_size', None)
+        if size:
+            steps += range(size, math.ceil(runner.max_iters / unit), size)
+        milestones += [int(step * unit) for step in steps]
     # Those beyond the end do not count.
     return max(m for m in milestones if m < runner.max_iters)
