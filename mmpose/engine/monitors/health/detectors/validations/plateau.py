@@ -4,13 +4,13 @@ from typing import List, Optional
 
 import numpy as np
 
-from ...core.measurements import LearningRates, Losses, ValidationMetrics
-from ...core.registry import DETECTORS
-from ...core.runner_parts import is_iter_based
-from ..chains import MostSerious
-from ..detector import Detector
-from ..report import Finding
-from ..validation_course import ValidationCourse
+from ....core.measurements import LearningRates, Losses, ValidationMetrics
+from ....core.registry import DETECTORS
+from ....core.runner_parts import is_iter_based
+from ...chains import MostSerious
+from ...detector import Detector
+from ...report import Finding
+from ...validation_course import ValidationCourse
 
 # The number of validations without a better one, and their fraction of all
 # that are planned: a healthy curve may be flat for long before the learning

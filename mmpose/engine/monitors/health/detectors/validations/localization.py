@@ -1,10 +1,10 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 from typing import List
 
-from ...core.measurements import LocalizationErrors, Sides
-from ...core.registry import DETECTORS
-from ..detector import CONSECUTIVE, Detector, Streaks
-from ..report import Finding
+from ....core.measurements import LocalizationErrors, Sides
+from ....core.registry import DETECTORS
+from ...detector import CONSECUTIVE, Detector, Streaks
+from ...report import Finding
 
 # Of the predictions near one of two mirrored keypoints, so many near the wrong
 # one: half of them if left and right are not told apart, all if the labels are
