@@ -15,21 +15,21 @@ from mmpose.engine.monitors.core.measurements import (DataTime, HookTime,
                                                       KeypointWeights,
                                                       LearningRates, Losses,
                                                       Spike, ValidationMetrics)
-from mmpose.engine.monitors.health.detectors.broken_validation import (
-    BrokenValidationDetector, ValidationCollapseDetector)
-from mmpose.engine.monitors.health.detectors.data_loader import \
-    DataLoaderDetector
 from mmpose.engine.monitors.health.detectors.divergence import \
     DivergenceDetector
 from mmpose.engine.monitors.health.detectors.learning_rate_zero import \
     LearningRateZeroDetector
 from mmpose.engine.monitors.health.detectors.loss_spike import \
     LossSpikeDetector
+from mmpose.engine.monitors.health.detectors.machine.data_loader import \
+    DataLoaderDetector
 from mmpose.engine.monitors.health.detectors.nonfinite import \
     NonfiniteLossDetector
 from mmpose.engine.monitors.health.detectors.not_learning import \
     NotLearningDetector
-from mmpose.engine.monitors.health.detectors.plateau import (
+from mmpose.engine.monitors.health.detectors.validations.broken_validation import (
+    BrokenValidationDetector, ValidationCollapseDetector)
+from mmpose.engine.monitors.health.detectors.validations.plateau import (
     OverfittingDetector, PlateauDetector)
 from mmpose.engine.monitors.health.detectors.zero_loss import ZeroLossDetector
 

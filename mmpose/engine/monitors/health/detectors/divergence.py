@@ -46,6 +46,7 @@ class DivergenceDetector(Detector):
             which it has diverged. Defaults to 3.
     """
 
+    findings = ('learning_rate_too_high', )
     wants = (LearningRates, Losses)
     chain = FirstDivergence
 

@@ -41,6 +41,7 @@ class NotLearningDetector(Detector):
             fallen. Defaults to 300.
     """
 
+    findings = ('not_learning', )
     wants = (LearningRates, Losses)
 
     def __init__(self,

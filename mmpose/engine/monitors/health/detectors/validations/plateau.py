@@ -4,13 +4,13 @@ from typing import List, Optional
 
 import numpy as np
 
-from ...core.measurements import LearningRates, Losses, ValidationMetrics
-from ...core.registry import DETECTORS
-from ...core.runner_parts import is_iter_based
-from ..chains import MostSerious
-from ..detector import Detector
-from ..report import Finding
-from ..validation_course import ValidationCourse
+from ....core.measurements import LearningRates, Losses, ValidationMetrics
+from ....core.registry import DETECTORS
+from ....core.runner_parts import is_iter_based
+from ...chains import MostSerious
+from ...detector import Detector
+from ...report import Finding
+from ...validation_course import ValidationCourse
 
 # The number of validations without a better one, and their fraction of all
 # that are planned: a healthy curve may be flat for long before the learning
@@ -46,6 +46,7 @@ class OverfittingDetector(Detector):
             worse. Defaults to 0.05.
     """
 
+    findings = ('overfitting', )
     wants = (Losses, ValidationMetrics)
     chain = MostSerious
     priority = 'ABOVE_NORMAL'
@@ -107,6 +108,7 @@ class PlateauDetector(Detector):
             validations; the larger number counts. Defaults to a third.
     """
 
+    findings = ('plateau', )
     wants = (LearningRates, ValidationMetrics)
     chain = MostSerious
 
