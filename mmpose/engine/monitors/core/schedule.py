@@ -1,5 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import Union
+from collections import Counter
+from typing import Sequence, Union
 
 
 class Every:
@@ -126,6 +127,20 @@ def build_schedule(interval: Union[int, dict]) -> Schedule:
             f'end=..., ramp_iters=...), but got {interval!r} of type '
             f'{type(interval).__name__}')
     return _build_adaptive(dict(interval))
+
+
+def spread(items: Sequence, count: int) -> Counter:
+    """Choose from a sequence, evenly.
+
+    Args:
+        items (Sequence): Such as the indices of batches that are due.
+        count (int): How many to choose; of few items some several times.
+
+    Returns:
+        Counter: How often each was chosen; empty where there is no item.
+    """
+    return Counter(items[i * len(items) // count] for i in range(count)
+                   if len(items))
 
 
 def _build_adaptive(cfg: dict) -> Adaptive:

@@ -1,5 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""The arguments of the hook that several monitors of poses share."""
+"""Arguments of the hook that several pose monitors share."""
 from ..core.arguments import (Argument, count, flag, interval, number,
                               one_of_types)
 

@@ -10,16 +10,16 @@ from torch import nn
 from mmpose.structures import PoseDataSample
 from ..core.side_effects import eval_without_side_effects
 
-# What a probe may keep of a batch.
+# The largest part of a batch that a probe keeps.
 _MAX_BYTES = 1000000
 
 
 class LiftedPose(NamedTuple):
-    """A pose in 3D beside its prediction.
+    """A pose in 3D and its prediction.
 
     Attributes:
-        truth (np.ndarray): The ground truth as seen from the camera, to the
-            right, down, forward, shape (K, 3).
+        truth (np.ndarray): The ground truth, right, down and forward as seen
+            from the camera, shape (K, 3).
         visible (np.ndarray): Which joints it has, bool of shape (K, ).
         predicted (np.ndarray): The prediction, shape (K, 3).
     """
@@ -29,21 +29,21 @@ class LiftedPose(NamedTuple):
 
     @property
     def error(self) -> float:
-        """The mean distance of the visible joints; NaN if there are none."""
+        """float: The mean distance of the visible joints, NaN for none."""
         sums, counts = _sum_errors(*(part[None] for part in self)).sum(1)
         return sums / counts if counts else np.nan
 
 
 def joint_errors(sample: PoseDataSample) -> np.ndarray:
-    """How far each joint of a validation sample is off.
+    """Sum the errors of each joint of a validation sample.
 
     Args:
-        sample (PoseDataSample): What the model returned: N poses, of shape
-            (N, K, 3), the predicted ones also of shape (1, N, K, 3).
+        sample (PoseDataSample): What the model returned: N poses of shape
+            (N, K, 3), the predicted ones possibly of shape (1, N, K, 3).
 
     Returns:
-        np.ndarray: For each joint the sum of its distances, where the ground
-        truth is visible, and their number, float64 of shape (2, K).
+        np.ndarray: The sum of each joint's distances where the ground truth is
+        visible, and their number, float64 of shape (2, K).
     """
     truth = sample.gt_instances.lifting_target
     return _sum_errors(truth, _visible(sample, truth),
@@ -57,7 +57,7 @@ def middle_pose(sample: PoseDataSample) -> LiftedPose:
         sample (PoseDataSample): As in :func:`joint_errors`.
 
     Returns:
-        LiftedPose: The one in the middle of the sequence.
+        LiftedPose: The pose in the middle of the sequence.
     """
     truth = sample.gt_instances.lifting_target
     return _middle(truth, _visible(sample, truth),
@@ -65,13 +65,13 @@ def middle_pose(sample: PoseDataSample) -> LiftedPose:
 
 
 class LiftingProbe:
-    """The first samples of a batch, to be predicted again and again.
+    """Keep the first samples of a batch, to predict them again and again.
 
-    It takes up to 1 MB of them, at least one.
+    It keeps up to 1 MB of them, at least one.
 
     Args:
-        data_batch (dict): A batch as the data loader gives it; shares no
-            memory with the probe.
+        data_batch (dict): A batch as the data loader gives it; what is kept is
+            copied.
         count (int): The largest number of samples.
     """
 
@@ -92,14 +92,14 @@ class LiftingProbe:
             self._samples.append(sample)
 
     def predict(self, model: nn.Module) -> List[LiftedPose]:
-        """Let a model predict; nothing of it is changed.
+        """Let a model predict the samples without changing it.
 
         Args:
             model (PoseLifter): The model without a wrapper.
 
         Returns:
-            list[LiftedPose]: The middle pose of each sample. The ground truth
-            is the target, decoded as a prediction is.
+            list[LiftedPose]: The middle pose of each sample. Its ground truth
+            is the target, decoded like a prediction.
         """
         data = dict(
             inputs=torch.stack(self._inputs),
@@ -120,7 +120,7 @@ def _bytes(values: Union[np.ndarray, torch.Tensor]) -> int:
 
 
 def _light_copy(sample: PoseDataSample) -> PoseDataSample:
-    """A copy with what predicting and drawing take."""
+    """Copy only what is needed to predict and to draw."""
     light = PoseDataSample(
         metainfo={
             name: value
@@ -141,28 +141,27 @@ def _light_copy(sample: PoseDataSample) -> PoseDataSample:
 
 def _decode_target(head: nn.Module, sample: PoseDataSample,
                    shape: Sequence[int]) -> np.ndarray:
-    """The pose that a sample's label stands for.
+    """Decode the pose of a sample's label.
 
-    The annotated pose itself may be another one: what flips a sample may flip
-    the label alone.
+    The annotated pose may differ: augmentation may flip the label alone.
 
     Args:
         head (nn.Module): The model's head.
         sample (PoseDataSample): A training sample.
-        shape (Sequence[int]): That of the sample's prediction.
+        shape (Sequence[int]): The shape of the sample's prediction.
     """
     label = sample.gt_instance_labels.get('lifting_target_label')
     if label is None:
         return sample.gt_instances.lifting_target
     label = label.reshape(*shape[:-2], *label.shape[-2:])
-    # The label in place of what the head computes.
+    # A head that returns the label instead of what it computes.
     decoder = copy.copy(head)
     decoder.forward = lambda feats: label
     return decoder.predict(None, [sample], test_cfg={})[0].keypoints
 
 
 def _visible(sample: PoseDataSample, truth: np.ndarray) -> np.ndarray:
-    """Which joints of N poses are visible, bool of shape (N, K)."""
+    """Return which joints of N poses are visible, bool of shape (N, K)."""
     visible = sample.gt_instances.get('lifting_target_visible')
     if visible is None:
         return np.ones(truth.shape[:-1], bool)
@@ -181,7 +180,7 @@ def _middle(truth: np.ndarray, visible: np.ndarray,
 
 def _sum_errors(truth: np.ndarray, visible: np.ndarray,
                 predicted: np.ndarray) -> np.ndarray:
-    """See :func:`joint_errors`; shapes (N, K, 3), (N, K), (N, K, 3)."""
+    """Sum the errors of each joint, see :func:`joint_errors`."""
     distances = np.linalg.norm(predicted - truth, axis=-1)
     return np.stack([
         np.where(visible, distances, 0).sum(0, dtype=np.float64),

@@ -2,7 +2,6 @@
 import functools
 import logging
 import re
-from collections import Counter
 from typing import Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
@@ -13,7 +12,7 @@ from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, data_set, evaluation_step,
                                  needs_all_ranks, own_samples)
-from ..core.schedule import Interval, build_schedule
+from ..core.schedule import Interval, build_schedule, spread
 from ..writers.record import IMAGE, LAYER_SCALAR, Image, Record, Value
 from .accuracy.evaluator_measures import EvaluatorMeasures, Sums, add_sums
 from .accuracy.keypoint_curves import measured_curves
@@ -27,31 +26,29 @@ from .pictures.skeletons_3d import draw_skeletons, skeleton_mesh
 _MAX_MESHES = 4
 # The data sets of MMPose whose unit is the metre, by their names.
 _IN_METRES = ('h36m', 'h3wb')
-# Of joints without a bone, and of bones for which the data set has none.
+# The color of joints without a bone, and of bones of a data set without colors.
 _COLOR = (51, 153, 255)
 
 
 @MONITORS.register_module()
 class LiftingMonitor(Monitor):
-    """How well a model lifts 2D poses to 3D.
+    """Show how well a model lifts 2D poses to 3D.
 
-    For :obj:`PoseLifter` alone; with any other model it does nothing.
+    It does nothing unless the model is a :obj:`PoseLifter`.
 
     =============================== ===========================================
-    ``train/images``                A picture for each of a few training
-                                    samples, always the same ones: prediction
-                                    and target from two sides
+    ``train/images``                Prediction and target from two sides, for a
+                                    few training samples, always the same ones
     ``val/images``                  The same for some of the validation samples
-    ``val/skeletons/<i>``           The first four of those, to turn around in
-                                    3D
+    ``val/skeletons/<i>``           The first four of those, to rotate in 3D
     ``keypoints/MPJPE/<joint>``     Mean per-joint position error of one joint:
-                                    its mean distance to the ground truth where
-                                    that is visible, over the whole validation,
-                                    in the unit of the data: of Human3.6M and
-                                    H3WB metres. Where the evaluator has that
-                                    measure, it is the evaluator's
-    ``keypoints/<measure>/<joint>`` The same aligned as the evaluator does it:
-                                    P-MPJPE, N-MPJPE. See
+                                    its mean distance to the visible ground
+                                    truth over the whole validation, in the
+                                    unit of the data (metres in Human3.6M and
+                                    H3WB). The evaluator's value where it
+                                    measures it
+    ``keypoints/<measure>/<joint>`` The same after the alignment of the
+                                    evaluator: P-MPJPE, N-MPJPE. See
                                     :class:`EvaluatorMeasures`
     =============================== ===========================================
 
@@ -59,28 +56,26 @@ class LiftingMonitor(Monitor):
     camera sees it and wrong from the side has its error in the depth.
 
     The training samples are the first ones of the first batch, augmented.
-    Their target is what the loss is computed from, decoded by the model. The
-    prediction is by the model's own ``predict``. Of a sequence of poses the
-    middle one is drawn. Its caption has the error in mm, where the unit of the
-    data set is known, and says how many of the predicted joints are outside
-    the picture.
+    Their target is the label, which the loss is computed from, decoded by the
+    model. The prediction is that of the model's own ``predict``. The middle
+    pose of a sequence is drawn. Its caption has the error in mm, where the unit
+    of the data set is known, and the number of predicted joints outside of the
+    picture.
 
-    With more than 30 joints the errors are those of body parts, over all of
-    their points.
+    With more than 30 joints, the errors are the means over body parts.
 
-    The errors are over all ranks: each sums up what it has seen, and the sums
-    are added. Samples that a sampler gives to a second rank to make the shares
-    equal count once.
+    The errors are summed over all ranks. Samples that a sampler repeats to
+    give all ranks the same number count once.
 
     Args:
         train_interval (int | dict | Schedule, optional): At which iterations
             to draw training samples. None: never.
-        val_interval (int | dict | Schedule, optional): Of which validation
-            batches samples are drawn. None: of none.
+        val_interval (int | dict | Schedule, optional): From which validation
+            batches to draw samples. None: from none.
         max_train_images (int): The number of training samples.
         max_val_images (int): The largest number of samples of a validation.
-        log_joint_errors (bool): Write the errors of the joints. Defaults to
-            True.
+        log_joint_errors (bool): Whether to log the errors of the joints.
+            Defaults to True.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
@@ -149,7 +144,7 @@ class LiftingMonitor(Monitor):
 
     def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
         if self._draws and self._probe is None:
-            self._draws = False  # If it fails, it would again.
+            self._draws = False  # A failure would be repeated.
             self._probe = LiftingProbe(data_batch, self._max_train_images)
             self._draws = True
 
@@ -170,7 +165,7 @@ class LiftingMonitor(Monitor):
         if self._takes is None:
             return
         sums, self._sums = self._sums, None
-        if sums is not None:  # Else a batch before could not be read.
+        if sums is not None:  # None after a batch that could not be read.
             own = max(self._own_samples - self._seen, 0)
             self._evaluated.read(outputs, own)
             if own and 'MPJPE' not in self._evaluated.names:
@@ -185,7 +180,7 @@ class LiftingMonitor(Monitor):
         ]
 
     def rank_results(self) -> Optional[Sums]:
-        """What was summed up; empty where there was no sample."""
+        """Return the sums; None if a batch could not be read."""
         sums, self._sums = self._sums, {}
         return sums
 
@@ -208,7 +203,7 @@ class LiftingMonitor(Monitor):
             self.emit(Record(step, draw, kind=IMAGE))
 
     def _begin(self, runner) -> None:
-        """A validation begins: which of its samples to read."""
+        """Choose the samples of a validation that begins."""
         self._sums, self._takes = None, None
         self._poses, self._seen = [], 0
         if _lifts(runner):
@@ -218,9 +213,7 @@ class LiftingMonitor(Monitor):
                     i for i in range(len(loader))
                     if self._batches.is_due(i + 1)
                 ]
-            count = self._max_val_images
-            self._takes = Counter(due[i * len(due) // count]
-                                  for i in range(count) if due)
+            self._takes = spread(due, self._max_val_images)
             self._own_samples = (
                 own_samples(loader) if self._log_joint_errors else 0)
         self._evaluated = EvaluatorMeasures(
@@ -229,12 +222,12 @@ class LiftingMonitor(Monitor):
 
 
 class _Painter:
-    """Draws poses of a data set.
+    """Draw poses of a data set.
 
     Args:
-        dataset (Dataset): Without ``skeleton_links``, or where it names
-            another number of joints, only joints are drawn; without
-            ``skeleton_link_colors`` all bones alike.
+        dataset (Dataset): Without ``skeleton_links``, or with another number of
+            joints, only joints are drawn; without ``skeleton_link_colors``, all
+            bones have the same color.
     """
 
     def __init__(self, dataset) -> None:
@@ -264,7 +257,7 @@ class _Painter:
             yield skeleton_mesh(f'val/skeletons/{i}', *self._scene(pose))
 
     def _scene(self, pose: LiftedPose) -> tuple:
-        """What :func:`draw_skeletons` wants, without the caption."""
+        """Return the arguments of :func:`draw_skeletons` but the caption."""
         truth, predicted = (
             joints[:, [0, 2, 1]] * (1, 1, -1)
             for joints in (pose.truth, pose.predicted))

@@ -1,8 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""What kind of pose estimator a model is.
+"""The kinds of pose estimators.
 
-``mmpose.models`` is imported here alone and only when a model is there: it
-takes seconds.
+``mmpose.models`` is imported inside the functions, since it takes seconds.
 """
 from torch import nn
 

@@ -1,12 +1,12 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""What a model has returned for a sample."""
+"""Access to the predictions for a sample."""
 from typing import Optional, Tuple
 
 import numpy as np
 
 
 def predictions(instances) -> Tuple[np.ndarray, np.ndarray]:
-    """Copy what a model has predicted.
+    """Copy the predicted keypoints of a sample.
 
     Args:
         instances (InstanceData): ``pred_instances`` of a sample.
@@ -21,16 +21,16 @@ def predictions(instances) -> Tuple[np.ndarray, np.ndarray]:
 
 
 def predicted_arrays(instances) -> Tuple[np.ndarray, np.ndarray]:
-    """Return what a model has predicted, not copied.
+    """Return the predicted keypoints of a sample, not copied.
 
     Args:
         instances (InstanceData): ``pred_instances`` of a sample.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: Keypoints in the image, maybe with
+        tuple[np.ndarray, np.ndarray]: Keypoints in the image, possibly with
         their depth, shape (M, K, D), and their scores, shape (M, K).
     """
-    # Models of 3D poses have their keypoints in the image beside those.
+    # Models of 3D poses return both.
     keypoints = to_numpy(
         instances.get('transformed_keypoints', instances.keypoints))
     if keypoints.ndim != 3:
@@ -49,7 +49,7 @@ def box_scores(sample, count: int) -> np.ndarray:
         count (int): The number of its predictions.
 
     Returns:
-        np.ndarray: Shape (count, ), 1 where there are none.
+        np.ndarray: Shape (count, ); all 1 if there are no scores.
     """
     for instances in (sample.pred_instances, sample.gt_instances):
         scores = to_numpy(instances.get('bbox_scores'))
@@ -59,14 +59,14 @@ def box_scores(sample, count: int) -> np.ndarray:
 
 
 def box_scales(sample, count: int) -> np.ndarray:
-    """Return the sizes of the boxes, as the evaluator compares predictions.
+    """Return the sizes of the boxes that predictions were made in.
 
     Args:
         sample (PoseDataSample): What the model returned for an image.
         count (int): The number of its predictions.
 
     Returns:
-        np.ndarray: Shape (count, 2), NaN where there are none.
+        np.ndarray: Shape (count, 2); all NaN if there are no boxes.
     """
     scales = to_numpy(sample.gt_instances.get('bbox_scales'))
     if scales is None or len(scales) != count:
@@ -75,7 +75,7 @@ def box_scales(sample, count: int) -> np.ndarray:
 
 
 def to_numpy(value) -> Optional[np.ndarray]:
-    """Return a field of a sample on the host.
+    """Return a field of a sample as an array.
 
     Args:
         value (Tensor | np.ndarray | list, optional): The field.

@@ -23,17 +23,16 @@ _MAX_IMAGES = 8
 
 @MONITORS.register_module()
 class SuspectImageMonitor(Monitor):
-    """Show the training samples that a finding speaks of.
+    """Show the training samples of a finding.
 
     ====================== ==================================================
-    ``health/suspects``    Up to eight samples of the batch that a finding
-                           names, as they are annotated: read again from the
-                           file, before any augmentation
+    ``health/suspects``    Up to eight samples of the batch of a finding with
+                           their annotations, read again from the file before
+                           any augmentation
     ====================== ==================================================
 
     What it tells: Whether the annotation is wrong, or the image. The report
-    says which finding of which step they belong to; ``suspects.json`` lists
-    the whole batch.
+    names the finding and its step; ``suspects.json`` lists the whole batch.
 
     Args:
         strict (bool): See :class:`Monitor`. Defaults to False.
@@ -48,7 +47,7 @@ class SuspectImageMonitor(Monitor):
         self.writer.listen(SuspectSamples, self._look, self.guard)
 
     def _look(self, step: int, suspects: SuspectSamples) -> Optional[Record]:
-        """Called in the thread that writes."""
+        """Return the pictures; called in the writer's thread."""
         return Record(
             step, functools.partial(self._images, suspects), kind=IMAGE)
 
@@ -95,13 +94,13 @@ class SuspectImageMonitor(Monitor):
                        scene.caption, f'{scene.name}  id {sample.get("id")}')
 
     def _annotations(self) -> Iterator[Tuple[tuple, dict, dict]]:
-        """Which sample each of the data set is, what is annotated, and the
-        metainfo."""
+        """Yield the key, the annotation and the metainfo of each sample."""
         for part in data_set_parts(self._dataset):
             if isinstance(part, BaseDataset) and not hasattr(part, 'datasets'):
                 for i in range(len(part)):
-                    # MMPose's own copy all metainfo for each, and that of a
-                    # CombinedDataset runs the pipeline, which draws numbers.
+                    # The ``get_data_info`` of MMPose's data sets copies all
+                    # metainfo, and that of a CombinedDataset runs the
+                    # pipeline, which would change the random numbers.
                     info = BaseDataset.get_data_info(part, i)
                     yield _key(info), info, part.metainfo
 

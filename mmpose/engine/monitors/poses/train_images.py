@@ -23,26 +23,26 @@ from .pictures.scenes import Scene, error_caption, scene_tensors
 
 @MONITORS.register_module()
 class TrainImageMonitor(Monitor):
-    """Show what the model makes of a few training samples, always the same.
+    """Show predictions for a few training samples, always the same ones.
 
     ================= =======================================================
     ``train/images``  A picture for each sample: the model's input with the
                       target that the loss is computed from; with the
                       prediction, joined to the target; and with the heatmap,
-                      where there is one
+                      if there is one
     ================= =======================================================
 
-    What it tells: The target must lie on the subject: else the annotations,
-    the codec or an augmentation are wrong, and nothing else is worth looking
-    at before. The colours must be natural: else the data preprocessor is
-    wrong. Then, how the prediction comes closer to the target.
+    What it tells: If the target does not lie on the subject, the annotations,
+    the codec or an augmentation are wrong; look at that first. If the colours
+    are not natural, the data preprocessor is wrong. Then, how the prediction
+    approaches the target.
 
     The samples are the first ones of the first batch, augmented; after a
-    switch of the pipeline there is a second set beside them. The input is what
-    comes out of the data preprocessor, see :func:`make_visible`. The target is
-    decoded from the labels by the model's own codec. The prediction is what
-    ``forward(mode='predict')`` returns in evaluation mode, at one scale, that
-    of a top-down model without ``flip_test``.
+    switch of the pipeline a second set is shown beside them. The input is the
+    output of the data preprocessor, see :func:`make_visible`. The target is
+    decoded from the labels by the model's own codec. The prediction is the
+    result of ``forward(mode='predict')`` in evaluation mode, at one scale and,
+    for a top-down model, without ``flip_test``.
 
     Args:
         interval (int | dict | Schedule): At which iterations.
@@ -71,7 +71,7 @@ class TrainImageMonitor(Monitor):
         self._kpt_thr = kpt_thr
 
     def before_train(self, runner) -> None:
-        # Each with what its captions add.
+        # Each with the text that its captions add.
         self._sets: List[Tuple[FixedSamples, str]] = []
         self._pipelines: Optional[list] = None
         # A lifter has no images.
@@ -94,7 +94,7 @@ class TrainImageMonitor(Monitor):
         if self._pipelines is not None and _same(pipelines, self._pipelines):
             return
         self._pipelines = pipelines
-        self._off = True  # If it fails, it would again.
+        self._off = True  # A failure would be repeated.
         note = f', pipeline of step {runner.iter + 1:,}' if self._sets else ''
         meta = getattr(dataset, 'metainfo', {})
         samples = FixedSamples(
@@ -103,7 +103,7 @@ class TrainImageMonitor(Monitor):
         with self.guard:
             samples.decode_targets(data_batch['data_samples'])
         self._pictures = SamplePictures(self._kpt_thr, 'target')
-        # The first set and that of the last switch.
+        # The first set, and the set after the last switch.
         self._sets = [*self._sets[:1], (samples, note)]
         self._meta = meta
         self._off = False
@@ -135,7 +135,7 @@ def _scenes(samples: FixedSamples, predicted: List[Predicted], when: str,
 
 
 def _pipelines(dataset) -> list:
-    """What makes samples; it is other after a switch of the pipeline."""
+    """Return what makes the samples; a switch of the pipeline changes it."""
     parts = []
     for part in data_set_parts(dataset):
         parts += [part, getattr(part, 'pipeline', None)]

@@ -1,6 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
-import math
+from collections import Counter
 from typing import Dict, Iterable, List, Optional, Sequence
 
 from ..core.arguments import Arguments
@@ -8,7 +8,7 @@ from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, data_set, evaluation_step,
                                  has_ema_model)
-from ..core.schedule import Interval, build_schedule
+from ..core.schedule import Interval, build_schedule, spread
 from ..writers.record import IMAGE, Record
 from .arguments import (KPT_THR, LOG_VAL_IMAGES, MAX_VAL_IMAGES,
                         VAL_IMAGE_INTERVAL)
@@ -24,28 +24,28 @@ from .pose_samples import PoseSampleReader
 
 @MONITORS.register_module()
 class ValImageMonitor(Monitor):
-    """Show what the model predicts for some of the validation samples.
+    """Show predictions for some of the validation samples.
 
     =============== =========================================================
     ``val/images``  A picture for each sample: the model's input with the
                     ground truth; with the prediction, joined to the ground
-                    truth; and with the heatmap where the model returns it; cut
-                    out around the instance, for bottom-up models all of it
+                    truth; and with the heatmap, if the model returns it. The
+                    instance is cut out; bottom-up models show the whole input
     =============== =========================================================
 
-    What it tells: Whether what was learnt holds for other samples. Good
-    training pictures beside bad validation pictures are an overfitted model,
-    or a validation that prepares its input differently: the input is what
-    comes out of the data preprocessor, see :func:`make_visible`.
+    What it tells: Whether the model generalizes. Good training pictures and
+    bad validation pictures mean that the model is overfitted, or that the
+    validation prepares its input differently: the input is the output of the
+    data preprocessor, see :func:`make_visible`.
 
-    The same samples in every validation, spread over the batches that are due,
-    or over all where those are too few. Where instances are a detector's
-    boxes, those of annotated ones come first, and the others are called false
-    positives. With an ``EMAHook`` the EMA model predicts, and the pictures say
-    so.
+    The samples are the same in every validation. They are spread over the
+    batches that are due, or over all if too few are due. With a detector's
+    boxes, those of annotated instances come first, and the others are called
+    false positives. With an ``EMAHook`` the EMA model predicts, and the
+    pictures say so.
 
     Args:
-        interval (int | dict | Schedule): Of which batches samples are taken.
+        interval (int | dict | Schedule): From which batches to take samples.
         max_images (int): The largest number of samples of a validation.
         kpt_thr (float): The score below which a keypoint is drawn hollow.
         strict (bool): See :class:`Monitor`. Defaults to False.
@@ -71,14 +71,14 @@ class ValImageMonitor(Monitor):
         self._max_images = max_images
         self._kpt_thr = kpt_thr
         self._scenes: List[Scene] = []
-        self._takes: Dict[int, int] = {}
+        self._takes: Counter = Counter()
         self._dataset = None
 
     def after_val_iter(self, runner, batch_idx: int, data_batch,
                        outputs: Optional[Sequence]) -> None:
         if batch_idx == 0:
             self._begin(runner)
-        count = self._takes.get(batch_idx, 0)
+        count = self._takes[batch_idx]
         if not count or not outputs:
             return
         model = bare_model(runner.model)
@@ -109,7 +109,7 @@ class ValImageMonitor(Monitor):
         dataset = data_set(runner.val_dataloader)
         if dataset is self._dataset:
             return
-        self._takes = {}
+        self._takes = Counter()
         model = bare_model(runner.model)
         if lifts_poses(model):
             return
@@ -122,15 +122,15 @@ class ValImageMonitor(Monitor):
         every = range(len(runner.val_dataloader))
         due = [i for i in every if self._batches.is_due(i + 1)]
         if due and len(due) < self._max_images:
-            due = list(every)
-        self._takes = _spread(due, self._max_images)
+            due = every
+        self._takes = spread(due, self._max_images)
         self._dataset = dataset
 
     def _choose(self, outputs: Sequence, count: int) -> Iterable[tuple]:
-        """Samples of a batch, spread over it; annotated ones first.
+        """Choose samples of a batch, spread over it; annotated ones first.
 
         Yields:
-            tuple[int, PoseSample]: Which one, and the sample.
+            tuple[int, PoseSample]: Its index, and the sample.
         """
         chosen = set()
         for start in range(count):
@@ -149,15 +149,3 @@ class ValImageMonitor(Monitor):
             if first is not None:
                 chosen.add(first[0])
                 yield first
-
-
-def _spread(batches: List[int], count: int) -> Dict[int, int]:
-    """How many samples to take of which batch: ``count`` in all, if it can."""
-    ends = [
-        math.ceil(i * count / max(len(batches), 1))
-        for i in range(len(batches) + 1)
-    ]
-    return {
-        batch: end - begin
-        for batch, begin, end in zip(batches, ends, ends[1:])
-    }

@@ -1,11 +1,13 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from mmengine.hooks import Hook
 
 from mmpose.engine.monitors import (Adaptive, Every, SystemMonitor,
                                     build_schedule)
+from mmpose.engine.monitors.core.schedule import spread
 
 
 def due_steps(schedule, last=30):
@@ -83,3 +85,22 @@ def test_a_config_makes_a_schedule():
 def test_a_bad_interval_is_refused(interval, error):
     with pytest.raises(error):
         build_schedule(interval)
+
+
+@pytest.mark.parametrize('batches', [[], [0], [0, 9, 19],
+                                     list(range(7)),
+                                     list(range(40))])
+@pytest.mark.parametrize('count', [0, 1, 3, 8])
+def test_samples_are_spread_over_the_batches(batches, count):
+    takes = spread(batches, count)
+    assert set(takes) <= set(batches)
+    assert sum(takes.values()) == (count if batches else 0)
+    if batches:
+        taken = [takes[batch] for batch in batches]
+        assert max(taken) - min(taken) <= 1
+        # The first batch first, and no gap is longer than need be.
+        taken = [i for i, batch in enumerate(batches) if takes[batch]]
+        assert not count or taken[0] == 0
+        if 0 < count < len(batches):
+            gaps = np.diff([*taken, len(batches)])
+            assert gaps.max() <= -(-len(batches) // count)

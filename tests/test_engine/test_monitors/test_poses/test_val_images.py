@@ -27,7 +27,6 @@ from mmpose.engine.monitors.poses.pictures.sample_pictures import \
 from mmpose.engine.monitors.poses.pictures.scenes import sample_scene
 from mmpose.engine.monitors.poses.pose_samples import (PoseSample,
                                                        PoseSampleReader)
-from mmpose.engine.monitors.poses.val_images import _spread
 from mmpose.registry import HOOKS
 from mmpose.structures import PoseDataSample
 from mmpose.utils import register_all_modules
@@ -72,24 +71,6 @@ def composed(monkeypatch):
 
 
 # Which samples
-
-
-@pytest.mark.parametrize('batches', [[], [0], [0, 9, 19],
-                                     list(range(7)),
-                                     list(range(40))])
-@pytest.mark.parametrize('count', [0, 1, 3, 8])
-def test_samples_are_spread_over_the_batches(batches, count):
-    takes = _spread(batches, count)
-    assert list(takes) == batches
-    assert sum(takes.values()) == (count if batches else 0)
-    if batches:
-        assert max(takes.values()) - min(takes.values()) <= 1
-        # The first batch first, and no gap is longer than need be.
-        taken = [i for i, batch in enumerate(batches) if takes[batch]]
-        assert not count or taken[0] == 0
-        if 0 < count < len(batches):
-            gaps = np.diff([*taken, len(batches)])
-            assert gaps.max() <= -(-len(batches) // count)
 
 
 def index_of(scene):
@@ -269,6 +250,11 @@ def test_one_of_several_instances_is_cut_out():
     scene = scene_of(both, whole=True, person=1)
     assert scene.box == pytest.approx([57, 12, 83, 28])
     assert scene_of(both).box == pytest.approx([-0.5, 4.5, 90.5, 55.5])
+    # Others may be in that part: its box is marked, in yellow.
+    yellow = [((picture[..., :2] > 200).all(-1) & (picture[..., 2] < 60)).sum()
+              for picture in map(draw, (scene, scene._replace(marked=None)))]
+    assert yellow[0] > 300 + yellow[1]
+    assert scene_of(one, person=0).marked is None
 
 
 @pytest.mark.parametrize('box, visible', [

@@ -22,7 +22,7 @@ def write_line(draw: ImageDraw.ImageDraw, place: Tuple[int, int], text: str,
 
     Args:
         draw (ImageDraw.ImageDraw): What to write on.
-        place (tuple[int, int]): Its left end and its middle.
+        place (tuple[int, int]): Its left end and its vertical middle.
         text (str): What to write.
         width (int): In pixels.
         size (int): The largest size of the font.
@@ -37,8 +37,8 @@ def shorten(text: str, width: int, size: int) -> str:
     """Shorten a name in its middle until it fits.
 
     Args:
-        text (str): A path, whose ends tell most; and after two spaces what is
-            kept whole.
+        text (str): A path, of which the ends are kept. Text after two spaces
+            is kept whole.
         width (int): In pixels.
         size (int): Of the font.
 
@@ -64,8 +64,8 @@ def legible(text: str) -> Tuple[str, str]:
         text (str): Any text.
 
     Returns:
-        tuple[str, str]: The letters that no font has are escaped, as in
-        ``\\u59ff``.
+        tuple[str, str]: The text and the file. Letters that no font has are
+        escaped, as in ``\\u59ff``.
     """
     plain = _plain_font()
     if _has(plain, text):
@@ -90,8 +90,7 @@ def _plain_font() -> str:
 
 @functools.lru_cache(maxsize=None)
 def _wide_fonts() -> List[str]:
-    """The system's; to find them takes a while, so not before they are
-    needed."""
+    """Find the fonts of the system, which takes a while."""
     from matplotlib.font_manager import findSystemFonts
     return sorted(path for path in findSystemFonts()
                   if _WIDE_FONTS.search(osp.basename(path)))

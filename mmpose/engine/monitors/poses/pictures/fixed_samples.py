@@ -18,12 +18,12 @@ from .pose_targets import decode_target, find_codec
 
 
 class Predicted(NamedTuple):
-    """What a model makes of a sample, in the input's pixels.
+    """What a model predicted for a sample, in the input's pixels.
 
     Attributes:
         keypoints (np.ndarray): Shape (M, K, 2).
         scores (np.ndarray): Shape (M, K).
-        seen (VisibleInput): What came out of the data preprocessor.
+        seen (VisibleInput): The output of the data preprocessor.
         heatmap (Heatmap, optional): None where the model has none.
     """
     keypoints: np.ndarray
@@ -33,20 +33,20 @@ class Predicted(NamedTuple):
 
 
 class FixedSamples:
-    """The first samples of a batch, to be predicted again and again.
+    """Keep the first samples of a batch, to predict them again and again.
 
     Args:
         model (nn.Module): The model without a wrapper.
-        data_batch (dict): A batch as the data loader gives it; shares no
-            memory with the samples.
+        data_batch (dict): A batch as the data loader gives it; what is kept is
+            copied.
         count (int): The number of samples.
         meta (dict): The data set's ``metainfo``.
         prefixes (Sequence[str]): See :func:`image_prefixes`. Defaults to ().
 
     Attributes:
-        inputs (list[Tensor]): The inputs as they came.
-        names (list[str]): What finds each again.
-        targets (list): For each what :func:`decode_target` returns.
+        inputs (list[Tensor]): The inputs before preprocessing.
+        names (list[str]): See :func:`sample_name`.
+        targets (list): For each sample the result of :func:`decode_target`.
         sizes (list[np.ndarray | None]): The longer side of each box in the
             input's pixels, shape (N, ).
     """
@@ -69,14 +69,14 @@ class FixedSamples:
             _in_input(sample, image.shape[1:], meta)
             for sample, image in zip(samples, self.inputs)
         ]
-        # A prediction may change its samples, and each is given new ones. To
-        # copy them takes longer.
+        # A prediction may change its samples, so each gets new ones. Copying
+        # would take longer.
         self._pickled = list(map(pickle.dumps, self._samples))
         self._codec = find_codec(model)
         self._is_stacked = isinstance(inputs, Tensor)
-        # Most bottom-up heads predict one image at a time. Those with a vector
-        # for each axis make a heatmap of each keypoint at several times the
-        # input's size: of a whole body's, a quarter of a gigabyte.
+        # Most bottom-up heads predict one image at a time. Heads that predict
+        # a vector for each axis make a heatmap of each keypoint in several
+        # times the input's size: 256 MB for a whole body.
         self._batch_size = max(len(self._samples), 1)
         if is_bottom_up(model) or hasattr(self._codec, 'simcc_split_ratio'):
             self._batch_size = 1
@@ -89,7 +89,11 @@ class FixedSamples:
         ]
 
     def predict(self, model: nn.Module) -> List[Predicted]:
-        """Let the model predict; nothing of it is changed."""
+        """Let the model predict the samples without changing it.
+
+        Args:
+            model (nn.Module): The model without a wrapper.
+        """
         predicted = []
         with eval_without_side_effects(model), _everything_returned(model):
             for i in range(0, len(self._samples), self._batch_size):
@@ -101,7 +105,7 @@ class FixedSamples:
                         if self._is_stacked else inputs,
                         data_samples=list(
                             map(pickle.loads, self._pickled[batch]))), False)
-                # Before the model, which may work in place.
+                # The model may change its input in place.
                 seen = list(map(make_visible, data['inputs']))
                 # Read at once, so that nothing large is kept.
                 for one, result in zip(seen, _forward(model, data)):
@@ -112,11 +116,11 @@ class FixedSamples:
 
 
 def _forward(model: nn.Module, data: dict) -> Sequence[PoseDataSample]:
-    """Predict as MMEngine has a model do it.
+    """Predict as in a validation of MMEngine.
 
-    Not what ``torch.compile`` made of it for the training: that would be
-    compiled anew, and neither the hooks of the model as a whole, which count
-    its steps, say.
+    The method that ``torch.compile`` has replaced is called, which would be
+    compiled anew otherwise, and without the hooks of the whole model, which
+    may count its steps.
     """
     forward = getattr(model.forward, '_torchdynamo_orig_callable',
                       model.forward)
@@ -125,12 +129,11 @@ def _forward(model: nn.Module, data: dict) -> Sequence[PoseDataSample]:
 
 @contextmanager
 def _everything_returned(model: nn.Module) -> Iterator[None]:
-    """Have the model return its heatmaps, and all keypoints it is trained on.
+    """Have the model return its heatmaps and all keypoints it is trained on.
 
-    Trained on several data sets, it may be tested on the keypoints of one. It
-    predicts what it sees, at one scale; a top-down model also without the mean
-    with what it makes of the flipped input, which takes as long again. Some
-    bottom-up heads cannot do without.
+    A model that is trained on several data sets may be tested on the keypoints
+    of one of them. It predicts at one scale, and a top-down model without
+    ``flip_test``, which would double the time; some bottom-up heads need it.
     """
     test_cfg = getattr(model, 'test_cfg', None)
     if not isinstance(test_cfg, dict) and test_cfg is not None:
@@ -155,12 +158,12 @@ def _everything_returned(model: nn.Module) -> Iterator[None]:
 
 def _in_input(sample: PoseDataSample, shape: Tuple[int, int],
               meta: dict) -> PoseDataSample:
-    """A copy without labels, whose prediction is in the input's pixels.
+    """Copy a sample without labels, as if its input were the whole image.
 
-    Models turn their predictions back into the image by where the input was
-    cut out. Here the input is the image.
+    Models map their predictions back to the image; with this sample, they
+    stay in the input's pixels.
     """
-    # A pipeline for training need not hand on what only a prediction needs.
+    # A training pipeline may not pack what only predictions need.
     metainfo = {
         name: meta[name]
         for name in ('flip_indices', 'skeleton_links') if name in meta
@@ -177,7 +180,7 @@ def _in_input(sample: PoseDataSample, shape: Tuple[int, int],
         input_scale=size)
     bare = PoseDataSample(metainfo=metainfo)
     bare.gt_instances = copy.deepcopy(sample.gt_instances)
-    # Nor the box, which a prediction is given: here it is all of the input.
+    # Nor the box, which is the whole input here.
     count = len(bare.gt_instances) or 1
     for name, value in (('bboxes', (0, 0, *size)), ('bbox_scores', 1)):
         if name not in bare.gt_instances:
@@ -187,8 +190,8 @@ def _in_input(sample: PoseDataSample, shape: Tuple[int, int],
 
 
 def _box_sizes(sample: PoseDataSample) -> Optional[np.ndarray]:
-    """The longer side of the boxes in the input's pixels; None where it is not
-    known."""
+    """Return the longer side of each box in the input's pixels, None where it
+    is unknown."""
     boxes = sample.get('gt_instances', {}).get('bboxes')
     if boxes is None or any(
             name not in sample for name in ('input_size', 'input_scale')):

@@ -14,12 +14,12 @@ from .scenes import Scene, file_scene, sample_scene
 
 def hard_scene(hard: HardSample, model: nn.Module, files: ImageFiles,
                prefixes: Sequence[str]) -> Union[Scene, Callable]:
-    """Return what is drawn of a hard sample.
+    """Return the scene of a hard sample.
 
     Args:
-        hard (HardSample): It, and the input that it was predicted from.
+        hard (HardSample): The hard sample.
         model (nn.Module): The model without a wrapper.
-        files (ImageFiles): Loads the image where there is no such input.
+        files (ImageFiles): Loads the image if the sample has no input.
         prefixes (Sequence[str]): See :func:`image_prefixes`.
 
     Returns:
@@ -39,7 +39,7 @@ def hard_scene(hard: HardSample, model: nn.Module, files: ImageFiles,
 
 
 def _worst(hard: HardSample) -> str:
-    """What is worst about it."""
+    """Return the name of the worst keypoint, and its kind of error."""
     if hard.predicted is None:
         return 'not found'
     sample, person = hard.sample, hard.person

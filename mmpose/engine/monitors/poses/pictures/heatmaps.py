@@ -5,23 +5,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# What a target of a codec has at its keypoint. 1 if it is not here; None where
-# what the model returns has no such scale.
+# The value of a codec's target at its keypoint; 1 for all others. None: what
+# the model returns has no such scale.
 _TARGET_PEAKS = dict(
     MegviiHeatmap=255, SimCCLabel=None, IntegralRegressionLabel=None)
 
 
 class Heatmap(NamedTuple):
-    """The largest value over all keypoints of what a model returned.
+    """The maximum over the heatmaps of all keypoints.
 
     Attributes:
-        tensors (tuple[Tensor]): It, of shape (h, w); or where a model predicts
-            a vector for each axis those along y, shape (K, h), and along x,
-            shape (K, w), which are small.
+        tensors (tuple[Tensor]): The maximum, shape (h, w). If a model predicts
+            a vector for each axis, the smaller vectors along y, shape (K, h),
+            and along x, shape (K, w).
         size (np.ndarray): (w, h).
-        stride (np.ndarray): The input's pixels between two of its own, (x, y).
-        peak (float, optional): What a target has at its keypoint. None where
-            there is no such scale, as after a softmax.
+        stride (np.ndarray): The distance of two of its pixels in pixels of the
+            input, (x, y).
+        peak (float, optional): The value of a target at its keypoint. None
+            where there is no such scale, as after a softmax.
     """
     tensors: Tuple[Tensor, ...]
     size: np.ndarray
@@ -33,16 +34,17 @@ def read_heatmap(result, codec=None) -> Optional[Heatmap]:
     """Read the heatmap of what a model returned.
 
     Args:
-        result (PoseDataSample): What it returned for an image. Its
+        result (PoseDataSample): What the model returned for an image. Its
             ``input_size`` is the size of the input.
-        codec (BaseKeypointCodec, optional): The model's. Defaults to None.
+        codec (BaseKeypointCodec, optional): The codec of the model. Defaults
+            to None.
 
     Returns:
-        Heatmap | None: None if there is none. Without what is no keypoint's:
-        the centre map of DEKR, the offsets of UDP.
+        Heatmap | None: None if the model returned none. The centre map of DEKR
+        and the offsets of UDP are excluded.
     """
     heatmaps = result.get('pred_fields', {}).get('heatmaps')
-    # Of nobody, where each instance has heatmaps of its own.
+    # Empty where each instance has its own heatmaps and none was found.
     if heatmaps is None or heatmaps.ndim < 3 or not heatmaps.numel():
         return None
     kinds = {cls.__name__ for cls in type(codec).__mro__}
@@ -58,7 +60,7 @@ def read_heatmap(result, codec=None) -> Optional[Heatmap]:
             heatmaps.shape):
         return Heatmap(axes, size, stride, peak)
     if getattr(codec, 'heatmap_type', None) == 'combined':
-        heatmaps = heatmaps[::3]  # After each its offsets, along x and y.
+        heatmaps = heatmaps[::3]  # Each is followed by two maps of offsets.
     if 'SPR' in kinds:
         if len(heatmaps) == 1:
             return None
@@ -70,7 +72,7 @@ def largest(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """Return the heatmap, shape (h, w).
 
     Args:
-        arrays (Sequence[np.ndarray]): What came of :attr:`Heatmap.tensors`.
+        arrays (Sequence[np.ndarray]): The values of :attr:`Heatmap.tensors`.
     """
     if len(arrays) == 1:
         return arrays[0]
@@ -82,9 +84,9 @@ def largest(arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _axes(instances) -> Optional[Tuple[Tensor, Tensor]]:
-    """The vectors of which a model has made its heatmaps, copied.
+    """Copy the vectors that a model has made its heatmaps of.
 
-    They are views of those of the whole batch.
+    They are views into those of the whole batch.
     """
     y, x = (instances.get(f'keypoint_{axis}_labels', None) for axis in 'yx')
     if not isinstance(y, np.ndarray) or not isinstance(x, np.ndarray):

@@ -9,15 +9,15 @@ from ...core.runner_parts import data_set_parts
 
 
 class ImageFiles:
-    """Load images where the model was given nothing to draw on.
+    """Load the images of instances that the model was given no input for.
 
-    So it is with an instance for which a detector has no box. They are loaded
-    as the data set loads them, by its own transform.
+    A detector may have found no box for them. The images are loaded by the
+    transform of the data set.
 
     Args:
         dataset (Dataset): The data set.
-        backend_args (dict, optional): How they are loaded instead, see
-            :func:`mmengine.fileio.get`. Defaults to None.
+        backend_args (dict, optional): Arguments of a transform to use instead,
+            see :func:`mmengine.fileio.get`. Defaults to None.
     """
 
     def __init__(self, dataset, backend_args: Optional[dict] = None) -> None:
@@ -49,8 +49,8 @@ class ImageFiles:
             path (str, optional): Its file.
 
         Returns:
-            np.ndarray | None: RGB, uint8 of shape (H, W, 3). None if it cannot
-            be read; the first of these is named in the log.
+            np.ndarray | None: RGB, uint8 of shape (H, W, 3). None if the file
+            cannot be read; the first such file is named in the log.
         """
         try:
             image = np.atleast_3d(self._load(path))
@@ -65,10 +65,9 @@ class ImageFiles:
             if not self._named_one:
                 self._named_one = True
                 print_log(
-                    'EnhancedTensorBoardHook leaves out the picture of '
-                    f'{path!r}: '
-                    f'{type(error).__name__}: {error}. Of other images that '
-                    'cannot be read nothing more is said.',
+                    'EnhancedTensorBoardHook skips the picture of '
+                    f'{path!r}: {type(error).__name__}: {error}. Other images '
+                    'that cannot be read are skipped without a message.',
                     logger='current',
                     level=logging.WARNING)
             return None

@@ -10,23 +10,22 @@ from mmpose.structures import PoseDataSample
 from ...core.runner_parts import data_set_parts
 from ...core.side_effects import eval_without_side_effects
 
-# ImageNet's, in the order red, green, blue. Not the config's own: a wrong
-# setting would be undone by itself and look right.
+# ImageNet's, in the order red, green, blue. The config's own would undo a wrong
+# setting, which would then look right.
 _MEAN = (123.675, 116.28, 103.53)
 _STD = (58.395, 57.12, 57.375)
-# Of a picture whose 95 % darkest values are below this nothing can be made
-# out.
+# If 95 % of the values of a picture are below this, nothing is visible in it.
 _DARK = 48
 
 
 class ModelInput(NamedTuple):
-    """An input as the data loader gives it, and what part of an image it is.
+    """An input as the data loader gives it, and its place in the image.
 
     Attributes:
-        tensor (Tensor): Of the data loader's dtype, shape (C, H, W).
+        tensor (Tensor): In the data loader's dtype, shape (C, H, W).
         meta (dict): The ``metainfo`` of its sample, without annotations.
         name (str): The image's path and the id of the annotation.
-        origin (np.ndarray): The image's point at the left top of the input,
+        origin (np.ndarray): The image's point at the top left of the input,
             (x, y).
         scale (np.ndarray): Pixels of the input for one of the image, along x
             and y.
@@ -49,23 +48,23 @@ class ModelInput(NamedTuple):
         return (np.asarray(points, float) - self.origin) * self.scale
 
     def copy(self) -> 'ModelInput':
-        """Return it with a copy of its tensor."""
+        """Copy the tensor."""
         return self._replace(tensor=copy_input(self.tensor))
 
 
 def read_input(inputs: Union[Tensor, Sequence], index: int,
                sample: PoseDataSample, prefixes: Sequence[str]) -> ModelInput:
-    """Return one input of a batch, which is not copied.
+    """Copy an input of a batch to the CPU.
 
     Args:
         inputs (Tensor | Sequence): ``data_batch['inputs']``.
-        index (int): Which of them.
-        sample (PoseDataSample): Its sample. Where it does not say what part of
-            the image its input is, that is all of the image.
+        index (int): The index of the input.
+        sample (PoseDataSample): Its sample. If it does not say which part of
+            the image the input is, the input is the whole image.
         prefixes (Sequence[str]): See :func:`image_prefixes`.
 
     Returns:
-        ModelInput: Its tensor is that of the batch.
+        ModelInput: The input.
     """
     tensor = inputs[index]
     if isinstance(tensor, (list, tuple)):  # At several scales.
@@ -84,10 +83,10 @@ def read_input(inputs: Union[Tensor, Sequence], index: int,
 
 
 def copy_input(tensor: Tensor) -> Tensor:
-    """Copy an input to the CPU, of whatever dtype and range it is.
+    """Copy an input of any dtype and range to the CPU.
 
     Raises:
-        ValueError: It is no image.
+        ValueError: It is not an image.
     """
     if tensor.ndim != 3 or tensor.is_complex():
         raise ValueError(
@@ -97,11 +96,14 @@ def copy_input(tensor: Tensor) -> Tensor:
 
 
 def preprocess(model: nn.Module, sample: ModelInput) -> Tensor:
-    """Return what comes out of the data preprocessor, shape (C, H, W).
+    """Apply the data preprocessor to an input.
 
     Args:
         model (nn.Module): The model without a wrapper.
-        sample (ModelInput): What goes in.
+        sample (ModelInput): The input.
+
+    Returns:
+        Tensor: What the model sees, shape (C, H, W).
     """
     data = dict(
         inputs=[copy_input(sample.tensor)],
@@ -111,28 +113,29 @@ def preprocess(model: nn.Module, sample: ModelInput) -> Tensor:
 
 
 class VisibleInput(NamedTuple):
-    """A model's input, to be looked at.
+    """A model's input as a picture.
 
     Attributes:
-        fixed (Tensor | np.ndarray): Made visible by ImageNet's mean and
-            standard deviation, its first three channels as red, green and
-            blue: uint8 of shape (3, H, W).
+        fixed (Tensor | np.ndarray): The input with ImageNet's normalization
+            undone, its first three channels as red, green and blue: uint8 of
+            shape (3, H, W).
         stretched (Tensor | np.ndarray): The same with the contrast stretched
-            to what the input's values are.
-        outside (Tensor | np.ndarray): The fraction of values that no image
-            has that is normalised by those constants, shape ().
+            to the range of the input's values.
+        outside (Tensor | np.ndarray): The fraction of values outside of the
+            range of a normalized image, shape ().
     """
     fixed: Tensor
     stretched: Tensor
     outside: Tensor
 
     def pictures(self) -> List[Tuple[str, np.ndarray]]:
-        """Return what to show, the last one to draw on.
+        """Return the pictures to show; the last one is to be drawn on.
 
         Returns:
-            list[tuple[str, np.ndarray]]: The input, RGB, uint8 of shape
-            (H, W, 3), with '' as title. Where nothing can be made out in it,
-            it says why, and the stretched one follows.
+            list[tuple[str, np.ndarray]]: Title and picture, RGB, uint8 of
+            shape (H, W, 3). It is the input without a title; or, if nothing is
+            visible in it, the input with a title that says why, and the
+            stretched one.
         """
         fixed, stretched = (
             np.ascontiguousarray(np.moveaxis(p, 0, -1))
@@ -150,12 +153,12 @@ def make_visible(inputs: Tensor) -> VisibleInput:
     """Make an input visible, on its device.
 
     Args:
-        inputs (Tensor): What comes out of the data preprocessor, shape
-            (C, H, W). Of two channels the mean is shown, of more than three
-            the first three.
+        inputs (Tensor): The output of the data preprocessor, shape (C, H, W).
+            Of one or two channels the mean is shown, of more than three the
+            first three.
 
     Returns:
-        VisibleInput: Nothing of it is waited for.
+        VisibleInput: Its tensors are on the device; no copy is waited for.
     """
     values = torch.nan_to_num(inputs.detach().float())
     channels = 3 if len(values) >= 3 else 1
@@ -167,7 +170,7 @@ def make_visible(inputs: Tensor) -> VisibleInput:
         mean, std = mean.mean(), std.mean()
     pixels = values * std + mean
     outside = ((pixels < -4) | (pixels > 259)).float().mean()
-    # Of some pixels: nobody sees the difference.
+    # A part of the pixels is enough for the contrast.
     some = pixels[:, ::4, ::4].flatten()
     low, high = torch.quantile(some, some.new_tensor([0.01, 0.99]))
     stretched = (pixels - low) / (high - low).clamp(min=1e-6) * 255
@@ -177,10 +180,10 @@ def make_visible(inputs: Tensor) -> VisibleInput:
 
 
 def image_prefixes(dataset) -> List[str]:
-    """Return the folders that the images of a data set lie in.
+    """Return the folders with the images of a data set.
 
     Args:
-        dataset (Dataset): It, and those that it is combined of.
+        dataset (Dataset): The data set, also one that combines several.
     """
     prefixes = []
     for part in data_set_parts(dataset):
@@ -194,7 +197,7 @@ def image_prefixes(dataset) -> List[str]:
 
 
 def sample_name(sample: PoseDataSample, prefixes: Sequence[str] = ()) -> str:
-    """Return what finds a sample again: its image and its annotation's id.
+    """Return a name by which a sample is found: its image and annotation id.
 
     Args:
         sample (PoseDataSample): The sample.
@@ -208,8 +211,8 @@ def image_path(sample: PoseDataSample) -> Optional[str]:
     """Return the file of a sample's image, None where it has none.
 
     Args:
-        sample (PoseDataSample): The sample. Of the frames of a video the first
-            is the one that is annotated.
+        sample (PoseDataSample): The sample. In a video, the first of its frames
+            is the annotated one.
     """
     path = sample.get('img_path')
     if isinstance(path, (list, tuple)):
@@ -218,15 +221,15 @@ def image_path(sample: PoseDataSample) -> Optional[str]:
 
 
 def image_name(path: Optional[str], prefixes: Sequence[str] = ()) -> str:
-    """Return what finds an image again.
+    """Return a name by which an image is found.
 
     Args:
         path (str, optional): Its file.
         prefixes (Sequence[str]): See :func:`image_prefixes`.
 
     Returns:
-        str: The path, relative to its prefix; where it has none the last three
-        parts of it.
+        str: The path relative to its prefix, or the last three parts of a path
+        without one.
     """
     path = str(path or '').replace('\\', '/')
     for prefix in prefixes:
@@ -241,7 +244,7 @@ def _annotation(sample: PoseDataSample) -> Optional[str]:
     if isinstance(info, dict) and 'id' in info:
         return f'id {info["id"]}'
     index = sample.get('id')
-    # Those of several instances are a list.
+    # Several instances have a list.
     if isinstance(info, (list, tuple)) or index is None or np.ndim(index):
         return None
     return f'sample {index}'

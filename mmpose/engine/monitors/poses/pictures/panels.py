@@ -7,16 +7,16 @@ from PIL import Image, ImageDraw
 
 from .captions import shorten, write_line
 
-# The largest a panel is, in pixels. A TensorBoard card is some 350 wide, so a
-# letter of three panels is still 11 high there.
+# The largest panel, in pixels. A TensorBoard card is about 350 pixels wide, so
+# a letter is still 11 pixels high there with three panels.
 PANEL_WIDTH, PANEL_HEIGHT = 512, 384
-# Drawn larger and then made smaller, lines have no steps.
+# Panels are drawn larger and then shrunk, so that lines have no steps.
 OVERSAMPLING = 2
 _TEXT, _NAME, _STRIP, _GAP = 28, 24, 40, 8
-# Below this no measure can be read.
+# A narrower picture has no room for its caption.
 _MIN_WIDTH = 440
 _PAPER = (32, 33, 36)
-# No panel is narrower or lower than this fraction of its other side.
+# The smallest aspect ratio of a panel.
 _NARROWEST = 1 / 3
 
 
@@ -26,7 +26,7 @@ class View(NamedTuple):
     Attributes:
         picture (np.ndarray): The part, oversampled: RGB, uint8 of shape
             (H, W, 3).
-        origin (np.ndarray): The image's pixel at the left top, (x, y).
+        origin (np.ndarray): The image's pixel at the top left, (x, y).
         scale (np.ndarray): Pixels of ``picture`` for one of the image, along x
             and y.
     """
@@ -38,8 +38,8 @@ class View(NamedTuple):
         """Convert the image's pixels to those of ``picture``.
 
         Args:
-            points (np.ndarray): Centres of pixels are whole numbers, shape
-                (..., 2).
+            points (np.ndarray): Shape (..., 2). Centres of pixels are whole
+                numbers.
 
         Returns:
             np.ndarray: Shape (..., 2).
@@ -48,13 +48,13 @@ class View(NamedTuple):
 
 
 def view(image: np.ndarray, box: Optional[Sequence[float]] = None) -> View:
-    """Cut a part out of an image; it has the aspect of what it shows.
+    """Cut a part out of an image and keep its aspect ratio.
 
     Args:
         image (np.ndarray): RGB, uint8 of shape (H, W, 3).
-        box (Sequence[float], optional): What must be seen of it, (left, top,
-            right, bottom) in pixels. Defaults to None, the whole image, as for
-            a box outside of it.
+        box (Sequence[float], optional): The part to show, (left, top, right,
+            bottom) in pixels. Defaults to None, the whole image. A box outside
+            of the image shows the whole image, too.
 
     Returns:
         View: The part, inside the image.
@@ -63,7 +63,7 @@ def view(image: np.ndarray, box: Optional[Sequence[float]] = None) -> View:
     low, high = np.zeros(2, int), size
     if box is not None and np.isfinite(box).all():
         start, end = np.asarray(box, float).reshape(2, 2)
-        # A very narrow one is widened, on both sides.
+        # A very narrow box is widened on both sides.
         missing = _NARROWEST * (end - start)[::-1] - (end - start)
         start, end = (start - missing.clip(0) / 2, end + missing.clip(0) / 2)
         start = np.floor(start.clip(-1, size)).astype(int).clip(0)
@@ -94,7 +94,8 @@ def mark(panel: np.ndarray, part: View, box: np.ndarray) -> None:
     """Draw a box, in place.
 
     Args:
-        panel (np.ndarray): Of the part: RGB, uint8 of shape (H, W, 3).
+        panel (np.ndarray): The panel of the part: RGB, uint8 of shape
+            (H, W, 3).
         part (View): The part.
         box (np.ndarray): (left, top, right, bottom) in the image's pixels.
     """
@@ -114,9 +115,10 @@ def heat(part: View,
     Args:
         part (View): The part.
         heatmap (np.ndarray): Of the whole input, shape (h, w).
-        stride (np.ndarray): The input's pixels between two of its own, (x, y).
-        peak (float): What is drawn brightest. Defaults to 1, which targets
-            have at their keypoints.
+        stride (np.ndarray): The distance of two of its pixels in pixels of
+            the input, (x, y).
+        peak (float): The value that is drawn brightest. Defaults to 1, the
+            value of targets at their keypoints.
 
     Returns:
         np.ndarray: The drawn panel: RGB, uint8 of shape (H, W, 3).
@@ -138,14 +140,14 @@ def heat(part: View,
 def compose(panels: Sequence[Tuple[str, np.ndarray]],
             caption: str,
             name: str = '') -> np.ndarray:
-    """Put panels side by side, a title over each and two lines over all.
+    """Put panels side by side, with titles and two lines of text above.
 
     Args:
         panels (Sequence[tuple[str, np.ndarray]]): Titles, and RGB pictures,
             uint8 of shape (H, W, 3).
-        caption (str): The measure.
-        name (str): The sample, shortened in its middle where it does not fit.
-            Defaults to ''.
+        caption (str): The first line, the measure.
+        name (str): The second line, the name of the sample, shortened in its
+            middle if it does not fit. Defaults to ''.
 
     Returns:
         np.ndarray: RGB, uint8 of shape (H', W', 3).

@@ -8,13 +8,13 @@ import numpy as np
 
 from .panels import OVERSAMPLING, View, shrink
 
-# Of a dot, in pixels of a panel.
+# The radius of a dot, in pixels of a panel.
 _LARGEST, _SMALLEST = 6, 2
-# More keypoints than these are those of several parts of the body.
+# With more keypoints an instance has several body parts.
 MANY = 30
-# Untrained, a model may find thousands; more than these nobody can see.
+# An untrained model may find thousands of instances.
 _MAX_INSTANCES = 30
-# Where a data set has one colour for both, as COCO has these.
+# COCO's colours, used where a data set has the same colour for both sides.
 _LEFT, _RIGHT = (0, 255, 0), (255, 128, 0)
 _SIDES = dict(l='left', left='left', r='right', right='right')
 _RIM, _ERROR = (0, 0, 0), (255, 255, 255)
@@ -27,12 +27,12 @@ Color = Tuple[int, int, int]
 class PosePainter:
     """Draw instances over a part of an image, in the data set's colours.
 
-    Dots and lines are the smaller, the denser the keypoints are. Both have a
-    dark rim, to be seen on a light image.
+    The denser the keypoints, the smaller are dots and lines. A dark rim makes
+    both visible on a light image.
 
     Args:
-        meta (dict): The data set's ``metainfo``. Where it is of another number
-            of keypoints, no skeleton is drawn.
+        meta (dict): The data set's ``metainfo``. If it has another number of
+            keypoints, no skeleton is drawn.
         kpt_thr (float): The score below which a keypoint is drawn hollow.
     """
 
@@ -47,9 +47,10 @@ class PosePainter:
         Args:
             part (View): The part of the image; it stays as it is.
             keypoints (np.ndarray): Their keypoints in the image's pixels,
-                shape (N, K, 2). Of many the highest-scoring are drawn.
-            scores (np.ndarray): The score of each keypoint; or bool: which
-                there are, the others are not drawn. Shape (N, K).
+                shape (N, K, 2). Only the highest-scoring are drawn if there
+                are many.
+            scores (np.ndarray): The score of each keypoint, or bool: whether
+                it is drawn. Shape (N, K).
 
         Returns:
             np.ndarray: The drawn panel: RGB, uint8 of shape (H, W, 3).
@@ -65,18 +66,18 @@ class PosePainter:
                     nearest: np.ndarray) -> np.ndarray:
         """Draw instances and a line from each keypoint to its ground truth.
 
-        What is not in the picture is at the end of a line that leaves it. Of
-        many keypoints those that no instance has are drawn where they score.
+        A line leaves the picture if one of its ends is outside. Of many
+        keypoints, those that no instance has are drawn only if they score high.
 
         Args:
             part (View): The part of the image.
             keypoints (np.ndarray): Predicted, shape (M, K, 2).
-            scores (np.ndarray): Of these, shape (M, K).
+            scores (np.ndarray): Their scores, shape (M, K).
             truth (np.ndarray): Shape (N, K, 2).
-            visible (np.ndarray): Which of ``truth`` there are, bool of shape
-                (N, K).
-            nearest (np.ndarray): The prediction of each of ``truth``, -1 where
-                there is none, int of shape (N, ).
+            visible (np.ndarray): Which keypoints of ``truth`` are annotated,
+                bool of shape (N, K).
+            nearest (np.ndarray): The index of each instance's prediction, -1
+                for none, int of shape (N, ).
 
         Returns:
             np.ndarray: The drawn panel: RGB, uint8 of shape (H, W, 3).
@@ -85,7 +86,7 @@ class PosePainter:
         scores = np.asarray(scores)
         shown = np.ones(scores.shape, bool)
         if scores.shape[-1] > MANY and (nearest >= 0).any():
-            # Of 13 kinds of garments each has its own, and an instance is one.
+            # DeepFashion2 has keypoints for 13 garments, an instance is one.
             shown = (scores >= self.kpt_thr) | visible.any(0)
         self._draw(canvas, part, keypoints, scores, shown)
         size = canvas.shape[1::-1]
@@ -104,7 +105,7 @@ class PosePainter:
         return shrink(canvas)
 
     def count(self, scores: np.ndarray) -> str:
-        """Return how many of how many keypoints are not drawn hollow."""
+        """Return how many of the keypoints are not hollow, as 'n of m'."""
         shown = scores[highest_scoring(scores)]
         return f'{int((shown >= self.kpt_thr).sum())} of {shown.size}'
 
@@ -151,10 +152,10 @@ def keypoint_colors(meta: dict, count: int) -> List[Color]:
         count (int): The number of keypoints.
 
     Returns:
-        list[Color]: The data set's; a circle of them where it has no such
-        number. Where it has one colour for left and right, left is green and
-        right is orange; where no name says which is which, the first of two is
-        taken for the right one, which the first ones of a jaw are.
+        list[Color]: Those of the data set, or evenly spaced hues if it has
+        another number. Left is green and right is orange where both have the
+        same colour. Where no name tells the sides, the first of two keypoints
+        is the right one, as in the jaw of a face.
     """
     colors = meta.get('keypoint_colors')
     if colors is None or len(colors) != count:
@@ -168,9 +169,9 @@ def keypoint_colors(meta: dict, count: int) -> List[Color]:
 
 
 def _pairs(meta: dict, count: int) -> List[Tuple[int, int]]:
-    """The left and the right keypoint of each pair.
+    """Return the left and the right keypoint of each pair.
 
-    By their names, so that wrong ``flip_indices`` are seen.
+    They are told by their names, so that wrong ``flip_indices`` show.
     """
     sides, twins = {}, {}
     for i, name in meta.get('keypoint_id2name', {}).items():
@@ -196,7 +197,8 @@ def skeleton(meta: dict,
 
     Args:
         meta (dict): The data set's ``metainfo``.
-        count (int): The number of keypoints. A skeleton of others is none.
+        count (int): The number of keypoints. If the data set has another
+            number, there are no links.
     """
     links = meta.get('skeleton_links', ())
     named = meta.get('num_keypoints', count)
@@ -210,14 +212,16 @@ def skeleton(meta: dict,
 
 
 def _near(point: np.ndarray, size: Tuple[int, int]) -> bool:
-    """Whether a point is in the picture; far outside it may be too large to
-    draw, or no number."""
+    """Return whether a point is in the picture.
+
+    OpenCV cannot draw points far outside, nor NaN.
+    """
     return bool(((point > -1) & (point < size)).all())
 
 
 def _clip(start: np.ndarray, end: np.ndarray,
           size: Tuple[int, int]) -> Optional[np.ndarray]:
-    """The part of a line that is in the picture, None if there is none."""
+    """Return the part of a line inside the picture, None for none."""
     way = end - start
     if not np.isfinite(way).all():
         return None
@@ -230,7 +234,7 @@ def _clip(start: np.ndarray, end: np.ndarray,
 
 
 def _radii(points: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """The radius of each dot: a third of the way to its neighbour."""
+    """Return the radius of each dot: a third of the way to the next one."""
     radii = np.full(len(points), float(_LARGEST))
     if drawn.sum() > 1:
         there = points[drawn]

@@ -12,17 +12,17 @@ from .panels import View, compose, heat, mark, shrink, view
 from .pose_painter import MANY, PosePainter
 from .scenes import Scene, nearest_predictions
 
-# Of an instance. Of what is larger nothing more would be seen.
+# A part that is larger than this fraction of an instance is not enlarged.
 _LARGEST_PART = 0.5
 
 
 class SamplePictures:
-    """Draw ground truth and prediction on what the model was given.
+    """Draw ground truth and prediction on the input of the model.
 
     Args:
         kpt_thr (float): The score below which a keypoint is drawn hollow.
-        truth (str): What the ground truth is called. Defaults to 'GT'.
-        averaged (bool): Say that the predictions are those of an EMA model.
+        truth (str): The title of the ground truth. Defaults to 'GT'.
+        averaged (bool): Whether the title says that an EMA model predicts.
             Defaults to False.
     """
 
@@ -44,9 +44,9 @@ class SamplePictures:
         """Draw scenes.
 
         Args:
-            scenes (Sequence[Scene | Callable]): What to draw; or a function
-                that returns it, with arrays for tensors, or None.
-            arrays (Sequence[np.ndarray]): What came of
+            scenes (Sequence[Scene | Callable]): Scenes, or functions that
+                return a scene with arrays for tensors, or None.
+            arrays (Sequence[np.ndarray]): The values of
                 :func:`scene_tensors`.
 
         Yields:
@@ -66,14 +66,14 @@ class SamplePictures:
     def draw(self, scene: Scene, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """Draw a scene.
 
-        Side by side: the ground truth, where there is any; the prediction,
-        joined with the ground truth; the worst part of a body of many
-        keypoints; the heatmap. Where in the input nothing can be made out, it
-        comes first, and the others are drawn on a stretched copy.
+        The panels are the ground truth, if there is any; the prediction,
+        joined with the ground truth; the worst part of a body with many
+        keypoints; and the heatmap. If nothing is visible in the input, it comes
+        first, and the other panels are drawn on a copy with stretched contrast.
 
         Args:
             scene (Scene): What to draw.
-            arrays (Sequence[np.ndarray]): What came of its ``tensors``.
+            arrays (Sequence[np.ndarray]): The values of its ``tensors``.
 
         Returns:
             np.ndarray: RGB, uint8 of shape (H, W, 3).
@@ -106,7 +106,7 @@ def _errors(painter: PosePainter, part: View, scene: Scene,
 
 def _worst_part(painter: PosePainter, picture: np.ndarray, scene: Scene,
                 nearest: np.ndarray) -> List[Tuple[str, np.ndarray]]:
-    """The small part of a body whose error is largest for its size."""
+    """Draw the small body part whose error is largest for its size."""
     count = scene.truth.shape[1]
     if count <= MANY or not (nearest >= 0).any():
         return []

@@ -12,7 +12,7 @@ from .image_files import ImageFiles
 from .model_inputs import ModelInput, VisibleInput, image_name
 from .pose_painter import highest_scoring
 
-# Around an instance: of the longer side of its box.
+# Around an instance, as a fraction of the longer side of its box.
 _MARGIN = 0.15
 
 
@@ -23,16 +23,17 @@ class Scene(NamedTuple):
         caption (str): The measure.
         name (str): Which sample it is.
         predicted (np.ndarray): Predicted keypoints, shape (M, K, 2).
-        scores (np.ndarray): Of these, shape (M, K).
+        scores (np.ndarray): Their scores, shape (M, K).
         truth (np.ndarray): The ground truth, shape (N, K, 2).
-        visible (np.ndarray): Which of it there is, bool of shape (N, K).
+        visible (np.ndarray): Which of its keypoints are annotated, bool of
+            shape (N, K).
         seen (VisibleInput): The input.
         meta (dict): The ``metainfo`` of the keypoints.
         heatmap (Heatmap, optional): What the model returned. Defaults to None.
-        box (np.ndarray, optional): What is to be seen of the input, (left,
-            top, right, bottom). Defaults to None: all of it.
-        marked (np.ndarray, optional): The box of the instance that is meant,
-            of several. Defaults to None.
+        box (np.ndarray, optional): The part of the input to show, (left, top,
+            right, bottom). Defaults to None: all of it.
+        marked (np.ndarray, optional): The box of the instance that the scene
+            is about, where there are several. Defaults to None.
     """
     caption: str
     name: str
@@ -48,12 +49,12 @@ class Scene(NamedTuple):
 
     @property
     def tensors(self) -> List[Tensor]:
-        """What has to come to the host before it can be drawn."""
+        """list[Tensor]: What must be on the host before it can be drawn."""
         return [*self.seen, *(self.heatmap.tensors if self.heatmap else ())]
 
 
 def scene_tensors(scenes: Sequence[Union[Scene, Callable]]) -> List[Tensor]:
-    """Return what has to come to the host before scenes can be drawn."""
+    """Return the tensors that must be on the host to draw scenes."""
     return [
         tensor for scene in scenes if not callable(scene)
         for tensor in scene.tensors
@@ -77,12 +78,13 @@ def sample_scene(sample: PoseSample,
         heatmap (Heatmap, optional): What the model returned. Defaults to None.
         caption (str, optional): Defaults to None: the error, or that it is a
             false positive.
-        person (int, optional): Which of the ground truth is meant; it is cut
-            out. Defaults to None: all.
-        whole (bool): Show the whole input where nobody is meant. Defaults to
-            False: what is annotated.
-        detected (np.ndarray, optional): The boxes that it was predicted in, of
-            shape (B, 4), shown where nobody is annotated. Defaults to None.
+        person (int, optional): The index of the instance to cut out. Defaults
+            to None: all instances.
+        whole (bool): Show the whole input unless an instance is cut out.
+            Defaults to False: show the part that is annotated.
+        detected (np.ndarray, optional): The boxes that the model predicted in,
+            shape (B, 4), shown where no instance is annotated. Defaults to
+            None.
 
     Returns:
         Scene: In the input's pixels.
@@ -106,7 +108,7 @@ def sample_scene(sample: PoseSample,
     return Scene(caption, given.name,
                  given.project(sample.predicted), sample.scores,
                  given.project(sample.truth), sample.visible, seen,
-                 sample.meta, heatmap, box)
+                 sample.meta, heatmap, box, marked)
 
 
 def file_scene(sample: PoseSample,
@@ -114,15 +116,15 @@ def file_scene(sample: PoseSample,
                prefixes: Sequence[str],
                caption: str,
                person: Optional[int] = None) -> Optional[Scene]:
-    """Return the scene of a sample on the image that it is of.
+    """Return the scene of a sample, drawn on its image file.
 
     Args:
         sample (PoseSample): Ground truth and prediction.
         files (ImageFiles): Loads the image.
         prefixes (Sequence[str]): See :func:`image_prefixes`.
         caption (str): The measure.
-        person (int, optional): Which of the ground truth is meant. Defaults to
-            None: all.
+        person (int, optional): The index of the instance to cut out. Defaults
+            to None: all instances.
 
     Returns:
         Scene | None: With arrays for tensors; None if the image cannot be
@@ -145,9 +147,9 @@ def file_scene(sample: PoseSample,
 def _box(sample: PoseSample, person: Optional[int],
          detected: Optional[np.ndarray],
          shape: Optional[Sequence[int]]) -> Optional[np.ndarray]:
-    """What is to be seen of the image, with a margin; None: all of it.
+    """Return the part of the image to show, None for all of it.
 
-    Where the image's ``shape`` is known, nothing of what is around it.
+    It is clipped to the image where the image's ``shape`` is known.
     """
     people = slice(None) if person is None else [person]
     if len(sample.boxes):
@@ -174,10 +176,10 @@ def _box(sample: PoseSample, person: Optional[int],
 
 
 def nearest_predictions(scene: Scene) -> np.ndarray:
-    """Return which of the drawn predictions is nearest to each instance.
+    """Return the index of the drawn prediction nearest to each instance.
 
     Returns:
-        np.ndarray: Its index, -1 where there is none, int of shape (N, ).
+        np.ndarray: -1 where there is none, int of shape (N, ).
     """
     drawn = highest_scoring(scene.scores)
     sums = _distances(scene.truth, scene.visible, scene.predicted[drawn])
@@ -194,10 +196,10 @@ def mean_error(truth: np.ndarray,
 
     Args:
         truth (np.ndarray): Shape (N, K, 2).
-        visible (np.ndarray): Which of it counts, bool of shape (N, K).
+        visible (np.ndarray): Which keypoints count, bool of shape (N, K).
         predicted (np.ndarray): Shape (M, K, 2).
-        sizes (np.ndarray, optional): What the distances of each instance are
-            divided by, shape (N, ). Defaults to None: by nothing.
+        sizes (np.ndarray, optional): Divisors of the distances, one for each
+            instance, shape (N, ). Defaults to None.
 
     Returns:
         float: NaN where there is nothing to compare.
@@ -213,11 +215,11 @@ def mean_error(truth: np.ndarray,
 
 def _distances(truth: np.ndarray, visible: np.ndarray,
                predicted: np.ndarray) -> np.ndarray:
-    """Between all instances and predictions, summed over what is visible,
-    shape (N, M); empty where they are other keypoints."""
+    """Sum the distances of the visible keypoints for all pairs, shape (N, M);
+    empty where truth and prediction have different keypoints."""
     if truth.shape[1] != predicted.shape[1]:
         return np.zeros((len(truth), 0))
-    # Untrained, a model may predict what overflows, or is no number.
+    # An untrained model may predict values that overflow or are NaN.
     distances = np.nan_to_num(
         np.linalg.norm(truth[:, None] - predicted.astype(float), axis=-1),
         nan=np.inf)
@@ -227,7 +229,7 @@ def _distances(truth: np.ndarray, visible: np.ndarray,
 def error_caption(truth: np.ndarray, visible: np.ndarray,
                   predicted: np.ndarray, sizes: Optional[np.ndarray],
                   pixels: str) -> str:
-    """Return what a caption says of the error, '' where there is none.
+    """Return the text of a caption about the error, '' without an error.
 
     Args:
         truth (np.ndarray): Shape (N, K, 2).
@@ -235,7 +237,7 @@ def error_caption(truth: np.ndarray, visible: np.ndarray,
         predicted (np.ndarray): Shape (M, K, 2).
         sizes (np.ndarray, optional): The longer side of each instance's box in
             the same pixels, shape (N, ).
-        pixels (str): What the pixels are of.
+        pixels (str): Whose pixels they are, such as 'image'.
     """
     error = mean_error(truth, visible, predicted)
     if not np.isfinite(error):

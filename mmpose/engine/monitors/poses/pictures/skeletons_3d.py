@@ -8,16 +8,17 @@ from matplotlib.figure import Figure
 
 from ...writers.record import Mesh
 
-# Twice what TensorBoard's cards show: legible there, sharp when enlarged.
+# Twice the size on TensorBoard's cards: legible there, sharp when enlarged.
 _PIXELS = 640
 _DPI = 100
-# Of a pose's axes the one to the right and the one to the top.
+# The axes of a pose that point to the right and to the top.
 _VIEWS = (('camera view', [0, 2]), ('side view', [1, 2]))
-# The strips for the caption and the legend and between the views, as shares.
+# The heights of the caption and the legend and the gap between the views, as
+# fractions of the picture.
 _TOP, _BOTTOM, _GAP = 0.1, 0.08, 0.015
-# The share of a view that the ground truth fills.
+# The fraction of a view that the ground truth fills.
 _FILLED = 0.8
-# With more joints bones and joints are drawn thinner.
+# With more joints, bones and joints are drawn thinner.
 _DENSE = 40
 _TRUTH_COLOR = np.array((90, 90, 90))
 
@@ -27,21 +28,21 @@ def draw_skeletons(truth: np.ndarray, predicted: np.ndarray,
                    colors: np.ndarray, caption: str) -> np.ndarray:
     """Draw a prediction and the ground truth over it, from two sides.
 
-    The scale is the same in both views. It fits the ground truth, so that one
-    pose is shown alike at all steps; a prediction that is far off is cut,
-    and below it stands how many of its joints are outside.
+    The scale is the same in both views. It fits the ground truth, so that a
+    pose is shown in the same place at all steps. A prediction that is far off
+    is cut, and a line below says how many of its joints are outside.
 
     Args:
         truth (np.ndarray): The K joints of the ground truth, which is grey,
-            shape (K, 3): to the right, away from the camera, up.
-        predicted (np.ndarray): Those of the prediction, shape (K, 3).
-        visible (np.ndarray): Which of them the ground truth has, bool of
-            shape (K, ).
+            shape (K, 3): right, away from the camera, up.
+        predicted (np.ndarray): The predicted joints, shape (K, 3).
+        visible (np.ndarray): Which joints the ground truth has, bool of shape
+            (K, ).
         links (Sequence[tuple[int, int]]): The joints at the ends of each of L
             bones.
-        colors (np.ndarray): The RGB of each bone of the prediction and, last,
-            of a joint without one, 0 to 255, shape (L + 1, 3).
-        caption (str): What stands above it.
+        colors (np.ndarray): The RGB of each predicted bone and, last, of a
+            joint without a bone, 0 to 255, shape (L + 1, 3).
+        caption (str): The line above the views.
 
     Returns:
         np.ndarray: The picture, RGB, uint8 of shape (640, 640, 3).
@@ -59,7 +60,7 @@ def draw_skeletons(truth: np.ndarray, predicted: np.ndarray,
     figure.text(0.5, 1 - _TOP / 2, caption, size=_size(caption, 24), **text)
     note = 'grey: ground truth'
     limits = half * np.array((width / height, width / height, 1))
-    # Neither are those that are not finite.
+    # NaN is outside, too.
     num_seen = (np.abs(predicted - middle) <= limits).all(1).sum()
     if num_seen < len(predicted):
         outside = len(predicted) - num_seen
@@ -80,14 +81,14 @@ def draw_skeletons(truth: np.ndarray, predicted: np.ndarray,
 
 
 def _size(text: str, size: float) -> float:
-    """The size, or as much of it as the text fits into the picture with."""
+    """Return the size, or the largest with which the text fits."""
     return min(size, 720 / max(len(text), 1))
 
 
 def skeleton_mesh(tag: str, truth: np.ndarray, predicted: np.ndarray,
                   visible: np.ndarray, links: Sequence[Tuple[int, int]],
                   colors: np.ndarray) -> Mesh:
-    """Make a prediction and the ground truth a surface to look at in 3D.
+    """Make a surface of a prediction and the ground truth, to rotate in 3D.
 
     Bones are tubes, joints octahedra. The arguments are those of
     :func:`draw_skeletons`.
@@ -102,7 +103,7 @@ def skeleton_mesh(tag: str, truth: np.ndarray, predicted: np.ndarray,
 
     Returns:
         Mesh: At most ``12 * K + 24 * L`` vertices: right, up, towards the
-        viewer, as TensorBoard turns a scene.
+        viewer, as TensorBoard shows them.
     """
     links = np.reshape(links, (-1, 2)).astype(int)
     grey = np.broadcast_to(_TRUTH_COLOR, colors.shape)
@@ -116,7 +117,7 @@ def skeleton_mesh(tag: str, truth: np.ndarray, predicted: np.ndarray,
     first = np.cumsum([0, *map(len, vertices)])
     return Mesh(
         tag,
-        # A rotation: a mirrored surface would be seen from its inside.
+        # A reflection would show the surface from inside.
         np.concatenate(vertices)[:, [0, 2, 1]] * np.float32((1, 1, -1)),
         np.repeat(rgb, np.diff(first), axis=0).astype(np.uint8),
         np.concatenate([f + start for f, start in zip(faces, first)]))
@@ -125,10 +126,10 @@ def skeleton_mesh(tag: str, truth: np.ndarray, predicted: np.ndarray,
 def _window(truth: np.ndarray,
             predicted: np.ndarray,
             aspect: float = 1) -> Tuple[np.ndarray, float]:
-    """The middle, shape (3, ), and half the height of what is to be seen.
+    """Return the middle, shape (3, ), and half the height of the view.
 
-    Undefined joints do not count. The prediction counts where there is no
-    ground truth.
+    Only finite joints count; those of the prediction if the ground truth has
+    none.
     """
     points = next(
         (pose for pose in (_defined(truth), _defined(predicted)) if len(pose)),
@@ -145,7 +146,7 @@ def _defined(pose: np.ndarray) -> np.ndarray:
 
 def _joint_colors(num_joints: int, links: np.ndarray,
                   colors: np.ndarray) -> np.ndarray:
-    """A joint is as its last bone, shape (K, 3)."""
+    """Return the color of each joint's last bone, shape (K, 3)."""
     of_joints = np.repeat(colors[-1:], num_joints, axis=0)
     for ends, color in zip(links, colors):
         of_joints[ends] = color
@@ -154,7 +155,7 @@ def _joint_colors(num_joints: int, links: np.ndarray,
 
 def _draw(view, points: np.ndarray, links: np.ndarray, colors: np.ndarray,
           width: float) -> None:
-    """Draw a skeleton in 2D; what is undefined is left out."""
+    """Draw a skeleton in 2D without joints that are not finite."""
     view.add_collection(
         LineCollection(
             points[links],
@@ -174,7 +175,8 @@ _Solid = Tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def _solids(pose: np.ndarray, links: np.ndarray, colors: np.ndarray,
             radius: float) -> List[_Solid]:
-    """Vertices, faces and color of each bone and joint that is defined."""
+    """Return vertices, faces and color of each bone and joint that is
+    finite."""
     solids = [(_tube(*pose[ends], radius), _TUBE_FACES, color)
               for ends, color in zip(links, colors)]
     solids += [
@@ -197,13 +199,13 @@ _OCTAHEDRON_FACES = np.array([(0, 1, 2), (1, 3, 2), (3, 4, 2), (4, 0, 2),
 
 
 def _tube(start: np.ndarray, end: np.ndarray, radius: float) -> np.ndarray:
-    """The corners of a hexagonal prism, shape (12, 3); the first six at the
-    start."""
+    """Return the corners of a hexagonal prism, shape (12, 3); the first six
+    are at the start."""
     along = end - start
     across = np.cross(along, np.eye(3)[np.abs(along).argmin()])
     third = np.cross(along, across)
     angle = _SIDE[:, None] * (np.pi / 3)
-    # A bone without a length has no direction either: it is left out.
+    # A bone of length 0 has no direction; it becomes NaN and is not drawn.
     with np.errstate(invalid='ignore'):
         ring = radius * (
             np.cos(angle) * across / np.linalg.norm(across) +
