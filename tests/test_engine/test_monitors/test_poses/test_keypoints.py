@@ -229,14 +229,14 @@ def test_one_figure_for_each_validation(real_run):
 @pytest.fixture
 def figures(monkeypatch):
     """The values and the title of each figure."""
-    from mmpose.engine.monitors.poses import keypoints
+    from mmpose.engine.monitors.poses.pictures import accuracy_figure
     calls = []
 
     def remember(names, accuracy, counts, pose, drawn, links, title):
         calls.append((accuracy, title))
         return np.zeros((9, 9, 3), np.uint8)
 
-    monkeypatch.setattr(keypoints, 'draw_keypoint_figure', remember)
+    monkeypatch.setattr(accuracy_figure, 'draw_keypoint_figure', remember)
     return calls
 
 
