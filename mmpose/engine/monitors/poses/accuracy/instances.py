@@ -69,9 +69,9 @@ class Instances:
     """All instances of a validation, to say afterwards why they are wrong.
 
     A diagnosis may need the other instances of an image, which come in other
-    batches and to other ranks. So all are kept: 22 K + 45 bytes for each,
-    and 8 for a prediction of none, as a :obj:`CocoMetric` keeps, in its
-    results, several times as much.
+    batches and to other ranks. So all are kept: 22 K + 45 bytes for each, and
+    8 for a prediction of none, as a :obj:`CocoMetric` keeps, in its results,
+    several times as much.
     """
 
     def __init__(self) -> None:
