@@ -1,6 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """What a detector is, and which there are."""
-from typing import Dict, Iterable, List, Optional, Tuple
+from typing import Dict, Iterable, List, Optional, Set, Tuple
 
 from mmengine.runner.priority import get_priority
 
@@ -39,6 +39,8 @@ class Detector:
     ``detectors``.
 
     Attributes:
+        findings (tuple[str]): The names of what it finds, without the place;
+            the report refers to the documentation of ours.
         wants (tuple[type]): The measurements that it is shown.
         chain (type): Which findings may follow from which, see
             :class:`Chain`. Defaults to :class:`Unrelated`: none.
@@ -48,6 +50,7 @@ class Detector:
             off.
     """
 
+    findings: Tuple[str, ...] = ()
     wants: Tuple[type, ...] = ()
     chain: type = Unrelated
     priority = 'NORMAL'
@@ -115,6 +118,19 @@ def build_detectors(changes: Optional[Iterable] = None,
             detectors.append(build(cls, change))
     detectors += [build(cls, kwargs) for cls, kwargs in arguments.items()]
     return sorted(detectors, key=lambda d: get_priority(d.priority))
+
+
+def documented(detectors: Iterable[Detector]) -> Set[str]:
+    """Return the names of the findings that ``docs/en/health.md`` explains.
+
+    Args:
+        detectors (Iterable[Detector]): Ours are documented, others are not.
+    """
+    return {
+        name
+        for detector in detectors for name in detector.findings
+        if type(detector).__module__.startswith(f'{PACKAGE}.')
+    }
 
 
 class Streaks:

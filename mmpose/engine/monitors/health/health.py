@@ -15,7 +15,7 @@ from ..writers.record import Measurement, Record, Scalar, Text, Value
 from ..writers.tfrecord import events_in
 from .arguments import ON_NONFINITE
 from .chains import Chain
-from .detector import DETECTOR_CHANGES, Detector, build_detectors
+from .detector import DETECTOR_CHANGES, Detector, build_detectors, documented
 from .recent_batches import RecentBatches
 from .report import NOTE, Change, Finding, HealthReport
 from .suspects import Suspects
@@ -75,7 +75,7 @@ class HealthMonitor(Monitor):
         self.detectors = build_detectors(detectors, on_nonfinite != 'ignore')
 
     def before_train(self, runner) -> None:
-        self._report = HealthReport()
+        self._report = HealthReport(documented(self.detectors))
         self._step = runner.iter + 1
         self._told = False
         self._batches = RecentBatches()

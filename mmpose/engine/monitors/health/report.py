@@ -1,9 +1,13 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 from collections import Counter, deque
-from typing import Dict, Iterable, List, NamedTuple, Optional
+from typing import (Container, Dict, Iterable, Iterator, List, NamedTuple,
+                    Optional)
 
 # The most serious first.
 ERROR, WARNING, NOTE = SEVERITIES = ('error', 'warning', 'note')
+# The page that explains each finding, and lists how it was verified.
+DOCS = ('https://github.com/DH-dot131/mmpose/blob/main/docs/en/health.md',
+        'docs/en/health.md')
 # How many resolved findings the report names.
 _MAX_RESOLVED = 10
 
@@ -48,9 +52,14 @@ class HealthReport:
 
     A finding begins when a detector first names it, changes when ``what`` is
     not the same any more, and ends when the detector no longer names it.
+
+    Args:
+        documented (Container[str]): The names, without the place, of the
+            findings that the documentation explains. Defaults to ().
     """
 
-    def __init__(self) -> None:
+    def __init__(self, documented: Container[str] = ()) -> None:
+        self._documented = documented
         # By detector and name, with the step at which it began.
         self._present: Dict[tuple, tuple] = {}
         self._resolved: deque = deque(maxlen=_MAX_RESOLVED)
@@ -110,11 +119,18 @@ class HealthReport:
                 f'#### {finding.severity}: {finding.what}', '',
                 f'Since step {since:,}{lasted}.', '',
                 f'- **Evidence:** {finding.evidence}',
-                f'- **Suggested action:** {finding.advice}', ''
+                f'- **Suggested action:** {finding.advice}',
+                *self._link(finding), ''
             ]
         if self._resolved:
             lines += ['#### Resolved', '', *reversed(self._resolved)]
         return '\n'.join(lines)
+
+    def _link(self, finding: Finding) -> Iterator[str]:
+        name = finding.name.partition('/')[0]
+        if name in self._documented:
+            url, path = (f'{page}#{name}' for page in DOCS)
+            yield f'- **More:** [{path}]({url})'
 
     def _summary(self, step: int, ended: bool) -> str:
         """Return the most important in one line."""

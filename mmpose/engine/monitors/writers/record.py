@@ -62,6 +62,29 @@ class Image(NamedTuple):
     photo: bool = False
 
 
+class PrecisionRecall(NamedTuple):
+    """How precision and recall depend on the least score that is kept.
+
+    TensorBoard's PR Curves page takes the thresholds to be evenly spaced from
+    0 to 1.
+
+    Attributes:
+        tag (str): The name of the curve.
+        true_positives (np.ndarray): What is kept and right at each of T
+            ascending thresholds, int of shape (T, ).
+        false_positives (np.ndarray): What is kept and wrong, shape (T, ).
+        positives (int): How many there are to be found; some may have no
+            prediction at any threshold.
+        description (str): What the page says of it, in Markdown. Defaults to
+            ''.
+    """
+    tag: str
+    true_positives: np.ndarray
+    false_positives: np.ndarray
+    positives: int
+    description: str = ''
+
+
 class Mesh(NamedTuple):
     """A surface in 3D.
 
@@ -123,8 +146,8 @@ class Measurement:
     """
 
 
-Value = Union[Scalar, Text, Histogram, Image, Mesh, ScalarLayout, HParams,
-              Encoded, Measurement]
+Value = Union[Scalar, Text, Histogram, Image, PrecisionRecall, Mesh,
+              ScalarLayout, HParams, Encoded, Measurement]
 
 
 class Record(NamedTuple):

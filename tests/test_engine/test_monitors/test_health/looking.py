@@ -55,6 +55,8 @@ class Looking:
             if isinstance(measurement, detector.wants):
                 findings = detector.see(step, measurement)
                 if findings is not None:
+                    names = {f.name.partition('/')[0] for f in findings}
+                    assert names <= set(detector.findings or names)
                     seen.setdefault(detector.chain, {})[i] = list(findings)
         if not seen:
             return None

@@ -74,6 +74,7 @@ def test_what_every_detector_declares():
         if isinstance(value, type) and issubclass(value, Measurement)
     ]
     for detector in build_detectors():
+        assert detector.findings
         assert detector.wants and set(detector.wants) <= set(known)
         assert issubclass(detector.chain, Chain)
         assert type(detector).__doc__ and isinstance(detector, Detector)

@@ -6,7 +6,7 @@ from looking import Looking, training
 from planted_errors import COCO, apart, tally_of
 
 from mmpose.engine.monitors.core.measurements import LocalizationErrors, Sides
-from mmpose.engine.monitors.health.detectors.localization import (
+from mmpose.engine.monitors.health.detectors.validations.localization import (
     InstanceSwapDetector, LeftRightDetector)
 from mmpose.engine.monitors.poses.accuracy.data_set_accuracy import \
     DataSetAccuracy

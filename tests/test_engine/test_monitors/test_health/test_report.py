@@ -97,3 +97,11 @@ def test_at_the_end_it_says_how_long_a_finding_has_lasted():
     text = report.markdown(100, ended=True)
     assert 'At the end, step 100: 1 warning.' in text
     assert 'Since step 10, 90 steps ago.' in text
+
+
+def test_a_finding_of_ours_refers_to_its_documentation():
+    report = HealthReport({'cold'})
+    report.update(1, 'A', [finding('cold/kitchen'), finding('dark')])
+    line, = [t for t in report.markdown(2).splitlines() if 'health.md' in t]
+    assert line.startswith('- **More:** [docs/en/health.md#cold](https://')
+    assert line.endswith('/docs/en/health.md#cold)')

@@ -6,7 +6,7 @@ import pytest
 import torch
 from looking import Looking, training
 from mmengine.hooks import CheckpointHook
-from mmengine.optim.scheduler import MultiStepLR
+from mmengine.optim.scheduler import MultiStepLR, StepLR
 from torch import nn
 from torch.optim import SGD
 
@@ -15,21 +15,21 @@ from mmpose.engine.monitors.core.measurements import (DataTime, HookTime,
                                                       KeypointWeights,
                                                       LearningRates, Losses,
                                                       Spike, ValidationMetrics)
-from mmpose.engine.monitors.health.detectors.broken_validation import (
-    BrokenValidationDetector, ValidationCollapseDetector)
-from mmpose.engine.monitors.health.detectors.data_loader import \
-    DataLoaderDetector
 from mmpose.engine.monitors.health.detectors.divergence import \
     DivergenceDetector
 from mmpose.engine.monitors.health.detectors.learning_rate_zero import \
     LearningRateZeroDetector
 from mmpose.engine.monitors.health.detectors.loss_spike import \
     LossSpikeDetector
+from mmpose.engine.monitors.health.detectors.machine.data_loader import \
+    DataLoaderDetector
 from mmpose.engine.monitors.health.detectors.nonfinite import \
     NonfiniteLossDetector
 from mmpose.engine.monitors.health.detectors.not_learning import \
     NotLearningDetector
-from mmpose.engine.monitors.health.detectors.plateau import (
+from mmpose.engine.monitors.health.detectors.validations.broken_validation import (
+    BrokenValidationDetector, ValidationCollapseDetector)
+from mmpose.engine.monitors.health.detectors.validations.plateau import (
     OverfittingDetector, PlateauDetector)
 from mmpose.engine.monitors.health.detectors.zero_loss import ZeroLossDetector
 
@@ -265,6 +265,19 @@ def test_a_model_that_is_loaded_need_not_fall():
     assert not watch(NotLearningDetector(), medians([2.] * 9), runner)
 
 
+@pytest.mark.parametrize('part, is_expected', [('head', False),
+                                               ('backbone', True)])
+def test_a_head_that_is_loaded_need_not_fall(part, is_expected):
+    """A new head on a loaded backbone has everything to learn."""
+    runner = training(1000)
+    for name in ('backbone', 'head'):
+        setattr(runner.model, name, nn.Module())
+    loaded = getattr(runner.model, part)
+    loaded.init_cfg = dict(type='Pretrained', checkpoint='it.pth')
+    found = watch(NotLearningDetector(), medians([2.] * 9), runner)
+    assert bool(found) == is_expected
+
+
 # learning_rate_too_high
 
 
@@ -304,6 +317,7 @@ def test_a_loss_that_explodes_from_the_first_step():
     ('is falling again', [5, 1, 20, 15, 12, 9, 7, 5, 4, 3, 2]),
     ('was low in one batch', [1, 5, 5, 5, 5, 5, 5]),
     ('is a likelihood', [9, -5, -6, -5.5, -6, -5, -4, -4]),
+    ('is overfitted', [2e-3, 1e-4, 1e-6, 4e-6, 4e-6, 4e-6, 5e-6, 5e-6]),
 ])
 def test_a_loss_that_does_not_diverge(name, values):
     assert not watch(DivergenceDetector(), medians(values))
@@ -563,6 +577,15 @@ def test_a_milestone_that_is_to_come_is_waited_for():
                         training(100, 10, param_schedulers=schedulers))
         # Of those by epoch, the second never comes.
         assert names(courses) == found
+
+
+@pytest.mark.parametrize('size, found', [(3, []), (6, [(70, ['plateau'])])])
+def test_a_step_that_is_to_come_is_waited_for(size, found):
+    scheduler = StepLR(SGD([nn.Parameter(torch.ones(1))], 1.), size)
+    courses = watch(of_validation(),
+                    validations([.1, .5] + [.5] * 12, every=10),
+                    training(100, 10, param_schedulers=[scheduler]))
+    assert names(courses) == found
 
 
 @pytest.mark.parametrize('name', [AP, 'NME'])

@@ -27,6 +27,7 @@ class LossScaleDetector(Detector):
             many are skipped. Defaults to 0.5.
     """
 
+    findings = ('amp_overflow', )
     wants = (LossScale, )
     chain = FirstNonfinite
     priority = 'BELOW_NORMAL'

@@ -31,6 +31,7 @@ class ClippingDetector(Detector):
             clipping has to shorten it. Defaults to 0.1.
     """
 
+    findings = ('clipping', )
     wants = (Clipping, )
 
     def __init__(self,

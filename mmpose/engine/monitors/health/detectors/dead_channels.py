@@ -17,6 +17,7 @@ class DeadChannelDetector(Detector):
             Defaults to 0.3.
     """
 
+    findings = ('dead_channels', )
     wants = (DeadChannels, )
 
     def __init__(self, fraction: float = 0.3) -> None:

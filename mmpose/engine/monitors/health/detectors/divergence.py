@@ -13,6 +13,9 @@ _RATIO = 3
 # The same if the lowest loss is the first one, which is that of a single
 # batch.
 _RATIO_OF_FIRST = 10
+# A rise by less than this fraction of how far the loss has fallen undoes
+# nothing: of an overfitted model it is a rise from next to 0.
+_OF_FALL = 0.01
 # The MAD z-score that counts where ratios are of no use, since the loss may be
 # negative.
 _SCORE = 6
@@ -43,6 +46,7 @@ class DivergenceDetector(Detector):
             which it has diverged. Defaults to 3.
     """
 
+    findings = ('learning_rate_too_high', )
     wants = (LearningRates, Losses)
     chain = FirstDivergence
 
@@ -56,6 +60,8 @@ class DivergenceDetector(Detector):
         self._highest_lr = 0.
         self._highest_lr_at_best = 0.
         self._best: Optional[_Measured] = None
+        # The highest loss with these terms: now, and before the best one.
+        self._highest = self._fell_from = 0.
         self._above: List[_Measured] = []
         self._present: List[Finding] = []
 
@@ -73,9 +79,11 @@ class DivergenceDetector(Detector):
 
     def _judge(self, measured: _Measured) -> None:
         best = self._best
-        if (best is None or measured.median < best.median
-                or measured.terms != best.terms):
-            self._best = measured
+        if best is None or measured.terms != best.terms:
+            best, self._highest = None, measured.median
+        self._highest = max(self._highest, measured.median)
+        if best is None or measured.median < best.median:
+            self._best, self._fell_from = measured, self._highest
             self._highest_lr_at_best = self._highest_lr
         elif self._is_far_above(measured, best) and not self._restarted():
             self._above.append(measured)
@@ -90,7 +98,8 @@ class DivergenceDetector(Detector):
             max(_RATIO_OF_FIRST, self._ratio)
             if best.step == self._first_step else self._ratio)
         return measured.median - best.median > max(
-            (ratio - 1) * abs(best.median), _SCORE * best.deviation)
+            (ratio - 1) * abs(best.median), _SCORE * best.deviation,
+            _OF_FALL * (self._fell_from - best.median))
 
     def _restarted(self) -> bool:
         """Return whether the schedule went back to a rate that was fine.

@@ -41,6 +41,7 @@ class VanishingGradientDetector(Detector):
             past. Defaults to 1000.
     """
 
+    findings = ('vanishing_gradient', )
     wants = (LayerGradientNorms, )
     chain = StoppedLearning
 
@@ -121,6 +122,7 @@ class ExplodingGradientDetector(Detector):
         grown (float): The factor. Defaults to 1000.
     """
 
+    findings = ('exploding_gradient', )
     wants = (GradientNorms, LayerGradientNorms)
     chain = FirstDivergence
 

@@ -26,6 +26,7 @@ class LearningRateZeroDetector(Detector):
             where a learning rate of 0 is usual. Defaults to 0.05.
     """
 
+    findings = ('learning_rate_zero', )
     wants = (LearningRates, )
 
     def __init__(self, edge: float = _EDGE) -> None:

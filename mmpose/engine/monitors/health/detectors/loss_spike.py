@@ -26,6 +26,7 @@ class LossSpikeDetector(Detector):
             to 3.
     """
 
+    findings = ('loss_spike', )
     wants = (Losses, )
 
     def __init__(self, score: float = _SCORE, ratio: float = _RATIO) -> None:

@@ -30,6 +30,7 @@ class NonfiniteDetector(Detector):
     reported, see :class:`NonfiniteLossDetector`.
     """
 
+    findings = ('nonfinite_weight', 'nonfinite_gradient', 'nonfinite_update')
     wants = (Losses, GradientNorms, Updates)
     chain = FirstNonfinite
     priority = 'ABOVE_NORMAL'
@@ -162,6 +163,7 @@ def _nonfinite_weight(step: int, found: Nonfinite) -> Finding:
 class NonfiniteLossDetector(Detector):
     """``nonfinite_loss``: a loss is NaN or infinite."""
 
+    findings = ('nonfinite_loss', )
     wants = (Losses, )
     chain = FirstNonfinite
     finds_nonfinite = True
@@ -204,6 +206,7 @@ class NonfiniteBufferDetector(Detector):
     If the loss is as well, the statistics only follow from it.
     """
 
+    findings = ('nonfinite_buffer', )
     wants = (Buffers, Losses)
     chain = FirstNonfinite
     priority = 'LOW'

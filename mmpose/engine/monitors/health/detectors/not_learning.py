@@ -2,6 +2,8 @@
 import math
 from typing import List, Optional
 
+from torch import nn
+
 from ...core.measurements import LearningRates, Losses
 from ...core.registry import DETECTORS
 from ...core.runner_parts import bare_model
@@ -39,6 +41,7 @@ class NotLearningDetector(Detector):
             fallen. Defaults to 300.
     """
 
+    findings = ('not_learning', )
     wants = (LearningRates, Losses)
 
     def __init__(self,
@@ -49,8 +52,9 @@ class NotLearningDetector(Detector):
 
     def before_train(self, runner) -> None:
         self._present: List[Finding] = []
-        init_cfg = getattr(bare_model(runner.model), 'init_cfg', None)
-        self._is_over = bool(runner.iter or runner._load_from or init_cfg)
+        self._is_over = bool(
+            runner.iter or runner._load_from
+            or _is_loaded(bare_model(runner.model)))
         self._judge_from = max(self._fraction * runner.max_iters, self._iters)
         self._highest_lr = 0.
         # The last step of the warm-up.
@@ -101,3 +105,15 @@ class NotLearningDetector(Detector):
             'Look at the training images, whether images and annotations '
             'match, and try learning rates ten times as high and as low. A '
             'model that works can overfit a handful of samples.')
+
+
+def _is_loaded(model: nn.Module) -> bool:
+    """Return whether the model starts from the weights of another training.
+
+    A backbone may be loaded where the head still has everything to learn.
+    """
+    head = getattr(getattr(model, 'head', None), 'init_cfg', None)
+    return bool(getattr(model, 'init_cfg', None)) or any(
+        cfg.get('type') == 'Pretrained'
+        for cfg in (head if isinstance(head, list) else [head])
+        if isinstance(cfg, dict))

@@ -18,6 +18,7 @@ class NoGradientDetector(Detector):
     intended: they are named in the log, once.
     """
 
+    findings = ('no_gradient', )
     wants = (UnusedParameters, )
     chain = StoppedLearning
     priority = 'ABOVE_NORMAL'
@@ -61,6 +62,7 @@ class UnchangedWeightsDetector(Detector):
     It is a note if the module's learning rate is 0, which is a setting.
     """
 
+    findings = ('unchanged_weights', )
     wants = (LearningRates, Updates, UnusedParameters)
     chain = StoppedLearning
 
@@ -125,6 +127,7 @@ def _does_not_learn(step: int,
 class FrozenHeadDetector(Detector):
     """``frozen_head``: the head is frozen while other parts are trained."""
 
+    findings = ('frozen_head', )
     wants = (UnusedParameters, )
 
     def see(self, step: int, unused: UnusedParameters) -> List[Finding]:

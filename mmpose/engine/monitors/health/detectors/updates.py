@@ -44,6 +44,7 @@ class LargeUpdateDetector(Detector):
             is too large. Defaults to 0.1.
     """
 
+    findings = ('update_ratio', )
     wants = (Updates, LayerUpdates)
     chain = FirstDivergence
     # Before the detectors of its consequences.
@@ -116,6 +117,7 @@ class SmallUpdateDetector(Detector):
             is too small. Defaults to 1e-6.
     """
 
+    findings = ('update_ratio', )
     wants = (LearningRates, Updates, LayerUpdates)
     chain = StoppedLearning
     priority = 'BELOW_NORMAL'

@@ -19,6 +19,7 @@ class ZeroLossDetector(Detector):
         length (int): The number of consecutive iterations. Defaults to 20.
     """
 
+    findings = ('zero_loss', )
     wants = (KeypointWeights, Losses)
 
     def __init__(self, length: int = _LENGTH) -> None:

@@ -1,10 +1,10 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 from typing import List, Optional, Tuple
 
-from ...core.measurements import DataTime, HookTime
-from ...core.registry import DETECTORS
-from ..detector import Detector
-from ..report import Finding
+from ....core.measurements import DataTime, HookTime
+from ....core.registry import DETECTORS
+from ...detector import Detector
+from ...report import Finding
 
 # A training that loads small images in its own process waits for 10 % to 20 %
 # of its time; workers make that 0.
@@ -26,6 +26,7 @@ class DataLoaderDetector(Detector):
             reported. Defaults to 0.3.
     """
 
+    findings = ('data_loader', )
     wants = (DataTime, HookTime)
 
     def __init__(self, fraction: float = _WAITING) -> None:

@@ -1,15 +1,16 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+import math
 from typing import List, Optional
 
 import numpy as np
 
-from ...core.measurements import LearningRates, Losses, ValidationMetrics
-from ...core.registry import DETECTORS
-from ...core.runner_parts import is_iter_based
-from ..chains import MostSerious
-from ..detector import Detector
-from ..report import Finding
-from ..validation_course import ValidationCourse
+from ....core.measurements import LearningRates, Losses, ValidationMetrics
+from ....core.registry import DETECTORS
+from ....core.runner_parts import is_iter_based
+from ...chains import MostSerious
+from ...detector import Detector
+from ...report import Finding
+from ...validation_course import ValidationCourse
 
 # The number of validations without a better one, and their fraction of all
 # that are planned: a healthy curve may be flat for long before the learning
@@ -45,6 +46,7 @@ class OverfittingDetector(Detector):
             worse. Defaults to 0.05.
     """
 
+    findings = ('overfitting', )
     wants = (Losses, ValidationMetrics)
     chain = MostSerious
     priority = 'ABOVE_NORMAL'
@@ -106,6 +108,7 @@ class PlateauDetector(Detector):
             validations; the larger number counts. Defaults to a third.
     """
 
+    findings = ('plateau', )
     wants = (LearningRates, ValidationMetrics)
     chain = MostSerious
 
@@ -170,7 +173,7 @@ class PlateauDetector(Detector):
 
 
 def _last_milestone(runner) -> int:
-    """Return the last iteration at which a multi-step schedule steps."""
+    """Return the last iteration at which a schedule of steps has one."""
     schedulers = getattr(runner, 'param_schedulers', None) or []
     if isinstance(schedulers, dict):
         schedulers = [s for of_one in schedulers.values() for s in of_one]
@@ -179,9 +182,10 @@ def _last_milestone(runner) -> int:
         unit = 1
         if scheduler.by_epoch:
             unit = runner.max_iters / runner.max_epochs
-        milestones += [
-            int(milestone * unit)
-            for milestone in getattr(scheduler, 'milestones', ())
-        ]
+        steps = list(getattr(scheduler, 'milestones', ()))
+        size = getattr(scheduler, 'step_size', None)
+        if size:
+            steps += range(size, math.ceil(runner.max_iters / unit), size)
+        milestones += [int(step * unit) for step in steps]
     # Those beyond the end do not count.
     return max(m for m in milestones if m < runner.max_iters)

@@ -2,12 +2,12 @@
 import math
 from typing import List, Optional
 
-from ...core.measurements import KeypointAccuracy, Losses, ValidationMetrics
-from ...core.registry import DETECTORS
-from ..chains import MostSerious
-from ..detector import Detector
-from ..report import ERROR, Finding
-from ..validation_course import ValidationCourse
+from ....core.measurements import KeypointAccuracy, Losses, ValidationMetrics
+from ....core.registry import DETECTORS
+from ...chains import MostSerious
+from ...detector import Detector
+from ...report import ERROR, Finding
+from ...validation_course import ValidationCourse
 
 # With this fraction of the keypoints within 0.05 of the box, a metric of 0 is
 # impossible. Within 0.2, as an evaluator's own PCK may have it, 72 % were seen
@@ -36,6 +36,7 @@ class BrokenValidationDetector(Detector):
     ====================== ================================================
     """
 
+    findings = ('validation_nan', 'validation_invalid')
     wants = (KeypointAccuracy, ValidationMetrics)
     chain = MostSerious
     priority = 'VERY_HIGH'
@@ -123,6 +124,7 @@ class ValidationCollapseDetector(Detector):
             has collapsed. Defaults to 0.2.
     """
 
+    findings = ('validation_collapse', )
     wants = (Losses, ValidationMetrics)
     chain = MostSerious
     priority = 'HIGH'

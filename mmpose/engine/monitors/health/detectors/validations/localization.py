@@ -1,10 +1,10 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 from typing import List
 
-from ...core.measurements import LocalizationErrors, Sides
-from ...core.registry import DETECTORS
-from ..detector import CONSECUTIVE, Detector, Streaks
-from ..report import Finding
+from ....core.measurements import LocalizationErrors, Sides
+from ....core.registry import DETECTORS
+from ...detector import CONSECUTIVE, Detector, Streaks
+from ...report import Finding
 
 # Of the predictions near one of two mirrored keypoints, so many near the wrong
 # one: half of them if left and right are not told apart, all if the labels are
@@ -37,6 +37,7 @@ class LeftRightDetector(Detector):
             one are too many. Defaults to 0.3.
     """
 
+    findings = ('flip_indices', 'left_right_exchanged')
     wants = (LocalizationErrors, )
 
     def __init__(self, fraction: float = _EXCHANGED) -> None:
@@ -97,6 +98,7 @@ class InstanceSwapDetector(Detector):
             to 0.1.
     """
 
+    findings = ('instances_swapped', )
     wants = (LocalizationErrors, )
 
     def __init__(self, fraction: float = _SWAPPED) -> None:
