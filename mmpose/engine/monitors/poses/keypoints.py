@@ -68,8 +68,11 @@ class KeypointMonitor(Monitor):
                                               a validation has several
     ``keypoints/accuracy``                    A figure of the KS, without
                                               sigmas of PCK@0.05: the
-                                              keypoints on a typical pose,
-                                              and as bars
+                                              keypoints on an instance's pose,
+                                              and as bars; with more than 30
+                                              keypoints the bars are of the
+                                              body parts and the lowest
+                                              keypoints
     ``val/hard_samples``                      The instances that cost the mean
                                               most, ground truth beside
                                               prediction

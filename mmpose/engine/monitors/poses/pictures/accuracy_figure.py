@@ -3,7 +3,8 @@ from typing import Iterator, List
 
 from ...writers.record import Image
 from ..accuracy.data_set_accuracy import DataSetAccuracy, together
-from .keypoint_figure import draw_keypoint_figure
+from ..accuracy.keypoint_curves import curve_groups
+from .keypoint_figure import keypoint_figure, picture_of
 
 
 def accuracy_figure(parts: List[DataSetAccuracy],
@@ -18,15 +19,13 @@ def accuracy_figure(parts: List[DataSetAccuracy],
     links = []
     if len(names) == len(parts[0].names):
         links = parts[0].meta.get('skeleton_links', [])
-    pose, drawn = tally.canonical_pose() or (None, None)
     measures = tally.measures()
     if 'OKS' in measures:
         title, values = 'Keypoint similarity', measures['OKS']
-        counts = tally.similarity_counts
     else:
         title, values = 'PCK@0.05', measures['PCK@0.05']
-        counts = tally.counts
     title += f', {when}, {tally.instances:,} instances'
-    yield Image('keypoints/accuracy', [
-        draw_keypoint_figure(names, values, counts, pose, drawn, links, title)
-    ])
+    groups = curve_groups(names, parts[0].meta)
+    figure = keypoint_figure(names, values, groups, tally.example_pose(),
+                             links, title)
+    yield Image('keypoints/accuracy', [picture_of(figure)])
