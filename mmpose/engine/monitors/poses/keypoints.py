@@ -19,7 +19,7 @@ from .accuracy.detections import (AnnotatedImage, Detections, annotated_images,
 from .accuracy.evaluator_measures import EvaluatorMeasures
 from .accuracy.false_positives import false_positives
 from .accuracy.hard_samples import HardSample, positions_of
-from .accuracy.keypoint_curves import keypoint_curves
+from .accuracy.keypoint_curves import curve_groups, keypoint_curves
 from .accuracy.validation_shard import ValidationShard
 from .arguments import (BACKEND_ARGS, HARD_SAMPLES, KPT_THR, LOG_ERROR_KINDS,
                         LOG_KEYPOINTS)
@@ -27,7 +27,7 @@ from .error_summary import ERROR_CHARTS, summarize, unmeasured, wrong_flips_of
 from .model_kinds import is_bottom_up, lifts_poses
 from .pictures.hard_scenes import hard_scene
 from .pictures.image_files import ImageFiles
-from .pictures.keypoint_figure import draw_keypoint_figure
+from .pictures.keypoint_figure import keypoint_figure, picture_of
 from .pictures.model_inputs import image_prefixes, read_input
 from .pictures.sample_pictures import SamplePictures
 from .pictures.scenes import scene_tensors
@@ -65,8 +65,11 @@ class KeypointMonitor(Monitor):
                                               a validation has several
     ``keypoints/accuracy``                    A figure of the KS, without
                                               sigmas of PCK@0.05: the
-                                              keypoints on a typical pose,
-                                              and as bars
+                                              keypoints on an instance's pose,
+                                              and as bars; with more than 30
+                                              keypoints the bars are of the
+                                              body parts and the lowest
+                                              keypoints
     ``errors/<kind>``                         Fraction of the annotated
                                               keypoints that are good, jitter,
                                               inversion, swap, miss or
@@ -384,16 +387,13 @@ class KeypointMonitor(Monitor):
         links = []
         if len(names) == len(parts[0].names):
             links = parts[0].meta.get('skeleton_links', [])
-        pose, drawn = tally.canonical_pose() or (None, None)
         measures = tally.measures()
         if 'OKS' in measures:
             title, values = 'Keypoint similarity', measures['OKS']
-            counts = tally.similarity_counts
         else:
             title, values = 'PCK@0.05', measures['PCK@0.05']
-            counts = tally.counts
         title += f', {when}, {tally.instances:,} instances'
-        yield Image('keypoints/accuracy', [
-            draw_keypoint_figure(names, values, counts, pose, drawn, links,
-                                 title)
-        ])
+        groups = curve_groups(names, parts[0].meta)
+        figure = keypoint_figure(names, values, groups, tally.example_pose(),
+                                 links, title)
+        yield Image('keypoints/accuracy', [picture_of(figure)])

@@ -168,7 +168,7 @@ def without_writer(work_dir):
         raise OSError('broken on purpose')
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(EventWriter, 'of_run', fail)
+        patch.setattr(EventWriter, '__init__', fail)
         return run(work_dir, epochs=2, hook=dict(strict=False))
 
 

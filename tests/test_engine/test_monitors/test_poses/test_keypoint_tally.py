@@ -176,8 +176,8 @@ def test_shards_merge_into_the_whole(sigmas):
     assert ('OKS' in whole.measures()) == (sigmas is not None)
     for other in (batches, total, shards[0]):
         assert_same(whole, other, 1e-12)
-        for a, b in zip(whole.canonical_pose(), other.canonical_pose()):
-            np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(whole.example_pose(),
+                                      other.example_pose())
     np.testing.assert_allclose(scores, scores_of_batches, 1e-12)
 
 
@@ -224,7 +224,7 @@ def test_nothing_visible_at_all(sigmas, n):
     assert not tally.counts.any()
     assert np.isnan(list(tally.measures().values())).all()
     assert len(scores) == n and np.isnan(scores).all()
-    assert tally.canonical_pose() is None
+    assert np.isnan(tally.example_pose()).all()
 
 
 def test_one_keypoint():
@@ -232,8 +232,7 @@ def test_one_keypoint():
     batch['visible'][:] = True
     tally, scores = tally_of(batch, SIGMAS[:1])
     assert tally.measures()['OKS'] == pytest.approx([scores.mean()])
-    pose, drawn = tally.canonical_pose()
-    assert pose.shape == (1, 2) and drawn.tolist() == [True]
+    assert np.isfinite(tally.example_pose()).tolist() == [[True, True]]
 
 
 @pytest.mark.parametrize('sigmas', [SIGMAS, None])
@@ -294,8 +293,7 @@ def test_an_instance_without_a_usable_box_has_an_oks_alone(box, sigmas):
     else:
         np.testing.assert_array_equal(scores, whole_scores)
         assert tally.mean_oks() == whole.mean_oks()
-    pose, _ = tally.canonical_pose()
-    np.testing.assert_array_equal(pose, rest.canonical_pose()[0])
+    np.testing.assert_array_equal(tally.example_pose(), rest.example_pose())
 
 
 def test_a_box_needs_only_one_side():
@@ -398,8 +396,9 @@ def test_sums_can_be_those_of_a_larger_set_of_keypoints():
                                   whole.counts[[1, 3, 5]])
     np.testing.assert_array_equal(total.counts[[0, 2, 4]],
                                   2 * whole.counts[[0, 2, 4]])
-    _, drawn = few.spread([4, 0, 2], K).canonical_pose()
-    assert drawn.tolist() == [True, False, True, False, True, False]
+    pose = few.spread([4, 0, 2], K).example_pose()
+    np.testing.assert_array_equal(pose[[4, 0, 2]], few.example_pose())
+    assert np.isnan(pose[[1, 3, 5]]).all()
 
 
 def test_sigmas_that_cannot_be_used_are_none():
@@ -420,95 +419,19 @@ def test_similarity_falls_with_the_distance_in_units_of_scale_and_sigma():
     np.testing.assert_allclose(similarity[:, 1], [math.exp(-.5), 0])
 
 
-def people(n, seed=0):
-    """Upright people, as a truth that nobody has predicted."""
-    rng = np.random.default_rng(seed)
-    upright = np.array([[.5, 0], [.2, .3], [.8, .3], [.5, .5], [.3, 1],
-                        [.7, 1]])
-    pose = upright + rng.normal(0, .03, (n, K, 2))
-    scale = rng.uniform(50, 100, (n, 1))
-    corner = rng.uniform(0, 200, (n, 2))
-    return dict(
-        truth=corner[:, None] + pose * scale[:, None] * [1, 2],
-        visible=np.ones((n, K), bool),
-        predicted=np.zeros((n, K, 2)),
-        boxes=np.hstack([corner, corner + scale * [1, 2]]),
-        areas=np.ones(n),
-        found=np.zeros(n, bool))
+def test_the_example_is_the_largest_of_the_fullest_poses():
+    batch = instances()
+    batch['visible'][:] = True
+    batch['visible'][10:, 3] = False
+    sizes = (batch['boxes'][:, 2:] - batch['boxes'][:, :2]).max(1)
+    tally, _ = tally_of(batch, parts=7)
+    np.testing.assert_array_equal(tally.example_pose(),
+                                  batch['truth'][sizes[:10].argmax()])
 
 
-def in_box(batch):
-    """Poses in units of their box's longer side."""
-    sides = batch['boxes'][:, 2:] - batch['boxes'][:, :2]
-    return ((batch['truth'] - batch['boxes'][:, None, :2]) /
-            sides.max(axis=1)[:, None, None])
-
-
-def test_the_canonical_pose_is_real_and_typical():
-    batch = people(40)
-    poses = in_box(batch)
-    # Some stand on their head.
-    batch['truth'][:12, :, 1] = batch['truth'][:12, ::-1, 1]
-    pose, drawn = tally_of(batch)[0].canonical_pose()
-    assert drawn.all()
-    distance = np.linalg.norm(poses[12:] - pose, axis=2).mean(axis=1)
-    assert distance.min() < 1e-6
-    # The aspect is kept: twice as high as wide.
-    assert np.ptp(pose[:, 1]) > 1.5 * np.ptp(pose[:, 0])
-    apart = np.linalg.norm(in_box(batch)[:, None] - in_box(batch), axis=3)
-    assert np.argmin(apart.mean(axis=2).sum(axis=1)) == 12 + distance.argmin()
-
-
-def test_the_canonical_pose_has_the_most_keypoints():
-    """Of the few that have, the one that is like the others of all."""
-    batch = people(1000)
-    batch['visible'][:, 3] = False
-    batch['visible'][[500, 501, 502], 3] = True
-    # Two of the three are closer to each other than to anybody else.
-    for i in (500, 502):
-        batch['truth'][i, :, 1] = batch['truth'][0, ::-1, 1]
-    pose, drawn = tally_of(batch, parts=9)[0].canonical_pose()
-    assert drawn.all()
-    np.testing.assert_allclose(pose, in_box(batch)[501], atol=1e-5)
-
-
-def test_what_one_pose_lacks_does_not_set_two_apart():
-    batch = people(20)
-    batch['visible'][2:, 3] = False
-    batch['truth'][0] = batch['truth'][5]
-    batch['boxes'][0] = batch['boxes'][5]
-    # Typical but for what the others lack; and the other way round.
-    batch['truth'][0, 3] = batch['boxes'][0, 2:]
-    batch['truth'][1, 3] = batch['boxes'][1, :2]
-    batch['truth'][1, 0] += 10
-    pose, _ = tally_of(batch)[0].canonical_pose()
-    np.testing.assert_allclose(pose, in_box(batch)[0], atol=1e-5)
-
-
-def test_what_the_canonical_pose_does_not_have_is_0():
-    batch = people(5)
-    batch['visible'][:, 4] = False
+def test_what_is_not_visible_in_the_example_is_not_a_number():
+    batch = instances(5)
+    batch['visible'][:] = [True] * 4 + [False, True]
     batch['truth'][:, 4] = 1e30
-    pose, drawn = tally_of(batch)[0].canonical_pose()
-    assert drawn.tolist() == [True] * 4 + [False, True]
-    assert pose[4].tolist() == [0, 0] and np.isfinite(pose).all()
-
-
-def test_a_pose_that_shares_no_keypoint_with_others_is_not_typical():
-    """As clothes do: each kind has keypoints of its own."""
-    batch = people(9)
-    batch['visible'][:] = [0, 0, 0, 1, 1, 1]
-    batch['visible'][4] = [1, 1, 1, 0, 0, 0]
-    _, drawn = tally_of(batch)[0].canonical_pose()
-    assert drawn.tolist() == [False] * 3 + [True] * 3
-
-
-def test_the_choice_of_candidates_prefers_no_part_of_the_data():
-    """A file may be sorted by where its pictures come from."""
-    batch = people(2000)
-    batch['truth'][:1000, :, 1] += 1000
-    batch['boxes'][:1000, 1::2] += 1000
-    batch['truth'][:1000, 0, 0] = batch['boxes'][:1000, 0]
-    tally, _ = tally_of(batch)
-    moved = np.abs(tally._candidates._poses[:, 0, 0]) < 1e-3
-    assert 16 <= moved.sum() <= 48
+    pose = tally_of(batch)[0].example_pose()
+    assert np.isnan(pose).all(1).tolist() == [False] * 4 + [True, False]

@@ -29,6 +29,7 @@ from mmpose.engine.monitors.poses.accuracy.hard_samples import (HardSample,
                                                                 HardSamples)
 from mmpose.engine.monitors.poses.accuracy.keypoint_parts import keypoint_parts
 from mmpose.engine.monitors.poses.pictures import hard_scenes
+from mmpose.engine.monitors.poses.pictures.keypoint_figure import new_figure
 from mmpose.engine.monitors.poses.pose_samples import (PoseSample,
                                                        PoseSampleReader)
 from mmpose.engine.monitors.writers.summaries import to_summary
@@ -232,11 +233,11 @@ def figures(monkeypatch):
     from mmpose.engine.monitors.poses import keypoints
     calls = []
 
-    def remember(names, accuracy, counts, pose, drawn, links, title):
+    def remember(names, accuracy, groups, pose, links, title):
         calls.append((accuracy, title))
-        return np.zeros((9, 9, 3), np.uint8)
+        return new_figure(title, 1)
 
-    monkeypatch.setattr(keypoints, 'draw_keypoint_figure', remember)
+    monkeypatch.setattr(keypoints, 'keypoint_figure', remember)
     return calls
 
 

@@ -7,8 +7,6 @@ import numpy as np
 PCK_THRESHOLDS = (0.05, 0.2)
 # What is counted: visible, hit at each threshold, located, compared.
 _COUNTS = ('visible', *PCK_THRESHOLDS, 'located', 'compared')
-# So many ground truths are remembered to choose the figure's pose from.
-_MAX_CANDIDATES = 64
 
 
 class InstanceScores(NamedTuple):
@@ -59,7 +57,8 @@ class KeypointTally:
         self._sums = np.zeros((2, num_keypoints))
         # Instances, those with an object keypoint similarity, its sum.
         self._totals = np.zeros(3)
-        self._candidates = _Candidates(num_keypoints)
+        # How many keypoints it has, its size, and where they are.
+        self._example = 0, 0., np.full((num_keypoints, 2), np.nan)
 
     def add(self, truth: np.ndarray, visible: np.ndarray,
             predicted: np.ndarray, boxes: np.ndarray, areas: np.ndarray,
@@ -128,8 +127,8 @@ class KeypointTally:
         self._totals[0] += (visible.any(axis=1) & (has_size | measured)).sum()
         if self._sigmas is not None:
             self._totals[1:] += measured.sum(), scores[measured].sum()
-        self._candidates.add((truth - boxes[:, None, :2]) / size[..., None],
-                             counted)
+        poses = np.where(counted[..., None], truth, np.nan)
+        self._keep_example(*zip(counted.sum(axis=1), size[:, 0], poses))
         return InstanceScores(scores, costs)
 
     def merge(self, other: 'KeypointTally') -> None:
@@ -142,7 +141,7 @@ class KeypointTally:
         self._counts += other._counts
         self._sums += other._sums
         self._totals += other._totals
-        self._candidates.merge(other._candidates)
+        self._keep_example(other._example)
 
     def __add__(self, other: 'KeypointTally') -> 'KeypointTally':
         total = copy.deepcopy(self)
@@ -164,7 +163,9 @@ class KeypointTally:
         tally._counts[:, places] = self._counts
         tally._sums[:, places] = self._sums
         tally._totals[:] = self._totals
-        tally._candidates = self._candidates.spread(places, num_keypoints)
+        count, size, pose = self._example
+        tally._example = count, size, np.full((num_keypoints, 2), np.nan)
+        tally._example[2][places] = pose
         return tally
 
     @property
@@ -177,12 +178,6 @@ class KeypointTally:
         """np.ndarray: How often each keypoint was visible in an instance with
         a size, int64 of shape (K, )."""
         return self._counts[0]
-
-    @property
-    def similarity_counts(self) -> np.ndarray:
-        """np.ndarray: The same in an instance with an area, where there are
-        sigmas; of shape (K, )."""
-        return self._counts[-1]
 
     def measures(self) -> Dict[str, np.ndarray]:
         """Return the measures of each keypoint.
@@ -222,19 +217,23 @@ class KeypointTally:
         _, count, total = self._totals
         return total / count if count else np.nan
 
-    def canonical_pose(self) -> Optional[Tuple[np.ndarray, np.ndarray]]:
-        """A typical pose from the ground truth, to draw the keypoints on.
+    def example_pose(self) -> np.ndarray:
+        """Return a pose to draw the keypoints on.
 
-        Of those with the most visible keypoints it is the medoid: the one
-        that is closest to the others.
+        It is the ground truth with the most visible keypoints and, of those,
+        the largest. A mean over instances would be a blob for hands and
+        animals, which are seen from all sides.
 
         Returns:
-            tuple[np.ndarray, np.ndarray], optional: The pose, shape (K, 2),
-            from the upper left corner of its box and in units of its longer
-            side; and which keypoints it has, bool of shape (K, ), the others
-            are 0. None where no keypoint was visible.
+            np.ndarray: In pixels, NaN where a keypoint is not visible, shape
+            (K, 2).
         """
-        return self._candidates.medoid()
+        return self._example[2]
+
+    def _keep_example(self, *candidates: Tuple[int, float,
+                                               np.ndarray]) -> None:
+        self._example = max([self._example, *candidates],
+                            key=lambda example: example[:2])
 
 
 def usable_sigmas(sigmas: Optional[Sequence[float]],
@@ -288,87 +287,3 @@ def _mean(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """``sums / counts``, NaN where the count is 0."""
     return np.divide(
         sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
-
-
-class _Candidates:
-    """The poses with the most visible keypoints, whatever order they come in.
-
-    Where several have as many, a number that is made of the coordinates
-    decides: as good as drawn by lot, and the same in every process.
-
-    Args:
-        num_keypoints (int): The number of keypoints K.
-    """
-
-    def __init__(self, num_keypoints: int) -> None:
-        # Sorted by rank, the best first.
-        self._poses = np.zeros((0, num_keypoints, 2), np.float32)
-        self._drawn = np.zeros((0, num_keypoints), bool)
-        self._lots = np.zeros(0, np.uint64)
-
-    def add(self, poses: np.ndarray, drawn: np.ndarray) -> None:
-        """Take poses in, shape (N, K, 2), and what of them is visible."""
-        full = len(self._drawn) == _MAX_CANDIDATES
-        least = self._drawn[-1].sum() if full else 1
-        enough = drawn.sum(axis=1) >= least
-        drawn = drawn[enough]
-        poses = np.where(drawn[..., None], poses[enough], 0)
-        poses = poses.astype(np.float32)
-        self._keep_best(poses, drawn, _lots(poses))
-
-    def merge(self, other: '_Candidates') -> None:
-        """Take in what another process has kept."""
-        self._keep_best(other._poses, other._drawn, other._lots)
-
-    def spread(self, places: Sequence[int],
-               num_keypoints: int) -> '_Candidates':
-        """See :meth:`KeypointTally.spread`."""
-        other = _Candidates(num_keypoints)
-        shape = len(self._poses), num_keypoints
-        other._poses = np.zeros((*shape, 2), np.float32)
-        other._drawn = np.zeros(shape, bool)
-        other._poses[:, places] = self._poses
-        other._drawn[:, places] = self._drawn
-        other._lots = self._lots
-        return other
-
-    def medoid(self) -> Optional[Tuple[np.ndarray, np.ndarray]]:
-        """See :meth:`KeypointTally.canonical_pose`."""
-        if not len(self._poses):
-            return None
-        visible = self._drawn.sum(axis=1)
-        best = np.flatnonzero(visible == visible[0])
-        # To all candidates: those with the most keypoints may be very few.
-        common = self._drawn[best, None] & self._drawn
-        distance = np.linalg.norm(
-            self._poses[best, None] - self._poses, axis=-1)
-        # Two without a keypoint in common are as far apart as a box is long.
-        shared = common.sum(axis=2)
-        apart = np.divide(
-            (distance * common).sum(axis=2),
-            shared,
-            out=np.ones(shared.shape),
-            where=shared > 0)
-        choice = best[apart.sum(axis=1).argmin()]
-        return self._poses[choice], self._drawn[choice]
-
-    def _keep_best(self, poses: np.ndarray, drawn: np.ndarray,
-                   lots: np.ndarray) -> None:
-        drawn = np.concatenate([self._drawn, drawn])
-        lots = np.concatenate([self._lots, lots])
-        kept = np.lexsort((lots, -drawn.sum(axis=1)))[:_MAX_CANDIDATES]
-        self._poses = np.concatenate([self._poses, poses])[kept]
-        self._drawn = drawn[kept]
-        self._lots = lots[kept]
-
-
-def _lots(poses: np.ndarray) -> np.ndarray:
-    """A number for each float32 pose, without any order in it.
-
-    Multiplicative hashing: Knuth, The Art of Computer Programming, volume 3,
-    section 6.4. The factor is 2^64 over the golden ratio.
-    """
-    golden = np.uint64(0x9E3779B97F4A7C15)
-    bits = poses.view(np.uint32).astype(np.uint64)
-    odd = np.arange(1, 4 * poses.shape[1], 2, dtype=np.uint64)
-    return (bits * odd.reshape(-1, 2)).sum(axis=(1, 2)) * golden

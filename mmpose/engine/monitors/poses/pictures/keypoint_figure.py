@@ -1,25 +1,23 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-import math
 import unicodedata
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable, viridis
-from matplotlib.colors import Normalize
+from matplotlib.cm import viridis
 from matplotlib.figure import Figure
 
-from .captions import legible
+from .captions import legible, shorten
 
-# Lengths are in pixels.
+# In pixels. TensorBoard's cards show a figure less than half as large.
+_WIDTH = 900
+_ROW = 30
+_FONT = 22
 _DPI = 100
-_MARGIN = 20
-_TITLE = 64
-_BODY = 516
-_COLOR_BAR = 64
-_MAX_POINT = 24
+# Where the rows are body parts, so many keypoints have a row as well.
+_LOWEST = 8
 # The mean width of a letter, as a fraction of the font's size.
 LETTER = .64
 
@@ -30,114 +28,136 @@ _TRACK = '#ececec'
 _LINK = '#9a9a9a'
 
 
-def draw_keypoint_figure(names: Sequence[str], accuracy: np.ndarray,
-                         counts: np.ndarray, pose: Optional[np.ndarray],
-                         drawn: Optional[np.ndarray],
-                         links: Sequence[Tuple[int, int]],
-                         title: str) -> np.ndarray:
-    """The picture of :func:`keypoint_figure`, which has the same arguments.
-
-    Returns:
-        np.ndarray: RGB, uint8 of shape (H, W, 3).
-    """
-    figure = keypoint_figure(names, accuracy, counts, pose, drawn, links,
-                             title)
-    figure.canvas.draw()
-    return np.array(figure.canvas.buffer_rgba())[..., :3]
-
-
 def keypoint_figure(names: Sequence[str], accuracy: np.ndarray,
-                    counts: np.ndarray, pose: Optional[np.ndarray],
-                    drawn: Optional[np.ndarray],
+                    groups: Dict[str, List[int]], pose: np.ndarray,
                     links: Sequence[Tuple[int, int]], title: str) -> Figure:
     """Draw how well each keypoint is predicted.
 
-    Left a pose with every keypoint in the color of its accuracy, right all
-    keypoints as bars, the worst first. What has no data is grey and last.
-    Without pyplot, so any thread may call it.
+    On the left a pose with each keypoint in the color of its accuracy. On the
+    right bars, the lowest first: of each group's mean and, where a group has
+    several keypoints, of the least accurate keypoints. Without pyplot, so that
+    any thread may call it.
 
     Args:
         names (Sequence[str]): The names of the K keypoints.
         accuracy (np.ndarray): From 0 to 1, NaN where there is no data, shape
             (K, ).
-        counts (np.ndarray): How many samples each accuracy comes from, shape
-            (K, ).
-        pose (np.ndarray, optional): Where to draw the keypoints, y downwards,
-            in any unit, shape (K, 2). None leaves the bars alone.
-        drawn (np.ndarray, optional): Which keypoints the pose has, bool of
-            shape (K, ).
+        groups (dict[str, list[int]]): The indices of each group's keypoints,
+            see :func:`curve_groups`.
+        pose (np.ndarray): Where to draw the keypoints, y downwards, in any
+            unit, NaN for those that are not drawn, shape (K, 2).
         links (Sequence[tuple[int, int]]): The keypoints that the skeleton
             connects.
-        title (str): What stands above it.
+        title (str): The title.
 
     Returns:
-        Figure: With a canvas, ready to be drawn. 900 pixels wide for up to
-        30 keypoints, wider for more.
+        Figure: 900 pixels wide.
     """
-    accuracy = np.where(np.asarray(counts) > 0, accuracy, np.nan)
-    names = [legible(name)[0] for name in names]
-    has_pose = pose is not None and drawn.any()
-    layout = _layout(names, has_pose)
-    width = layout.pose_width + layout.columns * layout.column_width
-    body = max(layout.rows * layout.row_height, _BODY)
-    height = _TITLE + body + _MARGIN
-    figure = Figure((width / _DPI, height / _DPI), _DPI, facecolor='white')
-    FigureCanvasAgg(figure)
-
-    write(
-        pixel_axes(figure, _MARGIN, 0, width, _TITLE),
-        0,
-        _TITLE / 2,
-        title,
-        26,
-        weight='bold')
-    if has_pose:
-        wide, high = layout.pose_width - 2 * _MARGIN, body - _COLOR_BAR
-        _draw_pose(
-            pixel_axes(figure, _MARGIN, _TITLE, wide, high), accuracy, pose,
-            drawn, links, layout.min_point)
-        _draw_color_bar(
-            pixel_axes(figure, 2 * _MARGIN, _TITLE + high + _MARGIN,
-                       wide - 2 * _MARGIN, 18))
-    order = np.argsort(accuracy, kind='stable')  # NaN is sorted to the end.
-    for column in range(layout.columns):
-        left = layout.pose_width + column * layout.column_width
-        shown = order[column * layout.rows:(column + 1) * layout.rows]
-        _draw_bars(
-            pixel_axes(figure, left, _TITLE, layout.column_width, body),
-            layout, [names[i] for i in shown], accuracy[shown])
+    means = np.array([_mean(accuracy[group]) for group in groups.values()])
+    detailed = len(groups) < len(names)
+    num_rows = len(groups) + (1 + _LOWEST) * detailed
+    figure = new_figure(title, num_rows)
+    left, axes = figure.subplots(1, 2)
+    _draw_pose(left, accuracy, pose, links)
+    axes.set_axis_off()
+    axes.set_xlim(0, 1)
+    axes.set_ylim(max(num_rows, 12) - .5, -.5)
+    _draw_bars(axes, 0, list(groups), means)
+    if detailed:
+        write(axes, 0, len(groups), 'lowest keypoints', weight='bold')
+        lowest = np.argsort(accuracy, kind='stable')[:_LOWEST]
+        _draw_bars(axes,
+                   len(groups) + 1, [names[i] for i in lowest],
+                   accuracy[lowest])
+    figure.tight_layout()
     return figure
 
 
-class _Layout(NamedTuple):
-    columns: int
-    rows: int
-    row_height: float
-    font: float
-    name_font: float
-    name_width: float
-    column_width: float
-    pose_width: int
-    min_point: int
+def new_figure(title: str, num_rows: int) -> Figure:
+    """Return an empty figure with a title and room for rows."""
+    height = max(600, 90 + _ROW * num_rows)
+    figure = Figure((_WIDTH / _DPI, height / _DPI), _DPI, facecolor='white')
+    FigureCanvasAgg(figure)
+    text, style = _text_style(title, 26, weight='bold')
+    figure.suptitle(text, x=.02, ha='left', **style)
+    return figure
 
 
-def _layout(names: Sequence[str], has_pose: bool) -> _Layout:
-    letters = max(map(num_letters, names)) * LETTER
-    if len(names) <= 30:
-        # To be read on TensorBoard's cards, which are less than half as wide.
-        pose_width = 340 if has_pose else 0
-        column_width = 900 - pose_width
-        row_height = min(max(_BODY / len(names), 26), 44)
-        font = min(.72 * row_height, 24)
-        name_font = min(font, column_width / 2 / letters)
-        return _Layout(1, len(names), row_height, font, name_font,
-                       letters * name_font, column_width, pose_width, 18)
-    # To be read where the picture is shown in its own size.
-    columns = math.ceil(len(names) / 34)
-    rows = math.ceil(len(names) / columns)
-    name_width = letters * 19
-    return _Layout(columns, rows, 26, 19, 19, name_width, name_width + 290,
-                   800 if has_pose else 0, 6)
+def picture_of(figure: Figure) -> np.ndarray:
+    """Render a figure as RGB, uint8 of shape (H, W, 3)."""
+    figure.canvas.draw()
+    return np.array(figure.canvas.buffer_rgba())[..., :3]
+
+
+def write(axes: Axes,
+          x: float,
+          y: float,
+          text: str,
+          size: float = _FONT,
+          **style) -> None:
+    """Write a text in any letters, its size in pixels."""
+    text, style = _text_style(text, size, **style)
+    axes.text(x, y, text, va='center_baseline', **style)
+
+
+def _text_style(text: str,
+                size: float,
+                color: str = _INK,
+                **style) -> Tuple[str, dict]:
+    text, font = legible(text)
+    style.update(size=size * 72 / _DPI, color=color)
+    if not text.isascii():
+        style['font'] = Path(font)
+    # A dollar sign would begin a formula.
+    return text.replace('$', r'\$'), style
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return known.mean() if len(known) else np.nan
+
+
+def _draw_pose(axes: Axes, accuracy: np.ndarray, pose: np.ndarray,
+               links: Sequence[Tuple[int, int]]) -> None:
+    axes.set_axis_off()
+    axes.set_aspect('equal', 'datalim')
+    axes.invert_yaxis()
+    for link in links:
+        axes.plot(*pose[list(link)].T, color=_LINK, lw=2.5, zorder=1)
+    # Those without data at the bottom, the least accurate on top.
+    order = np.argsort(accuracy, kind='stable')[::-1]
+    axes.scatter(
+        *pose[order].T,
+        s=240 if len(accuracy) <= 30 else 50,
+        c=_colors(accuracy[order]),
+        edgecolors=_INK,
+        linewidths=.7,
+        zorder=2)
+
+
+def _draw_bars(axes: Axes, top: int, names: Sequence[str],
+               values: np.ndarray) -> None:
+    """Draw a row for each value from a row on, the lowest first."""
+    # NaN is sorted to the end.
+    order = np.argsort(values, kind='stable')
+    values = values[order]
+    rows = top + np.arange(len(values))
+    axes.barh(rows, 1, .7, color=_TRACK)
+    axes.barh(rows, np.nan_to_num(values), .7, color=_colors(values))
+    for y, i, value in zip(rows, order, values):
+        text, color, x = f'{value:.3f}', _INK, 1.02
+        if np.isnan(value):
+            text, color, x = 'no data', FAINT_INK, .02
+        write(axes, x, y, text, color=color)
+        name = shorten(names[i], _WIDTH / 2, _FONT)
+        write(axes, -.02, y, name, color=color, ha='right')
+
+
+def _colors(accuracy: np.ndarray) -> List:
+    return [
+        _NO_DATA if np.isnan(value) else viridis(float(value))
+        for value in accuracy
+    ]
 
 
 def num_letters(name: str) -> float:
@@ -145,70 +165,6 @@ def num_letters(name: str) -> float:
     Japanese are wider."""
     wide = sum(unicodedata.east_asian_width(c) in 'WF' for c in name)
     return len(name) + wide * (1 / LETTER - 1)
-
-
-def _draw_pose(axes: Axes, accuracy: np.ndarray, pose: np.ndarray,
-               drawn: np.ndarray, links: Sequence[Tuple[int, int]],
-               min_point: int) -> None:
-    room = axes.bbox.size
-    low, high = pose[drawn].min(axis=0), pose[drawn].max(axis=0)
-    scale = ((room - _MARGIN - _MAX_POINT) /
-             np.maximum(high - low, 1e-6)).min()
-    points = (pose - (low + high) / 2) * scale + room / 2
-    for link in links:
-        if drawn[list(link)].all():
-            axes.plot(*points[list(link)].T, color=_LINK, lw=2.5, zorder=1)
-    # What has no data at the bottom, the worst on top.
-    order = np.argsort(accuracy, kind='stable')[::-1]
-    order = order[drawn[order]]
-    points = points[order]
-    # Small where keypoints are dense, as those of a face in a whole body.
-    apart = np.linalg.norm(points[:, None] - points, axis=2)
-    np.fill_diagonal(apart, np.inf)
-    size = np.clip(.9 * apart.min(axis=1), min_point, _MAX_POINT)
-    axes.scatter(
-        *points.T,
-        s=_points(size)**2,
-        c=_colors(accuracy[order]),
-        edgecolors=_INK,
-        linewidths=size / 25,
-        zorder=2)
-
-
-def _draw_color_bar(axes: Axes) -> None:
-    axes.set_axis_on()
-    # From 0 to 1 whatever there is, so that a color is the same at every step.
-    bar = axes.figure.colorbar(
-        ScalarMappable(Normalize(0, 1), viridis),
-        cax=axes,
-        orientation='horizontal',
-        ticks=(0, .5, 1))
-    bar.outline.set_visible(False)
-    axes.tick_params(labelsize=_points(20), labelcolor=_INK, length=0)
-
-
-def _draw_bars(axes: Axes, layout: _Layout, names: Sequence[str],
-               accuracy: np.ndarray) -> None:
-    left = layout.name_width + 10
-    right = layout.column_width - _MARGIN
-    full = right - 3.1 * layout.font - left
-    middle = (np.arange(len(names)) + .5) * layout.row_height
-    thick = .7 * layout.row_height
-    axes.barh(middle, full, thick, left, color=_TRACK)
-    axes.barh(
-        middle,
-        full * np.nan_to_num(accuracy),
-        thick,
-        left,
-        color=_colors(accuracy))
-    for y, name, value in zip(middle, names, accuracy):
-        color = FAINT_INK if np.isnan(value) else _INK
-        write(
-            axes, left - 8, y, name, layout.name_font, color=color, ha='right')
-        if np.isnan(value):
-            write(axes, left + 8, y, 'no data', layout.font, color=color)
-        else:
-            write(axes, right, y, f'{value:.3f}', layout.font, ha='right')
 
 
 def pixel_axes(figure: Figure, left: float, top: float, width: float,
@@ -221,25 +177,3 @@ def pixel_axes(figure: Figure, left: float, top: float, width: float,
     axes.set_ylim(height, 0)
     axes.set_axis_off()
     return axes
-
-
-def write(axes: Axes, x: float, y: float, text: str, size: float,
-          **style) -> None:
-    """Write a text of a size in pixels."""
-    style = dict(dict(color=_INK, va='center_baseline'), **style)
-    text, font = legible(text)
-    if not text.isascii():
-        style['font'] = Path(font)
-    # A dollar sign would begin a formula.
-    axes.text(x, y, text.replace('$', r'\$'), size=_points(size), **style)
-
-
-def _colors(accuracy: np.ndarray) -> List:
-    return [
-        _NO_DATA if np.isnan(value) else viridis(float(value))
-        for value in accuracy
-    ]
-
-
-def _points(pixels):
-    return pixels * 72 / _DPI
