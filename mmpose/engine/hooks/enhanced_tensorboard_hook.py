@@ -15,7 +15,8 @@ from ..monitors.core.overhead_budget import OverheadBudget
 from ..monitors.core.registry import (HookSignature, build_monitors,
                                       hook_arguments)
 from ..monitors.core.resuming import ResumedRun
-from ..monitors.core.run_writer import closing_line, writer_of_run
+from ..monitors.core.run_writer import (closing_line, release_writer,
+                                        writer_of_run)
 from ..monitors.writers.record import Record
 
 if TYPE_CHECKING:
@@ -209,6 +210,7 @@ class EnhancedTensorBoardHook(Hook):
                 runner.logger.info(
                     closing_line(self._writer, self._guards(),
                                  self._train_seconds, runner.work_dir))
+                release_writer(runner)
 
     def _begin(self, runner) -> None:
         self._writer = None

@@ -6,6 +6,7 @@ import json
 import time
 
 import pytest
+import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -339,9 +340,13 @@ class Change(Hook):
         self.step = step
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if self.what == 'invisible':
-            for sample in data_batch['data_samples']:
-                sample.gt_instance_labels.keypoint_weights *= 0
+        samples = data_batch['data_samples']
+        for sample in samples if self.what == 'invisible' else ():
+            sample.gt_instance_labels.keypoint_weights *= 0
+        # Labels of other images.
+        for sample in samples if self.what == 'labels' else ():
+            sample.gt_fields.heatmaps = sample.gt_fields.heatmaps.flatten(
+                1)[:, torch.randperm(256)].view(17, 16, 16)
 
     def after_train_iter(self, runner, *args, **kwargs):
         if self.what == 'running_var' and runner.iter + 1 == self.step:
@@ -363,6 +368,20 @@ def test_a_loss_of_exactly_0(train, read_events, optim_wrapper):
     assert history(events) == {'zero_loss': [(20, 1)]}
     line, = logged(runner)
     assert '0% of the keypoints' in line and 'visibility flags' in line
+
+
+def test_labels_of_other_images(train, read_events):
+    """Defect: the loss falls, so nothing was said."""
+    runner = train(
+        dict(WATCH, detectors=[dict(type='ZeroAccuracyDetector', iters=60)]),
+        train_cfg=iterations(80),
+        optim_wrapper=adamw(),
+        custom_hooks=[dict(type='Change', what='labels')])
+    events = read_events(runner)
+    (name, ((step, begins), )), = history(events).items()
+    assert name == 'zero_accuracy' and begins and 60 <= step <= 80
+    line, = logged(runner)
+    assert 'images and annotations do not match' in line
 
 
 def test_a_running_variance_that_is_nan(train, read_events):

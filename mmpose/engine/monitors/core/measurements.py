@@ -48,6 +48,9 @@ class Losses(Measurement):
             the first training step.
         num_zero (int): How many consecutive losses, up to the last one, are
             exactly 0.
+        accuracy (float, optional): The mean of ``acc_pose``, the fraction of a
+            batch's keypoints that are predicted correctly; None where the
+            model does not say it.
         terms (tuple[tuple[str, float]]): What the loss is made of: the names
             of the losses, and the settings of the model that weigh them.
     """
@@ -56,6 +59,7 @@ class Losses(Measurement):
     spike: Optional[Spike] = None
     nonfinite: Dict[str, int] = field(default_factory=dict)
     num_zero: int = 0
+    accuracy: Optional[float] = None
     terms: Tuple[Tuple[str, float], ...] = ()
 
 

@@ -51,6 +51,11 @@ class ResumedRun:
             writer (EventWriter): The writer of this run.
         """
         found = interrupted_log_dir(runner, writer.log_dir, self._names)
+        if found is None and self._policy and runner._resume and runner.iter:
+            runner.logger.info(
+                'EnhancedTensorBoardHook: the resumed run has no event files '
+                f'in {runner.work_dir}, so the curves begin anew at iteration '
+                f'{runner.iter + 1}.')
         if found is None or not self._policy:
             return
         if self._policy == 'auto' and _hides_steps(found[1], runner.iter):

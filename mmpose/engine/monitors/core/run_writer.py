@@ -29,18 +29,19 @@ def writer_of_run(runner, guard: FailureGuard, async_write: bool,
     """
     # Only a run that logs waits for these.
     from ..writers.disk_quota import DiskQuota
+    from ..writers.drain_on_signal import drain_on_signal
     from ..writers.event_writer import EventWriter
-    writer, added = EventWriter.of_run(
-        runner,
+    from ..writers.run_backend import backend_of_run
+    backend, reason = backend_of_run(runner)
+    writer = EventWriter(
+        backend.experiment,
         guard=guard,
         async_write=async_write,
         flush_secs=flush_secs,
         disk_quota=DiskQuota(**(disk_quota or {})))
-    runner.logger.info(
-        f'EnhancedTensorBoardHook writes to {writer.log_dir}' +
-        (', through a TensorboardVisBackend that it added to the '
-         'visualizer: without one in the config the losses of the run would '
-         'be missing there.' if added else '.'))
+    runner.logger.info(f'EnhancedTensorBoardHook writes to {writer.log_dir}' +
+                       (f': {reason}.' if reason else '.'))
+    drain_on_signal(writer)
     if has_ema_model(runner):
         runner.logger.info(
             'EnhancedTensorBoardHook: there is an EMAHook, so metrics and '
@@ -48,6 +49,16 @@ def writer_of_run(runner, guard: FailureGuard, async_write: bool,
             'train/images, gradients and weights are those of the model in '
             'training.')
     return writer
+
+
+def release_writer(runner) -> None:
+    """Leave the visualizer as it was before the run.
+
+    Args:
+        runner (Runner): The runner.
+    """
+    from ..writers.run_backend import release_backend
+    release_backend(runner)
 
 
 def closing_line(writer: 'EventWriter', guards: Sequence[FailureGuard],

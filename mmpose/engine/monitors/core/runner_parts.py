@@ -213,9 +213,13 @@ def losses_of_iteration(message_hub, outputs: dict) -> List[Tuple[str, float]]:
         list[tuple[str, float]]: Name and value of each.
     """
     # As in MMEngine, which also has accuracies in there.
-    return [(name, message_hub.get_scalar(f'train/{name}').current())
-            for name in outputs
+    return [(name, value_of_iteration(message_hub, name)) for name in outputs
             if 'loss' in name and f'train/{name}' in message_hub.log_scalars]
+
+
+def value_of_iteration(message_hub, name: str) -> float:
+    """Return a value that a training step has returned, from the host."""
+    return message_hub.get_scalar(f'train/{name}').current()
 
 
 def data_set_parts(dataset) -> Iterator:

@@ -105,6 +105,10 @@ class MostSerious(Chain):
         return sorted(self._present.items(), key=lambda entry: entry[0][0])
 
 
+class NothingLearned(MostSerious):
+    """Of the reasons why nothing is learned, keep the plainest."""
+
+
 def _place(finding: Finding) -> str:
     """Return the place of a finding; '' is everywhere."""
     place = finding.name.partition('/')[2]

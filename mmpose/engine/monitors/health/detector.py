@@ -5,6 +5,7 @@ from typing import Dict, Iterable, List, Optional, Set, Tuple
 from mmengine.runner.priority import get_priority
 
 from ..core.arguments import Argument, one_of_types
+from ..core.measurements import LearningRates
 from ..core.registry import (DETECTORS, PACKAGE, build, class_and_arguments,
                              import_rooms)
 from ..core.runner_parts import optim_wrappers
@@ -29,6 +30,8 @@ STARTED = 1000
 # A finding about a value around a limit would come and go. It is resolved only
 # when the value is below this fraction of the limit.
 HYSTERESIS = 0.8
+# The warm-up lasts while the highest learning rate grows by this factor.
+_RISES = 1.001
 
 
 class Detector:
@@ -170,6 +173,24 @@ class Streaks:
         return [
             n for n, lasts in self._lengths.items() if lasts >= self._length
         ]
+
+
+class WarmUp:
+    """Follow the learning rate until it has reached its highest value.
+
+    Attributes:
+        last_step (int): The last step at which it has risen.
+    """
+
+    def __init__(self) -> None:
+        self.last_step = 0
+        self._highest = 0.
+
+    def add(self, step: int, rates: LearningRates) -> None:
+        """Add the learning rates of a step."""
+        if rates.highest > _RISES * self._highest:
+            self._highest = rates.highest
+            self.last_step = step if step > 1 else 0
 
 
 def started_at(runner) -> int:

@@ -10,7 +10,8 @@ from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH
 from ..core.measurements import Losses, Spike
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
-from ..core.runner_parts import bare_model, losses_of_iteration
+from ..core.runner_parts import (bare_model, losses_of_iteration,
+                                 value_of_iteration)
 from ..writers.record import Record, Scalar, Value
 
 # The largest number of iterations between two measurements.
@@ -79,6 +80,7 @@ class LossMonitor(Monitor):
         self._nonfinite: Dict[str, int] = {}
         self._names: Set[str] = set()
         self._num_zero = 0
+        self._accuracies: List[float] = []
         self._settings = LossSettings(bare_model(runner.model))
         self._recent = RecentLosses()
         # None where batches may be of any size.
@@ -101,6 +103,9 @@ class LossMonitor(Monitor):
                 self._losses.append((step, loss))
             if name == 'loss':
                 self._num_zero = 0 if loss else self._num_zero + 1
+        if 'acc_pose' in (outputs or {}):
+            self._accuracies.append(
+                value_of_iteration(runner.message_hub, 'acc_pose'))
         new = {n: nonfinite[n] for n in nonfinite if n not in self._nonfinite}
         if new:
             self._nonfinite.update(new)
@@ -129,16 +134,19 @@ class LossMonitor(Monitor):
         terms = (*((name, 1.)
                    for name in sorted(self._names)), *self._settings.values())
         self._names = set()
+        accuracy = (
+            float(np.mean(self._accuracies)) if self._accuracies else None)
+        self._accuracies = []
         if losses:
             self.emit(
                 Record(
                     step,
                     functools.partial(self._values, losses, nonfinite,
-                                      self._num_zero, terms)))
+                                      self._num_zero, accuracy, terms)))
 
-    def _values(self, losses: List[Tuple[int, float]], nonfinite: Dict[str,
-                                                                       int],
-                num_zero: int, terms: tuple) -> Iterator[Value]:
+    def _values(self, losses: List[Tuple[int, float]],
+                nonfinite: Dict[str, int], num_zero: int,
+                accuracy: Optional[float], terms: tuple) -> Iterator[Value]:
         self._recent.add(*zip(*losses))
         found = dict(self._recent.statistics())
         for quantity, value in found.items():
@@ -149,7 +157,7 @@ class LossMonitor(Monitor):
                 int(found['spike_step']), found['spike_score'],
                 found.get('spike_ratio'))
         yield Losses(found['median'], found['deviation'], spike, nonfinite,
-                     num_zero, terms)
+                     num_zero, accuracy, terms)
 
 
 class LossSettings:

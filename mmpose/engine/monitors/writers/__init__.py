@@ -16,5 +16,6 @@
 - ``ObservedWriter`` delivers measurements to detectors.
 - ``BackgroundWriter`` moves all that to a thread; ``ForegroundWriter`` does
   without one.
-- ``EventWriter`` joins them for a run.
+- ``EventWriter`` joins them for a run. ``run_backend`` says into which
+  directory, and ``drain_on_signal`` has a killed run lose nothing.
 """

@@ -5,11 +5,12 @@ import os
 import threading
 import time
 from functools import partial
-from typing import Callable, Optional
+from typing import Callable, Iterable, List, Optional, Tuple
 
+import torch
 from mmengine.logging import print_log
+from torch import Tensor
 
-from .device_copies import start_copies
 from .dropping_queue import DroppingQueue, Item
 from .record import IMAGE, Record
 from .writer import Guard, Writer
@@ -251,3 +252,34 @@ class BackgroundWriter(Writer):
             guard.report(error)
         except Exception as raised:
             self._error = raised
+
+
+def start_copies(tensors: Iterable[Tensor]
+                 ) -> Tuple[List[Tensor], List['torch.cuda.Event']]:
+    """Start to copy tensors to the host without waiting for the device.
+
+    Args:
+        tensors (Iterable[Tensor]): Tensors on any device.
+
+    Returns:
+        tuple[list[Tensor], list[torch.cuda.Event]]: Tensors on the host, or
+        on a device that cannot do it, those of bfloat16 as float32; and the
+        events after which they hold their values.
+    """
+    copies, devices = [], set()
+    for tensor in tensors:
+        tensor = tensor.detach()
+        if tensor.dtype == torch.bfloat16:  # NumPy does not know it.
+            tensor = tensor.float()
+        if tensor.is_cuda:
+            # Only a copy into pinned memory runs asynchronously.
+            pinned = torch.empty(
+                tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            devices.add(tensor.device)
+            tensor = pinned.copy_(tensor, non_blocking=True)
+        copies.append(tensor)
+    return copies, [
+        # Blocking: the thread that waits for it leaves the core to others.
+        torch.cuda.current_stream(device).record_event(
+            torch.cuda.Event(blocking=True)) for device in devices
+    ]

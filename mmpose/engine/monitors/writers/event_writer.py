@@ -1,12 +1,9 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-import os.path as osp
 import time
 import weakref
 from collections import Counter
 from functools import partial
-from typing import Optional, Tuple, Type
-
-from mmengine.visualization import TensorboardVisBackend
+from typing import Optional, Type
 
 from .background_writer import BackgroundWriter
 from .disk_quota import BoundedWriter, DiskQuota
@@ -82,40 +79,6 @@ class EventWriter(Writer):
         # Where an exception ends the training nobody closes this writer. The
         # thread has no reference to it and ends after the run was collected.
         weakref.finalize(self, self._outer.end_when_idle).atexit = False
-
-    @classmethod
-    def of_run(cls, runner, **kwargs) -> Tuple['EventWriter', bool]:
-        """Return the writer that shares the event file of ``LoggerHook``.
-
-        Args:
-            runner (Runner): The runner, whose visualizer gets a TensorBoard
-                backend if it has none.
-            **kwargs: See :class:`EventWriter`.
-
-        Returns:
-            tuple[EventWriter, bool]: The writer, and whether a backend was
-            added for it.
-
-        Raises:
-            ImportError: tensorboard is missing or broken.
-        """
-        backends = runner.visualizer._vis_backends
-        for backend in backends.values():
-            if isinstance(backend, TensorboardVisBackend):
-                return cls(backend.experiment, **kwargs), False
-
-        backend = TensorboardVisBackend(osp.join(runner.log_dir, 'vis_data'))
-        try:
-            writer = cls(backend.experiment, **kwargs)
-        except ImportError as error:
-            raise ImportError(
-                'tensorboard cannot be imported, so nothing is logged. '
-                'Install it with: pip install tensorboard') from error
-        backends[type(backend).__name__] = backend
-        # As the runner did for the backends that were there in time.
-        if runner.cfg:
-            backend.add_config(runner.cfg)
-        return writer, True
 
     @property
     def written(self) -> Counter:

@@ -27,10 +27,12 @@ from mmpose.engine.monitors.health.detectors.nonfinite import \
     NonfiniteLossDetector
 from mmpose.engine.monitors.health.detectors.not_learning import \
     NotLearningDetector
-from mmpose.engine.monitors.health.detectors.validations.broken_validation import (
-    BrokenValidationDetector, ValidationCollapseDetector)
+from mmpose.engine.monitors.health.detectors.validations import \
+    broken_validation
 from mmpose.engine.monitors.health.detectors.validations.plateau import (
     OverfittingDetector, PlateauDetector)
+from mmpose.engine.monitors.health.detectors.zero_accuracy import \
+    ZeroAccuracyDetector
 from mmpose.engine.monitors.health.detectors.zero_loss import ZeroLossDetector
 
 AP = 'coco/AP'
@@ -47,8 +49,8 @@ def validation(step, value, name=AP, **others):
 def of_validation():
     """What the main metric is judged by, the most serious first."""
     return [
-        BrokenValidationDetector(),
-        ValidationCollapseDetector(),
+        broken_validation.BrokenValidationDetector(),
+        broken_validation.ValidationCollapseDetector(),
         OverfittingDetector(),
         PlateauDetector()
     ]
@@ -85,9 +87,12 @@ def names(courses):
                             for s in (1, 100, 200, 300)]),
     (LearningRateZeroDetector(), [(500, rate(0.))]),
     (PlateauDetector(), [(s, validation(s, 0.5)) for s in range(10, 700, 10)]),
-    (BrokenValidationDetector(), [(10, validation(10, math.nan))]),
-    (ValidationCollapseDetector(), [(s, validation(s, 0.5 * (s == 1)))
-                                    for s in (1, 2, 3)]),
+    (broken_validation.BrokenValidationDetector(), [
+        (10, validation(10, math.nan))
+    ]),
+    (broken_validation.ValidationCollapseDetector(), [
+        (s, validation(s, 0.5 * (s == 1))) for s in (1, 2, 3)
+    ]),
     (DataLoaderDetector(), [(s, DataTime(.7)) for s in range(1, 300, 50)]),
 ])
 def test_a_second_training_begins_anew(detector, events):
@@ -276,6 +281,40 @@ def test_a_head_that_is_loaded_need_not_fall(part, is_expected):
     loaded.init_cfg = dict(type='Pretrained', checkpoint='it.pth')
     found = watch(NotLearningDetector(), medians([2.] * 9), runner)
     assert bool(found) == is_expected
+
+
+# zero_accuracy
+
+
+def accuracies(values, lr=None):
+    for i, value in enumerate(values):
+        if lr is not None:
+            yield 100 * i, rate(lr[i])
+        yield 100 * i, Losses(1., accuracy=value)
+
+
+def test_an_accuracy_that_is_no_better_than_a_guess():
+    values = [0., .009, .011, .001, 0., .5, 0.]
+    courses = watch(ZeroAccuracyDetector(), accuracies(values))
+    assert names(courses) == [(300, ['zero_accuracy']), (500, [])]
+    assert '300 iterations is 0.70%' in courses[0][1][0].evidence
+    # In a long training, and after a warm-up, it takes longer.
+    runner = training(5000)
+    assert not watch(ZeroAccuracyDetector(), accuracies(values), runner)
+    lr = [.1, .2, .3, .4, .4, .4, .4]
+    assert not watch(ZeroAccuracyDetector(), accuracies(values, lr))
+    # Other models do not say it.
+    assert not watch(ZeroAccuracyDetector(), accuracies([None] * 9))
+
+
+def test_that_nothing_is_learned_has_one_reason():
+    detectors = [
+        ZeroLossDetector(),
+        NotLearningDetector(),
+        ZeroAccuracyDetector()
+    ]
+    events = [(s, Losses(2., accuracy=0.)) for s in (1, 150, 300, 450)]
+    assert names(watch(detectors, events)) == [(300, ['not_learning'])]
 
 
 # learning_rate_too_high

@@ -7,7 +7,8 @@ from torch import nn
 from ...core.measurements import LearningRates, Losses
 from ...core.registry import DETECTORS
 from ...core.runner_parts import bare_model
-from ..detector import Detector
+from ..chains import NothingLearned
+from ..detector import Detector, WarmUp
 from ..report import Finding
 
 # A model that learns has a loss below this fraction of its first one, after
@@ -23,8 +24,6 @@ _STANDS_STILL = 0.06
 # If the loss was this many times the first one in between, the training had
 # diverged.
 _ROSE = 2
-# The warm-up lasts while the highest learning rate grows by this factor.
-_RISES = 1.001
 
 
 @DETECTORS.register_module()
@@ -43,6 +42,8 @@ class NotLearningDetector(Detector):
 
     findings = ('not_learning', )
     wants = (LearningRates, Losses)
+    chain = NothingLearned
+    priority = 'HIGH'
 
     def __init__(self,
                  fraction: float = _SHOULD_HAVE_FALLEN,
@@ -56,18 +57,14 @@ class NotLearningDetector(Detector):
             runner.iter or runner._load_from
             or _is_loaded(bare_model(runner.model)))
         self._judge_from = max(self._fraction * runner.max_iters, self._iters)
-        self._highest_lr = 0.
-        # The last step of the warm-up.
-        self._warm_up = 0
+        self._warm_up = WarmUp()
         self._first: Optional[float] = None
         self._halfway: Optional[float] = None
         self._highest = -math.inf
 
     def see(self, step: int, measurement) -> Optional[List[Finding]]:
         if isinstance(measurement, LearningRates):
-            if measurement.highest > _RISES * self._highest_lr:
-                self._highest_lr = measurement.highest
-                self._warm_up = step if step > 1 else 0
+            self._warm_up.add(step, measurement)
             return None
         median = measurement.median
         if self._is_over or median is None:
@@ -76,7 +73,7 @@ class NotLearningDetector(Detector):
             self._first = median
         self._highest = max(self._highest, median)
         # Before, it is the median of too few losses.
-        if 2 * (step - self._warm_up) >= self._judge_from:
+        if 2 * (step - self._warm_up.last_step) >= self._judge_from:
             self._judge(step, median)
         return self._present
 
@@ -87,8 +84,8 @@ class NotLearningDetector(Detector):
             self._present = []
         elif self._halfway is None:
             self._halfway = median
-        elif (step - self._warm_up >= self._judge_from and not self._present
-              and abs(median - self._halfway) <
+        elif (step - self._warm_up.last_step >= self._judge_from
+              and not self._present and abs(median - self._halfway) <
               _STANDS_STILL * abs(self._halfway)):
             self._present = [self._finding(step, median)]
 

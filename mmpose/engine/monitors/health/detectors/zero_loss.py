@@ -3,6 +3,7 @@ from typing import List, Optional
 
 from ...core.measurements import KeypointWeights, Losses
 from ...core.registry import DETECTORS
+from ..chains import NothingLearned
 from ..detector import Detector
 from ..report import ERROR, Finding
 
@@ -21,6 +22,8 @@ class ZeroLossDetector(Detector):
 
     findings = ('zero_loss', )
     wants = (KeypointWeights, Losses)
+    chain = NothingLearned
+    priority = 'VERY_HIGH'
 
     def __init__(self, length: int = _LENGTH) -> None:
         self._length = length
