@@ -26,7 +26,7 @@ from .pictures.skeletons_3d import draw_skeletons, skeleton_mesh
 _MAX_MESHES = 4
 # The data sets of MMPose whose unit is the metre, by their names.
 _IN_METRES = ('h36m', 'h3wb')
-# The color of joints without a bone, and of bones of a data set without colors.
+# The color of joints without a bone, and of bones without a color.
 _COLOR = (51, 153, 255)
 
 
@@ -58,9 +58,9 @@ class LiftingMonitor(Monitor):
     The training samples are the first ones of the first batch, augmented.
     Their target is the label, which the loss is computed from, decoded by the
     model. The prediction is that of the model's own ``predict``. The middle
-    pose of a sequence is drawn. Its caption has the error in mm, where the unit
-    of the data set is known, and the number of predicted joints outside of the
-    picture.
+    pose of a sequence is drawn. Its caption has the error in mm, where the
+    unit of the data set is known, and the number of predicted joints outside
+    of the picture.
 
     With more than 30 joints, the errors are the means over body parts.
 
@@ -225,9 +225,9 @@ class _Painter:
     """Draw poses of a data set.
 
     Args:
-        dataset (Dataset): Without ``skeleton_links``, or with another number of
-            joints, only joints are drawn; without ``skeleton_link_colors``, all
-            bones have the same color.
+        dataset (Dataset): Without ``skeleton_links``, or with another number
+            of joints, only joints are drawn; without ``skeleton_link_colors``,
+            all bones have the same color.
     """
 
     def __init__(self, dataset) -> None:

@@ -251,8 +251,10 @@ def test_one_of_several_instances_is_cut_out():
     assert scene.box == pytest.approx([57, 12, 83, 28])
     assert scene_of(both).box == pytest.approx([-0.5, 4.5, 90.5, 55.5])
     # Others may be in that part: its box is marked, in yellow.
-    yellow = [((picture[..., :2] > 200).all(-1) & (picture[..., 2] < 60)).sum()
-              for picture in map(draw, (scene, scene._replace(marked=None)))]
+    yellow = [
+        ((picture[..., :2] > 200).all(-1) & (picture[..., 2] < 60)).sum()
+        for picture in map(draw, (scene, scene._replace(marked=None)))
+    ]
     assert yellow[0] > 300 + yellow[1]
     assert scene_of(one, person=0).marked is None
 

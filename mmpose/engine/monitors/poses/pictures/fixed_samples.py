@@ -160,8 +160,8 @@ def _in_input(sample: PoseDataSample, shape: Tuple[int, int],
               meta: dict) -> PoseDataSample:
     """Copy a sample without labels, as if its input were the whole image.
 
-    Models map their predictions back to the image; with this sample, they
-    stay in the input's pixels.
+    Models map their predictions back to the image; with this sample, they stay
+    in the input's pixels.
     """
     # A training pipeline may not pack what only predictions need.
     metainfo = {

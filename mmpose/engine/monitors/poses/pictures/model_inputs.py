@@ -10,8 +10,8 @@ from mmpose.structures import PoseDataSample
 from ...core.runner_parts import data_set_parts
 from ...core.side_effects import eval_without_side_effects
 
-# ImageNet's, in the order red, green, blue. The config's own would undo a wrong
-# setting, which would then look right.
+# ImageNet's, in the order red, green, blue. The config's own would undo a
+# wrong setting, which would then look right.
 _MEAN = (123.675, 116.28, 103.53)
 _STD = (58.395, 57.12, 57.375)
 # If 95 % of the values of a picture are below this, nothing is visible in it.
@@ -211,8 +211,8 @@ def image_path(sample: PoseDataSample) -> Optional[str]:
     """Return the file of a sample's image, None where it has none.
 
     Args:
-        sample (PoseDataSample): The sample. In a video, the first of its frames
-            is the annotated one.
+        sample (PoseDataSample): The sample. In a video, its first frame is
+            the annotated one.
     """
     path = sample.get('img_path')
     if isinstance(path, (list, tuple)):

@@ -67,7 +67,7 @@ class PosePainter:
         """Draw instances and a line from each keypoint to its ground truth.
 
         A line leaves the picture if one of its ends is outside. Of many
-        keypoints, those that no instance has are drawn only if they score high.
+        keypoints, those that no instance has are drawn if they score high.
 
         Args:
             part (View): The part of the image.

@@ -68,8 +68,9 @@ class SamplePictures:
 
         The panels are the ground truth, if there is any; the prediction,
         joined with the ground truth; the worst part of a body with many
-        keypoints; and the heatmap. If nothing is visible in the input, it comes
-        first, and the other panels are drawn on a copy with stretched contrast.
+        keypoints; and the heatmap. If nothing is visible in the input, it
+        comes first, and the other panels are drawn on a copy with stretched
+        contrast.
 
         Args:
             scene (Scene): What to draw.
