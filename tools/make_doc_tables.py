@@ -177,9 +177,8 @@ def tag_section(monitor, switches):
     Returns:
         str: A section, with the monitor's name as its title.
     """
-    manual = inspect.getdoc(monitor).split('\nArgs:\n')[0]
     parts = [f'## {monitor.__name__}']
-    for paragraph in manual.split('\n\n'):
+    for paragraph in paragraphs(monitor):
         if paragraph.startswith('==='):
             parts.append(table(('tag', 'what it is'), simple_table(paragraph)))
         else:
@@ -199,12 +198,28 @@ def documented_tags():
     """
     return [
         tag.strip('`') for monitor, _ in monitors_with_switches()
-        for paragraph in inspect.getdoc(monitor).split('\n\n')
-        if paragraph.startswith('===') for tag, _ in simple_table(paragraph)
+        for paragraph in paragraphs(monitor) if paragraph.startswith('===')
+        for tag, _ in simple_table(paragraph)
     ]
 
 
 # The docstrings
+
+
+def paragraphs(monitor):
+    """What the docstrings of a monitor and its parts say, but for arguments.
+
+    Args:
+        monitor (type): The monitor's class.
+
+    Returns:
+        list[str]: The paragraphs.
+    """
+    return [
+        paragraph for cls in (monitor, *monitor.parts)
+        for paragraph in re.split('\n(?:Args|Attributes):\n',
+                                  inspect.getdoc(cls))[0].split('\n\n')
+    ]
 
 
 def hook_module():

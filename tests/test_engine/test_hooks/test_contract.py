@@ -7,7 +7,7 @@ import copy
 import re
 
 import pytest
-from make_doc_tables import simple_table
+from make_doc_tables import paragraphs, simple_table
 from mmengine.dist import is_main_process
 from test_documented_tags import all_tags, give_images_and_sigmas, is_like
 from test_enhanced_tensorboard_hook import final_state, hook_of, messages
@@ -88,9 +88,8 @@ def test_alone_it_is_neutral_and_writes_what_it_documents(
     written = all_tags(read_events(runner)) - stock['tags']
     assert name != 'KeypointMonitor' or 'errors/inversion' in written
     documented = [
-        tag.strip('`') for paragraph in CLASSES[name].__doc__.split('\n\n')
-        if paragraph.strip().startswith('===')
-        for tag, _ in simple_table(_dedented(paragraph))
+        tag.strip('`') for paragraph in paragraphs(CLASSES[name])
+        if paragraph.startswith('===') for tag, _ in simple_table(paragraph)
     ]
     assert not [
         tag for tag in written
@@ -98,10 +97,6 @@ def test_alone_it_is_neutral_and_writes_what_it_documents(
                        '') and not tag.startswith('_hparams_/') and not any(
                            is_like(tag, pattern) for pattern in documented)
     ]
-
-
-def _dedented(paragraph: str) -> str:
-    return '\n'.join(line[4:] for line in paragraph.splitlines() if line)
 
 
 def test_nothing_due_means_nothing_done(train, monkeypatch):

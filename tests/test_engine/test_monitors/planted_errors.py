@@ -7,7 +7,10 @@ prediction or None.
 import numpy as np
 
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
-from mmpose.engine.monitors.poses.accuracy.error_kinds import ErrorKinds
+from mmpose.engine.monitors.poses.accuracy.instances import (Instances,
+                                                             instance_batch)
+from mmpose.engine.monitors.poses.diagnosis.error_kinds import ErrorKinds
+from mmpose.engine.monitors.poses.pose_samples import PoseSample
 
 
 def data_set_meta(name):
@@ -22,18 +25,38 @@ def names_of(meta):
 COCO = data_set_meta('coco')
 
 
-def tally_of(people, sigmas, mirrored, batch=5):
-    tally = ErrorKinds(np.array(sigmas), mirrored)
+def instances_of(people, batch=5):
+    """People as a validation adds them, some at once."""
+    instances = Instances()
     for start in range(0, len(people), batch):
         images, truth, visible, areas, predicted = zip(*people[start:start +
                                                                batch])
-        tally.add(
-            images, np.array(truth), np.array(visible), np.array(areas),
-            np.array([
-                np.zeros_like(t) if p is None else p
-                for t, p in zip(truth, predicted)
-            ]), np.array([p is not None for p in predicted]))
-    return tally
+        samples = [
+            PoseSample(
+                None,
+                truth=truth[i][None],
+                visible=visible[i][None],
+                boxes=np.array([[0., 0, 1, 1]]),
+                areas=np.array([areas[i]]),
+                predicted=np.zeros((0, *truth[i].shape))
+                if predicted[i] is None else predicted[i][None],
+                scores=np.ones((int(predicted[i] is not None), len(truth[i]))),
+                img_id=images[i],
+                ids=np.array([start + i]),
+                occluded=np.zeros((1, len(truth[i])), bool),
+                instance_scores=np.ones(int(predicted[i] is not None)))
+            for i in range(len(images))
+        ]
+        instances.add(
+            instance_batch(
+                samples,
+                [np.array([-1 if p is None else 0]) for p in predicted]))
+    return instances
+
+
+def tally_of(people, sigmas, mirrored, batch=5):
+    return ErrorKinds(
+        instances_of(people, batch).batch(), np.array(sigmas), mirrored)
 
 
 def planted(people, sigmas, mirrored, first=0):

@@ -47,7 +47,7 @@ class Monitor:
 
     A subclass declares, as class attributes, the arguments of the hook that
     switch it on and time it, and the charts of its curves. Its docstring has a
-    table of its tags.
+    table of its tags, and so have those of its ``parts``.
 
     Args:
         interval (int | dict | Schedule, optional): At which steps to measure,
@@ -62,6 +62,7 @@ class Monitor:
         settings (dict[str, Argument]): By the names of its own arguments, the
             arguments of the hook that give their values.
         charts (tuple[Chart]): The charts of its curves.
+        parts (tuple[type]): Classes to which it leaves some of its tags.
         writes_curves (bool): Whether it writes curves, and not only
             measurements. Defaults to True.
         watches_others (bool): Whether it has nothing to do without another
@@ -88,6 +89,7 @@ class Monitor:
     switches: Tuple[Argument, ...] = ()
     settings: Dict[str, Argument] = {}
     charts: Tuple[Chart, ...] = ()
+    parts: Tuple[type, ...] = ()
     writes_curves = True
     watches_others = False
     priority = 'NORMAL'

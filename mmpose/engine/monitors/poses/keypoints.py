@@ -3,7 +3,7 @@ import functools
 import logging
 import re
 from collections import defaultdict
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from mmengine.logging import print_log
 
@@ -12,22 +12,25 @@ from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, data_set, evaluation_step,
                                  has_ema_model, is_iter_based, own_samples)
-from ..writers.record import IMAGE, LAYER_SCALAR, Image, Record
-from .accuracy.data_set_accuracy import DataSetAccuracy, together
+from ..writers.record import IMAGE, LAYER_SCALAR, Record
+from .accuracy.data_set_accuracy import DataSetAccuracy
 from .accuracy.detections import (AnnotatedImage, Detections, annotated_images,
                                   evaluated)
 from .accuracy.evaluator_measures import EvaluatorMeasures
-from .accuracy.false_positives import false_positives
 from .accuracy.hard_samples import HardSample, positions_of
-from .accuracy.keypoint_curves import curve_groups, keypoint_curves
+from .accuracy.instances import instance_batch
+from .accuracy.keypoint_curves import keypoint_curves
+from .accuracy.unmatched import unmatched
 from .accuracy.validation_shard import ValidationShard
 from .arguments import (BACKEND_ARGS, HARD_SAMPLES, KPT_THR, LOG_ERROR_KINDS,
                         LOG_KEYPOINTS)
-from .error_summary import ERROR_CHARTS, summarize, unmeasured, wrong_flips_of
+from .diagnosis.diagnoses import DIAGNOSES
+from .diagnosis.diagnosis import Validation
+from .diagnosis.error_summary import kinds_of
 from .model_kinds import is_bottom_up, lifts_poses
+from .pictures.accuracy_figure import accuracy_figure
 from .pictures.hard_scenes import hard_scene
 from .pictures.image_files import ImageFiles
-from .pictures.keypoint_figure import keypoint_figure, picture_of
 from .pictures.model_inputs import image_prefixes, read_input
 from .pictures.sample_pictures import SamplePictures
 from .pictures.scenes import scene_tensors
@@ -70,32 +73,14 @@ class KeypointMonitor(Monitor):
                                               keypoints the bars are of the
                                               body parts and the lowest
                                               keypoints
-    ``errors/<kind>``                         Fraction of the annotated
-                                              keypoints that are good, jitter,
-                                              inversion, swap, miss or
-                                              not_found, see
-                                              :class:`ErrorKinds`; where the
-                                              data set has sigmas
-    ``errors/<kind>/<keypoint>``              The same of each keypoint, with
-                                              ``log_details``
-    ``errors/oks_lost/<kind>``                How much higher ``instances/OKS``
-                                              would be if that kind alone were
-                                              corrected
-    ``errors/false_positives``                High-scoring predictions of no
-                                              instance, per image; with a
-                                              detector's boxes, and of
-                                              bottom-up models
-    ``errors/by_keypoint``                    A figure of the kinds of error:
-                                              a bar for each keypoint
     ``val/hard_samples``                      The instances that cost the mean
                                               most, ground truth beside
                                               prediction
     ========================================= ==============================
 
-    What it tells: Which keypoints hold the metric down and why: jittered,
-    exchanged with the other side, on another instance, or missed; and what the
-    instances on which the model fails have in common: wrong annotations,
-    instances that hide each other, rare poses.
+    What it tells: Which keypoints hold the metric down, and what the instances
+    on which the model fails have in common: wrong annotations, instances that
+    hide each other, rare poses. The diagnoses below tell why.
 
     What counts is what the evaluator counts: each annotated instance once,
     found or not, and no crowds. With a detector's boxes, and of bottom-up
@@ -130,8 +115,8 @@ class KeypointMonitor(Monitor):
             None.
         every_measure (bool): Whether to write PCK@0.2 and NME by keypoint, and
             PCK at the evaluator's threshold. Defaults to False.
-        error_kinds (bool): Whether to tell the kinds of error. Defaults to
-            False.
+        error_kinds (bool): Whether to diagnose why keypoints are wrong, see
+            :data:`DIAGNOSES`. Defaults to False.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
@@ -145,7 +130,8 @@ class KeypointMonitor(Monitor):
         every_measure=LOG_DETAILS)
     charts = (*(Chart('Keypoints', measure, f'keypoints/{re.escape(measure)}/')
                 for measure in (*_MEASURES, *_FURTHER_MEASURES)),
-              *ERROR_CHARTS)
+              *(chart for cls in DIAGNOSES for chart in cls.charts))
+    parts = DIAGNOSES
 
     def charts_of(self, runner) -> Sequence[Chart]:
         lifts = lifts_poses(bare_model(runner.model))
@@ -159,7 +145,7 @@ class KeypointMonitor(Monitor):
             for measure in EvaluatorMeasures(evaluator).names
             if self._is_written(measure)
         ]
-        return [*charts, *(ERROR_CHARTS if self._error_kinds else ())]
+        return charts + [c for d in self._diagnoses for c in d.charts]
 
     def _is_written(self, measure: str) -> bool:
         """Whether a measure of the evaluator is, beside ours."""
@@ -181,7 +167,7 @@ class KeypointMonitor(Monitor):
         if every_measure:
             self._measures += _FURTHER_MEASURES
         self._hard_samples = hard_samples
-        self._error_kinds = error_kinds
+        self._diagnoses = [cls() for cls in DIAGNOSES if error_kinds]
         self._kpt_thr = kpt_thr
         self._backend_args = backend_args
         self._dataset = None
@@ -239,15 +225,19 @@ class KeypointMonitor(Monitor):
             when = f'{unit} {step:,}'
             if has_ema_model(runner):
                 when += ', EMA model'
-            figure = functools.partial(self._figure, parts, when)
+            figure = functools.partial(accuracy_figure, parts, when)
             self.emit(Record(step, figure, kind=IMAGE))
-            self._tell_errors(runner, total, step, when)
-        hardest = total.worst()
+            validation = Validation(parts, step, when, self._every_measure,
+                                    self._kpt_thr)
+            for diagnosis in self._diagnoses:
+                for record in diagnosis.records(runner, validation):
+                    self.emit(record)
+        hardest = total.hardest.worst()
         if hardest:
-            self._show(runner, step, hardest)
+            self._show(runner, step, hardest, parts)
 
     def _forget(self) -> None:
-        self._shard = ValidationShard(self._hard_samples, self._error_kinds)
+        self._shard = ValidationShard(self._hard_samples)
         self._seen = 0
         self._whole = True
 
@@ -333,15 +323,15 @@ class KeypointMonitor(Monitor):
             ]
         paired = self._paired and results[0] is not None
         found = [owners(sample, part.sigmas, paired) for sample in samples]
-        shard.add((name, num_keypoints), samples, found, positions)
-        if not paired and self._error_kinds and part.sigmas is not None:
-            rules = self._reader.rules(name)
-            shard.errors[name, num_keypoints].add_false_positives([
-                false_positives(sample, owner, rules, part.sigmas,
-                                self._kpt_thr)
-                for sample, owner in zip(samples, found)
-                if sample.visible.any()
-            ])
+        batch = instance_batch(samples, found)
+        part.add(batch, samples, positions, shard.hardest)
+        if not self._diagnoses:
+            return
+        part.instances.add(batch)
+        if not paired and part.sigmas is not None:
+            part.instances.add_unmatched(
+                unmatched(samples, found, self._reader.rules(name),
+                          part.sigmas))
 
     def _images_of(self, name: Optional[str]) -> Dict[int, AnnotatedImage]:
         if name not in self._annotated:
@@ -351,16 +341,22 @@ class KeypointMonitor(Monitor):
     def _tell(self, total: ValidationShard) -> None:
         """Say once what cannot be compared, or not in every respect."""
         told = [(logging.WARNING, *why) for why in total.skip_reasons()]
-        for part in total.parts.values() if self._error_kinds else ():
-            told.append((logging.INFO, part.name, unmeasured(part)))
+        told += [(logging.INFO, part.name, diagnosis.unmeasured(part))
+                 for diagnosis in self._diagnoses
+                 for part in total.parts.values()]
         for level, name, reason in told:
             if reason and (level, name) not in self._told:
                 self._told.add((level, name))
                 print_log(f'EnhancedTensorBoardHook {reason}', 'current',
                           level)
 
-    def _show(self, runner, step: int, hardest: List[HardSample]) -> None:
+    def _show(self, runner, step: int, hardest: List[HardSample],
+              parts: Sequence[DataSetAccuracy]) -> None:
         """Draw the worst ones."""
+        if self._diagnoses:
+            hardest = [
+                hard._replace(kinds=kinds_of(hard, parts)) for hard in hardest
+            ]
         scenes = [
             hard_scene(hard, bare_model(runner.model), self._files,
                        self._prefixes) for hard in hardest
@@ -368,32 +364,3 @@ class KeypointMonitor(Monitor):
         values = functools.partial(self._pictures.images, 'val/hard_samples',
                                    scenes)
         self.emit(Record(step, values, scene_tensors(scenes), IMAGE))
-
-    def _tell_errors(self, runner, total: ValidationShard, step: int,
-                     when: str) -> None:
-        if not total.errors:
-            return
-        flips = wrong_flips_of(runner, total)
-        # In the thread that writes, once.
-        tell = functools.lru_cache(None)(lambda: summarize(total, flips))
-        details = self._every_measure
-        self.emit(
-            Record(step, lambda: tell().values(details), kind=LAYER_SCALAR))
-        self.emit(Record(step, lambda: tell().figure(when), kind=IMAGE))
-
-    def _figure(self, parts: List[DataSetAccuracy],
-                when: str) -> Iterable[Image]:
-        names, tally = together(parts)
-        links = []
-        if len(names) == len(parts[0].names):
-            links = parts[0].meta.get('skeleton_links', [])
-        measures = tally.measures()
-        if 'OKS' in measures:
-            title, values = 'Keypoint similarity', measures['OKS']
-        else:
-            title, values = 'PCK@0.05', measures['PCK@0.05']
-        title += f', {when}, {tally.instances:,} instances'
-        groups = curve_groups(names, parts[0].meta)
-        figure = keypoint_figure(names, values, groups, tally.example_pose(),
-                                 links, title)
-        yield Image('keypoints/accuracy', [picture_of(figure)])

@@ -1,10 +1,11 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from .accuracy.evaluation_rules import AREA_OF_BOX, EvaluationRules, find_rules
+from .accuracy.evaluation_rules import EvaluationRules, find_rules
 from .accuracy.matching import match
+from .annotations import nobody, read_annotations
 from .pictures.model_inputs import ModelInput, image_path
 from .predictions import box_scales, box_scores, predictions, to_numpy
 
@@ -30,6 +31,12 @@ class PoseSample(NamedTuple):
         img_id (int, optional): The image in its data set.
         given (ModelInput, optional): What the model was given. None for the
             image of a detector's boxes.
+        ids (np.ndarray, optional): Of the annotations, -1 where unknown, int64
+            of shape (N, ).
+        occluded (np.ndarray, optional): Which annotated keypoints are
+            occluded, by the data set, bool of shape (N, K).
+        instance_scores (np.ndarray, optional): Of the predictions, by which
+            the evaluator sorts them, shape (M, ).
     """
     img_path: Optional[str]
     truth: np.ndarray
@@ -41,6 +48,9 @@ class PoseSample(NamedTuple):
     meta: dict = {}
     img_id: Optional[int] = None
     given: Optional[ModelInput] = None
+    ids: Optional[np.ndarray] = None
+    occluded: Optional[np.ndarray] = None
+    instance_scores: Optional[np.ndarray] = None
 
 
 class PoseSampleReader:
@@ -161,11 +171,13 @@ class PoseSampleReader:
             truth = nobody(predicted.shape[1])
         return PoseSample(
             image_path(sample),
-            *truth,
+            **truth,
             predicted=predicted,
             scores=scores,
             meta=self.meta(name, predicted.shape[1]),
-            img_id=sample.get('img_id'))
+            img_id=sample.get('img_id'),
+            instance_scores=rules.score(scores,
+                                        box_scores(sample, len(scores))))
 
     def chosen(self, result, sample: PoseSample,
                sigmas: Optional[np.ndarray]) -> PoseSample:
@@ -183,14 +195,16 @@ class PoseSampleReader:
         if not count:
             return sample
         rules = self.rules(self.dataset_name(result))
-        scores = rules.score(sample.scores, box_scores(result, count))
-        kept = rules.choose(sample.predicted, sample.scores, scores,
+        kept = rules.choose(sample.predicted, sample.scores,
+                            sample.instance_scores,
                             box_scales(result, count).prod(1), sigmas)
         return sample._replace(
-            predicted=sample.predicted[kept], scores=sample.scores[kept])
+            predicted=sample.predicted[kept],
+            scores=sample.scores[kept],
+            instance_scores=sample.instance_scores[kept])
 
     def annotated(self, dataset_name: Optional[str], image: int,
-                  annotations: Sequence[dict]) -> Optional[tuple]:
+                  annotations: Sequence[dict]) -> Optional[dict]:
         """Read annotations of an image as its data set reads them.
 
         Args:
@@ -199,8 +213,7 @@ class PoseSampleReader:
             annotations (Sequence[dict]): As in a COCO file.
 
         Returns:
-            tuple | None: ``truth``, ``visible``, ``boxes`` and ``areas`` of a
-            :class:`PoseSample`; None if no annotation counts.
+            dict | None: What :func:`nobody` has; None if no annotation counts.
         """
         rules = self.rules(dataset_name)
         dataset, _ = self.part(dataset_name)
@@ -216,7 +229,7 @@ class PoseSampleReader:
         infos = [info for info in infos if info]
         if not infos:
             return None
-        return _instances(
+        return read_annotations(
             *(np.concatenate([info[name] for info in infos])
               for name in ('keypoints', 'keypoints_visible', 'bbox')),
             [info['raw_ann_info'] for info in infos], rules)
@@ -274,28 +287,7 @@ def owners(sample: PoseSample,
     return match(truth, sample.visible, sample.areas, predicted, sigmas)
 
 
-def matched(sample: PoseSample,
-            sigmas: Optional[np.ndarray] = None,
-            paired: bool = True) -> Tuple[np.ndarray, np.ndarray]:
-    """Return the predictions of :func:`owners`, with the same arguments.
-
-    Returns:
-        tuple[np.ndarray, np.ndarray]: The predicted keypoints, shape
-        (N, K, 2), and who was found, bool of shape (N, ).
-    """
-    return taken(sample, owners(sample, sigmas, paired))
-
-
-def taken(sample: PoseSample,
-          owners: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """Return what :func:`matched` does, of what :func:`owners` has found."""
-    found = owners >= 0
-    keypoints = np.zeros_like(sample.truth)
-    keypoints[found] = sample.predicted[owners[found]]
-    return keypoints, found
-
-
-def _annotated(sample, rules: EvaluationRules) -> Optional[tuple]:
+def _annotated(sample, rules: EvaluationRules) -> Optional[dict]:
     instances = sample.gt_instances
     keypoints = to_numpy(instances.get('keypoints'))
     if keypoints is None or not len(keypoints):
@@ -303,6 +295,9 @@ def _annotated(sample, rules: EvaluationRules) -> Optional[tuple]:
     visible = to_numpy(instances.get('keypoints_visible'))
     boxes = to_numpy(instances.get('bboxes'))
     infos = _annotations(sample, rules, len(keypoints))
+    ids = np.ravel(sample.get('id', ())).tolist()
+    if len(ids) == len(infos):
+        infos = [dict(dict(id=i), **info) for i, info in zip(ids, infos)]
     kept = [i for i, info in enumerate(infos) if rules.counts(info)]
     if len(kept) < len(infos):
         if not kept:
@@ -311,7 +306,7 @@ def _annotated(sample, rules: EvaluationRules) -> Optional[tuple]:
             array if array is None else array[kept]
             for array in (keypoints, visible, boxes))
         infos = [infos[i] for i in kept]
-    return _instances(keypoints, visible, boxes, infos, rules)
+    return read_annotations(keypoints, visible, boxes, infos, rules)
 
 
 def _annotations(sample, rules: EvaluationRules, count: int) -> List[dict]:
@@ -329,48 +324,6 @@ def _annotations(sample, rules: EvaluationRules, count: int) -> List[dict]:
     if len(infos) != count:
         return [{}] * count
     return [info or {} for info in infos]
-
-
-def _instances(keypoints: np.ndarray, visible: Optional[np.ndarray],
-               boxes: Optional[np.ndarray], infos: Sequence[dict],
-               rules: EvaluationRules) -> tuple:
-    """The truth of a :obj:`PoseSample`, copied."""
-    keypoints = np.array(keypoints[..., :2], np.float32)
-    if visible is None:
-        visible = np.ones(keypoints.shape[:2])
-    elif visible.ndim == 3:  # With the weight of each beside it.
-        visible = visible[..., 0]
-    visible = visible > 0
-    if boxes is None:
-        boxes = [_bounds(*instance) for instance in zip(keypoints, visible)]
-    boxes = np.array(boxes, np.float32).reshape(-1, 4)
-    areas = np.array([
-        np.nan if area is None else area
-        for area in (rules.area(info) if info else None for info in infos)
-    ], float)
-    unknown = np.isnan(areas)
-    if unknown.any():
-        sides = (boxes[:, 2:] - boxes[:, :2]).clip(0)
-        areas[unknown] = AREA_OF_BOX * sides.prod(1)[unknown]
-    return (rules.convert_truth(keypoints), rules.convert_truth(visible),
-            boxes, areas)
-
-
-def nobody(num_keypoints: int) -> tuple:
-    """Return the truth of a :obj:`PoseSample` without an instance.
-
-    Args:
-        num_keypoints (int): The number of keypoints.
-    """
-    return (np.zeros(
-        (0, num_keypoints, 2), np.float32), np.zeros(
-            (0, num_keypoints), bool), np.zeros((0, 4),
-                                                np.float32), np.zeros(0))
-
-
-def _bounds(keypoints: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    points = keypoints[visible] if visible.any() else keypoints
-    return np.concatenate([points.min(0), points.max(0)])
 
 
 def _overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from mmpose.engine.monitors.health.detectors.validations.localization import (
     InstanceSwapDetector, LeftRightDetector)
 from mmpose.engine.monitors.poses.accuracy.data_set_accuracy import \
     DataSetAccuracy
-from mmpose.engine.monitors.poses.error_summary import ErrorSummary
+from mmpose.engine.monitors.poses.diagnosis.error_summary import ErrorSummary
 
 
 def mirrored_predictions(fraction, noise=3., number=200):

@@ -90,9 +90,9 @@ def run(work_dir, epochs=1, num_samples=7, batch_size=2, **cfg):
                  for v in values if isinstance(v, Scalar)})
             return values
 
-        def remember_hardest(self, runner, step, hard):
+        def remember_hardest(self, runner, step, hard, parts):
             hardest.append([(h.sample.img_path, h.score) for h in hard])
-            return show(self, runner, step, hard)
+            return show(self, runner, step, hard, parts)
 
         patch.setattr(keypoints, 'keypoint_curves', remember_curves)
         patch.setattr(KeypointMonitor, '_show', remember_hardest)

@@ -230,14 +230,14 @@ def test_one_figure_for_each_validation(real_run):
 @pytest.fixture
 def figures(monkeypatch):
     """The values and the title of each figure."""
-    from mmpose.engine.monitors.poses import keypoints
+    from mmpose.engine.monitors.poses.pictures import accuracy_figure
     calls = []
 
     def remember(names, accuracy, groups, pose, links, title):
         calls.append((accuracy, title))
         return new_figure(title, 1)
 
-    monkeypatch.setattr(keypoints, 'keypoint_figure', remember)
+    monkeypatch.setattr(accuracy_figure, 'keypoint_figure', remember)
     return calls
 
 

@@ -13,10 +13,11 @@ from xtcocotools.coco import COCO
 from xtcocotools.cocoeval import COCOeval
 
 from mmpose.datasets import CocoDataset, CocoWholeBodyDataset, CombinedDataset
+from mmpose.engine.monitors.poses.accuracy.instances import instance_batch
 from mmpose.engine.monitors.poses.pictures.model_inputs import sample_name
 from mmpose.engine.monitors.poses.pose_samples import (PoseSample,
                                                        PoseSampleReader,
-                                                       matched, predictions)
+                                                       owners, predictions)
 from mmpose.structures import PoseDataSample
 
 
@@ -298,15 +299,29 @@ def test_boxes_of_whole_bodies(tmp_path):
 # Whose prediction is it?
 
 
+def matched(sample, *args):
+    """The predictions of the instances, and who was found."""
+    batch = instance_batch([sample], [owners(sample, *args)])
+    return batch.predicted, batch.found
+
+
 def sample_of(truth, predicted, scores=None, visible=None):
     truth, predicted = np.asarray(truth, float), np.asarray(predicted, float)
     if scores is None:
         scores = np.ones(len(predicted))
     if visible is None:
         visible = np.ones(truth.shape[:2], bool)
-    return PoseSample('a.png', truth, visible, np.zeros((len(truth), 4)),
-                      np.full(len(truth), 100.), predicted,
-                      np.tile(np.reshape(scores, (-1, 1)), truth.shape[1]))
+    return PoseSample(
+        'a.png',
+        truth,
+        visible,
+        np.zeros((len(truth), 4)),
+        np.full(len(truth), 100.),
+        predicted,
+        np.tile(np.reshape(scores, (-1, 1)), truth.shape[1]),
+        ids=np.arange(len(truth)),
+        occluded=np.zeros(truth.shape[:2], bool),
+        instance_scores=np.array(scores, float))
 
 
 def test_one_person_and_one_prediction_belong_together():
@@ -399,7 +414,7 @@ def test_what_is_not_visible_does_not_mislead():
     visible = np.array([[False, True, True]] * 2)
     keypoints, found = matched(sample_of(truth, predicted, visible=visible))
     assert found.all()
-    np.testing.assert_array_equal(keypoints, predicted)
+    np.testing.assert_array_equal(keypoints, np.float32(predicted))
 
 
 def test_the_sigmas_decide_how_near_is_near():

@@ -7,6 +7,7 @@ from ...core.measurements import KeypointAccuracy
 from ...core.runner_parts import keypoint_names
 from ..pose_samples import PoseSample
 from .hard_samples import HardSample, HardSamples, image_key
+from .instances import InstanceBatch, Instances
 from .keypoint_tally import KeypointTally
 
 
@@ -22,6 +23,7 @@ class DataSetAccuracy:
     Attributes:
         names (list[str]): What the keypoints are called.
         tally (KeypointTally): The sums over all instances.
+        instances (Instances): All of them, where they are diagnosed.
     """
 
     def __init__(self, name: Optional[str], num_keypoints: int, meta: dict,
@@ -31,28 +33,21 @@ class DataSetAccuracy:
         self.sigmas = sigmas
         self.names = keypoint_names(meta, num_keypoints)
         self.tally = KeypointTally(num_keypoints, sigmas)
+        self.instances = Instances()
 
-    def add(self, samples: Sequence[PoseSample],
-            matches: Sequence[Tuple[np.ndarray, np.ndarray]],
+    def add(self, batch: InstanceBatch, samples: Sequence[PoseSample],
             positions: Sequence[float], hardest: HardSamples) -> None:
         """Add the instances of some images.
 
         Args:
-            samples (Sequence[PoseSample]): The images.
-            matches (Sequence[tuple[np.ndarray, np.ndarray]]): Of each image
-                what :func:`matched` returned.
+            batch (InstanceBatch): The instances.
+            samples (Sequence[PoseSample]): The images that it was made of.
             positions (Sequence[float]): Where in the validation each is.
             hardest (HardSamples): Where the worst of the instances go.
         """
-        predicted = np.concatenate([predicted for predicted, _ in matches])
-        found = np.concatenate([found for _, found in matches])
-        scores, costs = self.tally.add(
-            truth=np.concatenate([s.truth for s in samples]),
-            visible=np.concatenate([s.visible for s in samples]),
-            predicted=predicted,
-            boxes=np.concatenate([s.boxes for s in samples]),
-            areas=np.concatenate([s.areas for s in samples]),
-            found=found)
+        scores, costs = self.tally.add(batch.truth, batch.visible,
+                                       batch.predicted, batch.boxes,
+                                       batch.areas, batch.found)
         people = [(index, person) for index, sample in enumerate(samples)
                   for person in range(len(sample.truth))]
         keys = [image_key(sample) for sample in samples]
@@ -65,10 +60,15 @@ class DataSetAccuracy:
             return HardSample(
                 float(costs[i]), float(scores[i]),
                 'NME' if self.sigmas is None else 'OKS', sample, person,
-                predicted[i].copy() if found[i] else None)
+                batch.predicted[i].copy() if batch.found[i] else None)
 
         hardest.add(costs, np.array([positions[index] for index, _ in people]),
                     [keys[index] for index, _ in people], make)
+
+    def merge(self, other: 'DataSetAccuracy') -> None:
+        """Add what another rank has seen of the data set."""
+        self.tally.merge(other.tally)
+        self.instances.merge(other.instances)
 
 
 def together(parts: List[DataSetAccuracy]) -> Tuple[List[str], KeypointTally]:

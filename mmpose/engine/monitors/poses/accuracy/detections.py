@@ -5,7 +5,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from ..pose_samples import PoseSample, PoseSampleReader, nobody
+from ..pose_samples import PoseSample, PoseSampleReader
 from ..predictions import box_scales, box_scores, predicted_arrays
 
 
@@ -72,12 +72,12 @@ class AnnotatedImage(NamedTuple):
     """The annotated instances of an image that count.
 
     Attributes:
-        truth (tuple): Of a :class:`PoseSample`: ``truth``, ``visible``,
-            ``boxes`` and ``areas``.
+        truth (dict[str, np.ndarray]): Of a :class:`PoseSample`, see
+            :func:`nobody`.
         img_path (str): The file of the image.
         position (float): Where in the validation, from 0 to 1.
     """
-    truth: tuple
+    truth: dict
     img_path: str
     position: float
 
@@ -104,7 +104,7 @@ def annotated_images(reader: PoseSampleReader,
     for index, (image, info) in enumerate(coco.imgs.items()):
         truth = reader.annotated(dataset_name, image,
                                  coco.imgToAnns.get(image, ()))
-        if truth is not None and truth[1].any():
+        if truth is not None and truth['visible'].any():
             images[image] = AnnotatedImage(
                 truth, osp.join(folder, info.get('file_name', '')),
                 index / len(coco.imgs))
@@ -139,14 +139,21 @@ def evaluated(detections: Detections, images: Dict[int, AnnotatedImage],
         rows = dict(
             zip(ids.tolist(), np.split(np.arange(len(scores)), begins[1:])))
     for img_id, image in images.items():
-        keypoints, seen = nobody(image.truth[0].shape[1])[:2]
-        chosen = keypoints, seen.astype(np.float32)
-        meta = reader.meta(dataset_name, keypoints.shape[1])
+        number = image.truth['truth'].shape[1]
+        chosen = dict(
+            predicted=np.zeros((0, number, 2), np.float32),
+            scores=np.zeros((0, number), np.float32),
+            instance_scores=np.zeros(0, np.float32))
+        meta = reader.meta(dataset_name, number)
         row = rows.get(img_id)
         if row is not None:
             sigmas = rules.sigmas(arrays['keypoints'].shape[1], meta)
             row = row[rules.choose(arrays['keypoints'][row],
                                    arrays['keypoint_scores'][row], scores[row],
                                    arrays['areas'][row], sigmas)]
-            chosen = arrays['keypoints'][row], arrays['keypoint_scores'][row]
-        yield PoseSample(image.img_path, *image.truth, *chosen, meta, img_id)
+            chosen = dict(
+                predicted=arrays['keypoints'][row],
+                scores=arrays['keypoint_scores'][row],
+                instance_scores=scores[row])
+        yield PoseSample(
+            image.img_path, **image.truth, **chosen, meta=meta, img_id=img_id)

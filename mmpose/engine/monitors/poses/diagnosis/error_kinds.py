@@ -4,11 +4,12 @@
 As defined by M. R. Ronchi and P. Perona, "Benchmarking and Error Diagnosis in
 Multi-Instance Pose Estimation", ICCV 2017, https://arxiv.org/abs/1707.05388.
 """
-import hashlib
 import re
-from typing import Dict, Hashable, List, NamedTuple, Optional, Sequence
+from typing import NamedTuple, Optional, Sequence
 
 import numpy as np
+
+from ..accuracy.instances import InstanceBatch
 
 KINDS = ('good', 'jitter', 'inversion', 'swap', 'miss', 'not_found')
 _GOOD, _JITTER, _INVERSION, _SWAP, _MISS, _NOT_FOUND = range(len(KINDS))
@@ -35,16 +36,11 @@ class ErrorCounts(NamedTuple):
         sides (np.ndarray): Of the keypoints that are apart from their mirrored
             ones, the number, those predicted near their own place, and those
             near the mirrored one's, int64 of shape (3, K).
-        images (int): Those in which false positives were looked for.
-        false_positives (int): High-scoring predictions that belong to no
-            instance.
     """
     counts: np.ndarray
     gains: np.ndarray
     instances: int
     sides: np.ndarray
-    images: int
-    false_positives: int
 
     def __add__(self, other: 'ErrorCounts') -> 'ErrorCounts':
         return ErrorCounts(*(a + b for a, b in zip(self, other)))
@@ -83,11 +79,8 @@ class ErrorKinds:
     inversion and a swap the one that they have in the wrong place; an instance
     that was not found the mean OKS of those that were.
 
-    The instances of an image may come in several batches and to several
-    ranks, so all are kept until :meth:`results`: about 17 K + 24 bytes for
-    each, as a :obj:`CocoMetric` keeps, in its results, several times as much.
-
     Args:
+        batch (InstanceBatch): All instances, image by image.
         sigmas (np.ndarray): Each keypoint's, shape (K, ).
         mirrored (np.ndarray, optional): The index of each keypoint's mirrored
             one, its own where it has none, shape (K, ). Defaults to None:
@@ -95,133 +88,55 @@ class ErrorKinds:
     """
 
     def __init__(self,
+                 batch: InstanceBatch,
                  sigmas: np.ndarray,
                  mirrored: Optional[np.ndarray] = None) -> None:
+        has_area = np.isfinite(batch.areas) & (batch.areas >= 0)
+        self._batch = batch._replace(
+            visible=batch.visible & has_area[:, None],
+            areas=np.where(has_area, batch.areas, 0))
         self._sigmas = sigmas
         places = np.arange(len(sigmas))
         self._mirrored = places if mirrored is None else mirrored
         self._has_mirrored = self._mirrored != places
-        self._chunks: List[Dict[str, np.ndarray]] = []
-        self._images = self._false_positives = 0
-
-    def add(self, images: Sequence[Hashable], truth: np.ndarray,
-            visible: np.ndarray, areas: np.ndarray, predicted: np.ndarray,
-            found: np.ndarray) -> None:
-        """Add a batch of N instances.
-
-        Args:
-            images (Sequence[Hashable]): Which image each is in, N of them.
-            truth (np.ndarray): See :meth:`KeypointTally.add`, as the others.
-            visible (np.ndarray): Shape (N, K).
-            areas (np.ndarray): Shape (N, ).
-            predicted (np.ndarray): Shape (N, K, 2).
-            found (np.ndarray): Shape (N, ).
-        """
-        finite = np.isfinite(truth).all(-1)
-        has_area = np.isfinite(areas) & (areas >= 0)
-        self._chunks.append(
-            dict(
-                images=np.array([_number(image) for image in images],
-                                np.int64),
-                truth=np.where(finite[..., None], truth, 0).astype(np.float32),
-                visible=visible.astype(bool) & finite & has_area[:, None],
-                predicted=np.array(predicted, np.float32),
-                areas=np.where(has_area, areas, 0).astype(float),
-                found=np.array(found, bool)))
-
-    def add_false_positives(self, counts: Sequence[int]) -> None:
-        """Add images in which false positives were looked for.
-
-        Args:
-            counts (Sequence[int]): The false positives in each.
-        """
-        self._images += len(counts)
-        self._false_positives += sum(counts)
-
-    def merge(self, other: 'ErrorKinds') -> None:
-        """Add what another process has seen.
-
-        Args:
-            other (ErrorKinds): One with the same sigmas.
-        """
-        self._chunks += other._chunks
-        self._images += other._images
-        self._false_positives += other._false_positives
 
     def results(self) -> ErrorCounts:
         """Count the kinds of error of all instances."""
-        number = len(self._sigmas)
-        counts = np.zeros((len(KINDS), number), np.int64)
+        batch = self._batch
+        kinds, own, mirrored, best = self._judge()
+        counts = np.stack([(kinds == i).sum(0) for i in range(len(KINDS))])
+        # Of an instance, each keypoint's part of its similarity.
+        parts = batch.visible.sum(1)
+        instances = int((parts > 0).sum())
+        weights = 1 / np.maximum(parts, 1)[:, None]
+        corrected = {_JITTER: GOOD, _INVERSION: best, _SWAP: best, _MISS: NEAR}
         gains = np.zeros(len(KINDS))
-        sides = np.zeros((3, number), np.int64)
-        instances = 0
-        if self._chunks:
-            rows = self._rows()
-            kinds, own, mirrored, best = self._judge(rows)
-            counts = np.stack([(kinds == i).sum(0) for i in range(len(KINDS))])
-            # Of an instance, each keypoint's part of its similarity.
-            parts = rows['visible'].sum(1)
-            instances = int((parts > 0).sum())
-            weights = 1 / np.maximum(parts, 1)[:, None]
-            corrected = {
-                _JITTER: GOOD,
-                _INVERSION: best,
-                _SWAP: best,
-                _MISS: NEAR
-            }
-            for kind, value in corrected.items():
-                gains[kind] = (weights *
-                               np.where(kinds == kind, value - own, 0)).sum()
-            found = rows['found'] & (parts > 0)
-            if found.any():
-                mean = (weights * own)[found].sum() / found.sum()
-                gains[_NOT_FOUND] = mean * (instances - found.sum())
-            sides = self._sides(rows, own, mirrored)
-        return ErrorCounts(counts, gains, instances, sides, self._images,
-                           self._false_positives)
+        for kind, value in corrected.items():
+            gains[kind] = (weights *
+                           np.where(kinds == kind, value - own, 0)).sum()
+        found = batch.found & (parts > 0)
+        if found.any():
+            mean = (weights * own)[found].sum() / found.sum()
+            gains[_NOT_FOUND] = mean * (instances - found.sum())
+        return ErrorCounts(counts, gains, instances,
+                           self._sides(own, mirrored))
 
-    def kinds_of(self, image: Hashable,
-                 truth: np.ndarray) -> Optional[List[Optional[str]]]:
-        """Return the kinds of error of an instance that was added.
+    def kinds(self) -> np.ndarray:
+        """Return which of :data:`KINDS` each keypoint is, -1 where it is not
+        annotated, int8 of shape (N, K)."""
+        return self._judge()[0]
 
-        Args:
-            image (Hashable): The image that it is in.
-            truth (np.ndarray): Its keypoints, shape (K, 2).
-
-        Returns:
-            list[str | None] | None: Of each keypoint, None where it is not
-            annotated; None if there is no such instance.
-        """
-        number = _number(image)
-        rows = self._rows(lambda chunk: chunk['images'] == number)
-        if not len(rows['truth']):
-            return None
-        same = (rows['truth'] == np.float32(truth)).all((1, 2))
-        if not same.any():
-            return None
-        kinds = self._judge(rows)[0][same.argmax()]
-        return [KINDS[kind] if kind >= 0 else None for kind in kinds.tolist()]
-
-    def _rows(self, chosen=lambda chunk: slice(None)) -> Dict[str, np.ndarray]:
-        """All instances, or those chosen, image by image."""
-        rows = {
-            name: np.concatenate(
-                [chunk[name][chosen(chunk)] for chunk in self._chunks])
-            for name in self._chunks[0]
-        }
-        order = np.argsort(rows['images'], kind='stable')
-        return {name: values[order] for name, values in rows.items()}
-
-    def _judge(self, rows: Dict[str, np.ndarray]) -> tuple:
+    def _judge(self) -> tuple:
         """Of the keypoints of N instances the kinds, -1 where there is none,
         and the similarities with their own place, the mirrored one and the
         nearest one; each of shape (N, K)."""
-        everybody = np.arange(len(rows['truth']))
-        own = np.exp(-self._distances(rows, everybody, everybody))
+        visible, found = self._batch.visible, self._batch.found
+        everybody = np.arange(len(found))
+        own = np.exp(-self._distances(everybody, everybody))
         mirrored = np.exp(
-            -self._distances(rows, everybody, everybody, mirrored=True))
-        own[~rows['found']] = mirrored[~rows['found']] = 0
-        best = np.maximum(np.maximum(own, mirrored), self._others(rows))
+            -self._distances(everybody, everybody, mirrored=True))
+        own[~found] = mirrored[~found] = 0
+        best = np.maximum(np.maximum(own, mirrored), self._others())
         kinds = np.full(own.shape, _MISS, np.int8)
         kinds[best >= NEAR] = _SWAP
         # Of what is equally near, its own place.
@@ -229,19 +144,19 @@ class ErrorKinds:
         is_own = (own >= NEAR) & (own == best)
         kinds[is_own] = _JITTER
         kinds[is_own & (own > GOOD)] = _GOOD
-        kinds[~rows['found']] = _NOT_FOUND
-        kinds[~rows['visible']] = -1
+        kinds[~found] = _NOT_FOUND
+        kinds[~visible] = -1
         return kinds, own, mirrored, best
 
-    def _others(self, rows: Dict[str, np.ndarray]) -> np.ndarray:
+    def _others(self) -> np.ndarray:
         """The highest similarity with another instance of the image, 0 where
         there is none, shape (N, K)."""
-        nearest = np.full(rows['visible'].shape, np.inf)
+        nearest = np.full(self._batch.visible.shape, np.inf)
         _, begins, sizes = np.unique(
-            rows['images'], return_index=True, return_counts=True)
+            self._batch.images, return_index=True, return_counts=True)
         # Each instance that was found, and all of its image.
         begins, sizes = np.repeat(begins, sizes), np.repeat(sizes, sizes)
-        first = np.flatnonzero(rows['found'] & (sizes > 1))
+        first = np.flatnonzero(self._batch.found & (sizes > 1))
         sizes = sizes[first]
         second = np.arange(sizes.sum()) - np.repeat(
             np.cumsum(sizes) - sizes - begins[first], sizes)
@@ -254,42 +169,43 @@ class ErrorKinds:
             edges = np.flatnonzero(np.diff(one, prepend=-1))
             for mirrored in (False, True):
                 near = np.minimum.reduceat(
-                    self._distances(rows, one, other, mirrored), edges)
+                    self._distances(one, other, mirrored), edges)
                 nearest[one[edges]] = np.minimum(nearest[one[edges]], near)
         return np.exp(-nearest)
 
     def _distances(self,
-                   rows: Dict[str, np.ndarray],
                    predicted: np.ndarray,
                    truth: np.ndarray,
                    mirrored: bool = False,
-                   points: str = 'predicted') -> np.ndarray:
+                   points: Optional[np.ndarray] = None) -> np.ndarray:
         """What :func:`keypoint_similarity` has in its exponent, between some
         predictions and the ground truth of others, or their mirrored
         keypoints; infinite where there is none."""
-        place, visible = rows['truth'][truth], rows['visible'][truth]
+        place, visible = self._batch.truth[truth], self._batch.visible[truth]
         if mirrored:
             place = place[:, self._mirrored]
             visible = visible[:, self._mirrored] & self._has_mirrored
-        offset = rows[points][predicted].astype(float)
+        if points is None:
+            points = self._batch.predicted
+        offset = points[predicted].astype(float)
         offset -= place
         np.square(offset, out=offset)
         squares = offset[..., 0] + offset[..., 1]
         # As COCO's evaluation, so that an area of 0 is none to divide by.
-        squares /= (rows['areas'][truth] + np.spacing(1))[:, None]
+        squares /= (self._batch.areas[truth] + np.spacing(1))[:, None]
         squares /= 2 * np.square(2 * self._sigmas)
         # A prediction that is no number is near nothing.
         squares[~visible | np.isnan(squares)] = np.inf
         return squares
 
-    def _sides(self, rows: Dict[str, np.ndarray], own: np.ndarray,
-               mirrored: np.ndarray) -> np.ndarray:
+    def _sides(self, own: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
         """See :class:`ErrorCounts`."""
-        everybody = np.arange(len(rows['truth']))
+        batch = self._batch
+        everybody = np.arange(len(batch.found))
         between = self._distances(
-            rows, everybody, everybody, mirrored=True, points='truth')
+            everybody, everybody, mirrored=True, points=batch.truth)
         apart = np.isfinite(between) & (between > _APART)
-        apart &= rows['visible'] & rows['found'][:, None]
+        apart &= batch.visible & batch.found[:, None]
         return np.stack([
             apart.sum(0), (apart & (own >= NEAR)).sum(0),
             (apart & (mirrored >= NEAR)).sum(0)
@@ -332,9 +248,3 @@ def other_side(name: str) -> str:
 _OTHER = dict(left='right', right='left', l='r', r='l', L='R', R='L')
 _OTHER.update({a.title(): b.title() for a, b in _OTHER.items()})
 _SIDE = re.compile('(?<![A-Za-z])(left|right|Left|Right|[lrLR])(?![A-Za-z])')
-
-
-def _number(image: Hashable) -> int:
-    """The same in every process, unlike ``hash``."""
-    digest = hashlib.blake2b(repr(image).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, 'little', signed=True)

@@ -1,33 +1,46 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+from typing import Sequence
+
 import numpy as np
 
 from ..pose_samples import PoseSample
 from .evaluation_rules import EvaluationRules
+from .instances import Unmatched
 from .matching import MIN_SIMILARITY
 
 
-def false_positives(sample: PoseSample, owners: np.ndarray,
-                    rules: EvaluationRules, sigmas: np.ndarray,
-                    threshold: float) -> int:
-    """Count the high-scoring predictions of an image that belong to nobody.
+def unmatched(samples: Sequence[PoseSample], owners: Sequence[np.ndarray],
+              rules: EvaluationRules, sigmas: np.ndarray) -> Unmatched:
+    """Find the predictions of some images that belong to no instance.
 
     Args:
-        sample (PoseSample): The image; the predictions in the order of
-            :meth:`EvaluationRules.choose`.
-        owners (np.ndarray): What :func:`owners` has found, shape (N, ).
-        rules (EvaluationRules): How it is evaluated. What is predicted on an
-            instance that they do not count is no false positive.
+        samples (Sequence[PoseSample]): The images; the predictions in the
+            order of :meth:`EvaluationRules.choose`. Those in which nothing is
+            annotated are skipped.
+        owners (Sequence[np.ndarray]): Of each what :func:`owners` has found.
+        rules (EvaluationRules): How they are evaluated. What is predicted on
+            an instance that they do not count is not among them.
         sigmas (np.ndarray): Each keypoint's, shape (K, ).
-        threshold (float): The mean score of its keypoints from which on a
-            prediction is high-scoring.
-
-    Returns:
-        int: How many there are.
     """
+    searched = [(sample, owner) for sample, owner in zip(samples, owners)
+                if sample.visible.any()]
+    scores, keypoint_scores = [np.zeros(0)], [np.zeros(0)]
+    for sample, owner in searched:
+        extra = _extra(sample, owner, rules, sigmas)
+        scores.append(sample.instance_scores[extra])
+        keypoint_scores.append(sample.scores[extra].mean(1))
+    return Unmatched(
+        np.concatenate(scores).astype(np.float32),
+        np.concatenate(keypoint_scores).astype(np.float32), len(searched))
+
+
+def _extra(sample: PoseSample, owners: np.ndarray, rules: EvaluationRules,
+           sigmas: np.ndarray) -> np.ndarray:
+    """The indices of those of an image."""
     is_extra = np.ones(len(sample.predicted), bool)
     is_extra[owners[owners >= 0]] = False
-    is_high = sample.scores[is_extra].mean(1) >= threshold
-    if is_high.any() and rules.coco is not None:
+    extra = np.flatnonzero(is_extra)
+    if len(extra) and rules.coco is not None:
         ignored = [
             annotation
             for annotation in rules.coco.imgToAnns.get(sample.img_id, ())
@@ -35,12 +48,14 @@ def false_positives(sample: PoseSample, owners: np.ndarray,
             and not (rules.counts(annotation) and _has_keypoints(annotation))
         ]
         if ignored:
-            is_high &= ~_on_ignored(
-                sample.predicted[is_extra],
-                np.array([a['bbox'] for a in ignored], float),
-                np.array([rules.area(a) or 0 for a in ignored], float),
-                np.array([bool(a.get('iscrowd')) for a in ignored]), sigmas)
-    return int(is_high.sum())
+            extra = extra[~_on_ignored(
+                sample.
+                predicted[extra], np.array([a['bbox']
+                                            for a in ignored], float),
+                np.array([rules.area(a) or 0 for a in ignored], float
+                         ), np.array([bool(a.get('iscrowd'))
+                                      for a in ignored]), sigmas)]
+    return extra
 
 
 def _has_keypoints(annotation: dict) -> bool:

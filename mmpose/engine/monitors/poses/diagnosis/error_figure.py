@@ -6,7 +6,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from .keypoint_figure import FAINT_INK, LETTER, num_letters, pixel_axes, write
+from ..pictures.keypoint_figure import (FAINT_INK, LETTER, num_letters,
+                                        pixel_axes, write)
 
 # Lengths are in pixels, to be read on TensorBoard's cards, which are less than
 # half as wide.

@@ -1,0 +1,85 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+from typing import Optional, Sequence
+
+import numpy as np
+
+from .accuracy.evaluation_rules import AREA_OF_BOX, EvaluationRules
+
+
+def read_annotations(keypoints: np.ndarray, visible: Optional[np.ndarray],
+                     boxes: Optional[np.ndarray], infos: Sequence[dict],
+                     rules: EvaluationRules) -> dict:
+    """Read the annotated instances of a sample, copied.
+
+    Args:
+        keypoints (np.ndarray): Shape (N, K, 2), or with a depth.
+        visible (np.ndarray, optional): Shape (N, K), or with the weight of
+            each beside it. None: all are.
+        boxes (np.ndarray, optional): (left, top, right, bottom), shape (N, 4).
+            None: what the keypoints span.
+        infos (Sequence[dict]): Their annotations, empty where unknown.
+        rules (EvaluationRules): How they are evaluated.
+
+    Returns:
+        dict[str, np.ndarray]: What :func:`nobody` has, of N instances.
+    """
+    keypoints = np.array(keypoints[..., :2], np.float32)
+    if visible is None:
+        visible = np.ones(keypoints.shape[:2])
+    elif visible.ndim == 3:  # With the weight of each beside it.
+        visible = visible[..., 0]
+    visible = visible > 0
+    if boxes is None:
+        boxes = [_bounds(*instance) for instance in zip(keypoints, visible)]
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    areas = np.array([
+        np.nan if area is None else area
+        for area in (rules.area(info) if info else None for info in infos)
+    ], float)
+    unknown = np.isnan(areas)
+    if unknown.any():
+        sides = (boxes[:, 2:] - boxes[:, :2]).clip(0)
+        areas[unknown] = AREA_OF_BOX * sides.prod(1)[unknown]
+    occluded = np.array([_occluded(info, visible.shape[1]) for info in infos],
+                        bool)
+    ids = [info.get('id') for info in infos]
+    return dict(
+        truth=rules.convert_truth(keypoints),
+        visible=rules.convert_truth(visible),
+        boxes=boxes,
+        areas=areas,
+        ids=np.array([i if isinstance(i, int) else -1 for i in ids], np.int64),
+        occluded=rules.convert_truth(occluded))
+
+
+def nobody(num_keypoints: int) -> dict:
+    """Return the annotations of a :obj:`PoseSample` without an instance.
+
+    Args:
+        num_keypoints (int): The number of keypoints.
+
+    Returns:
+        dict[str, np.ndarray]: ``truth``, ``visible``, ``boxes``, ``areas``,
+        ``ids`` and ``occluded``.
+    """
+    return dict(
+        truth=np.zeros((0, num_keypoints, 2), np.float32),
+        visible=np.zeros((0, num_keypoints), bool),
+        boxes=np.zeros((0, 4), np.float32),
+        areas=np.zeros(0),
+        ids=np.zeros(0, np.int64),
+        occluded=np.zeros((0, num_keypoints), bool))
+
+
+def _occluded(info: dict, num_keypoints: int) -> Sequence[bool]:
+    """By COCO's flags, of which a data set keeps whether they are 0."""
+    flags = info.get('keypoints')
+    flags = () if flags is None else flags[2::3]
+    if len(flags) != num_keypoints or np.ndim(flags) != 1:
+        return [False] * num_keypoints
+    return [flag == 1 for flag in flags]
+
+
+def _bounds(keypoints: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    points = keypoints[visible] if visible.any() else keypoints
+    return np.concatenate([points.min(0), points.max(0)])

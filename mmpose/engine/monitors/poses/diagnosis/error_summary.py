@@ -1,0 +1,261 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+import functools
+from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ...core.measurements import LocalizationErrors, Sides
+from ...core.monitor import Chart
+from ...core.runner_parts import data_set_parts, keypoint_names
+from ...writers.record import IMAGE, LAYER_SCALAR, Image, Record, Scalar, Value
+from ..accuracy.data_set_accuracy import DataSetAccuracy
+from ..accuracy.hard_samples import HardSample
+from ..accuracy.instances import InstanceBatch
+from ..accuracy.keypoint_curves import curve_groups
+from .diagnosis import Diagnosis, Validation
+from .error_figure import draw_error_figure
+from .error_kinds import (KINDS, ErrorCounts, ErrorKinds, mirrored_keypoints,
+                          other_side)
+
+# By keypoint there are those of its place alone.
+_BY_KEYPOINT = ('jitter', 'inversion', 'swap', 'miss')
+
+
+class ErrorDiagnosis(Diagnosis):
+    """Why each keypoint is wrong: its kind of error.
+
+    ========================================= ==============================
+    ``errors/<kind>``                         Fraction of the annotated
+                                              keypoints that are good, jitter,
+                                              inversion, swap, miss or
+                                              not_found, see
+                                              :class:`ErrorKinds`; where the
+                                              data set has sigmas
+    ``errors/<kind>/<keypoint>``              The same of each keypoint, with
+                                              ``log_details``
+    ``errors/oks_lost/<kind>``                How much higher ``instances/OKS``
+                                              would be if that kind alone were
+                                              corrected
+    ``errors/false_positives``                High-scoring predictions of no
+                                              instance, per image; with a
+                                              detector's boxes, and of
+                                              bottom-up models
+    ``errors/by_keypoint``                    A figure of the kinds of error:
+                                              a bar for each keypoint
+    ========================================= ==============================
+
+    Wrong keypoints are jittered, exchanged with the other side, on another
+    instance, or missed.
+    """
+
+    charts = (Chart('Keypoints', 'kinds of error',
+                    'errors/(jitter|inversion|swap|miss|not_found)$'),
+              Chart('Keypoints', 'OKS lost by kind of error',
+                    'errors/oks_lost/'))
+
+    def unmeasured(self, part: DataSetAccuracy) -> Optional[str]:
+        of = f' of {part.name!r}' if part.name else ''
+        if part.sigmas is None:
+            return f'writes no errors/*{of}: the data set has no sigmas.'
+        if mirrored_keypoints(part.names, part.meta) is None:
+            return (f'writes no errors/inversion{of}: no keypoint of the data '
+                    'set has a mirrored one (flip_indices).')
+        return None
+
+    def records(self, runner, validation: Validation) -> Iterator[Record]:
+        parts = [part for part in validation.parts if part.sigmas is not None]
+        if not parts:
+            return
+        flips = wrong_flips_of(runner, validation.parts)
+
+        @functools.lru_cache(None)
+        def summary() -> ErrorSummary:  # In the thread that writes, once.
+            return ErrorSummary([(part, _kinds(
+                part, part.instances.batch()).results())
+                                 for part in parts], flips, validation.kpt_thr)
+
+        yield Record(
+            validation.step,
+            lambda: summary().values(validation.details),
+            kind=LAYER_SCALAR)
+        yield Record(
+            validation.step,
+            lambda: summary().figure(validation.when),
+            kind=IMAGE)
+
+
+class ErrorSummary:
+    """What kinds of error the keypoints of a validation have.
+
+    Args:
+        parts (Sequence[tuple[DataSetAccuracy, ErrorCounts]]): Of each data set
+            that has sigmas. Keypoints of the same name are added up.
+        flips (Sequence[tuple[str, str, str]]): See
+            :class:`LocalizationErrors`. Defaults to ().
+        threshold (float): The mean score of its keypoints from which on a
+            prediction of no instance is a false positive. Defaults to 0.
+    """
+
+    def __init__(self,
+                 parts: Sequence[Tuple[DataSetAccuracy, ErrorCounts]],
+                 flips: Sequence[Tuple[str, str, str]] = (),
+                 threshold: float = 0.) -> None:
+        self._flips = tuple(flips)
+        extras = [part.instances.unmatched() for part, _ in parts]
+        self._images = sum(extra.images for extra in extras)
+        self._false_positives = sum(
+            (extra.keypoint_scores >= threshold).sum() for extra in extras)
+        names = list(
+            dict.fromkeys(name for part, _ in parts for name in part.names))
+        places = {name: i for i, name in enumerate(names)}
+        counts = [
+            counts.spread([places[name] for name in part.names], len(names))
+            for part, counts in parts
+        ]
+        self._counts = sum(counts[1:], counts[0])
+        self._names = names
+        self._groups = curve_groups(names, parts[0][0].meta)
+        self._mirrored: Dict[str, str] = {}
+        for part, _ in parts:
+            mirrored = mirrored_keypoints(part.names, part.meta)
+            if mirrored is not None:
+                self._mirrored.update((name, part.names[j])
+                                      for name, j in zip(part.names, mirrored)
+                                      if part.names[j] != name)
+        # What cannot be there has no curve.
+        self._kinds = [
+            kind for kind in KINDS if self._mirrored or kind != 'inversion'
+        ]
+
+    def values(self, by_keypoint: bool) -> Iterator[Value]:
+        """Yield the scalars and the measurement; nothing without an instance.
+
+        Args:
+            by_keypoint (bool): Whether to yield those of each keypoint.
+        """
+        if self._counts.instances:
+            yield from self.scalars(by_keypoint)
+            yield self.measurement()
+
+    def scalars(self, by_keypoint: bool) -> Iterator[Scalar]:
+        """Yield the scalars.
+
+        Args:
+            by_keypoint (bool): Whether to yield those of each keypoint.
+        """
+        counts = self._by_kind()
+        for kind in self._kinds:
+            fraction = counts[kind].sum() / max(self._counts.counts.sum(), 1)
+            yield Scalar(f'errors/{kind}', fraction)
+        for kind in self._kinds[1:]:
+            gain = self._counts.gains[KINDS.index(kind)]
+            yield Scalar(f'errors/oks_lost/{kind}',
+                         gain / self._counts.instances)
+        if self._images:
+            yield Scalar('errors/false_positives',
+                         self._false_positives / self._images)
+        totals = self._counts.counts.sum(0)
+        for kind in self._kinds if by_keypoint else ():
+            for name, indices in self._groups.items():
+                if kind in _BY_KEYPOINT and totals[indices].any():
+                    yield Scalar(
+                        f'errors/{kind}/{name}',
+                        counts[kind][indices].sum() / totals[indices].sum())
+
+    def figure(self, when: str) -> Iterator[Image]:
+        """Draw the kinds of error by keypoint.
+
+        Args:
+            when (str): Of which validation, for the title.
+        """
+        if not self._counts.instances:
+            return
+        counts = np.stack([
+            self._counts.counts[:, indices].sum(1)
+            for indices in self._groups.values()
+        ])
+        kept = [KINDS.index(kind) for kind in self._kinds]
+        yield Image('errors/by_keypoint', [
+            draw_error_figure(
+                list(self._groups), self._kinds, counts[:, kept],
+                f'Kinds of error, {when}')
+        ])
+
+    def measurement(self) -> LocalizationErrors:
+        """Return what detectors judge."""
+        total = max(self._counts.counts.sum(), 1)
+        places = {name: i for i, name in enumerate(self._names)}
+        sides: List[Sides] = []
+        for name, mirrored in self._mirrored.items():
+            if name > mirrored and self._mirrored.get(mirrored) == name:
+                continue  # It is the other one of a pair.
+            both = [places[name], places[mirrored]]
+            sides.append(
+                Sides((name, mirrored),
+                      *map(int, self._counts.sides[:, both].sum(1))))
+        return LocalizationErrors(
+            {
+                kind: float(count.sum() / total)
+                for kind, count in self._by_kind().items()
+            }, tuple(sides), self._flips)
+
+    def _by_kind(self) -> Dict[str, np.ndarray]:
+        return dict(zip(KINDS, self._counts.counts))
+
+
+def kinds_of(hard: HardSample,
+             parts: Iterable[DataSetAccuracy]) -> Optional[List]:
+    """Return the kinds of error of an instance.
+
+    Args:
+        hard (HardSample): The instance.
+        parts (Iterable[DataSetAccuracy]): The data sets, one of which it is
+            from.
+
+    Returns:
+        list[str | None] | None: Of each keypoint, None where it is not
+        annotated; None if they are not known.
+    """
+    truth = hard.sample.truth[hard.person]
+    for part in parts:
+        if part.sigmas is None or truth.shape != (len(part.names), 2):
+            continue
+        image = part.instances.of_image(hard.image)
+        same = (image.truth == np.float32(truth)).all((1, 2))
+        if same.any():
+            kinds = _kinds(part, image).kinds()[same.argmax()]
+            return [KINDS[k] if k >= 0 else None for k in kinds.tolist()]
+    return None
+
+
+def _kinds(part: DataSetAccuracy, batch: InstanceBatch) -> ErrorKinds:
+    return ErrorKinds(batch, part.sigmas,
+                      mirrored_keypoints(part.names, part.meta))
+
+
+def wrong_flips_of(runner, parts: Iterable[DataSetAccuracy]
+                   ) -> List[Tuple[str, str, str]]:
+    """Return what ``flip_indices`` exchange against the keypoints' names.
+
+    Of the data sets of the training and the validation, see
+    :class:`LocalizationErrors`.
+    """
+    metas = [part.meta for part in parts]
+    loader = getattr(getattr(runner, '_train_loop', None), 'dataloader', None)
+    if loader is not None:
+        metas += [
+            getattr(dataset, 'metainfo', {})
+            for dataset in data_set_parts(loader.dataset)
+        ]
+    return list(
+        dict.fromkeys(flip for meta in metas for flip in wrong_flips(meta)))
+
+
+def wrong_flips(meta: dict) -> Iterator[Tuple[str, str, str]]:
+    """Yield them of one data set."""
+    flipped = meta.get('flip_indices', ())
+    names = keypoint_names(meta, len(flipped))
+    for name, index in zip(names, flipped):
+        other = other_side(name)
+        if other != name and other in names and names[index] != other:
+            yield name, names[index], other
