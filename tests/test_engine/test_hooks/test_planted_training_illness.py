@@ -3,12 +3,13 @@
 import copy
 import glob
 import json
+import math
 import time
 
 import pytest
 import torch
 from mmengine.evaluator import BaseMetric
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 
 from mmpose.engine.monitors import NonfiniteTrainingError
@@ -349,6 +350,9 @@ class Change(Hook):
                 1)[:, torch.randperm(256)].view(17, 16, 16)
 
     def after_train_iter(self, runner, *args, **kwargs):
+        if self.what == 'ema' and runner.iter + 1 == self.step:
+            ema, = [h for h in runner.hooks if isinstance(h, EMAHook)]
+            ema.ema_model.module.backbone.layer1[0].conv1.weight[0] = math.nan
         if self.what == 'running_var' and runner.iter + 1 == self.step:
             norm = runner.model.backbone.layer2[0].bn1
             norm.running_var[0] = float('nan')
@@ -368,6 +372,33 @@ def test_a_loss_of_exactly_0(train, read_events, optim_wrapper):
     assert history(events) == {'zero_loss': [(20, 1)]}
     line, = logged(runner)
     assert '0% of the keypoints' in line and 'visibility flags' in line
+
+
+def test_an_ema_model_that_has_hardly_begun(train, read_events):
+    """Its momentum is that of a training that is a hundred times as long."""
+    runner = train(
+        dict(WATCH, log_val_metrics=False),
+        train_cfg=dict(by_epoch=True, max_epochs=15, val_interval=2),
+        optim_wrapper=adamw(3e-3),
+        custom_hooks=[dict(type='EMAHook', momentum=0.0002)])
+    (name, ((step, begins), )), = history(read_events(runner)).items()
+    assert name == 'ema_lags' and begins and step <= 49
+    line, = logged(runner)
+    assert 'over about 5,000 updates; the training has 60' in line
+
+
+def test_an_ema_model_with_a_nan(train, read_events):
+    runner = train(
+        WATCH,
+        train_cfg=iterations(32),
+        optim_wrapper=adamw(),
+        custom_hooks=[
+            dict(type='EMAHook', momentum=0.5),
+            dict(type='Change', what='ema', step=12)
+        ])
+    assert history(read_events(runner)) == {'nonfinite_ema': [(20, 1)]}
+    line, = logged(runner)
+    assert 'backbone.layer1.0.conv1.weight of the EMA model' in line
 
 
 def test_labels_of_other_images(train, read_events):

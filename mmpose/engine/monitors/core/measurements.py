@@ -203,6 +203,32 @@ class Buffers(Measurement):
 
 
 @dataclass(frozen=True)
+class EmaModel(Measurement):
+    """The EMA model, which validations and checkpoints use.
+
+    Attributes:
+        nonfinite (Nonfinite, optional): Its weights and buffers that are not
+            finite; named is the first of the model.
+    """
+    nonfinite: Optional[Nonfinite] = None
+
+
+@dataclass(frozen=True)
+class EmaLosses(Measurement):
+    """The loss of a training batch, in evaluation mode.
+
+    Attributes:
+        own (float): With the weights of the model in training.
+        averaged (float): With those of the EMA model.
+        momentum (float, optional): By how much of their difference the EMA
+            model moves in an update.
+    """
+    own: float
+    averaged: float
+    momentum: Optional[float] = None
+
+
+@dataclass(frozen=True)
 class DataTime(Measurement):
     """Of an iteration, the fraction spent waiting for the data loader."""
     fraction: float

@@ -66,21 +66,28 @@ class Unrelated(Chain):
         return False
 
 
+# What only the validations and the checkpoints see, in this order.
+_LAST = ('nonfinite_buffer', 'nonfinite_ema')
+
+
 class FirstNonfinite(Chain):
     """Keep what was NaN or infinite first: all else follows from it.
 
-    Updates that mixed precision skips, and running statistics, follow from
-    others; nothing follows from them.
+    Updates that mixed precision skips, running statistics and the EMA model
+    follow from others; of the training nothing follows from them.
     """
 
     def follows(self, finding: Finding, cause: Finding) -> bool:
-        return not cause.name.startswith(('amp_overflow', 'nonfinite_buffer'))
+        if cause.name == 'nonfinite_buffer':
+            return finding.name == 'nonfinite_ema'
+        return not cause.name.startswith(('amp_', 'nonfinite_ema'))
 
     def _ordered(self) -> List[Tuple[_Key, Finding]]:
-        # Running statistics follow also what began later.
+        # These follow also what began later.
         return sorted(
             self._present.items(),
-            key=lambda entry: entry[1].name == 'nonfinite_buffer')
+            key=lambda entry: _LAST.index(entry[1].name)
+            if entry[1].name in _LAST else -1)
 
 
 class FirstDivergence(Chain):

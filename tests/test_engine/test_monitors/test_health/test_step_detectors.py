@@ -126,7 +126,8 @@ def test_every_detector_has_nothing_to_say_of_nothing():
                                    for d in without} == {
                                        'NonfiniteDetector',
                                        'NonfiniteLossDetector',
-                                       'NonfiniteBufferDetector'
+                                       'NonfiniteBufferDetector',
+                                       'NonfiniteEmaDetector'
                                    }
 
 

@@ -10,11 +10,14 @@ from mmengine.optim.scheduler import MultiStepLR, StepLR
 from torch import nn
 from torch.optim import SGD
 
-from mmpose.engine.monitors.core.measurements import (DataTime, HookTime,
+from mmpose.engine.monitors.core.measurements import (Buffers, DataTime,
+                                                      EmaLosses, EmaModel,
+                                                      HookTime,
                                                       KeypointAccuracy,
                                                       KeypointWeights,
                                                       LearningRates, Losses,
-                                                      Spike, ValidationMetrics)
+                                                      Nonfinite, Spike,
+                                                      ValidationMetrics)
 from mmpose.engine.monitors.health.detectors.divergence import \
     DivergenceDetector
 from mmpose.engine.monitors.health.detectors.learning_rate_zero import \
@@ -23,12 +26,14 @@ from mmpose.engine.monitors.health.detectors.loss_spike import \
     LossSpikeDetector
 from mmpose.engine.monitors.health.detectors.machine.data_loader import \
     DataLoaderDetector
-from mmpose.engine.monitors.health.detectors.nonfinite import \
-    NonfiniteLossDetector
+from mmpose.engine.monitors.health.detectors.nonfinite import (
+    NonfiniteBufferDetector, NonfiniteLossDetector)
 from mmpose.engine.monitors.health.detectors.not_learning import \
     NotLearningDetector
 from mmpose.engine.monitors.health.detectors.validations import \
     broken_validation
+from mmpose.engine.monitors.health.detectors.validations.ema import (
+    EmaLagDetector, NonfiniteEmaDetector)
 from mmpose.engine.monitors.health.detectors.validations.plateau import (
     OverfittingDetector, PlateauDetector)
 from mmpose.engine.monitors.health.detectors.zero_accuracy import \
@@ -696,6 +701,45 @@ def test_a_validation_that_collapses(name, course):
 def test_what_is_no_collapse(course):
     found = watch(of_validation(), validations(course))
     assert 'validation_collapse' not in str(names(found))
+
+
+# The EMA model
+
+
+def ema_losses(values, own=1.):
+    for i, value in enumerate(values):
+        yield 100 * i, EmaLosses(own, value, 0.0002)
+
+
+def test_an_ema_model_that_lags():
+    courses = watch(EmaLagDetector(), ema_losses([1, 9, 9, 9, 9, 1]))
+    # Not in the first fifth of the training, nor once.
+    assert names(courses) == [(300, ['ema_lags']), (500, [])]
+    assert 'about 5,000 updates; the training has 1,000' in (
+        courses[0][1][0].evidence)
+
+
+@pytest.mark.parametrize('name, values, own', [
+    ('a little worse', [1.9] * 9, 1.),
+    ('a likelihood', [-19.] * 9, -20.),
+    ('next to 0', [3e-6] * 9, 1e-6),
+])
+def test_an_ema_model_that_is_well(name, values, own):
+    events = [(0, Losses(1.)), *ema_losses(values, own)]
+    assert not watch(EmaLagDetector(), events)
+
+
+def test_a_nan_of_the_ema_model_follows_from_that_of_the_model():
+    found = EmaModel(Nonfinite('head.bias', .1))
+    buffer = [(10, Buffers(Nonfinite('bn.running_var', .1))), (10, Losses(1.))]
+    detectors = [NonfiniteBufferDetector(), NonfiniteEmaDetector()]
+    assert names(watch(detectors,
+                       [(10, found),
+                        (20, EmaModel())])) == [(10, ['nonfinite_ema']),
+                                                (20, [])]
+    assert names(watch(detectors,
+                       [(10, found), *buffer])) == [(10, ['nonfinite_ema']),
+                                                    (10, ['nonfinite_buffer'])]
 
 
 def test_a_plateau_may_turn_into_overfitting_and_not_back():
