@@ -1,5 +1,4 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-import unicodedata
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
@@ -18,8 +17,6 @@ _FONT = 22
 _DPI = 100
 # Where the rows are body parts, so many keypoints have a row as well.
 _LOWEST = 8
-# The mean width of a letter, as a fraction of the font's size.
-LETTER = .64
 
 _INK = '#202020'
 FAINT_INK = '#808080'
@@ -100,6 +97,11 @@ def write(axes: Axes,
     axes.text(x, y, text, va='center_baseline', **style)
 
 
+def short_name(name: str) -> str:
+    """Shorten a name to half of the width of a figure."""
+    return shorten(name, _WIDTH // 2, _FONT)
+
+
 def _text_style(text: str,
                 size: float,
                 color: str = _INK,
@@ -149,8 +151,7 @@ def _draw_bars(axes: Axes, top: int, names: Sequence[str],
         if np.isnan(value):
             text, color, x = 'no data', FAINT_INK, .02
         write(axes, x, y, text, color=color)
-        name = shorten(names[i], _WIDTH / 2, _FONT)
-        write(axes, -.02, y, name, color=color, ha='right')
+        write(axes, -.02, y, short_name(names[i]), color=color, ha='right')
 
 
 def _colors(accuracy: np.ndarray) -> List:
@@ -158,13 +159,6 @@ def _colors(accuracy: np.ndarray) -> List:
         _NO_DATA if np.isnan(value) else viridis(float(value))
         for value in accuracy
     ]
-
-
-def num_letters(name: str) -> float:
-    """Return how many letters a name is long; those of Korean, Chinese and
-    Japanese are wider."""
-    wide = sum(unicodedata.east_asian_width(c) in 'WF' for c in name)
-    return len(name) + wide * (1 / LETTER - 1)
 
 
 def pixel_axes(figure: Figure, left: float, top: float, width: float,
