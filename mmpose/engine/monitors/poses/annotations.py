@@ -9,24 +9,24 @@ from .accuracy.evaluation_rules import AREA_OF_BOX, EvaluationRules
 def read_annotations(keypoints: np.ndarray, visible: Optional[np.ndarray],
                      boxes: Optional[np.ndarray], infos: Sequence[dict],
                      rules: EvaluationRules) -> dict:
-    """Read the annotated instances of a sample, copied.
+    """Copy the annotated instances of a sample.
 
     Args:
         keypoints (np.ndarray): Shape (N, K, 2), or with a depth.
-        visible (np.ndarray, optional): Shape (N, K), or with the weight of
-            each beside it. None: all are.
+        visible (np.ndarray, optional): Shape (N, K), or (N, K, 2) with
+            weights. None: all are visible.
         boxes (np.ndarray, optional): (left, top, right, bottom), shape (N, 4).
-            None: what the keypoints span.
+            None: the bounds of the keypoints.
         infos (Sequence[dict]): Their annotations, empty where unknown.
-        rules (EvaluationRules): How they are evaluated.
+        rules (EvaluationRules): The rules of their evaluation.
 
     Returns:
-        dict[str, np.ndarray]: What :func:`nobody` has, of N instances.
+        dict[str, np.ndarray]: The fields of :func:`nobody` for N instances.
     """
     keypoints = np.array(keypoints[..., :2], np.float32)
     if visible is None:
         visible = np.ones(keypoints.shape[:2])
-    elif visible.ndim == 3:  # With the weight of each beside it.
+    elif visible.ndim == 3:  # With weights.
         visible = visible[..., 0]
     visible = visible > 0
     if boxes is None:
@@ -72,7 +72,7 @@ def nobody(num_keypoints: int) -> dict:
 
 
 def _occluded(info: dict, num_keypoints: int) -> Sequence[bool]:
-    """By COCO's flags, of which a data set keeps whether they are 0."""
+    """Return which keypoints have COCO's flag for occluded, 1."""
     flags = info.get('keypoints')
     flags = () if flags is None else flags[2::3]
     if len(flags) != num_keypoints or np.ndim(flags) != 1:

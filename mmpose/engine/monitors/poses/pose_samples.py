@@ -13,30 +13,31 @@ from .predictions import box_scales, box_scores, predictions, to_numpy
 class PoseSample(NamedTuple):
     """The annotated and the predicted instances of an image, in its pixels.
 
-    ``N`` annotated instances, ``M`` predicted ones, ``K`` keypoints.
+    There are ``N`` annotated and ``M`` predicted instances with ``K``
+    keypoints.
 
     Attributes:
         img_path (str, optional): The file of the image.
         truth (np.ndarray): Annotated keypoints, shape (N, K, 2).
-        visible (np.ndarray): Which of them are annotated, bool of shape
+        visible (np.ndarray): Which keypoints are annotated, bool of shape
             (N, K).
         boxes (np.ndarray): Annotated boxes, (left, top, right, bottom), shape
             (N, 4).
-        areas (np.ndarray): What the instances cover, in square pixels, shape
+        areas (np.ndarray): The areas of the instances in square pixels, shape
             (N, ).
         predicted (np.ndarray): Predicted keypoints, shape (M, K, 2).
-        scores (np.ndarray): The score of each, shape (M, K).
-        meta (dict): The metainfo of the keypoints; empty where none that is
-            known has as many, so that no skeleton can be drawn.
-        img_id (int, optional): The image in its data set.
-        given (ModelInput, optional): What the model was given. None for the
+        scores (np.ndarray): The scores of the keypoints, shape (M, K).
+        meta (dict): The metainfo of the keypoints; empty if no known metainfo
+            has as many keypoints, and then no skeleton is drawn.
+        img_id (int, optional): The id of the image in its data set.
+        given (ModelInput, optional): The input of the model. None for the
             image of a detector's boxes.
-        ids (np.ndarray, optional): Of the annotations, -1 where unknown, int64
-            of shape (N, ).
-        occluded (np.ndarray, optional): Which annotated keypoints are
-            occluded, by the data set, bool of shape (N, K).
-        instance_scores (np.ndarray, optional): Of the predictions, by which
-            the evaluator sorts them, shape (M, ).
+        ids (np.ndarray, optional): The ids of the annotations, -1 where
+            unknown, int64 of shape (N, ).
+        occluded (np.ndarray, optional): Which keypoints are annotated as
+            occluded, bool of shape (N, K).
+        instance_scores (np.ndarray, optional): The scores by which the
+            evaluator sorts the predictions, shape (M, ).
     """
     img_path: Optional[str]
     truth: np.ndarray
@@ -54,12 +55,12 @@ class PoseSample(NamedTuple):
 
 
 class PoseSampleReader:
-    """Reads what a model has predicted beside what is annotated.
+    """Read the annotations and predictions of validation samples.
 
     Args:
         dataset (Dataset): The data set of the validation.
-        evaluator (Evaluator, optional): Its evaluator, which says what counts.
-            Defaults to None.
+        evaluator (Evaluator, optional): Its evaluator, which decides what
+            counts. Defaults to None.
     """
 
     def __init__(self, dataset, evaluator=None) -> None:
@@ -81,7 +82,7 @@ class PoseSampleReader:
         return sample.get('dataset_name') if self._has_several else None
 
     def rules(self, dataset_name: Optional[str]) -> EvaluationRules:
-        """Return how a data set is evaluated.
+        """Return the rules of the evaluation of a data set.
 
         Args:
             dataset_name (str, optional): See :meth:`dataset_name`.
@@ -92,14 +93,14 @@ class PoseSampleReader:
         return self._rules[dataset_name]
 
     def part(self, dataset_name: Optional[str]) -> tuple:
-        """Return a data set that the validation is combined of.
+        """Return one of the data sets of a validation.
 
         Args:
             dataset_name (str, optional): See :meth:`dataset_name`.
 
         Returns:
-            tuple[Dataset, dict]: The data set and its metainfo; the whole
-            where there is no such part.
+            tuple[Dataset, dict]: The data set and its metainfo; those of the
+            whole validation if there is no such part.
         """
         if dataset_name not in self._parts:
             found = self.dataset, getattr(self.dataset, 'metainfo', {})
@@ -115,10 +116,10 @@ class PoseSampleReader:
 
         Args:
             dataset_name (str, optional): See :meth:`dataset_name`.
-            num_keypoints (int): How many they are.
+            num_keypoints (int): The number of keypoints.
 
         Returns:
-            dict: Empty where none that is known has as many keypoints.
+            dict: Empty if no known metainfo has as many keypoints.
         """
         rules = self.rules(dataset_name)
         known = [self.part(None)[1], self.part(dataset_name)[1], rules.meta]
@@ -154,10 +155,9 @@ class PoseSampleReader:
             sample (PoseDataSample): What the model returned for an image.
 
         Returns:
-            PoseSample: Without an instance where none is annotated or found.
-            Crowds are left out. The instance of a detector's box is the
-            annotated one that overlaps with it most and by no less than half
-            of the union.
+            PoseSample: The sample, without crowds. The instance of a
+            detector's box is the annotated one with the largest overlap, if
+            that is at least half of the union.
         """
         name = self.dataset_name(sample)
         rules = self.rules(name)
@@ -184,12 +184,13 @@ class PoseSampleReader:
         """Choose the predictions of an image that are evaluated.
 
         Args:
-            result (PoseDataSample): What the model returned for it.
-            sample (PoseSample): What :meth:`read` has read of that.
-            sigmas (np.ndarray, optional): Each keypoint's, shape (K, ).
+            result (PoseDataSample): What the model returned for the image.
+            sample (PoseSample): The result of :meth:`read`.
+            sigmas (np.ndarray, optional): The sigmas, shape (K, ).
 
         Returns:
-            PoseSample: The sample with these, the highest-scoring first.
+            PoseSample: The sample with these predictions, the highest-scoring
+            first.
         """
         count = len(sample.predicted)
         if not count:
@@ -209,15 +210,16 @@ class PoseSampleReader:
 
         Args:
             dataset_name (str, optional): See :meth:`dataset_name`.
-            image (int): The image.
+            image (int): The id of the image.
             annotations (Sequence[dict]): As in a COCO file.
 
         Returns:
-            dict | None: What :func:`nobody` has; None if no annotation counts.
+            dict | None: As from :func:`read_annotations`; None if no
+            annotation counts.
         """
         rules = self.rules(dataset_name)
         dataset, _ = self.part(dataset_name)
-        # Where a data set keeps its keypoints, it knows itself.
+        # Data sets differ in the fields that hold the keypoints.
         parse = next(
             part.parse_data_info for part in _parts(dataset)
             if getattr(part, 'bbox_file', None) is not None)
@@ -251,7 +253,7 @@ class PoseSampleReader:
 
 
 def _parts(dataset) -> List:
-    """A data set, and those that it is combined of."""
+    """Return a data set and all that it combines."""
     found = [dataset]
     for part in getattr(dataset, 'datasets', ()):
         found += _parts(part)
@@ -259,7 +261,7 @@ def _parts(dataset) -> List:
 
 
 class _Uncopied(dict):
-    """An annotation whose deep copy, which takes long, nobody needs."""
+    """An annotation that is not copied deeply, which would take long."""
 
     def __deepcopy__(self, memo: dict) -> '_Uncopied':
         return self
@@ -268,18 +270,19 @@ class _Uncopied(dict):
 def owners(sample: PoseSample,
            sigmas: Optional[np.ndarray] = None,
            paired: bool = True) -> np.ndarray:
-    """Find each annotated instance's prediction.
+    """Find the prediction of each annotated instance.
 
     Args:
         sample (PoseSample): ``N`` annotated instances; the predictions in the
             order of :meth:`EvaluationRules.choose`.
-        sigmas (np.ndarray, optional): Each keypoint's, shape (K, ). Defaults
-            to None: the same for all.
-        paired (bool): Whether one instance and one prediction belong together
-            however far apart, as in top-down models. Defaults to True.
+        sigmas (np.ndarray, optional): The sigmas, shape (K, ). Defaults to
+            None: the same for all keypoints.
+        paired (bool): Whether a single prediction always belongs to a single
+            instance, as in top-down models. Defaults to True.
 
     Returns:
-        np.ndarray: Its index, -1 for who was not found, shape (N, ).
+        np.ndarray: The index of each prediction, -1 if the instance was not
+        found, shape (N, ).
     """
     truth, predicted = sample.truth, sample.predicted
     if paired and len(truth) == len(predicted) == 1:
@@ -310,10 +313,10 @@ def _annotated(sample, rules: EvaluationRules) -> Optional[dict]:
 
 
 def _annotations(sample, rules: EvaluationRules, count: int) -> List[dict]:
-    """The annotations of a sample's instances, empty where unknown."""
+    """Return the annotations of a sample's instances, {} where unknown."""
     infos = sample.get('raw_ann_info')
     if infos is None and rules.coco is not None:
-        # Not every pipeline hands them on.
+        # Not every pipeline packs the annotations.
         ids = np.ravel(sample.get('id', ())).tolist()
         infos = [rules.coco.anns.get(index, {}) for index in ids]
         image = sample.get('img_id')
@@ -327,7 +330,7 @@ def _annotations(sample, rules: EvaluationRules, count: int) -> List[dict]:
 
 
 def _overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersections over unions of a box with others, (x, y, w, h)."""
+    """Return the IoUs of a box, (l, t, r, b), with others, (x, y, w, h)."""
     sizes = others[:, 2:]
     ends = others[:, :2] + sizes
     common = (np.minimum(box[2:], ends) -

@@ -8,17 +8,17 @@ from .matching import MAX_PREDICTIONS, suppress
 
 
 class EvaluationRules:
-    """What the evaluator of a data set counts, and in which order.
+    """Choose and sort instances as the evaluator of a data set does.
 
-    Read from the settings of a :obj:`CocoMetric`. Other metrics look at one
-    prediction for each instance.
+    The rules are read from the settings of a :obj:`CocoMetric`. Other metrics
+    compare one prediction for each instance.
 
     Args:
         metric (BaseMetric, optional): The data set's metric. Defaults to
             None.
 
     Attributes:
-        meta (dict): The metainfo of what the metric compares.
+        meta (dict): The metainfo of the keypoints that the metric compares.
         converts_predictions (bool): Whether the metric turns predictions into
             the keypoints of the data set before it compares.
     """
@@ -47,13 +47,13 @@ class EvaluationRules:
         Args:
             annotation (dict): As in a COCO file.
         """
-        # CrowdPose counts an instance's keypoints without the occluded ones,
-        # and its evaluation does not count an instance that has only those.
+        # The evaluation of CrowdPose ignores instances with occluded keypoints
+        # only, which its ``num_keypoints`` does not count.
         return not annotation.get('iscrowd') and not (
             self._crowd_pose and annotation.get('num_keypoints') == 0)
 
     def area(self, annotation: dict) -> Optional[float]:
-        """Return the area of an instance; None if it is that of its box.
+        """Return the area of an instance; None to compute it from the box.
 
         Args:
             annotation (dict): As in a COCO file.
@@ -64,19 +64,19 @@ class EvaluationRules:
         return AREA_OF_BOX * width * height
 
     def convert_truth(self, values: np.ndarray) -> np.ndarray:
-        """Put annotated keypoints, (N, K, ...), in the metric's order."""
+        """Convert annotated keypoints, (N, K, ...), to those of the metric."""
         return _convert(values, self._gt_converter)
 
     def convert_prediction(self, values: np.ndarray) -> np.ndarray:
-        """Put predicted keypoints, (N, K, ...), in the metric's order."""
+        """Convert predicted keypoints, (N, K, ...), to those of the metric."""
         return _convert(values, self._pred_converter)
 
     def sigmas(self, num_keypoints: int, meta: dict) -> Optional[np.ndarray]:
         """Return the sigmas of the keypoints that are compared.
 
         Args:
-            num_keypoints (int): How many these are.
-            meta (dict): The metainfo of them.
+            num_keypoints (int): The number of keypoints.
+            meta (dict): Their metainfo.
         """
         for source in (self.meta, meta):
             sigmas = usable_sigmas(source.get('sigmas'), num_keypoints)
@@ -114,10 +114,10 @@ class EvaluationRules:
         Args:
             keypoints (np.ndarray): Shape (M, K, 2).
             keypoint_scores (np.ndarray): Shape (M, K).
-            scores (np.ndarray): What :meth:`score` says, shape (M, ).
-            areas (np.ndarray): Of the boxes, shape (M, ). Where they are NaN,
-                what the keypoints span is taken.
-            sigmas (np.ndarray, optional): Each keypoint's, shape (K, ).
+            scores (np.ndarray): The result of :meth:`score`, shape (M, ).
+            areas (np.ndarray): The areas of the boxes, shape (M, ); NaN for
+                the area that the keypoints span.
+            sigmas (np.ndarray, optional): The sigmas, shape (K, ).
 
         Returns:
             np.ndarray: Their indices, the highest-scoring first.
@@ -131,26 +131,26 @@ class EvaluationRules:
             kept = suppress(keypoints, scores, areas, sigmas, self._nms_thr,
                             self._nms_mode == 'soft_oks_nms')
         if self._metric is not None:
-            # COCO's evaluation takes keypoints without a score for none.
+            # COCO's evaluation ignores instances without a positive score.
             kept = kept[(keypoint_scores[kept] > 0).any(1)]
         order = np.argsort(-scores[kept], kind='stable')
         return kept[order][:MAX_PREDICTIONS]
 
 
-# What a person covers of its box, by COCO's evaluation.
+# The fraction of its box that a person covers, in COCO's evaluation.
 AREA_OF_BOX = 0.53
 
 
 def find_rules(evaluator, dataset_name: Optional[str]) -> EvaluationRules:
-    """Find the rules by which a data set is evaluated.
+    """Return the rules of the evaluation of a data set.
 
     Args:
         evaluator (Evaluator, optional): The evaluator of the validation.
         dataset_name (str, optional): The name of the data set.
 
     Returns:
-        EvaluationRules: Those of the first :obj:`CocoMetric`, or of the data
-        set's metric in a :obj:`MultiDatasetEvaluator`.
+        EvaluationRules: The rules of the first :obj:`CocoMetric`, or of the
+        data set's metric in a :obj:`MultiDatasetEvaluator`.
     """
     by_name: Dict[str, object] = getattr(evaluator, 'metrics_dict', {})
     metrics = getattr(evaluator, 'metrics', ())
@@ -158,7 +158,7 @@ def find_rules(evaluator, dataset_name: Optional[str]) -> EvaluationRules:
         name = dataset_name or evaluator.dataset_meta.get('dataset_name')
         metrics = [by_name[name]] if name in by_name else []
     for metric in metrics:
-        if hasattr(metric, 'partitions'):  # All parts by the same settings.
+        if hasattr(metric, 'partitions'):  # All parts have the same settings.
             metric = next(iter(metric.metrics.values()))
         if hasattr(metric, 'nms_mode'):
             return EvaluationRules(metric)

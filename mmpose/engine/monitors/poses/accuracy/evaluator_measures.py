@@ -1,16 +1,16 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""What the metrics of MMPose measure, by keypoint."""
+"""The measures of MMPose's metrics, by keypoint."""
 from functools import partial
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-# By data set, None for all together, and measure: for each keypoint the sum
-# of its values and their number, shape (2, K).
+# For each data set (None for all together) and measure: the sum of each
+# keypoint's values and their number, shape (2, K).
 Sums = Dict[Tuple[Optional[str], str], np.ndarray]
-# What a metric has collected of N instances, each of length N.
+# The arrays that a metric has collected of N instances, each of length N.
 _Arrays = Dict[str, np.ndarray]
-# Of N instances the values and which of them count, both of shape (N, K).
+# The values of N instances and which of them count, both of shape (N, K).
 _Values = Tuple[np.ndarray, np.ndarray]
 # Computes the size of each instance, shape (N, ).
 _Size = Callable[[_Arrays], np.ndarray]
@@ -18,13 +18,13 @@ _Measure = Callable[[_Arrays], _Values]
 
 
 class EvaluatorMeasures:
-    """Sums up by keypoint what the metrics of an evaluator collect.
+    """Sum up, by keypoint, what the metrics of an evaluator collect.
 
-    So what counts, and what lengths are normalised by, is what the metric
-    takes. A metric that has collected something else is skipped. A keypoint
-    that is in several parts of a :obj:`KeypointPartitionMetric` counts once.
-    Where two metrics measure the same, the prefix of the second one stands
-    before the name.
+    The metric thus decides which keypoints count and by what lengths are
+    normalized. A metric that has collected something else is skipped. A
+    keypoint in several parts of a :obj:`KeypointPartitionMetric` counts once.
+    If two metrics have the same measure, the name of the second one begins
+    with its prefix.
 
     ======================= =================================================
     ``PCK@<thr>``           :obj:`PCKAccuracy`, :obj:`JhmdbPCKAccuracy`
@@ -39,7 +39,7 @@ class EvaluatorMeasures:
     ======================= =================================================
 
     Args:
-        evaluator (Evaluator, optional): That of the validation.
+        evaluator (Evaluator, optional): The evaluator of the validation.
 
     Attributes:
         sums (dict[tuple, np.ndarray]): See :data:`Sums`.
@@ -58,20 +58,21 @@ class EvaluatorMeasures:
                 for reader in self._readers if reader.dataset_name == name
                 for measure in reader.measures
             }
-            # Evaluators tell the same of two metrics apart by the prefix.
+            # Evaluators distinguish metrics by their prefixes.
             prefix = getattr(metric, 'prefix', None) or type(metric).__name__
             measures = {
                 f'{prefix}/{measure}' if measure in taken else measure: compute
                 for measure, compute in _measures(metric)
             }
             self._readers += _readers(name, metric, measures)
-        # As MultiDatasetEvaluator calls a sample without a name.
+        # The data set of a sample without a name, as in
+        # MultiDatasetEvaluator.
         self._default = by_name and (evaluator.dataset_meta
                                      or {}).get('dataset_name')
 
     @property
     def names(self) -> List[str]:
-        """list[str]: What the measures are called."""
+        """list[str]: The names of the measures."""
         return list(
             dict.fromkeys(n for r in self._readers for n in r.measures))
 
@@ -80,7 +81,8 @@ class EvaluatorMeasures:
 
         Args:
             outputs (Sequence[PoseDataSample]): What the model returned.
-            own (int): How many of them, from the first on, are not repeated.
+            own (int): The number of them that are not repeated, from the first
+                on.
         """
         names: List[Optional[str]] = [None] * len(outputs)
         if self._default and self._readers:
@@ -93,26 +95,26 @@ class EvaluatorMeasures:
 
 
 def add_sums(total: Sums, other: Sums) -> None:
-    """Add what another rank has summed up.
+    """Add the sums of another rank.
 
     Args:
-        total (dict[tuple, np.ndarray]): What is added to.
-        other (dict[tuple, np.ndarray]): What is added.
+        total (dict[tuple, np.ndarray]): The sums to change.
+        other (dict[tuple, np.ndarray]): The sums to add.
     """
     for key, sums in other.items():
         total[key] = total[key] + sums if key in total else sums
 
 
 def mean_over(measure: str, sums: np.ndarray) -> float:
-    """Return the mean over keypoints as the metric takes it.
+    """Return the mean over keypoints as the metric computes it.
 
     Args:
         measure (str): The name of the measure.
-        sums (np.ndarray): Of the keypoints, shape (2, K).
+        sums (np.ndarray): The sums of the keypoints, shape (2, K).
 
     Returns:
-        float: Of a rate the mean of the keypoints', of an error the mean of
-        all points; NaN where nothing was measured.
+        float: The mean over keypoints for a rate, over all points for an
+        error; NaN where nothing was measured.
     """
     total, count = sums[:, sums[1] > 0]
     if not len(count):
@@ -124,16 +126,17 @@ def mean_over(measure: str, sums: np.ndarray) -> float:
 
 
 class _Reader:
-    """Reads what a metric has collected.
+    """Read what a metric has collected.
 
     Args:
-        dataset_name (str, optional): The data set that it is of.
+        dataset_name (str, optional): The name of the data set.
         metric (BaseMetric): The metric.
-        measures (dict[str, Callable]): What it measures, by name.
-        columns (Sequence[int], optional): Where in the data set the metric's
-            keypoints are, -1 for what does not count. Defaults to None: as
-            they come.
-        num_keypoints (int, optional): How many the data set has.
+        measures (dict[str, Callable]): Its measures by name.
+        columns (Sequence[int], optional): The index of each keypoint of the
+            metric in the data set, -1 if it does not count. Defaults to None:
+            the same keypoints.
+        num_keypoints (int): The number of keypoints of the data set. Defaults
+            to 0.
     """
 
     def __init__(self,
@@ -153,12 +156,12 @@ class _Reader:
         """Yield the sums of the last batch by measure.
 
         Args:
-            count (int): How many samples it has.
-            own (int): How many of these, from the first on, count.
+            count (int): The number of samples.
+            own (int): The number of them that count, from the first on.
         """
         results = self._metric.results
         if self._seen is None:
-            # What a validation has left behind that was broken off.
+            # Results of an interrupted validation may be left.
             self._seen = max(len(results) - count, 0)
         new, self._seen = results[self._seen:][:own], len(results)
         if not new:
@@ -206,15 +209,15 @@ def _is_partitioned(metric) -> bool:
 
 
 def _measures(metric) -> Iterator[Tuple[str, _Measure]]:
-    if _is_partitioned(metric):  # All parts by the same kind of metric.
+    if _is_partitioned(metric):  # All parts have the same kind of metric.
         metric = next(iter(metric.metrics.values()))
     # By name: not every version of MMPose has all of them.
     kinds = {base.__name__ for base in type(metric).__mro__}
     if 'PCKAccuracy' in kinds:
         is_mpii = 'MpiiPCKAccuracy' in kinds
         for item, name in dict(bbox='PCK', head='PCKh', torso='tPCK').items():
-            # Of MPII the evaluator takes nothing else, in percent, and its
-            # ground truth counts pixels from 1.
+            # MPII's has only this one, in percent, and its ground truth counts
+            # pixels from 1.
             if item in metric.norm_item and (item == 'head' or not is_mpii):
                 yield f'{name}@{metric.thr:g}', partial(
                     _rate,
@@ -236,7 +239,7 @@ def _measures(metric) -> Iterator[Tuple[str, _Measure]]:
 
 
 def _norm(metric) -> _Size:
-    """What an :obj:`NME` divides by."""
+    """Return how an :obj:`NME` computes its divisors."""
     if metric.norm_mode == 'use_norm_item':
         return partial(_column, name=metric.norm_item)
     keypoints = metric.keypoint_indices
@@ -262,14 +265,14 @@ def _distance_between(arrays: _Arrays, keypoints: Sequence[int]) -> np.ndarray:
 def _errors(arrays: _Arrays,
             size: Optional[_Size] = None,
             offset: float = 0) -> _Values:
-    """Distances, normalised as MMPose does it, and where there are any."""
+    """Compute distances, normalized as in MMPose, and which of them count."""
     offsets = arrays['pred_coords'] + offset - arrays['gt_coords']
     counted = arrays['mask'].astype(bool)
     if size is not None:
         sizes = size(arrays)
         counted = counted & (sizes != 0)[:, None]
         offsets = offsets / np.where(sizes > 0, sizes, 1e6)[:, None, None]
-    # Compared in single precision, as thresholds are there.
+    # MMPose compares them with thresholds in single precision.
     return np.linalg.norm(offsets, axis=-1).astype(np.float32), counted
 
 
@@ -278,14 +281,14 @@ def _rate(arrays: _Arrays,
           thresholds: Sequence[float],
           offset: float = 0,
           full: float = 1) -> _Values:
-    """How many of the thresholds a distance is below."""
+    """Compute the fraction of thresholds that each distance is below."""
     distances, counted = _errors(arrays, size, offset)
     hits = distances[..., None] < np.float32(thresholds)
     return full * hits.mean(-1), counted
 
 
 def _aligned_errors(arrays: _Arrays, mode: str) -> _Values:
-    """Distances of poses in 3D, each aligned with its ground truth."""
+    """Compute distances of 3D poses, each aligned with its ground truth."""
     predicted, truth = arrays['pred_coords'], arrays['gt_coords']
     if mode == 'n-mpjpe':
         predicted = predicted * _scale_between(predicted, truth)
@@ -296,14 +299,14 @@ def _aligned_errors(arrays: _Arrays, mode: str) -> _Values:
 
 
 def _scale_between(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """The factors that bring poses closest, shape (N, 1, 1)."""
+    """Return the scale factors of least squares, shape (N, 1, 1)."""
     with np.errstate(invalid='ignore', divide='ignore'):
         return ((predicted * truth).sum(
             (1, 2), keepdims=True) / (predicted**2).sum((1, 2), keepdims=True))
 
 
 def _superimposed(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Poses moved, turned and scaled to come closest, shape (N, K, 3).
+    """Translate, rotate and scale poses to fit best, shape (N, K, 3).
 
     Kabsch and Umeyama: https://en.wikipedia.org/wiki/Kabsch_algorithm.
     """

@@ -12,14 +12,14 @@ class HardSample(NamedTuple):
     """An annotated instance that was predicted badly.
 
     Attributes:
-        cost (float): What it costs the mean, see :class:`InstanceScores`.
-        score (float): How well it was predicted.
-        measure (str): Of which that is a value, such as 'OKS'.
+        cost (float): See :class:`InstanceScores`.
+        score (float): See :class:`InstanceScores`.
+        measure (str): The name of the score, such as 'OKS'.
         sample (PoseSample): All instances of the image.
-        person (int): Which of the annotated ones.
+        person (int): The index of the annotated instance.
         predicted (np.ndarray, optional): Its prediction, shape (K, 2); None
             if it was not found.
-        kinds (list[str | None], optional): Of each keypoint its
+        kinds (list[str | None], optional): The error of each keypoint, see
             :class:`ErrorKinds`. Defaults to None: they are not known.
     """
     cost: float
@@ -32,25 +32,26 @@ class HardSample(NamedTuple):
 
     @property
     def image(self) -> Hashable:
-        """Hashable: Which image it is in."""
+        """Hashable: The key of its image."""
         return image_key(self.sample)
 
     @property
     def order(self) -> Tuple:
-        """The worst first; the same in whatever order they come."""
+        """tuple: A sorting key, the worst first, that depends on nothing but
+        the instance."""
         return (-self.cost, str(self.sample.img_path),
                 self.sample.boxes[self.person].tolist())
 
 
 class HardSamples:
-    """The instances that cost most, spread over the validation.
+    """Keep the worst instances, spread over the validation.
 
-    A validation is cut into as many parts as instances are shown. Of each
-    part the worst are kept, one of each image: frames of the same video, or
-    all of one crowd, look alike.
+    The validation is divided into as many parts as instances are shown. The
+    worst of each part are kept, one of each image, since the frames of a video
+    and the instances of a crowd look alike.
 
     Args:
-        count (int): How many are shown.
+        count (int): The number of instances to show.
     """
 
     def __init__(self, count: int) -> None:
@@ -60,18 +61,17 @@ class HardSamples:
     def add(self, costs: np.ndarray, positions: np.ndarray,
             images: Sequence[Hashable], make: Callable[[int],
                                                        HardSample]) -> None:
-        """Look at N instances.
+        """Add N instances.
 
         Args:
-            costs (np.ndarray): What each costs, NaN if it has no visible
-                keypoint, shape (N, ).
-            positions (np.ndarray): Where in the validation each is, from 0
+            costs (np.ndarray): See :class:`InstanceScores`, shape (N, ).
+            positions (np.ndarray): The place of each in the validation, from 0
                 to 1, shape (N, ).
-            images (Sequence[Hashable]): Which image each is in, N of them.
-            make (Callable): Makes the sample of an index; called for those
-                that may be shown.
+            images (Sequence[Hashable]): The key of each one's image.
+            make (Callable): Makes the sample of an index; called for the
+                instances that may be shown.
         """
-        # What costs nothing is not hard.
+        # An instance without an error is not hard.
         order = np.argsort(-costs, kind='stable')
         order = order[costs[order] > 0]
         parts = np.minimum(positions * self._count, self._count - 1)
@@ -85,14 +85,14 @@ class HardSamples:
                     break
                 seen.add(images[i])
                 chosen.append(make(i))
-                # Who ties with the last one may come before it.
+                # One with the same cost as the last may be sorted before it.
                 if len(seen) == self._count:
                     least = max(least, costs[i])
             if chosen:
                 self._keep(part, kept + chosen)
 
     def merge(self, other: 'HardSamples') -> None:
-        """Add what another rank has kept."""
+        """Add the instances of another rank."""
         for part, kept in other._parts.items():
             self._keep(part, self._parts.get(part, []) + kept)
 
@@ -110,7 +110,7 @@ class HardSamples:
 
 
 def image_key(sample: PoseSample) -> Hashable:
-    """Return what tells the image of a sample from others.
+    """Return a key that identifies the image of a sample.
 
     Args:
         sample (PoseSample): The sample.
@@ -128,11 +128,11 @@ def _one_per_image(samples: List[HardSample]) -> List[HardSample]:
 
 
 def positions_of(loader, first: int, count: int) -> np.ndarray:
-    """Return where in the validation samples of a rank are, from 0 to 1.
+    """Return the places of samples in the validation, from 0 to 1.
 
     Args:
         loader (DataLoader): The loader of the validation.
-        first (int): How many this rank has seen before.
+        first (int): The number of samples that this rank has seen before.
         count (int): The number of samples.
     """
     sampler, length = loader.sampler, len(loader.dataset)

@@ -10,7 +10,7 @@ from .evaluator_measures import Sums, mean_over
 from .keypoint_parts import keypoint_parts
 from .keypoint_tally import KeypointTally
 
-# With more keypoints the scalars are by body part.
+# With more keypoints, each scalar is the mean of a body part.
 _MAX_SCALARS = 30
 
 
@@ -21,16 +21,16 @@ def keypoint_curves(parts: List[DataSetAccuracy], evaluated: Sums,
     """Yield the scalars of a validation.
 
     Args:
-        parts (list[DataSetAccuracy]): Of each data set, at least one.
-        evaluated (dict[tuple, np.ndarray]): What to write of the evaluator's
-            measures, see :class:`EvaluatorMeasures`.
-        measures (Sequence[str]): Which of ours to write.
+        parts (list[DataSetAccuracy]): One for each data set, at least one.
+        evaluated (dict[tuple, np.ndarray]): The evaluator's measures to write,
+            see :class:`EvaluatorMeasures`.
+        measures (Sequence[str]): The names of our own measures to write.
         meta_of (Callable): Returns the metainfo of a data set's keypoints,
             see :meth:`PoseSampleReader.meta`.
 
     Yields:
-        Value: A scalar by keypoint or body part and measure, the mean object
-        keypoint similarity, and the measurement of all together.
+        Value: A scalar for each measure and each keypoint or body part, the
+        mean object keypoint similarity, and the accuracy for detectors.
     """
     yield from _scalars('', parts[0].meta, *together(parts), measures)
     for part in parts if len(parts) > 1 else ():
@@ -42,15 +42,15 @@ def keypoint_curves(parts: List[DataSetAccuracy], evaluated: Sums,
 def measured_curves(sums_of: Sums, meta_of: Callable[[Optional[str], int],
                                                      dict],
                     several: bool) -> Iterator[Scalar]:
-    """Yield the scalars of sums by keypoint.
+    """Yield the scalars of sums that are kept by keypoint.
 
     Args:
         sums_of (dict[tuple, np.ndarray]): See :class:`EvaluatorMeasures`.
         meta_of (Callable): See :func:`keypoint_curves`.
-        several (bool): Whether there are several data sets to be named.
+        several (bool): Whether the tags name the data sets.
 
     Yields:
-        Scalar: By data set, measure and keypoint or body part.
+        Scalar: One for each data set, measure and keypoint or body part.
     """
     for (name, measure), sums in sums_of.items():
         prefix = f'{name}/' if name and several else ''
@@ -64,7 +64,7 @@ def measured_curves(sums_of: Sums, meta_of: Callable[[Optional[str], int],
 
 def _scalars(prefix: str, meta: dict, names: List[str], tally: KeypointTally,
              chosen: Sequence[str]) -> Iterator[Value]:
-    """The scalars of a data set, or of all together."""
+    """Yield the scalars of one data set, or of all together."""
     measures = tally.measures()
     for measure in [m for m in measures if m in chosen]:
         values = measures[measure]
@@ -81,7 +81,7 @@ def _scalars(prefix: str, meta: dict, names: List[str], tally: KeypointTally,
 
 
 def curve_groups(names: List[str], meta: dict) -> Dict[str, List[int]]:
-    """Return the indices of what has a curve: a keypoint, or a body part."""
+    """Return the indices of each keypoint or body part that has a curve."""
     if len(names) > _MAX_SCALARS:
         return keypoint_parts(names, meta.get('dataset_name'))
     return {name: [i] for i, name in enumerate(names)}

@@ -4,7 +4,7 @@ from typing import Dict, List, Optional, Sequence
 
 MAX_PARTS = 30
 
-# Where each part begins in the published order of the landmarks.
+# The first landmark of each part, in the published order.
 _FACES = {
     # 300-W: https://ibug.doc.ic.ac.uk/resources/300-W/. COCO-WholeBody's
     # faces have the same.
@@ -26,10 +26,10 @@ _SIDES = dict(left='left', l='left', right='right', r='right')
 
 def keypoint_parts(names: Sequence[str],
                    dataset_name: Optional[str] = None) -> Dict[str, List[int]]:
-    """Cut a set of keypoints into parts of the body.
+    """Divide a set of keypoints into body parts.
 
-    The first of these that gives more than one part and no more than
-    :data:`MAX_PARTS`:
+    The first of these rules applies that gives from two to :data:`MAX_PARTS`
+    parts:
 
     1. a face of 68, 98 or 106 landmarks: contour, eyebrows, nose, eyes,
        mouth, pupils;
@@ -40,13 +40,12 @@ def keypoint_parts(names: Sequence[str],
 
     Args:
         names (Sequence[str]): The names of the keypoints, in their order.
-        dataset_name (str, optional): The name of the data set. It tells that
-            keypoints which have nothing but a number are those of a face.
-            Defaults to None.
+        dataset_name (str, optional): The name of the data set. It tells a face
+            if the names of the keypoints are only numbered. Defaults to None.
 
     Returns:
-        dict[str, list[int]]: The indices of each part's keypoints; each
-        keypoint is in one part. In the order of the parts' first keypoints.
+        dict[str, list[int]]: The indices of each part's keypoints, sorted by
+        the first of them; each keypoint is in one part.
     """
     if _is_face(names, dataset_name):
         begins = _FACES[len(names)].items()
@@ -63,7 +62,7 @@ def keypoint_parts(names: Sequence[str],
 
 
 def _group(parts: Sequence[str]) -> Dict[str, List[int]]:
-    """The indices of what is in the same part."""
+    """Return the indices of the keypoints of each part."""
     groups = {}
     for index, part in enumerate(parts):
         groups.setdefault(part, []).append(index)
@@ -79,7 +78,7 @@ def _is_face(names: Sequence[str], dataset_name: Optional[str]) -> bool:
 
 
 def _stem(name: str) -> str:
-    """A name without its number and without the word for a keypoint."""
+    """Remove the number and the word for a keypoint from a name."""
     stem = re.sub(r'[\W_]*\d+$', '', name)
     return re.sub(r'[\W_]*(kpt|keypoint|landmark)$', '', stem) or 'others'
 
@@ -99,5 +98,5 @@ def _body_part(name: str) -> str:
 
 
 def _words(name: str) -> List[str]:
-    """The words of a name in lower case, or the name itself."""
+    """Return the words of a name in lower case, or the name itself."""
     return re.findall('[a-z]+', name.lower()) or [name]

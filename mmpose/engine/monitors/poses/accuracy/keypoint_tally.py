@@ -5,57 +5,57 @@ from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 PCK_THRESHOLDS = (0.05, 0.2)
-# What is counted: visible, hit at each threshold, located, compared.
+# The rows of counts: visible, hit at each threshold, located, compared.
 _COUNTS = ('visible', *PCK_THRESHOLDS, 'located', 'compared')
 
 
 class InstanceScores(NamedTuple):
-    """How well each of N instances was predicted.
+    """The accuracy of N predicted instances.
 
     Attributes:
-        scores (np.ndarray): With sigmas the object keypoint similarity, from
-            0 to 1. Without, the mean error as a fraction of the box's longer
-            side, at most 1, as much as a miss. NaN where nothing could be
-            measured. Shape (N, ).
-        costs (np.ndarray): How much better the sum over all visible keypoints
-            could be: with sigmas that of 1 - similarity, else that of the
-            errors. NaN where nothing could be measured. Shape (N, ).
+        scores (np.ndarray): The object keypoint similarity, from 0 to 1.
+            Without sigmas, the mean error as a fraction of the box's longer
+            side; a keypoint counts at most 1, as much as a miss. NaN where
+            nothing could be measured. Shape (N, ).
+        costs (np.ndarray): The sum of 1 - similarity over all visible
+            keypoints; without sigmas, the sum of the errors. NaN where nothing
+            could be measured. Shape (N, ).
     """
     scores: np.ndarray
     costs: np.ndarray
 
 
 class KeypointTally:
-    """How well each keypoint was predicted, summed over a validation.
+    """Sum up how well each keypoint is predicted in a validation.
 
-    What it keeps are sums and counts, so the tallies of several processes
-    merge into the one that a single process would have got. Its size does not
-    depend on the number of samples.
+    It keeps sums and counts, so its size does not depend on the number of
+    samples, and merged tallies of several processes equal the tally of one.
 
-    An instance whose box is not finite or whose longer side is not positive
-    has no scale to measure an error on, and counts for the object keypoint
-    similarity alone, which has its scale from the area. One whose area is not
-    finite or is negative does not count for the object keypoint similarity; at
-    an area of 0 every error is too large. A ground truth that is not finite
-    counts as not visible. A visible keypoint whose instance was not found, or
-    whose prediction is not finite, is a miss with a similarity of 0; it has no
-    error.
+    An instance counts only for the object keypoint similarity, which is scaled
+    by the area, if its box is not finite or its longer side not positive. It
+    does not count for that similarity if its area is not finite or negative;
+    with an area of 0, every error is too large. A ground truth that is not
+    finite counts as not visible. A visible keypoint is a miss, with a
+    similarity of 0 and without an error, if its instance was not found or its
+    prediction is not finite.
 
     Args:
         num_keypoints (int): The number of keypoints K.
         sigmas (Sequence[float], optional): The keypoints' standard deviations
-            of annotation, shape (K, ). Where :func:`usable_sigmas` refuses
-            them there is no object keypoint similarity. Defaults to None.
+            of annotation, shape (K, ). Unless :func:`usable_sigmas` accepts
+            them, there is no object keypoint similarity. Defaults to None.
     """
 
     def __init__(self,
                  num_keypoints: int,
                  sigmas: Optional[Sequence[float]] = None) -> None:
         self._sigmas = usable_sigmas(sigmas, num_keypoints)
-        # One row for each sum, one column for each keypoint.
+        # One column for each keypoint. The rows of sums are those of the
+        # errors and of the similarities.
         self._counts = np.zeros((len(_COUNTS), num_keypoints), np.int64)
         self._sums = np.zeros((2, num_keypoints))
-        # Instances, those with an object keypoint similarity, its sum.
+        # The number of instances, the number of those with an object keypoint
+        # similarity, and the sum of the latter.
         self._totals = np.zeros(3)
         # How many keypoints it has, its size, and where they are.
         self._example = 0, 0., np.full((num_keypoints, 2), np.nan)
@@ -89,7 +89,7 @@ class KeypointTally:
         has_area = np.isfinite(areas) & (areas >= 0)
 
         visible = visible.astype(bool) & _finite(truth)
-        # Where there is nothing to measure, any finite number will do.
+        # Any finite number does where nothing is measured.
         truth = np.where(visible[..., None], truth, 0)
         located = visible & found.astype(bool)[:, None] & _finite(predicted)
         offset = np.where(located[..., None], predicted - truth, 0)
@@ -132,11 +132,10 @@ class KeypointTally:
         return InstanceScores(scores, costs)
 
     def merge(self, other: 'KeypointTally') -> None:
-        """Add what another process has summed over its share.
+        """Add the sums of another process.
 
         Args:
-            other (KeypointTally): One with as many keypoints and the same
-                sigmas.
+            other (KeypointTally): A tally with the same keypoints and sigmas.
         """
         self._counts += other._counts
         self._sums += other._sums
@@ -150,14 +149,14 @@ class KeypointTally:
 
     def spread(self, places: Sequence[int],
                num_keypoints: int) -> 'KeypointTally':
-        """Return the same sums as those of a larger set of keypoints.
+        """Return the same sums with the keypoints of a larger set.
 
         Args:
-            places (Sequence[int]): Where in the larger set each keypoint is.
-            num_keypoints (int): How many that set has.
+            places (Sequence[int]): The index of each keypoint in the set.
+            num_keypoints (int): The number of keypoints of the set.
 
         Returns:
-            KeypointTally: To be merged, and to be read; nothing can be added.
+            KeypointTally: It can be merged and read; no batch can be added.
         """
         tally = KeypointTally(num_keypoints)
         tally._counts[:, places] = self._counts
@@ -170,13 +169,13 @@ class KeypointTally:
 
     @property
     def instances(self) -> int:
-        """int: How many instances have a keypoint that counts."""
+        """int: The number of instances with a keypoint that counts."""
         return int(self._totals[0])
 
     @property
     def counts(self) -> np.ndarray:
-        """np.ndarray: How often each keypoint was visible in an instance with
-        a size, int64 of shape (K, )."""
+        """np.ndarray: The number of instances with a size in which each
+        keypoint is visible, int64 of shape (K, )."""
         return self._counts[0]
 
     def measures(self) -> Dict[str, np.ndarray]:
@@ -184,18 +183,18 @@ class KeypointTally:
 
         ==================== ==============================================
         ``PCK@0.05``,        Percentage of correct keypoints, from 0 to 1:
-        ``PCK@0.2``          how many are less than 0.05 or 0.2 of the
-                             box's longer side away, as in
+        ``PCK@0.2``          the fraction that is less than 0.05 or 0.2 of
+                             the box's longer side away, as in
                              :class:`mmpose.evaluation.PCKAccuracy`
-        ``normalized_error`` Mean distance as a fraction of the box's
-                             longer side (NME), over what was found
+        ``normalized_error`` Mean distance of the found keypoints as a
+                             fraction of the box's longer side (NME)
         ``OKS``              Mean of :func:`keypoint_similarity` (KS), where
                              there are sigmas
         ==================== ==============================================
 
         Returns:
-            dict[str, np.ndarray]: Each of shape (K, ), NaN where there is
-            nothing to take a mean of.
+            dict[str, np.ndarray]: Each of shape (K, ), NaN where nothing was
+            measured.
         """
         counted, *hits, located, compared = self._counts
         measures = {
@@ -211,7 +210,7 @@ class KeypointTally:
         """Return the mean object keypoint similarity of the instances.
 
         Returns:
-            float: From 0 to 1, an instance that was not found has 0; NaN
+            float: From 0 to 1; an instance that was not found counts as 0. NaN
             without instances or sigmas.
         """
         _, count, total = self._totals
@@ -238,10 +237,10 @@ class KeypointTally:
 
 def usable_sigmas(sigmas: Optional[Sequence[float]],
                   num_keypoints: int) -> Optional[np.ndarray]:
-    """The sigmas of a data set, if they can be used.
+    """Return the sigmas of a data set if they are valid.
 
     Args:
-        sigmas (Sequence[float], optional): What the data set says.
+        sigmas (Sequence[float], optional): The sigmas in the metainfo.
         num_keypoints (int): The number of keypoints K.
 
     Returns:
@@ -257,7 +256,7 @@ def usable_sigmas(sigmas: Optional[Sequence[float]],
 
 def keypoint_similarity(distance: np.ndarray, areas: np.ndarray,
                         sigmas: np.ndarray) -> np.ndarray:
-    r"""What each keypoint adds to the object keypoint similarity (OKS).
+    r"""Compute each keypoint's part of the object keypoint similarity (OKS).
 
     .. math:: \exp\left(-\frac{d^2}{2 s^2 k^2}\right)
 
@@ -265,7 +264,8 @@ def keypoint_similarity(distance: np.ndarray, areas: np.ndarray,
     https://cocodataset.org/#keypoints-eval.
 
     Args:
-        distance (np.ndarray): From the ground truth in pixels, shape (N, K).
+        distance (np.ndarray): The distances from the ground truth in pixels,
+            shape (N, K).
         areas (np.ndarray): The objects' areas in square pixels, at least 0,
             shape (N, ).
         sigmas (np.ndarray): Above 0, shape (K, ).
@@ -273,17 +273,17 @@ def keypoint_similarity(distance: np.ndarray, areas: np.ndarray,
     Returns:
         np.ndarray: From 0 to 1, shape (N, K).
     """
-    # As COCO's evaluation, so that an area of 0 is none to divide by.
+    # COCO's evaluation does the same, so that an area of 0 is no divisor.
     areas = areas[:, None] + np.spacing(1)
     return np.exp(-distance**2 / (2 * areas * (2 * sigmas)**2))
 
 
 def _finite(points: np.ndarray) -> np.ndarray:
-    # Much faster than all(axis=2) over so short an axis.
+    # ``all(axis=2)`` is much slower over so short an axis.
     return np.isfinite(points[..., 0]) & np.isfinite(points[..., 1])
 
 
 def _mean(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """``sums / counts``, NaN where the count is 0."""
+    """Return ``sums / counts``, NaN where the count is 0."""
     return np.divide(
         sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)

@@ -9,21 +9,20 @@ from .hard_samples import HardSamples
 
 
 class ValidationShard:
-    """What a rank has seen of a validation.
+    """The part of a validation that a rank has seen.
 
     Args:
-        hard_samples (int): How many instances are shown.
+        hard_samples (int): The number of instances to show.
 
     Attributes:
-        parts (dict[tuple, DataSetAccuracy]): By data set and number of
-            keypoints.
-        detections (dict[str, Detections]): By data set, what a detector's
-            boxes are of.
-        skipped (Counter): How many samples of which data set were not
-            compared, by the numbers of annotated and predicted keypoints.
-        evaluated (dict[tuple, np.ndarray]): What the metrics of the evaluator
-            measure.
-        hardest (HardSamples): Which instances were predicted worst.
+        parts (dict[tuple, DataSetAccuracy]): The accuracy by data set and
+            number of keypoints.
+        detections (dict[str, Detections]): The predictions in a detector's
+            boxes, by data set.
+        skipped (Counter): The number of samples that could not be compared, by
+            data set and numbers of annotated and predicted keypoints.
+        evaluated (dict[tuple, np.ndarray]): See :class:`EvaluatorMeasures`.
+        hardest (HardSamples): The worst instances.
     """
 
     def __init__(self, hard_samples: int) -> None:
@@ -47,7 +46,7 @@ class ValidationShard:
                          f'errors/* and val/hard_samples: {reason}.')
 
     def merge(self, other: 'ValidationShard') -> 'ValidationShard':
-        """Add what another rank has seen, and return the sum."""
+        """Add the part of another rank, and return the sum."""
         _merge(self.parts, other.parts)
         _merge(self.detections, other.detections)
         self.skipped.update(other.skipped)
