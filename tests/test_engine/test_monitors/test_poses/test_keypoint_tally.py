@@ -413,7 +413,7 @@ def test_sigmas_that_cannot_be_used_are_none():
 def test_similarity_falls_with_the_distance_in_units_of_scale_and_sigma():
     """At d = s k it is exp(-1/2), by definition of the standard deviation."""
     similarity = keypoint_similarity(
-        np.array([[0, 6.], [12, 1e9]]), np.array([900, 3600]),
+        np.array([[0, 6.], [12, 1e9]])**2, np.array([[900], [3600]]),
         np.array([.05, .1]))
     np.testing.assert_allclose(similarity[:, 0], [1, math.exp(-2)])
     np.testing.assert_allclose(similarity[:, 1], [math.exp(-.5), 0])

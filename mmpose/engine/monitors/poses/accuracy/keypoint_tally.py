@@ -107,7 +107,8 @@ class KeypointTally:
         else:
             similarity = np.where(
                 located & compared,
-                keypoint_similarity(distance, np.where(has_area, areas, 1),
+                keypoint_similarity(distance**2,
+                                    np.where(has_area, areas, 1)[:, None],
                                     self._sigmas), 0)
             self._sums[1] += similarity.sum(axis=0)
             scores, known = similarity.sum(axis=1), compared
@@ -254,7 +255,7 @@ def usable_sigmas(sigmas: Optional[Sequence[float]],
     return sigmas if (np.isfinite(sigmas) & (sigmas > 0)).all() else None
 
 
-def keypoint_similarity(distance: np.ndarray, areas: np.ndarray,
+def keypoint_similarity(squares: np.ndarray, areas: np.ndarray,
                         sigmas: np.ndarray) -> np.ndarray:
     r"""Compute each keypoint's part of the object keypoint similarity (OKS).
 
@@ -264,18 +265,17 @@ def keypoint_similarity(distance: np.ndarray, areas: np.ndarray,
     https://cocodataset.org/#keypoints-eval.
 
     Args:
-        distance (np.ndarray): The distances from the ground truth in pixels,
-            shape (N, K).
-        areas (np.ndarray): The objects' areas in square pixels, at least 0,
-            shape (N, ).
-        sigmas (np.ndarray): Above 0, shape (K, ).
+        squares (np.ndarray): The squared distances from the ground truth in
+            pixels, of any shape.
+        areas (np.ndarray): The objects' areas in square pixels, at least 0.
+        sigmas (np.ndarray): Above 0.
 
     Returns:
-        np.ndarray: From 0 to 1, shape (N, K).
+        np.ndarray: From 0 to 1, of the shape that all three broadcast to.
     """
     # COCO's evaluation does the same, so that an area of 0 is no divisor.
-    areas = areas[:, None] + np.spacing(1)
-    return np.exp(-distance**2 / (2 * areas * (2 * sigmas)**2))
+    areas = areas + np.spacing(1)
+    return np.exp(-squares / (2 * np.square(2 * sigmas)) / areas)
 
 
 def _finite(points: np.ndarray) -> np.ndarray:

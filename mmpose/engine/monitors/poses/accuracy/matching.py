@@ -7,6 +7,8 @@ from typing import Optional
 
 import numpy as np
 
+from .keypoint_tally import keypoint_similarity
+
 # COCO's evaluation looks at so many predictions of an image.
 MAX_PREDICTIONS = 20
 # Below this object keypoint similarity nothing was found. The evaluation of
@@ -62,10 +64,10 @@ def object_similarity(truth: np.ndarray, visible: np.ndarray,
     """
     if sigmas is None:
         sigmas = np.full(truth.shape[1], _SIGMA)
-    exponents = _square_distances(truth, predicted)
-    exponents /= -2 * np.square(2 * sigmas)[:, None, None]
-    exponents /= areas[:, None] + np.spacing(1)
-    near = np.nan_to_num(np.exp(exponents, out=exponents), copy=False)
+    near = np.nan_to_num(
+        keypoint_similarity(
+            _square_distances(truth, predicted), areas[:, None],
+            sigmas[:, None, None]))
     return (near * visible.T[..., None]).sum(0) / np.maximum(
         visible.sum(1, keepdims=True), 1)
 
@@ -91,11 +93,10 @@ def suppress(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray,
     Returns:
         np.ndarray: The indices of what is kept.
     """
-    exponents = _square_distances(keypoints, keypoints)
-    exponents /= -2 * np.square(2 * sigmas)[:, None, None]
-    exponents /= (areas[:, None] + areas) / 2 + np.spacing(1)
-    similarity = np.exp(exponents, out=exponents).sum(0) / len(sigmas)
-    similarity = similarity.astype(np.float32)
+    similarity = keypoint_similarity(
+        _square_distances(keypoints, keypoints), (areas[:, None] + areas) / 2,
+        sigmas[:, None, None])
+    similarity = (similarity.sum(0) / len(sigmas)).astype(np.float32)
     order = scores.argsort()[::-1]
     if soft:
         return _suppress_softly(similarity, scores, order, threshold)

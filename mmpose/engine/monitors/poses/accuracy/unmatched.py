@@ -6,6 +6,7 @@ import numpy as np
 from ..pose_samples import PoseSample
 from .evaluation_rules import EvaluationRules
 from .instances import Unmatched
+from .keypoint_tally import keypoint_similarity
 from .matching import MIN_SIMILARITY
 
 
@@ -91,9 +92,8 @@ def _on_ignored(predicted: np.ndarray, boxes: np.ndarray, areas: np.ndarray,
     high = boxes[:, None, :2] + 2 * boxes[:, None, 2:]
     for i, points in enumerate(predicted):
         outside = np.maximum(low - points, 0) + np.maximum(points - high, 0)
-        exponents = np.square(outside).sum(-1) / (2 * np.square(2 * sigmas))
-        exponents /= areas[:, None] + np.spacing(1)
-        similarity = np.exp(-exponents).mean(1)
+        similarity = keypoint_similarity(
+            np.square(outside).sum(-1), areas[:, None], sigmas).mean(1)
         similarity[~(left | crowds)] = 0
         nearest = similarity.argmax()
         found[i] = similarity[nearest] >= MIN_SIMILARITY
