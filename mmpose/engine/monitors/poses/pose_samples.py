@@ -2,7 +2,9 @@
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
+import torch
 
+from mmpose.structures.bbox import bbox_overlaps, bbox_xywh2xyxy
 from .accuracy.evaluation_rules import EvaluationRules, find_rules
 from .accuracy.matching import match
 from .annotations import nobody, read_annotations
@@ -244,8 +246,9 @@ class PoseSampleReader:
         ]
         if not people:
             return None
-        box = np.asarray(sample.gt_instances.bboxes, float).reshape(-1, 4)[0]
-        overlaps = _overlaps(box, np.array([p['bbox'] for p in people], float))
+        box = np.asarray(sample.gt_instances.bboxes, float).reshape(-1, 4)[:1]
+        boxes = bbox_xywh2xyxy(np.array([p['bbox'] for p in people], float))
+        overlaps = bbox_overlaps(*map(torch.from_numpy, (box, boxes)))[0]
         if overlaps.max() < 0.5:
             return None
         return self.annotated(
@@ -327,13 +330,3 @@ def _annotations(sample, rules: EvaluationRules, count: int) -> List[dict]:
     if len(infos) != count:
         return [{}] * count
     return [info or {} for info in infos]
-
-
-def _overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return the IoUs of a box, (l, t, r, b), with others, (x, y, w, h)."""
-    sizes = others[:, 2:]
-    ends = others[:, :2] + sizes
-    common = (np.minimum(box[2:], ends) -
-              np.maximum(box[:2], others[:, :2])).clip(0).prod(1)
-    union = (box[2:] - box[:2]).prod() + sizes.prod(1) - common
-    return common / np.maximum(union, 1e-9)
