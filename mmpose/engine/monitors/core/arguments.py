@@ -53,7 +53,7 @@ def flag(name: str,
 
 
 def interval(name: str, meaning: str, presets: Dict[str, int]) -> Argument:
-    """Declare an argument of which :func:`build_schedule` makes a schedule."""
+    """Declare an argument that :func:`build_schedule` accepts."""
     return Argument(name, None, 'int | dict | None', meaning, build_schedule,
                     presets)
 
@@ -96,7 +96,7 @@ def one_of_types(types: tuple,
 
     Args:
         types (tuple[type]): The types that a value may have.
-        allowed (str): What is allowed, for the error.
+        allowed (str): The allowed values, for the error message.
         in_range (Callable): Whether a value of the right type is allowed.
             Defaults to all of them.
 
@@ -189,7 +189,7 @@ def _is_disk_quota(quota: dict) -> bool:
         for name, value in quota.items())
 
 
-# What monitors of several rooms are timed and grouped by.
+# Arguments of monitors in several rooms.
 
 GRAD_NORM_INTERVAL = interval(
     'grad_norm_interval',

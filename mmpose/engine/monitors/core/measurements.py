@@ -1,5 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""What monitors measure, for the detectors that judge it.
+"""Measurements of monitors, which the detectors judge.
 
 A monitor yields measurements beside the values that it writes. They carry the
 numbers in full precision, whether or not a curve of them is written.
@@ -131,12 +131,12 @@ class LearningRates(Measurement):
 
 @dataclass(frozen=True)
 class Clipping(Measurement):
-    """What gradient clipping did to the updates of an optimizer.
+    """The effect of gradient clipping on the updates of an optimizer.
 
     Attributes:
         optimizer (str): Its name; ``''`` where there is just one.
         norm_before (float): Norm of the last update's gradients.
-        threshold (float): What is clipped to.
+        threshold (float): The largest norm or value after clipping.
         fraction (float): Of the updates since the last logging step, the
             fraction that was clipped.
         step_factor (float, optional): By what clipping multiplies the length
@@ -155,7 +155,7 @@ class LossScale(Measurement):
 
     Attributes:
         optimizer (str): Its name; ``''`` where there is just one.
-        scale (float): What the loss is multiplied by.
+        scale (float): The factor of the loss.
         updates (int): Updates since the last logging step.
         skipped (int): Those of them that were skipped for an overflow.
     """
@@ -242,7 +242,7 @@ class HookTime(Measurement):
 
 @dataclass(frozen=True)
 class ValidationMetrics(Measurement):
-    """What the evaluators of a validation returned.
+    """The metrics of a validation.
 
     Attributes:
         iteration (int): The training iterations before it.
@@ -306,7 +306,7 @@ class Sides(NamedTuple):
 
 @dataclass(frozen=True)
 class LocalizationErrors(Measurement):
-    """What kinds of error the keypoints of a validation have.
+    """The errors of the keypoints of a validation, by kind.
 
     Attributes:
         fractions (dict[str, float]): Of the annotated keypoints, by kind:

@@ -20,7 +20,7 @@ class Chart(NamedTuple):
     """A chart of the Custom Scalars page.
 
     Attributes:
-        category (str): Under which heading, such as 'Overview'.
+        category (str): The heading above it, such as 'Overview'.
         title (str): Its title.
         tags (str): A regular expression that matches the start of the tags
             of its curves.
@@ -69,18 +69,18 @@ class Monitor:
             monitor.
         priority (str): Which monitors see an event first, see
             :func:`mmengine.runner.priority.get_priority`.
-        of_whole_model (bool): Whether its measurements would be wrong where
-            each rank holds only a part of the model.
-        sums_over_ranks (bool): Whether it measures there, on all ranks, and
-            sums over them.
+        of_whole_model (bool): Whether its measurements would be wrong for a
+            sharded model, of which each rank holds only a part.
+        sums_over_ranks (bool): Whether it measures sharded models, by summing
+            over all ranks.
         all_results (list): The results of a validation from all ranks, in
             their order; there in :meth:`after_val_epoch` on the rank that
             writes, and empty if any rank failed.
         guard (FailureGuard): Counts the failures and the time of the monitor.
         writer (EventWriter, optional): Where records go; set when a run
             begins, and None where nothing is written.
-        budget (OverheadBudget, optional): What may postpone a measurement
-            that is due.
+        budget (OverheadBudget, optional): It may postpone a measurement that
+            is due.
         peers (list[Monitor]): All monitors of the hook, this one too.
         waited_for (bool): Whether the other ranks wait for its measurements
             in training, so that no budget may postpone them.
@@ -168,7 +168,7 @@ class Monitor:
         """Return the current interval, in the unit of the schedule.
 
         Returns:
-            int: What the schedule says, stretched by the budget.
+            int: The interval of the schedule, stretched by the budget.
         """
         interval = self.schedule.interval_at(self._step)
         if self.waited_for or self.budget is None:
@@ -179,7 +179,7 @@ class Monitor:
         """Hand a record to the writer.
 
         Args:
-            record (Record): What was measured.
+            record (Record): The record.
         """
         if self.writer is not None:
             self.writer.write(record, self.guard)
@@ -208,14 +208,14 @@ class Monitor:
         if not self.guard.tripped:
             with self.guard:
                 own = self.rank_results()
-                # As bytes: what cannot be pickled would fail in the midst of
+                # An object that cannot be pickled would fail in the midst of
                 # the communication.
                 result = None if own is None else pickle.dumps(own)
         results = all_gather_object(result)
         if result is None:  # The reason was logged already.
             return
         if self.writer is None:
-            self.guard.succeeded()  # Nobody else will say so.
+            self.guard.succeeded()  # There is no writer to report it.
             return
         with self.guard:
             missing = [i for i, of_rank in enumerate(results) if not of_rank]
@@ -227,7 +227,7 @@ class Monitor:
             self.all_results = list(map(pickle.loads, results))
 
     def rank_results(self):
-        """Return what this rank has measured in a validation, picklable.
+        """Return the results of this rank in a validation, picklable.
 
         Returns:
             Any: Not None, unless something has failed and was reported.
@@ -243,7 +243,7 @@ class Monitor:
         """
 
     def sum_over_ranks(self, runner, num_steps: int) -> None:
-        """Sum what all ranks have measured in an iteration.
+        """Sum the measurements of all ranks in an iteration.
 
         To be called on every rank after every iteration, whatever has failed
         there.
@@ -331,7 +331,7 @@ def scalar_layout(monitors: Iterable[Monitor], runner) -> ScalarLayout:
     """Return the Custom Scalars page of a run, which has just one layout.
 
     Args:
-        monitors (Iterable[Monitor]): Whose charts are on it.
+        monitors (Iterable[Monitor]): The monitors that have charts.
         runner (Runner): The runner of the training process.
 
     Returns:

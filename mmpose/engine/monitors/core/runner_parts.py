@@ -203,16 +203,16 @@ def evaluation_step(runner) -> int:
 def losses_of_iteration(message_hub, outputs: dict) -> List[Tuple[str, float]]:
     """Return the losses of a training iteration, which are on the host.
 
-    :obj:`mmengine.hooks.RuntimeInfoHook` has brought them there.
+    :obj:`mmengine.hooks.RuntimeInfoHook` has copied them to the host.
 
     Args:
         message_hub (MessageHub): ``runner.message_hub``.
-        outputs (dict): What the training step has returned.
+        outputs (dict): The outputs of the training step.
 
     Returns:
         list[tuple[str, float]]: Name and value of each.
     """
-    # As in MMEngine, which also has accuracies in there.
+    # MMEngine selects them in the same way; the outputs also hold accuracies.
     return [(name, value_of_iteration(message_hub, name)) for name in outputs
             if 'loss' in name and f'train/{name}' in message_hub.log_scalars]
 

@@ -42,7 +42,7 @@ class ClippingMonitor(Monitor):
     are. A fraction near 0 is clipping that catches outliers, which is what it
     is for.
 
-    With several optimizers the optimizer's name stands before the last part.
+    With several optimizers, the optimizer's name precedes the last part.
     The norms are those of the last update. They are of the type that
     ``clip_grad`` names, with clipping by value L2 norms. The fraction is of
     all updates but those that AMP skips for an overflow. With clipping by
@@ -154,7 +154,7 @@ class _Clipping:
         """Take the norm that MMEngine has brought to the host."""
         norm = self._wrapper.message_hub.get_scalar(
             f'train/{self._wrapper.grad_name}').current()
-        # As clip_grad_norm_ does it.
+        # clip_grad_norm_ does the same.
         factor = self.threshold / (norm + 1e-6)
         self.norm_before = norm
         self.norm_after = norm * factor if factor < 1 else norm

@@ -98,7 +98,7 @@ class GradientMonitor(Monitor):
             self._wanted = self.is_due(runner.iter + 1)
 
     def before_clipping(self, name: str, optim_wrapper) -> None:
-        # Of several steps in an iteration the first counts.
+        # The first of several steps in an iteration counts.
         if self._wanted and name not in self._norms:
             self._before_clipping[name] = self._measure(
                 optim_wrapper.optimizer)
@@ -150,7 +150,7 @@ class GradientMonitor(Monitor):
             return
         self._wanted = False
         if self.writer is None:
-            self.guard.succeeded()  # Nobody else will say so.
+            self.guard.succeeded()  # There is no writer to report it.
             return
         with self.guard:
             packed = packed.clone()

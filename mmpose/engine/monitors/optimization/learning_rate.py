@@ -32,7 +32,7 @@ class LearningRateMonitor(Monitor):
     What it tells: Whether warm-up, decay and ``lr_mult`` are as intended.
     Momentum and weight decay are constant unless something schedules them.
 
-    With several optimizers the optimizer's name stands before the last part.
+    With several optimizers, the optimizer's name precedes the last part.
     A config with ``paramwise_cfg`` makes a param group of every parameter. If
     there are more groups than ``max_layers_to_log``, those whose values have
     always been equal are written once, under the lowest of their numbers.

@@ -31,7 +31,7 @@ class LossScaleMonitor(Monitor):
     that values leave the range of float16: train in bfloat16 or float32. A few
     skipped updates while the scale is being found are usual.
 
-    With several optimizers the optimizer's name stands before the last part.
+    With several optimizers, the optimizer's name precedes the last part.
     Without a ``GradScaler`` nothing is written.
 
     Args:
@@ -43,7 +43,8 @@ class LossScaleMonitor(Monitor):
     settings = dict(interval=GRAD_NORM_INTERVAL)
 
     def before_train(self, runner) -> None:
-        # By optimizer. The number of skipped updates may be on the device.
+        # For each optimizer. The number of skipped updates may be on the
+        # device.
         self._updates: Dict[str, int] = defaultdict(int)
         self._skipped: Dict[str, Union[int, Tensor]] = defaultdict(int)
 

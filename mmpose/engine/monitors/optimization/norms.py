@@ -29,7 +29,7 @@ def named_norms(named: Iterable[Tuple[str, Tensor]],
     groups: Dict[tuple, Tuple[List[str], List[Tensor]]] = {}
     for name, tensor in named:
         if tensor.layout is not torch.strided:
-            # Duplicate indices of a sparse gradient stand for their sum.
+            # Duplicate indices of a sparse gradient are summed.
             tensor = tensor.coalesce().values()
         names, tensors = groups.setdefault((tensor.device, tensor.dtype),
                                            ([], []))

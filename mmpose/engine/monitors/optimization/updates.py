@@ -130,7 +130,7 @@ class UpdateMonitor(Monitor):
         self._updated = WeakKeyDictionary()
         # Whether an update of this iteration is not measured, but the next is.
         self._postponed = False
-        # Of this iteration, by optimizer.
+        # The updates of this iteration, by optimizer.
         self._begun: Dict[str, _Update] = {}
         self._done: Dict[str, _Update] = {}
 
@@ -151,7 +151,7 @@ class UpdateMonitor(Monitor):
 
     def before_step(self, name: str, optimizer, closure: bool) -> None:
         self._num_updates[name] += 1
-        # Of several steps in an iteration the first is measured.
+        # The first of several steps in an iteration is measured.
         if self._wanted and name not in self._done:
             self._begin(name, optimizer, closure)
 

@@ -127,7 +127,7 @@ class WeightMonitor(Monitor):
             Record(
                 step=step,
                 values=functools.partial(_histograms, groups),
-                # Of a model on several devices they cannot be stacked.
+                # Tensors on several devices cannot be stacked.
                 tensors=[*counts, *moments],
                 kind=HISTOGRAM))
 

@@ -157,10 +157,10 @@ def _table(flops: Flops, elements: Dict[str, int],
     all_elements, all_flops = sum(elements.values()), flops.by_module['']
 
     def row(group: str, part: int, count: float) -> str:
-        return (f'| {group} | {part:,} | {_share(part, all_elements)} '
-                f'| {count / 1e6:,.2f} | {_share(count, all_flops)} |')
+        return (f'| {group} | {part:,} | {_percent(part, all_elements)} '
+                f'| {count / 1e6:,.2f} | {_percent(count, all_flops)} |')
 
-    yield '| layer group | parameters | share | MFLOPs | share |'
+    yield '| layer group | parameters | fraction | MFLOPs | fraction |'
     yield '| :-- | --: | --: | --: | --: |'
     counts = flops_by_group(flops, groups)
     for group, names in groups.items():
@@ -171,5 +171,5 @@ def _table(flops: Flops, elements: Dict[str, int],
     yield row('**total**', all_elements, all_flops)
 
 
-def _share(part: float, whole: float) -> str:
+def _percent(part: float, whole: float) -> str:
     return f'{part / whole:.1%}' if whole else '-'

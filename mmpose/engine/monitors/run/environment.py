@@ -75,10 +75,10 @@ def describe_command(arguments: Sequence[str]) -> str:
     """
     shown, secret = [], False
     for argument in arguments:
-        # All that follows the name of a secret is its value.
+        # The rest of the argument after the name of a secret is its value.
         hidden = _NAMED_SECRET.sub(r'\1***', argument)
         hidden = without_secrets(hidden)
-        # It is the value of the option before.
+        # This may be the value of the option before it.
         if secret and not argument.startswith('-'):
             hidden = '***'
         shown.append(shlex.quote(hidden) if hidden == argument else hidden)
@@ -99,7 +99,7 @@ def _values(run: Dict[str, str], arguments: Sequence[str]) -> Iterator[Text]:
     lines = ['| | |', '| :-- | :-- |']
     for name, value in rows.items():
         value = without_user(value)
-        if name != 'command':  # In code it is not special.
+        if name != 'command':  # Inside backticks it is no separator.
             value = value.replace('|', '\\|')
         lines.append(f'| {name} | {value} |')
     yield Text('run/environment', '\n'.join(lines))
@@ -140,7 +140,7 @@ def _git_commit() -> str:
         return 'unknown'
     try:
         changed = _git('status', '--porcelain', '--untracked-files=no')
-    except subprocess.TimeoutExpired:  # As of a large tree on a slow disk.
+    except subprocess.TimeoutExpired:  # A large tree on a slow disk.
         return f'{commit}, unknown whether with changes'
     except (OSError, subprocess.SubprocessError):
         return commit
@@ -150,7 +150,7 @@ def _git_commit() -> str:
 def _git(*arguments: str) -> str:
     return subprocess.run(
         ['git', *arguments],
-        # Otherwise git may write to the index.
+        # Git must not write to the index.
         env=dict(os.environ, GIT_OPTIONAL_LOCKS='0'),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -99,7 +99,7 @@ class HParamsMonitor(Monitor):
             **self._from_config(runner.cfg)
         }
         self._rules = checkpoint_rules(runner)
-        # From here on in the thread that writes.
+        # These are used in the writer's thread.
         self._best: Dict[str, float] = {}
         self._parts: Set[str] = set()
         step = evaluation_step(runner)
@@ -125,7 +125,7 @@ class HParamsMonitor(Monitor):
                 level=logging.WARNING)
         return found
 
-    # In the thread that writes
+    # In the writer's thread
 
     def _begin(self, step: int) -> Iterator[Value]:
         if self.writer.continues:
@@ -187,7 +187,7 @@ def standard_hparams(runner) -> Dict[str, HParam]:
         parameters=None if is_sharded(runner.model) else sum(
             p.numel() for p in model.parameters()),
         pretrained='yes' if is_pretrained else 'no',
-        # As a text: a number would be rounded.
+        # A number would be rounded.
         seed=str(runner.seed))
     return {k: v for k, v in hparams.items() if v is not None}
 

@@ -31,15 +31,15 @@ class SystemMonitor(Monitor):
     ``system/iterations_per_second``      Since the last measurement
     ``system/samples_per_second``         The same times the samples of a
                                           batch, on all ranks
-    ``system/data_time_percent``          Of an iteration, what it waits for
-                                          the data loader
-    ``system/gpu_memory_allocated_mib``   What tensors take on the GPU now
-    ``system/gpu_memory_reserved_mib``    What PyTorch keeps for them
-    ``system/gpu_memory_peak_mib``        The most that tensors took in an
+    ``system/data_time_percent``          Percentage of an iteration that waits
+                                          for the data loader
+    ``system/gpu_memory_allocated_mib``   GPU memory of tensors now
+    ``system/gpu_memory_reserved_mib``    GPU memory that PyTorch has reserved
+    ``system/gpu_memory_peak_mib``        Peak GPU memory of tensors in an
                                           iteration since the last measurement
-    ``system/cpu_percent``                Of one core, by this process since
-                                          the last measurement
-    ``system/resident_memory_mib``        Of this process
+    ``system/cpu_percent``                CPU time of this process since the
+                                          last measurement; 100 is one core
+    ``system/resident_memory_mib``        Resident memory of this process
     ===================================== ==================================
 
     What it tells: Whether the machine slows the training down. With more than
@@ -48,9 +48,9 @@ class SystemMonitor(Monitor):
     such as a loss with its graph.
 
     The times are those of :class:`mmengine.hooks.IterTimerHook`; nothing waits
-    for the device. What later hooks do counts as waiting for the next batch.
-    In iteration-based training that includes a whole validation, so the
-    iteration after it does not count. The last two need psutil.
+    for the device. The time of later hooks counts as waiting for the next
+    batch. In iteration-based training that includes a whole validation, so the
+    iteration after it does not count. The last two tags need psutil.
 
     Args:
         interval (int | dict | Schedule): At which iterations.
@@ -115,7 +115,7 @@ class SystemMonitor(Monitor):
                                   speed.get('data_time_percent'))))
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
-        # An epoch starts the timer anew.
+        # The timer is reset at the start of an epoch.
         self._validated = is_iter_based(runner)
 
     def _speed(self, runner, data_batch) -> Dict[str, float]:

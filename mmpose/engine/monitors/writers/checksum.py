@@ -17,8 +17,8 @@ _BLOCK = 256
 def crc32c(data: bytes) -> int:
     """Compute the CRC-32C of some bytes.
 
-    The checksum is linear: that of a block is the sum (xor) of what each of
-    its bytes adds at its position.
+    The checksum is linear: that of a block is the xor of the checksums of its
+    bytes, each at its position.
 
     Args:
         data (bytes): At least four bytes.
@@ -34,7 +34,7 @@ def crc32c(data: bytes) -> int:
     padded[-len(data):][:4] ^= 0xFF
     entries = padded.reshape(-1, _BLOCK) + 256 * np.arange(_BLOCK)
     blocks = np.bitwise_xor.reduce(table.take(entries), axis=1)
-    # What came before is the same as other first bytes of the next block.
+    # The checksum so far changes the first four bytes of the next block.
     first, second, third, fourth = table[:4].tolist()
     crc = 0
     for block in blocks.tolist():
@@ -46,11 +46,10 @@ def crc32c(data: bytes) -> int:
 
 @lru_cache(maxsize=None)
 def _table() -> np.ndarray:
-    """Return what a byte adds to the checksum of its block.
+    """Return the checksums of all bytes at all positions of a block.
 
     Returns:
-        np.ndarray: By the position in the block and the value of the byte,
-        uint32 of shape (_BLOCK, 256).
+        np.ndarray: uint32 of shape (_BLOCK, 256).
     """
     table = np.empty((_BLOCK, 256), np.uint32)
     last = np.arange(256, dtype=np.uint32)

@@ -13,23 +13,23 @@ from .writer import Writer
 
 # The fraction of a limit from which on each kind is dropped, as in KINDS.
 _FRACTIONS_OF_SIZE = (0.7, 0.8, 0.9, 1)
-# Scalars take little: they may use nearly all of what has to stay free.
+# Scalars are small and may use nearly all of the space that must stay free.
 _FRACTIONS_OF_FREE = (0.7, 0.8, 0.9, 16)
 
 
 class DiskQuota:
-    """Decide what may still be written, by the space left on the disk.
+    """Decide which kinds of records are written, by the space on the disk.
 
     Near a limit images are dropped, then histograms, then the scalars of
-    layers; the other scalars, MMEngine's own among them, only where the event
-    files have reached their size or the disk is all but full. When there is
-    space again, all are written again.
+    layers. The other scalars, MMEngine's own among them, are dropped only if
+    the event files have reached their largest size or the disk is nearly full.
+    When there is space again, all are written again.
 
     Args:
         max_bytes (int, optional): The largest size of the run's event files.
             Defaults to None: no limit.
-        min_free_bytes (int): What has to stay free on the disk; scalars may
-            use all of it but a sixteenth. Defaults to 1 GiB.
+        min_free_bytes (int): The space that must stay free on the disk;
+            scalars may use all of it but a sixteenth. Defaults to 1 GiB.
     """
 
     def __init__(self,
@@ -41,7 +41,7 @@ class DiskQuota:
         self._warned = 0
 
     def check(self, file: EventFile) -> None:
-        """Decide anew, by the space that there is now.
+        """Update the decision by the space that is free now.
 
         Args:
             file (EventFile): The event file of the run.
@@ -85,17 +85,17 @@ class DiskQuota:
 
 
 class BoundedWriter(Writer):
-    """Drop records for which there is no space, and say how many.
+    """Drop records for which there is no space, and count them.
 
-    The totals of what was dropped are scalars of their own, written at a
-    flush if they have changed.
+    The numbers of dropped records are scalars, written at a flush if they have
+    changed.
 
     Args:
-        writer (Writer): Where the other records go.
-        file (EventFile): Where they end.
-        quota (DiskQuota): What may be written.
-        elsewhere (Sequence[Counter]): What others have dropped, by kind.
-            Defaults to ().
+        writer (Writer): Writes the other records.
+        file (EventFile): The file that they are written to.
+        quota (DiskQuota): Decides which records are dropped.
+        elsewhere (Sequence[Counter]): Numbers of records that others have
+            dropped, by kind. Defaults to ().
     """
 
     def __init__(self,
@@ -113,7 +113,7 @@ class BoundedWriter(Writer):
 
     @property
     def dropped(self) -> Counter:
-        """How many records were dropped, by kind."""
+        """Counter: The number of dropped records, by kind."""
         return sum(self._counts, Counter())
 
     def write(self, record: Record) -> None:

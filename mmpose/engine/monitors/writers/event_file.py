@@ -53,7 +53,7 @@ class EventFile:
     Attributes:
         path (str): The file that is written.
         log_dir (str): Its directory.
-        pending (DroppingQueue): What waits for a failing disk.
+        pending (DroppingQueue): Keeps events while the disk is failing.
         failing (bool): Whether the last attempt to write failed.
         bytes_written (int): Bytes that reached the disk through this object.
     """
@@ -80,7 +80,7 @@ class EventFile:
 
     @property
     def bytes_waiting(self) -> int:
-        """What is kept in memory, in bytes."""
+        """int: The size of the events in memory, in bytes."""
         return self._batch_bytes + self.pending.bytes
 
     def append(self, event, kind: str) -> None:
@@ -127,7 +127,7 @@ class EventFile:
         """Close the file and log why; writing goes on in another one.
 
         Args:
-            error (OSError): What happened. Each cause is one WARNING.
+            error (OSError): The error. Each cause is one WARNING.
         """
         self.failing = True
         self._retry_at = time.monotonic() + self._retry_secs

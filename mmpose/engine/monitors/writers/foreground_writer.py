@@ -15,7 +15,7 @@ class ForegroundWriter(Writer):
     Does what :class:`BackgroundWriter` does, without a thread.
 
     Args:
-        writer (Writer): What writes.
+        writer (Writer): The writer.
         guard (Guard, optional): See :class:`BackgroundWriter`.
     """
     # The calling thread's time is counted there.
@@ -35,7 +35,7 @@ class ForegroundWriter(Writer):
         self._call(lambda: self._writer.write(record), guard or self._guard)
 
     def call(self, function: Callable[[], None]) -> None:
-        """Call a function, and have a guard told if it fails."""
+        """Call a function, and report a failure to a guard."""
         self._call(function, self._guard)
 
     def flush(self, wait: bool = True) -> None:

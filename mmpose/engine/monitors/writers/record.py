@@ -70,12 +70,12 @@ class PrecisionRecall(NamedTuple):
 
     Attributes:
         tag (str): The name of the curve.
-        true_positives (np.ndarray): What is kept and right at each of T
+        true_positives (np.ndarray): The number kept and right at each of T
             ascending thresholds, int of shape (T, ).
-        false_positives (np.ndarray): What is kept and wrong, shape (T, ).
+        false_positives (np.ndarray): The number kept and wrong, shape (T, ).
         positives (int): How many there are to be found; some may have no
             prediction at any threshold.
-        description (str): What the page says of it, in Markdown. Defaults to
+        description (str): The text on the page, in Markdown. Defaults to
             ''.
     """
     tag: str
@@ -130,7 +130,7 @@ class HParams(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """An event that somebody else has encoded, MMEngine for example.
+    """An event that was encoded elsewhere, for example by MMEngine.
 
     Attributes:
         event (Any): The event, in the form of the file that it goes to.

@@ -19,7 +19,7 @@ _LARGE_EVENT_BYTES = 1 << 20
 
 
 def frame(event: bytes) -> bytes:
-    """Return a serialized event as it stands in the file."""
+    """Return the record of a serialized event in the file."""
     length = _LENGTH.pack(len(event))
     return length + _masked_checksum(length) + event + _masked_checksum(event)
 

@@ -13,7 +13,7 @@ class Writer:
         """Write all values of a record.
 
         Args:
-            record (Record): What was measured.
+            record (Record): The record.
 
         Raises:
             Exception: Its values cannot be computed or written.
@@ -28,7 +28,7 @@ class Writer:
 
 
 class Guard:
-    """Be told what became of a record.
+    """Receive the outcome of a record.
 
     This one raises. :class:`FailureGuard` counts and logs instead.
 
@@ -44,7 +44,7 @@ class Guard:
         """Note why it was not.
 
         Args:
-            error (Exception): What was raised.
+            error (Exception): The exception.
 
         Raises:
             Exception: The error itself, if it is to reach the training.
