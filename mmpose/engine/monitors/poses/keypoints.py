@@ -42,11 +42,12 @@ _FURTHER_MEASURES = ('PCK@0.2', 'normalized_error')
 
 @MONITORS.register_module()
 class KeypointMonitor(Monitor):
-    """How well each keypoint is predicted, and where it goes worst.
+    """Log how well each keypoint is predicted, and show the worst instances.
 
     ========================================= ==============================
     ``keypoints/PCK@0.05/<keypoint>``         Fraction that is less than 0.05
                                               of the box's longer side away
+                                              from the ground truth
     ``keypoints/PCK@0.2/<keypoint>``          The same for 0.2, with
                                               ``log_details``
     ``keypoints/normalized_error/<keypoint>`` Mean distance over the box's
@@ -54,66 +55,65 @@ class KeypointMonitor(Monitor):
                                               ``log_details``
     ``keypoints/OKS/<keypoint>``              Mean keypoint similarity (KS),
                                               where the data set has sigmas
-    ``keypoints/<measure>/<keypoint>``        What the evaluator measures:
-                                              PCKh, tPCK, NME, EPE, AUC or
-                                              MPJPE; PCK at its own threshold
-                                              with ``log_details``; see
+    ``keypoints/<measure>/<keypoint>``        The evaluator's measure: PCKh,
+                                              tPCK, NME, EPE, AUC or MPJPE; PCK
+                                              at its own threshold with
+                                              ``log_details``; see
                                               :class:`EvaluatorMeasures`
     ``instances/OKS``                         Mean object keypoint similarity
                                               of the instances; 0 for one that
                                               was not found
-    ``keypoints/<data set>/...``              The same of each data set, where
-                                              a validation has several
-    ``instances/OKS/<data set>``              The mean of each data set, where
-                                              a validation has several
-    ``keypoints/accuracy``                    A figure of the KS, without
-                                              sigmas of PCK@0.05: the
+    ``keypoints/<data set>/...``              The same for each data set, if
+                                              the validation has several
+    ``instances/OKS/<data set>``              The mean of each data set, if the
+                                              validation has several
+    ``keypoints/accuracy``                    A figure of the KS (without
+                                              sigmas, of PCK@0.05): the
                                               keypoints on an instance's pose,
-                                              and as bars; with more than 30
-                                              keypoints the bars are of the
-                                              body parts and the lowest
+                                              and as bars. With more than 30
+                                              keypoints, the bars are those of
+                                              the body parts and of the lowest
                                               keypoints
-    ``val/hard_samples``                      The instances that cost the mean
-                                              most, ground truth beside
-                                              prediction
+    ``val/hard_samples``                      The worst instances, ground truth
+                                              beside prediction
     ========================================= ==============================
 
-    What it tells: Which keypoints hold the metric down, and what the instances
-    on which the model fails have in common: wrong annotations, instances that
-    hide each other, rare poses. The diagnoses below tell why.
+    What it tells: Which keypoints lower the metric, and what the instances on
+    which the model fails have in common: wrong annotations, occlusion by other
+    instances, rare poses. The diagnoses below tell why.
 
-    What counts is what the evaluator counts: each annotated instance once,
-    found or not, and no crowds. With a detector's boxes, and of bottom-up
-    models, the predictions of an image are scored and suppressed by the
-    settings of the :obj:`CocoMetric`, and matched with its instances, see
-    :func:`match`. With ground truth boxes a prediction belongs to the
-    instance in its box. The curves are over all visible keypoints, see
-    :meth:`KeypointTally.measures`; with more than 30 keypoints they are the
-    mean by body part. The mean of an evaluator's measure over the keypoints is
-    the evaluator's number; of NME, EPE and MPJPE each keypoint counts as often
-    as it is visible, and :obj:`MpiiPCKAccuracy` takes its mean so, too,
-    without the pelvis and the thorax. Over all ranks: each sums up what it has
-    seen, and the sums are added. Samples that a sampler gives to a second rank
-    to make the shares equal count once.
+    The same instances count as in the evaluator: each annotated one once,
+    found or not, and no crowds. With a detector's boxes and bottom-up models,
+    the predictions of an image are scored and suppressed by the settings of
+    the :obj:`CocoMetric`, and matched with the instances of the image, see
+    :func:`match`. With ground truth boxes, a prediction belongs to the
+    instance of its box. The curves are means over all visible keypoints, see
+    :meth:`KeypointTally.measures`; with more than 30 keypoints, over those of
+    a body part. The mean of an evaluator's measure over the keypoints is the
+    evaluator's number. For NME, EPE, MPJPE and :obj:`MpiiPCKAccuracy`, the
+    mean is weighted by the visible instances of each keypoint, and the last
+    excludes the pelvis and the thorax. Sums are added over all ranks. Samples
+    that a sampler repeats to give all ranks the same number count once.
 
-    Where a validation has several data sets, keypoints are compared that are
-    annotated and predicted, after the converters of the evaluator; those of
-    the same name are added up. A data set with other keypoints than the model
+    If a validation has several data sets, the keypoints that are annotated and
+    predicted are compared, after the converters of the evaluator; those with
+    the same name are added. A data set with other keypoints than the model
     predicts is skipped, and a WARNING says so.
 
-    The hard samples are spread: as many parts as there are pictures, and of
-    each part the instance with the largest sum of 1 - KS over its visible
-    keypoints; without sigmas the largest sum of errors.
+    The hard samples are spread over the validation, which is divided into as
+    many parts as there are pictures. From each part comes the instance with
+    the largest sum of 1 - KS over its visible keypoints; without sigmas, the
+    largest sum of errors.
 
     Args:
-        log_accuracy (bool): Write the scalars and the figure.
-        hard_samples (int): How many instances to show.
-        kpt_thr (float): The score from which on a keypoint is drawn, and an
-            instance that is not annotated is a false positive.
-        backend_args (dict, optional): How the image of an instance is loaded
-            that a detector has a box for, see :class:`ImageFiles`. Defaults to
+        log_accuracy (bool): Whether to log the scalars and the figure.
+        hard_samples (int): The number of instances to show.
+        kpt_thr (float): The least score with which a keypoint is drawn filled,
+            and with which an unmatched instance is a false positive.
+        backend_args (dict, optional): Arguments to load the image of an
+            instance in a detector's box, see :class:`ImageFiles`. Defaults to
             None.
-        every_measure (bool): Whether to write PCK@0.2 and NME by keypoint, and
+        every_measure (bool): Whether to log PCK@0.2 and NME by keypoint, and
             PCK at the evaluator's threshold. Defaults to False.
         error_kinds (bool): Whether to diagnose why keypoints are wrong, see
             :data:`DIAGNOSES`. Defaults to False.
@@ -148,7 +148,7 @@ class KeypointMonitor(Monitor):
         return charts + [c for d in self._diagnoses for c in d.charts]
 
     def _is_written(self, measure: str) -> bool:
-        """Whether a measure of the evaluator is, beside ours."""
+        """Return whether a measure of the evaluator is logged."""
         return measure not in self._measures and (
             self._every_measure or not re.search('(^|/)PCK@', measure))
 
@@ -183,7 +183,7 @@ class KeypointMonitor(Monitor):
             self._forget()
         if not self._whole:
             return
-        # Until the batch has been read to its end.
+        # Until the whole batch has been read.
         self._whole = False
         if batch_idx == 0:
             self._begin(runner)
@@ -257,7 +257,7 @@ class KeypointMonitor(Monitor):
         self._dataset = dataset
 
     def _read(self, loader, inputs: Sequence, outputs: Sequence) -> None:
-        """Compare samples, and keep a detector's boxes for the end."""
+        """Compare samples, or keep those of a detector for the end."""
         groups = defaultdict(list)
         positions = positions_of(loader, self._seen, len(outputs))
         for i, (result, position) in enumerate(zip(outputs, positions)):
@@ -283,7 +283,7 @@ class KeypointMonitor(Monitor):
 
     def _evaluate(self, total: ValidationShard, name: Optional[str],
                   detections: Detections) -> None:
-        """Compare what was predicted in a detector's boxes."""
+        """Compare the predictions in a detector's boxes."""
         images = self._images_of(name)
         if not images:
             total.skipped[name, None, None] += detections.count()
@@ -300,10 +300,10 @@ class KeypointMonitor(Monitor):
     def _compare(self, shard: ValidationShard, name: Optional[str],
                  size: Tuple[int, int], samples: Sequence[PoseSample],
                  results: Sequence, positions: Sequence[float]) -> None:
-        """Compare samples with as many keypoints.
+        """Compare samples with the same numbers of keypoints.
 
-        Of a detector's boxes, without ``results``, the predictions are chosen
-        already.
+        The predictions of a detector's boxes, which have no ``results``, have
+        been chosen already.
         """
         num_keypoints, num_predicted = size
         if num_keypoints != num_predicted:
@@ -339,7 +339,7 @@ class KeypointMonitor(Monitor):
         return self._annotated[name]
 
     def _tell(self, total: ValidationShard) -> None:
-        """Say once what cannot be compared, or not in every respect."""
+        """Log once which data sets cannot be compared or diagnosed."""
         told = [(logging.WARNING, *why) for why in total.skip_reasons()]
         told += [(logging.INFO, part.name, diagnosis.unmeasured(part))
                  for diagnosis in self._diagnoses
@@ -352,7 +352,7 @@ class KeypointMonitor(Monitor):
 
     def _show(self, runner, step: int, hardest: List[HardSample],
               parts: Sequence[DataSetAccuracy]) -> None:
-        """Draw the worst ones."""
+        """Draw the hard samples."""
         if self._diagnoses:
             hardest = [
                 hard._replace(kinds=kinds_of(hard, parts)) for hard in hardest

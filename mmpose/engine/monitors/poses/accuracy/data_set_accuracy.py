@@ -12,13 +12,13 @@ from .keypoint_tally import KeypointTally
 
 
 class DataSetAccuracy:
-    """How well the keypoints of a data set were predicted in a validation.
+    """The accuracy of the keypoints of a data set in a validation.
 
     Args:
         name (str, optional): The data set, None if it is the only one.
         num_keypoints (int): The number of keypoints that are compared.
-        meta (dict): The metainfo of these.
-        sigmas (np.ndarray, optional): Theirs, shape (K, ).
+        meta (dict): The metainfo of the keypoints.
+        sigmas (np.ndarray, optional): The sigmas, shape (K, ).
 
     Attributes:
         names (list[str]): What the keypoints are called.
@@ -72,10 +72,10 @@ class DataSetAccuracy:
 
 
 def together(parts: List[DataSetAccuracy]) -> Tuple[List[str], KeypointTally]:
-    """Add up keypoints of the same name over data sets.
+    """Add the keypoints with the same name of all data sets.
 
     Args:
-        parts (list[DataSetAccuracy]): One or several.
+        parts (list[DataSetAccuracy]): The data sets, at least one.
 
     Returns:
         tuple[list[str], KeypointTally]: The names of all keypoints, and the

@@ -1,5 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""Validations on a detector's boxes: a sample is a box, not an instance."""
+"""Validations on a detector's boxes, where a sample is a box."""
 import os.path as osp
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
 
@@ -10,11 +10,11 @@ from ..predictions import box_scales, box_scores, predicted_arrays
 
 
 class Detections:
-    """What was predicted in a detector's boxes, until all boxes are seen.
+    """Keep the predictions in a detector's boxes until all boxes are seen.
 
-    The boxes of an image may come in several batches and to several ranks.
-    Takes about 12 K + 40 bytes for each box, as a :obj:`CocoMetric` takes, in
-    its results, several times as much.
+    The boxes of an image may be in several batches and on several ranks. A box
+    takes about 12 K + 40 bytes, much less than in the results of a
+    :obj:`CocoMetric`.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Detections:
         return sum(len(chunk['id']) for chunk in self._chunks)
 
     def merge(self, other: 'Detections') -> None:
-        """Add what another rank has seen."""
+        """Add the predictions of another rank."""
         self._chunks += other._chunks
 
     def arrays(self) -> Dict[str, np.ndarray]:
@@ -61,7 +61,7 @@ class Detections:
         }
         order = np.lexsort((arrays['id'], arrays['img_id']))
         arrays = {name: values[order] for name, values in arrays.items()}
-        # As the evaluator does; a sampler may give a box to two ranks.
+        # A sampler may give a box to two ranks; the evaluator also drops it.
         is_new = np.ones(len(order), bool)
         is_new[1:] = ((arrays['id'][1:] != arrays['id'][:-1]) |
                       (arrays['img_id'][1:] != arrays['img_id'][:-1]))
@@ -72,10 +72,9 @@ class AnnotatedImage(NamedTuple):
     """The annotated instances of an image that count.
 
     Attributes:
-        truth (dict[str, np.ndarray]): Of a :class:`PoseSample`, see
-            :func:`nobody`.
+        truth (dict[str, np.ndarray]): See :func:`read_annotations`.
         img_path (str): The file of the image.
-        position (float): Where in the validation, from 0 to 1.
+        position (float): Its place in the validation, from 0 to 1.
     """
     truth: dict
     img_path: str
@@ -92,8 +91,8 @@ def annotated_images(reader: PoseSampleReader,
             :meth:`PoseSampleReader.dataset_name`.
 
     Returns:
-        dict[int, AnnotatedImage]: By the id of the image; of images where an
-        instance counts.
+        dict[int, AnnotatedImage]: The images with an instance that counts, by
+        their ids.
     """
     coco = reader.rules(dataset_name).coco
     if coco is None:

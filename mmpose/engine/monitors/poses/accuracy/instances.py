@@ -9,29 +9,31 @@ from .hard_samples import image_key
 
 
 class InstanceBatch(NamedTuple):
-    """N annotated instances with K keypoints, and what was predicted of them.
+    """N annotated instances with K keypoints, and their predictions.
 
     Attributes:
-        images (np.ndarray): Which image each is in, see :func:`image_number`,
-            int64 of shape (N, ).
-        ids (np.ndarray): Of their annotations, -1 where unknown, int64 of
-            shape (N, ).
+        images (np.ndarray): The number of each one's image, see
+            :func:`image_number`, int64 of shape (N, ).
+        ids (np.ndarray): The ids of the annotations, -1 where unknown, int64
+            of shape (N, ).
         truth (np.ndarray): GT in pixels, float32 of shape (N, K, 2); 0 where
             it is not finite.
         visible (np.ndarray): Which keypoints are annotated, with a finite GT,
             bool of shape (N, K).
         occluded (np.ndarray): Which of these are annotated as occluded, bool
-            of shape (N, K); none where the data set does not say it.
-        areas (np.ndarray): In square pixels, float64 of shape (N, ).
+            of shape (N, K); none if the data set does not annotate it.
+        areas (np.ndarray): The areas in square pixels, float64 of shape (N, ).
         boxes (np.ndarray): GT boxes, (left, top, right, bottom), float32 of
             shape (N, 4).
         predicted (np.ndarray): Predictions in pixels, float32 of shape
-            (N, K, 2); 0 of an instance that was not found.
+            (N, K, 2); 0 for an instance that was not found.
         found (np.ndarray): Whether there is a prediction, bool of shape
             (N, ).
-        scores (np.ndarray): Of the predicted instances, by which the evaluator
-            sorts them, float32 of shape (N, ); 0 if it was not found.
-        keypoint_scores (np.ndarray): float32 of shape (N, K); likewise.
+        scores (np.ndarray): The scores by which the evaluator sorts the
+            predictions, float32 of shape (N, ); 0 for an instance that was not
+            found.
+        keypoint_scores (np.ndarray): The same of the keypoints, float32 of
+            shape (N, K).
     """
     images: np.ndarray
     ids: np.ndarray
@@ -54,11 +56,11 @@ class Unmatched(NamedTuple):
     """M predictions that belong to no instance.
 
     Attributes:
-        scores (np.ndarray): By which the evaluator sorts them, float32 of
-            shape (M, ).
-        keypoint_scores (np.ndarray): The mean of each, float32 of shape
-            (M, ).
-        images (int): In how many images they were looked for.
+        scores (np.ndarray): The scores by which the evaluator sorts them,
+            float32 of shape (M, ).
+        keypoint_scores (np.ndarray): The mean keypoint score of each, float32
+            of shape (M, ).
+        images (int): The number of images that were searched for them.
     """
     scores: np.ndarray
     keypoint_scores: np.ndarray
@@ -66,12 +68,12 @@ class Unmatched(NamedTuple):
 
 
 class Instances:
-    """All instances of a validation, to say afterwards why they are wrong.
+    """Keep all instances of a validation, to diagnose them at its end.
 
-    A diagnosis may need the other instances of an image, which come in other
-    batches and to other ranks. So all are kept: 22 K + 45 bytes for each, and
-    8 for a prediction of none, as a :obj:`CocoMetric` keeps, in its results,
-    several times as much.
+    A diagnosis may need the other instances of an image, which may be in other
+    batches and on other ranks. An instance takes 22 K + 45 bytes and an
+    unmatched prediction 8, much less than in the results of a
+    :obj:`CocoMetric`.
     """
 
     def __init__(self) -> None:
@@ -79,15 +81,15 @@ class Instances:
         self._unmatched: List[Unmatched] = []
 
     def add(self, batch: InstanceBatch) -> None:
-        """Add some."""
+        """Add a batch."""
         self._batches.append(batch)
 
     def add_unmatched(self, unmatched: Unmatched) -> None:
-        """Add predictions that belong to none."""
+        """Add predictions that belong to no instance."""
         self._unmatched.append(unmatched)
 
     def merge(self, other: 'Instances') -> None:
-        """Add what another process has seen."""
+        """Add the instances of another rank."""
         self._batches += other._batches
         self._unmatched += other._unmatched
 
@@ -99,11 +101,11 @@ class Instances:
         batch = _joined(self._batches)
         if (np.diff(batch.images) < 0).any():
             batch = batch.take(np.argsort(batch.images, kind='stable'))
-        self._batches = [batch]  # Who asks next need not wait.
+        self._batches = [batch]  # The next call is fast.
         return batch
 
     def of_image(self, image: Hashable) -> InstanceBatch:
-        """Return those of an image, see :func:`image_key`."""
+        """Return the instances of an image, see :func:`image_key`."""
         number = image_number(image)
         return _joined([
             batch.take(np.flatnonzero(batch.images == number))
@@ -111,7 +113,7 @@ class Instances:
         ])
 
     def unmatched(self) -> Unmatched:
-        """Return all predictions that belong to none."""
+        """Return all predictions that belong to no instance."""
         none = Unmatched(*2 * [np.zeros(0, np.float32)], 0)
         scores, keypoint_scores, images = zip(none, *self._unmatched)
         return Unmatched(
@@ -126,8 +128,7 @@ def instance_batch(samples: Sequence[PoseSample],
     Args:
         samples (Sequence[PoseSample]): The images, all with K keypoints; at
             least one.
-        owners (Sequence[np.ndarray]): Of each image what :func:`owners` has
-            found.
+        owners (Sequence[np.ndarray]): The result of :func:`owners` for each.
     """
 
     def joined(name: str, dtype: type) -> np.ndarray:
@@ -147,7 +148,7 @@ def instance_batch(samples: Sequence[PoseSample],
         return kept
 
     truth = joined('truth', np.float32)
-    # Much faster than all(axis=2) over so short an axis.
+    # ``all(axis=2)`` is much slower over so short an axis.
     finite = np.isfinite(truth[..., 0]) & np.isfinite(truth[..., 1])
     visible = joined('visible', bool) & finite
     images = [image_number(image_key(sample)) for sample in samples]

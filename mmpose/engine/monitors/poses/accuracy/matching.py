@@ -1,7 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""Which prediction belongs to which annotated instance of an image.
+"""Matching of predictions and annotated instances, as in COCO's evaluation.
 
-As COCO's evaluation decides it, see https://cocodataset.org/#keypoints-eval.
+See https://cocodataset.org/#keypoints-eval.
 """
 from typing import Optional
 
@@ -9,12 +9,12 @@ import numpy as np
 
 from .keypoint_tally import keypoint_similarity
 
-# COCO's evaluation looks at so many predictions of an image.
+# The largest number of predictions of an image in COCO's evaluation.
 MAX_PREDICTIONS = 20
-# Below this object keypoint similarity nothing was found. The evaluation of
-# localization errors by Ronchi and Perona (ICCV 2017) matches from there on.
+# The least object keypoint similarity of a match, as in the evaluation of
+# localization errors by Ronchi and Perona (ICCV 2017).
 MIN_SIMILARITY = 0.1
-# Of all keypoints, where a data set has no sigmas.
+# The sigma of all keypoints of a data set without sigmas.
 _SIGMA = 0.05
 
 
@@ -22,18 +22,19 @@ def match(truth: np.ndarray, visible: np.ndarray, areas: np.ndarray,
           predicted: np.ndarray, sigmas: Optional[np.ndarray]) -> np.ndarray:
     """Match predictions with the instances of an image, greedily.
 
-    The highest-scoring prediction first, each takes the instance that it is
-    most similar to of those that are left. So does COCO's evaluation, at the
-    threshold :data:`MIN_SIMILARITY`.
+    Beginning with the highest-scoring prediction, each takes the most similar
+    of the instances that are left, as in COCO's evaluation at the threshold
+    :data:`MIN_SIMILARITY`.
 
     Args:
         truth (np.ndarray): Annotated keypoints, shape (N, K, 2).
-        visible (np.ndarray): Which are annotated, bool of shape (N, K).
+        visible (np.ndarray): Which keypoints are annotated, bool of shape
+            (N, K).
         areas (np.ndarray): The instances' areas, shape (N, ).
         predicted (np.ndarray): Predicted keypoints, the highest-scoring
             instance first, shape (M, K, 2).
-        sigmas (np.ndarray, optional): Each keypoint's, shape (K, ). None: the
-            same for all.
+        sigmas (np.ndarray, optional): The sigmas, shape (K, ). None: the same
+            for all keypoints.
 
     Returns:
         np.ndarray: For each instance the index of its prediction, -1 if it
@@ -74,7 +75,7 @@ def object_similarity(truth: np.ndarray, visible: np.ndarray,
 
 def suppress(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray,
              sigmas: np.ndarray, threshold: float, soft: bool) -> np.ndarray:
-    """Keep one of predictions that are much alike.
+    """Suppress predictions that are similar to a better one.
 
     Greedy non-maximum suppression over the object keypoint similarity of two
     predictions, which has the mean of their areas, as in
@@ -84,14 +85,14 @@ def suppress(keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray,
         keypoints (np.ndarray): Shape (M, K, 2).
         scores (np.ndarray): Shape (M, ).
         areas (np.ndarray): Shape (M, ).
-        sigmas (np.ndarray): Each keypoint's, shape (K, ).
-        threshold (float): What is more similar than that to one that is kept
-            is not kept; of the soft variant the width of the Gaussian.
-        soft (bool): Lower the scores of what is similar instead, and keep the
-            first :data:`MAX_PREDICTIONS`.
+        sigmas (np.ndarray): The sigmas, shape (K, ).
+        threshold (float): The largest similarity of two predictions that are
+            both kept; for the soft variant, the width of the Gaussian.
+        soft (bool): Whether to lower the scores of similar predictions
+            instead, and to keep the first :data:`MAX_PREDICTIONS`.
 
     Returns:
-        np.ndarray: The indices of what is kept.
+        np.ndarray: The indices of the predictions to keep.
     """
     similarity = keypoint_similarity(
         _square_distances(keypoints, keypoints), (areas[:, None] + areas) / 2,
@@ -125,9 +126,9 @@ def _suppress_softly(similarity: np.ndarray, scores: np.ndarray,
 
 
 def _square_distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Of all pairs of N and M instances, shape (K, N, M).
+    """Compute the distances of all pairs of instances, shape (K, N, M).
 
-    The keypoints come first: sums over a short last axis take long.
+    The keypoints come first, since sums over a short last axis are slow.
     """
     points = points.astype(float).transpose(2, 1, 0)[..., None]
     others = others.astype(float).transpose(2, 1, 0)[..., None, :]

@@ -7,15 +7,15 @@ from ..accuracy.data_set_accuracy import DataSetAccuracy
 
 
 class Validation(NamedTuple):
-    """A validation, of all ranks.
+    """The results of a validation from all ranks.
 
     Attributes:
-        parts (Sequence[DataSetAccuracy]): Of each data set that has instances,
-            with all of them; at least one.
+        parts (Sequence[DataSetAccuracy]): The data sets that have instances;
+            at least one.
         step (int): The step of the records.
-        when (str): Which one it is, for the titles of figures.
-        details (bool): Whether to write what not everybody looks at.
-        kpt_thr (float): The score from which on a prediction counts as such.
+        when (str): The epoch or iteration, for the titles of figures.
+        details (bool): Whether to log the details of ``log_details``.
+        kpt_thr (float): The least score of a prediction that counts.
     """
     parts: Sequence[DataSetAccuracy]
     step: int
@@ -25,9 +25,9 @@ class Validation(NamedTuple):
 
 
 class Diagnosis:
-    """One answer to why the keypoints of a validation are wrong.
+    """Diagnose why the keypoints of a validation are wrong.
 
-    One of them sees all validations of a training.
+    The same object diagnoses all validations of a training.
 
     Attributes:
         charts (tuple[Chart]): The charts of its curves.
@@ -36,24 +36,26 @@ class Diagnosis:
     charts: Tuple[Chart, ...] = ()
 
     def unmeasured(self, part: DataSetAccuracy) -> Optional[str]:
-        """Return what cannot be told of a data set, and why.
+        """Return why a data set cannot be diagnosed, or not completely.
 
         Args:
             part (DataSetAccuracy): The data set.
 
         Returns:
-            str | None: What follows the hook's name in a sentence of the log.
+            str | None: The rest of a sentence in the log that begins with the
+            name of the hook. None if it is diagnosed completely.
         """
         return None
 
     def records(self, runner, validation: Validation) -> Iterator[Record]:
-        """Yield what is written of a validation.
+        """Yield the records of a validation.
 
-        Called in the training thread, on the rank that writes: what takes
-        long belongs into the records' ``values``.
+        It is called in the training thread of the rank that writes. Long
+        computations belong into the records' ``values``, which are called in
+        the writer's thread.
 
         Args:
             runner (Runner): The runner of the training process.
-            validation (Validation): What was predicted in the validation.
+            validation (Validation): The validation.
         """
         raise NotImplementedError

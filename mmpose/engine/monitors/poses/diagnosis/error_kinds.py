@@ -1,8 +1,9 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""Why keypoints are wrong: the kind of error of each.
+"""The kinds of error of keypoints.
 
-As defined by M. R. Ronchi and P. Perona, "Benchmarking and Error Diagnosis in
-Multi-Instance Pose Estimation", ICCV 2017, https://arxiv.org/abs/1707.05388.
+They were defined by M. R. Ronchi and P. Perona, "Benchmarking and Error
+Diagnosis in Multi-Instance Pose Estimation", ICCV 2017,
+https://arxiv.org/abs/1707.05388.
 """
 import re
 from typing import NamedTuple, Optional, Sequence
@@ -13,29 +14,29 @@ from ..accuracy.instances import InstanceBatch
 
 KINDS = ('good', 'jitter', 'inversion', 'swap', 'miss', 'not_found')
 _GOOD, _JITTER, _INVERSION, _SWAP, _MISS, _NOT_FOUND = range(len(KINDS))
-# Of the similarity of a keypoint: more is good, and less is not near.
+# The similarity above which a keypoint is good, and from which on it is near.
 GOOD = 0.85
 NEAR = 0.5
-# Two keypoints that are so far apart: what is near one is not near the other;
-# twice as far as the farthest that is near, squared.
+# If two keypoints are so far apart, no point is near both: twice the largest
+# distance that is near, squared.
 _APART = -4 * np.log(NEAR)
-# So many pairs of instances at once.
+# The number of pairs of instances that are compared at once.
 _CHUNK = 4096
 
 
 class ErrorCounts(NamedTuple):
-    """What kinds of error there are in a validation.
+    """The numbers of errors of each kind in a validation.
 
     Attributes:
-        counts (np.ndarray): The annotated keypoints of each of :data:`KINDS`,
-            int64 of shape (6, K).
-        gains (np.ndarray): How much higher the sum of all instances' object
-            keypoint similarity (OKS) would be if that kind alone were
-            corrected, shape (6, ).
-        instances (int): How many these are.
-        sides (np.ndarray): Of the keypoints that are apart from their mirrored
-            ones, the number, those predicted near their own place, and those
-            near the mirrored one's, int64 of shape (3, K).
+        counts (np.ndarray): The number of annotated keypoints of each of
+            :data:`KINDS`, int64 of shape (6, K).
+        gains (np.ndarray): The increase of the sum of all instances' object
+            keypoint similarity (OKS) if that kind alone were corrected, shape
+            (6, ).
+        instances (int): The number of instances.
+        sides (np.ndarray): The number of keypoints that are apart from their
+            mirrored ones; of these, the number predicted near their own place
+            and near the mirrored one's, int64 of shape (3, K).
     """
     counts: np.ndarray
     gains: np.ndarray
@@ -47,11 +48,11 @@ class ErrorCounts(NamedTuple):
 
     def spread(self, places: Sequence[int],
                num_keypoints: int) -> 'ErrorCounts':
-        """Return the same counts as those of a larger set of keypoints.
+        """Return the same counts with the keypoints of a larger set.
 
         Args:
-            places (Sequence[int]): Where in the larger set each keypoint is.
-            num_keypoints (int): How many that set has.
+            places (Sequence[int]): The index of each keypoint in the set.
+            num_keypoints (int): The number of keypoints of the set.
         """
         counts = np.zeros((len(self.counts), num_keypoints), np.int64)
         sides = np.zeros((len(self.sides), num_keypoints), np.int64)
@@ -61,7 +62,7 @@ class ErrorCounts(NamedTuple):
 
 
 class ErrorKinds:
-    """The kinds of error in a validation.
+    """Find the kinds of error in a validation.
 
     ============= =========================================================
     ``good``      The keypoint's similarity is above 0.85
@@ -69,22 +70,22 @@ class ErrorKinds:
     ``inversion`` The prediction is near the mirrored keypoint of the same
                   instance: its similarity with that is at least 0.5, and
                   higher than with any other
-    ``swap``      The same of that keypoint, or of the mirrored one, of
-                  another instance of the image
+    ``swap``      It is near that keypoint, or the mirrored one, of another
+                  instance of the image in the same way
     ``miss``      It is near none of them
     ``not_found`` No prediction belongs to the instance
     ============= =========================================================
 
-    Corrected, a jitter has a similarity of 0.85 and a miss of 0.5; an
-    inversion and a swap the one that they have in the wrong place; an instance
-    that was not found the mean OKS of those that were.
+    When corrected, a jitter has a similarity of 0.85, a miss one of 0.5, and
+    an inversion or a swap its similarity in the wrong place; an instance that
+    was not found has the mean OKS of the found ones.
 
     Args:
         batch (InstanceBatch): All instances, image by image.
-        sigmas (np.ndarray): Each keypoint's, shape (K, ).
+        sigmas (np.ndarray): The sigmas, shape (K, ).
         mirrored (np.ndarray, optional): The index of each keypoint's mirrored
-            one, its own where it has none, shape (K, ). Defaults to None:
-            inversions are not looked for.
+            one, or its own if it has none, shape (K, ). Defaults to None:
+            there are no inversions.
     """
 
     def __init__(self,
@@ -105,7 +106,7 @@ class ErrorKinds:
         batch = self._batch
         kinds, own, mirrored, best = self._judge()
         counts = np.stack([(kinds == i).sum(0) for i in range(len(KINDS))])
-        # Of an instance, each keypoint's part of its similarity.
+        # The weight of each keypoint in the similarity of its instance.
         parts = batch.visible.sum(1)
         instances = int((parts > 0).sum())
         weights = 1 / np.maximum(parts, 1)[:, None]
@@ -127,9 +128,9 @@ class ErrorKinds:
         return self._judge()[0]
 
     def _judge(self) -> tuple:
-        """Of the keypoints of N instances the kinds, -1 where there is none,
-        and the similarities with their own place, the mirrored one and the
-        nearest one; each of shape (N, K)."""
+        """Return the kind of each keypoint, -1 where it is not annotated, and
+        its similarities with its own place, the mirrored one and the nearest
+        one; each of shape (N, K)."""
         visible, found = self._batch.visible, self._batch.found
         everybody = np.arange(len(found))
         own = np.exp(-self._distances(everybody, everybody))
@@ -139,7 +140,7 @@ class ErrorKinds:
         best = np.maximum(np.maximum(own, mirrored), self._others())
         kinds = np.full(own.shape, _MISS, np.int8)
         kinds[best >= NEAR] = _SWAP
-        # Of what is equally near, its own place.
+        # Its own place takes precedence.
         kinds[(mirrored >= NEAR) & (mirrored == best)] = _INVERSION
         is_own = (own >= NEAR) & (own == best)
         kinds[is_own] = _JITTER
@@ -149,8 +150,8 @@ class ErrorKinds:
         return kinds, own, mirrored, best
 
     def _others(self) -> np.ndarray:
-        """The highest similarity with another instance of the image, 0 where
-        there is none, shape (N, K)."""
+        """Return the highest similarity with another instance of the image, 0
+        where there is none, shape (N, K)."""
         nearest = np.full(self._batch.visible.shape, np.inf)
         _, begins, sizes = np.unique(
             self._batch.images, return_index=True, return_counts=True)
@@ -178,8 +179,8 @@ class ErrorKinds:
                    truth: np.ndarray,
                    mirrored: bool = False,
                    points: Optional[np.ndarray] = None) -> np.ndarray:
-        """What :func:`keypoint_similarity` has in its exponent, between some
-        predictions and the ground truth of others, or their mirrored
+        """Return the negative exponents of :func:`keypoint_similarity` between
+        some predictions and the ground truth of others, or their mirrored
         keypoints; infinite where there is none."""
         place, visible = self._batch.truth[truth], self._batch.visible[truth]
         if mirrored:
@@ -191,10 +192,10 @@ class ErrorKinds:
         offset -= place
         np.square(offset, out=offset)
         squares = offset[..., 0] + offset[..., 1]
-        # As COCO's evaluation, so that an area of 0 is none to divide by.
+        # COCO's evaluation does the same, so that an area of 0 is no divisor.
         squares /= (self._batch.areas[truth] + np.spacing(1))[:, None]
         squares /= 2 * np.square(2 * self._sigmas)
-        # A prediction that is no number is near nothing.
+        # A prediction that is NaN is near nothing.
         squares[~visible | np.isnan(squares)] = np.inf
         return squares
 
@@ -214,16 +215,16 @@ class ErrorKinds:
 
 def mirrored_keypoints(names: Sequence[str],
                        meta: dict) -> Optional[np.ndarray]:
-    """Return which keypoint each is when the image is flipped.
+    """Return the keypoint that each becomes when the image is flipped.
 
     Args:
-        names (Sequence[str]): What the K keypoints are called. A name with
-            'left' or 'right' in it says it.
-        meta (dict): The metainfo of the data set, whose ``flip_indices`` say
-            it of the others.
+        names (Sequence[str]): The names of the K keypoints, which tell the
+            counterpart if they contain 'left' or 'right'.
+        meta (dict): The metainfo of the data set, whose ``flip_indices`` tell
+            the counterparts of the others.
 
     Returns:
-        np.ndarray | None: The index of each one's counterpart, its own where
+        np.ndarray | None: The index of each one's counterpart, or its own if
         it has none, shape (K, ); None if none has one.
     """
     number = len(names)

@@ -17,12 +17,12 @@ from .error_figure import draw_error_figure
 from .error_kinds import (KINDS, ErrorCounts, ErrorKinds, mirrored_keypoints,
                           other_side)
 
-# By keypoint there are those of its place alone.
+# The kinds that are logged by keypoint.
 _BY_KEYPOINT = ('jitter', 'inversion', 'swap', 'miss')
 
 
 class ErrorDiagnosis(Diagnosis):
-    """Why each keypoint is wrong: its kind of error.
+    """Log the kind of error of each keypoint.
 
     ========================================= ==============================
     ``errors/<kind>``                         Fraction of the annotated
@@ -31,15 +31,14 @@ class ErrorDiagnosis(Diagnosis):
                                               not_found, see
                                               :class:`ErrorKinds`; where the
                                               data set has sigmas
-    ``errors/<kind>/<keypoint>``              The same of each keypoint, with
+    ``errors/<kind>/<keypoint>``              The same for each keypoint, with
                                               ``log_details``
-    ``errors/oks_lost/<kind>``                How much higher ``instances/OKS``
-                                              would be if that kind alone were
-                                              corrected
-    ``errors/false_positives``                High-scoring predictions of no
-                                              instance, per image; with a
-                                              detector's boxes, and of
-                                              bottom-up models
+    ``errors/oks_lost/<kind>``                The increase of ``instances/OKS``
+                                              if that kind alone were corrected
+    ``errors/false_positives``                Unmatched predictions with a high
+                                              score, per image; with a
+                                              detector's boxes and bottom-up
+                                              models
     ``errors/by_keypoint``                    A figure of the kinds of error:
                                               a bar for each keypoint
     ========================================= ==============================
@@ -85,15 +84,15 @@ class ErrorDiagnosis(Diagnosis):
 
 
 class ErrorSummary:
-    """What kinds of error the keypoints of a validation have.
+    """Summarize the kinds of error of a validation.
 
     Args:
-        parts (Sequence[tuple[DataSetAccuracy, ErrorCounts]]): Of each data set
-            that has sigmas. Keypoints of the same name are added up.
+        parts (Sequence[tuple[DataSetAccuracy, ErrorCounts]]): The data sets
+            with sigmas. Keypoints with the same name are added.
         flips (Sequence[tuple[str, str, str]]): See
             :class:`LocalizationErrors`. Defaults to ().
-        threshold (float): The mean score of its keypoints from which on a
-            prediction of no instance is a false positive. Defaults to 0.
+        threshold (float): The least mean keypoint score of an unmatched
+            prediction that is a false positive. Defaults to 0.
     """
 
     def __init__(self,
@@ -122,16 +121,16 @@ class ErrorSummary:
                 self._mirrored.update((name, part.names[j])
                                       for name, j in zip(part.names, mirrored)
                                       if part.names[j] != name)
-        # What cannot be there has no curve.
+        # Without mirrored keypoints there are no inversions.
         self._kinds = [
             kind for kind in KINDS if self._mirrored or kind != 'inversion'
         ]
 
     def values(self, by_keypoint: bool) -> Iterator[Value]:
-        """Yield the scalars and the measurement; nothing without an instance.
+        """Yield the scalars and the measurement, if there is an instance.
 
         Args:
-            by_keypoint (bool): Whether to yield those of each keypoint.
+            by_keypoint (bool): Whether to yield the scalars of each keypoint.
         """
         if self._counts.instances:
             yield from self.scalars(by_keypoint)
@@ -141,7 +140,7 @@ class ErrorSummary:
         """Yield the scalars.
 
         Args:
-            by_keypoint (bool): Whether to yield those of each keypoint.
+            by_keypoint (bool): Whether to yield the scalars of each keypoint.
         """
         counts = self._by_kind()
         for kind in self._kinds:
@@ -166,7 +165,7 @@ class ErrorSummary:
         """Draw the kinds of error by keypoint.
 
         Args:
-            when (str): Of which validation, for the title.
+            when (str): The epoch or iteration, for the title.
         """
         if not self._counts.instances:
             return
@@ -182,13 +181,13 @@ class ErrorSummary:
         ])
 
     def measurement(self) -> LocalizationErrors:
-        """Return what detectors judge."""
+        """Return the measurement for the detectors."""
         total = max(self._counts.counts.sum(), 1)
         places = {name: i for i, name in enumerate(self._names)}
         sides: List[Sides] = []
         for name, mirrored in self._mirrored.items():
             if name > mirrored and self._mirrored.get(mirrored) == name:
-                continue  # It is the other one of a pair.
+                continue  # The pair has been counted already.
             both = [places[name], places[mirrored]]
             sides.append(
                 Sides((name, mirrored),
@@ -209,12 +208,11 @@ def kinds_of(hard: HardSample,
 
     Args:
         hard (HardSample): The instance.
-        parts (Iterable[DataSetAccuracy]): The data sets, one of which it is
-            from.
+        parts (Iterable[DataSetAccuracy]): The data sets.
 
     Returns:
-        list[str | None] | None: Of each keypoint, None where it is not
-        annotated; None if they are not known.
+        list[str | None] | None: The kind of each keypoint, None for one that
+        is not annotated. None if the kinds are not known.
     """
     truth = hard.sample.truth[hard.person]
     for part in parts:
@@ -235,10 +233,9 @@ def _kinds(part: DataSetAccuracy, batch: InstanceBatch) -> ErrorKinds:
 
 def wrong_flips_of(runner, parts: Iterable[DataSetAccuracy]
                    ) -> List[Tuple[str, str, str]]:
-    """Return what ``flip_indices`` exchange against the keypoints' names.
+    """Return the pairs in ``flip_indices`` that contradict the names.
 
-    Of the data sets of the training and the validation, see
-    :class:`LocalizationErrors`.
+    Those of the training and the validation, see :class:`LocalizationErrors`.
     """
     metas = [part.meta for part in parts]
     loader = getattr(getattr(runner, '_train_loop', None), 'dataloader', None)
@@ -252,7 +249,7 @@ def wrong_flips_of(runner, parts: Iterable[DataSetAccuracy]
 
 
 def wrong_flips(meta: dict) -> Iterator[Tuple[str, str, str]]:
-    """Yield them of one data set."""
+    """Yield the wrong pairs of one data set."""
     flipped = meta.get('flip_indices', ())
     names = keypoint_names(meta, len(flipped))
     for name, index in zip(names, flipped):

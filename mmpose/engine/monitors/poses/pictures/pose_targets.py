@@ -7,7 +7,7 @@ from torch import nn
 
 
 def find_codec(model: nn.Module):
-    """The codec with which a model decodes its predictions.
+    """Return the codec with which a model decodes its predictions.
 
     Args:
         model (nn.Module): The model.
@@ -23,19 +23,19 @@ def find_codec(model: nn.Module):
 
 
 def decode_target(codec, sample) -> Optional[Tuple[np.ndarray, np.ndarray]]:
-    """The keypoints that a training sample's target stands for.
+    """Decode the target of a training sample to keypoints.
 
-    What the loss is computed from is decoded as a prediction would be. Where
-    it holds the keypoints as they are, those are returned.
+    The labels, which the loss is computed from, are decoded like a prediction.
+    Labels that are keypoints are returned as they are.
 
     Args:
-        codec (BaseKeypointCodec, optional): The model's.
+        codec (BaseKeypointCodec, optional): The codec of the model.
         sample (PoseDataSample): A training sample with its labels.
 
     Returns:
         tuple[np.ndarray, np.ndarray] | None: Keypoints in the input's pixels,
         shape (N, K, 2), and which of them the loss counts, bool of shape
-        (N, K). None if no keypoint can be made out.
+        (N, K). None if the labels do not tell the keypoints.
     """
     labels = _labels(sample)
     with np.errstate(all='ignore'):  # Of a keypoint without a label.
@@ -56,9 +56,9 @@ def decode_target(codec, sample) -> Optional[Tuple[np.ndarray, np.ndarray]]:
 def _decode(
     codec, labels: Dict[str, np.ndarray]
 ) -> Optional[Tuple[np.ndarray, Optional[np.ndarray]]]:
-    """What the codec makes of the labels, and their weights.
+    """Return the decoded keypoints and their weights.
 
-    None if it cannot tell the instances' keypoints apart.
+    None if the labels do not tell the keypoints of the instances.
     """
     if 'keypoint_indices' in labels:
         return _at_indices(codec, labels)
@@ -79,21 +79,21 @@ def _decode(
         # A keypoint outside of the input has a weight and no peak.
         heatmaps = labels[name]
         if getattr(codec, 'heatmap_type', None) == 'combined':
-            heatmaps = heatmaps[::3]  # After each its offsets.
+            heatmaps = heatmaps[::3]  # Each is followed by its offsets.
         peaks = heatmaps.reshape(weights.size, -1).max(-1)
         weights = weights * (peaks > 0).reshape(weights.shape)
     return keypoints, weights
 
 
 def _from_axes(codec, labels: Dict[str, np.ndarray]):
-    """Keypoints with a vector for each axis."""
+    """Decode keypoints with a vector for each axis."""
     return codec.decode(
         labels['keypoint_x_labels'],
         labels['keypoint_y_labels'])[0], labels.get('keypoint_weights')
 
 
 def _decoupled(codec, labels: Dict[str, np.ndarray]):
-    """Keypoints with heatmaps for each instance."""
+    """Decode keypoints with heatmaps for each instance."""
     people = len(labels['instance_coords'])
     heatmaps = labels['instance_heatmaps']
     if not people:
@@ -103,12 +103,12 @@ def _decoupled(codec, labels: Dict[str, np.ndarray]):
     weights = labels.get('keypoint_weights')
     peaks = heatmaps.max((2, 3)) > 0
     weights = peaks if weights is None else weights * peaks
-    # As the head does with what it has decoded.
+    # The head adds the same to its decoded keypoints.
     return keypoints + codec.scale_factor / 2, weights
 
 
 def _hand_3d(codec, labels: Dict[str, np.ndarray]):
-    """Keypoints of two hands with a heatmap for each depth."""
+    """Decode the keypoints of two hands with a heatmap for each depth."""
     heatmaps = labels['heatmaps']
     keypoints, *_ = codec.decode(
         heatmaps.reshape(-1, codec.depth_size, *heatmaps.shape[1:]),
@@ -117,7 +117,7 @@ def _hand_3d(codec, labels: Dict[str, np.ndarray]):
 
 
 def _at_indices(codec, labels: Dict[str, np.ndarray]):
-    """Keypoints whose places in the heatmap are labels."""
+    """Decode keypoints whose places in the heatmap are labels."""
     indices, visible = np.moveaxis(labels['keypoint_indices'], -1, 0)
     # Not the codec's own size: it may decode enlarged heatmaps.
     height, width = labels['heatmaps'].shape[-2:]
@@ -129,14 +129,14 @@ def _at_indices(codec, labels: Dict[str, np.ndarray]):
 
 
 def _displaced(codec, labels: Dict[str, np.ndarray]):
-    """Keypoints by what lies between them and the centres of people."""
+    """Decode displacements of keypoints from the centres of instances."""
     heatmaps = torch.from_numpy(labels['heatmaps'])
 
     def decode(displacements: np.ndarray) -> np.ndarray:
         keypoints, _ = codec.decode(heatmaps, torch.from_numpy(displacements))
         return keypoints.numpy()
 
-    # What has no weight has no displacement either.
+    # Keypoints without a weight have no displacement.
     centres = decode(np.zeros_like(labels['displacements']))
     weights = decode(labels['displacement_weights']) - centres
     return decode(labels['displacements']), weights.max(-1)
@@ -157,10 +157,10 @@ def _labels(sample) -> Dict[str, np.ndarray]:
 
 
 def _not_alone(codec, labels: Dict[str, np.ndarray]) -> None:
-    """It decodes what a whole transformer returns."""
+    """Return None: the codec decodes the output of a whole transformer."""
 
 
-# How labels are decoded that are not one array; by the codec's class.
+# The decoders of codecs with more than one array of labels, by class name.
 _DECODERS = dict(
     SimCCLabel=_from_axes,
     SPR=_displaced,
