@@ -1,25 +1,18 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""Validations on two real processes, over gloo on the CPU.
-
-All runs are made in one pair of processes, one after the other, since a
-process takes long to start. A run that hangs fails all that come after it.
-"""
-import datetime
+"""Validations on two real processes, over gloo on the CPU."""
+import functools
 import glob
-import json
-import os
-import time
 from pathlib import Path
 
 import pytest
-import torch
 from evaluated_poses import annotations, predict, write, write_boxes
 from mmengine.runner import Runner
 from noisy_poses import (NoisyModel, keypoint_scalars, pictures, runner_cfg,
                          warnings_of)
 from run_logs import read_run
-from torch import distributed, multiprocessing
+from torch import distributed
 from torch.utils.data import Sampler
+from two_processes import make_runs, results_of, start_two
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook
 from mmpose.engine.monitors import EventWriter, KeypointMonitor, Scalar
@@ -28,8 +21,6 @@ from mmpose.engine.monitors.poses.pose_samples import PoseSampleReader
 from mmpose.registry import DATA_SAMPLERS, MODELS
 from mmpose.utils import register_all_modules
 
-# Seconds. On a busy machine the runs may take a minute.
-TIMEOUT = 240
 HOOK = dict(max_val_images=1, hard_samples=3)
 
 
@@ -188,51 +179,21 @@ RUNS = dict(
 
 def work(rank: int, folder: str) -> None:
     """What each of the processes does."""
-    torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2')
-    distributed.init_process_group(
-        'gloo',
-        init_method=f'file://{folder}/rendezvous',
-        rank=rank,
-        world_size=2,
-        timeout=datetime.timedelta(seconds=TIMEOUT / 4))
-    register_all_modules()
-    for name, make in RUNS.items():
-        result = make(f'{folder}/{name}')
-        Path(f'{folder}/{name}_{rank}.json').write_text(json.dumps(result))
+    make_runs(rank, folder, RUNS)
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     """Where both processes have made their runs."""
     folder = tmp_path_factory.mktemp('distributed')
-    processes = multiprocessing.spawn(
-        work, args=(str(folder), ), nprocs=2, join=False)
-    deadline = time.monotonic() + TIMEOUT
-    error = None
-    try:
-        while not processes.join(1) and time.monotonic() < deadline:
-            pass
-    except Exception as raised:
-        error = raised
-    for process in processes.processes:
-        if process.is_alive():
-            process.kill()
-    if error is not None:
-        print(error)  # The tests say which run it was.
+    start_two(work, folder)
     return folder
 
 
 @pytest.fixture
 def results(folder):
     """A function that gives the results of a run, of both processes."""
-
-    def load(name: str):
-        paths = [folder / f'{name}_{rank}.json' for rank in (0, 1)]
-        assert all(map(Path.exists, paths)), f'{name} did not come to an end'
-        return [json.loads(path.read_text()) for path in paths]
-
-    return load
+    return functools.partial(results_of, folder)
 
 
 @pytest.fixture(scope='module')
