@@ -1,5 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""Which findings follow from which, so that one anomaly is one finding."""
+"""Causes and consequences, so that one anomaly is one finding."""
 from typing import Dict, List, Set, Tuple
 
 from .report import Finding
@@ -8,7 +8,7 @@ _Key = Tuple[int, str]
 
 
 class Chain:
-    """Of findings that follow from each other, keep the one that began first.
+    """Keep the first of findings that follow from each other.
 
     When it is resolved, the one that began next and is still present takes its
     place. Of findings that begin with the same measurement, that of the
@@ -66,15 +66,15 @@ class Unrelated(Chain):
         return False
 
 
-# What only the validations and the checkpoints see, in this order.
+# Findings that do not affect the training, in the order of their effects.
 _LAST = ('nonfinite_buffer', 'nonfinite_ema')
 
 
 class FirstNonfinite(Chain):
-    """Keep what was NaN or infinite first: all else follows from it.
+    """Keep the finding of the first NaN or infinity, the cause of the others.
 
-    Updates that mixed precision skips, running statistics and the EMA model
-    follow from others; of the training nothing follows from them.
+    Skipped updates of mixed precision, running statistics and the EMA model
+    follow from other findings, and the training does not depend on them.
     """
 
     def follows(self, finding: Finding, cause: Finding) -> bool:
@@ -83,7 +83,7 @@ class FirstNonfinite(Chain):
         return not cause.name.startswith(('amp_', 'nonfinite_ema'))
 
     def _ordered(self) -> List[Tuple[_Key, Finding]]:
-        # These follow also what began later.
+        # These also follow from findings that began later.
         return sorted(
             self._present.items(),
             key=lambda entry: _LAST.index(entry[1].name)
@@ -91,16 +91,16 @@ class FirstNonfinite(Chain):
 
 
 class FirstDivergence(Chain):
-    """Keep what diverged first."""
+    """Keep the finding of the first divergence."""
 
 
 class StoppedLearning(Chain):
-    """Keep one reason for each module why it does not learn."""
+    """Keep one reason why each module does not learn."""
 
     def follows(self, finding: Finding, cause: Finding) -> bool:
         """Return whether one place contains the other."""
         place, other = map(_place, (finding, cause))
-        if not place:  # What is wrong everywhere has no cause in one place.
+        if not place:  # An anomaly everywhere has no cause in one place.
             return not other
         return place.startswith(other) or other.startswith(place)
 
@@ -113,7 +113,7 @@ class MostSerious(Chain):
 
 
 class NothingLearned(MostSerious):
-    """Of the reasons why nothing is learned, keep the plainest."""
+    """Keep the plainest reason why nothing is learned."""
 
 
 def _place(finding: Finding) -> str:

@@ -37,7 +37,7 @@ _RISES = 1.001
 class Detector:
     """Look for one kind of anomaly in what monitors measure.
 
-    Called in the thread that writes, in the order of the measurements. What
+    Called in the writer's thread, in the order of the measurements. What
     is registered in :data:`DETECTORS` can be named in the hook's argument
     ``detectors``.
 

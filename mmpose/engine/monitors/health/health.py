@@ -25,30 +25,30 @@ _FINDING = 'health/finding/'
 
 @MONITORS.register_module()
 class HealthMonitor(Monitor):
-    """Say what is going wrong in a training, and where.
+    """Report what is going wrong in a training, and where.
 
     ========================== ==============================================
-    ``health/report``          A text: what is wrong since when, the evidence
-                               and a suggested action
+    ``health/report``          A text: the anomalies since they began, the
+                               evidence and a suggested action
     ``health/findings``        Number of findings, notes excluded
     ``health/finding/<name>``  1 while there is this finding, 0 when it ends
     ========================== ==============================================
 
-    What it tells: Whether anything is wrong: a healthy run has no finding. Of
-    findings that follow from each other only the first one is reported.
+    What it tells: Whether anything is wrong: a healthy run has no finding. If
+    findings follow from each other, only the first one is reported.
 
     Each finding is also a line in the log: a WARNING when it begins or
     changes (an INFO if it is a note), an INFO when it ends. A resumed
-    training begins without findings: what is still wrong is found again.
+    training begins without findings; lasting anomalies are found again.
 
     Args:
-        detectors (list[dict | Detector], optional): Changes to what is looked
-            for, see :func:`build_detectors`. Defaults to None: none.
+        detectors (list[dict | Detector], optional): Changes to the detectors,
+            see :func:`build_detectors`. Defaults to None: none.
         on_nonfinite (str): See :data:`ON_NONFINITE`. Defaults to 'warn'.
         strict (bool): See :class:`Monitor`. Defaults to False.
 
     Attributes:
-        detectors (list[Detector]): What is looked for.
+        detectors (list[Detector]): The detectors.
     """
 
     switches = (LOG_HEALTH, )
@@ -115,11 +115,11 @@ class HealthMonitor(Monitor):
         self._was_finite = is_finite
 
     def after_train(self, runner) -> None:
-        # After the last measurements, in the thread that writes.
+        # After the last measurements, in the writer's thread.
         self.emit(Record(runner.iter, self._last_report))
 
     def _look(self, step: int, measurement: Measurement) -> Optional[Record]:
-        """Judge a measurement, in the thread that writes."""
+        """Judge a measurement, in the writer's thread."""
         # The step of a validation is the epoch in epoch-based training.
         step = getattr(measurement, 'iteration', step)
         self._step = max(self._step, step)

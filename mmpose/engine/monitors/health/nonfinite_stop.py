@@ -17,21 +17,21 @@ _KINDS = ('the weight', 'the loss', 'the gradient of', 'the update of')
 
 
 class NonfiniteTrainingError(StopTraining):
-    """Something in the training was NaN or infinite, and was to end it."""
+    """End the training because something was NaN or infinite."""
 
 
 @MONITORS.register_module()
 class NonfiniteStop(Monitor):
     """End the training when a loss, gradient or weight is not finite.
 
-    It acts on what other monitors find at the iterations that are logged. In
+    It uses the measurements of other monitors, at the logged iterations. In
     distributed training all ranks end together: at each logged iteration the
     main process tells the others, which wait for it, so the training ends one
     logging interval later.
 
     Args:
-        interval (int | dict | Schedule): That of the monitors, the same on
-            all ranks.
+        interval (int | dict | Schedule): The interval of the monitors, the
+            same on all ranks.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
@@ -82,7 +82,7 @@ class NonfiniteStop(Monitor):
         if self.writer is not None:
             with self.guard:
                 self.writer.flush()
-            # What was still queued may be nearer to the cause.
+            # An earlier cause may still be in the queue.
             found = [self._found]
         step, what = found[0].step, found[0].what
         raise NonfiniteTrainingError(
@@ -97,7 +97,7 @@ class NonfiniteStop(Monitor):
         self._saved_after = runner.iter + is_iter_based(runner)
 
     def _look(self, step: int, measurement: Measurement) -> None:
-        """Called in the thread that writes."""
+        """Remember the first cause; called in the writer's thread."""
         for found in _nonfinite_in(step, measurement):
             self._found = min(self._found or found, found)
 
@@ -112,7 +112,7 @@ class NonfiniteStop(Monitor):
 
 
 class _Nonfinite(NamedTuple):
-    """Something that was not finite; the smallest is nearest the cause."""
+    """Something that was not finite; the smallest is the likely cause."""
     step: int
     order: int
     is_sum: bool
@@ -122,8 +122,7 @@ class _Nonfinite(NamedTuple):
 def _nonfinite_in(step: int, measurement: Measurement) -> Iterator[_Nonfinite]:
     if isinstance(measurement, Losses):
         for name, first in measurement.nonfinite.items():
-            # The exact step is known. The sum of the losses says less than
-            # each of them.
+            # The exact step is known. Each loss tells more than their sum.
             yield _Nonfinite(first, 1, name == 'loss', f'{_KINDS[1]} {name}')
         return
     found: Dict[int, Optional[Nonfinite]] = {}

@@ -6,7 +6,7 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
-# What says which sample it is, and where: what MMPose packs.
+# The fields that identify a sample, as packed by MMPose.
 _KEYS = ('img_path', 'img_paths', 'target_img_path', 'id', 'dataset_name')
 
 
@@ -20,18 +20,19 @@ _NONE = _Batch(-1, (), ())
 
 
 class RecentBatches:
-    """Remember which samples the last training batches held.
+    """Remember the samples of the last training batches.
 
-    Of a batch their ids and paths are kept: 5 MB for 1000 batches of 64
-    samples. Added to in the training thread, asked in the one that writes.
+    The ids and paths of the samples are kept: 5 MB for 1000 batches of 64.
+    Batches are added in the training thread and read in the writer's thread.
 
     Args:
-        length (int): How many batches. Defaults to 1000.
+        length (int): The number of batches. Defaults to 1000.
     """
 
     def __init__(self, length: int = 1000) -> None:
         self._batches: deque = deque(maxlen=length)
-        # Whole batches: the present one, and one whose loss was not finite.
+        # The current batch and the last one whose loss was not finite, with
+        # their tensors.
         self._current = self._kept = _NONE
 
     def add(self, step: int, data_batch) -> None:
@@ -39,8 +40,7 @@ class RecentBatches:
 
         Args:
             step (int): The training step.
-            data_batch (dict | Any): As MMPose collates it. Others hold no
-                samples that could be named.
+            data_batch (dict | Any): A batch of MMPose. Others are ignored.
         """
         self._current = _NONE
         if not isinstance(data_batch, dict):
@@ -49,17 +49,17 @@ class RecentBatches:
         self._current = _Batch(step, data_batch.get('inputs', ()), samples)
         named = [[getattr(sample, key, None) for key in _KEYS]
                  for sample in samples]
-        # Not compressed: that would release Python's lock, and wait for it
-        # while the thread that writes has it.
+        # Compressing would release Python's lock, and then wait for it while
+        # the writer's thread has it.
         text = json.dumps(named, default=_plain)
         self._batches.append((step, text))
 
     def keep(self) -> None:
-        """Keep the present batch as it is, until the next one that is kept."""
+        """Keep the current batch with its tensors, instead of an older one."""
         self._kept = self._current
 
     def release(self) -> None:
-        """Let go of the present batch, where it is not kept."""
+        """Release the current batch, unless it is kept."""
         self._current = _NONE
 
     def samples(self, step: int) -> List[dict]:
@@ -69,8 +69,8 @@ class RecentBatches:
             step (int): Its training step.
 
         Returns:
-            list[dict]: Of each sample ``img_path``, ``id`` and what else says
-            which it is. Empty if the batch is too long ago.
+            list[dict]: The fields that identify each sample, such as
+            ``img_path`` and ``id``. Empty if the batch is too old.
         """
         for known, text in reversed(tuple(self._batches)):
             if known == step:

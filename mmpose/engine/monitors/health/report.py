@@ -16,15 +16,15 @@ class Finding(NamedTuple):
     """An anomaly in the training.
 
     Attributes:
-        name (str): What it is, the same while it lasts: letters, digits and
-            '_', and where it may be in several places '/' and the place.
+        name (str): Its name, which stays the same while it lasts: letters,
+            digits and '_', followed by '/' and the place if it may be in
+            several places.
         what (str): One sentence on what is going wrong and where.
         evidence (str): The numbers that show it; they may change.
         advice (str): What to check or to try first.
         severity (str): 'error' if the training is lost unless it is ended or
             changed, 'warning' if its result is likely to be worse than it
-            could be, 'note' for what may well be on purpose. Defaults to
-            'warning'.
+            could be, 'note' if it may be intended. Defaults to 'warning'.
         batch (int, optional): The training step whose samples may be the
             cause; the report names them. Defaults to None.
     """
@@ -48,7 +48,7 @@ class Change(NamedTuple):
 
 
 class HealthReport:
-    """The findings of a training, as a text that is kept up to date.
+    """Keep the report on the findings of a training up to date.
 
     A finding begins when a detector first names it, changes when ``what`` is
     not the same any more, and ends when the detector no longer names it.

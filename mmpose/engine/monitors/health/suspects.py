@@ -9,24 +9,24 @@ from .recent_batches import RecentBatches
 from .report import Finding
 
 FILE = 'suspects.json'
-# A finding names so many samples; all are in the file.
+# The number of samples that a finding names; the file has all.
 _MAX_NAMED = 8
-# The file holds the samples of so many steps at most, the last ones.
+# The largest number of findings in the file; the last ones are kept.
 _MAX_STEPS = 100
 
 
 class Suspects:
-    """Say which samples a finding speaks of, and list them in a file.
+    """Name the samples of a finding, and list them in a file.
 
     ``suspects.json`` is a list with an entry for each finding: its name, the
     training step, ``samples`` with path and id of each, and ``ids``, those of
-    all their annotations. Where it is known which samples are broken, they are
-    those.
+    all their annotations. They are the broken samples of the batch if these
+    are known, else all.
 
     Args:
         batches (RecentBatches): The samples of the last batches.
-        folder (str): Where the file is, beside the event file. What it holds
-            already is kept.
+        folder (str): The folder of the file, that of the event file. Earlier
+            entries are kept.
     """
 
     def __init__(self, batches: RecentBatches, folder: str) -> None:
@@ -42,7 +42,7 @@ class Suspects:
             finding (Finding): A finding.
 
         Returns:
-            Finding: The same, where its samples are not known.
+            Finding: The finding, unchanged if its samples are not known.
         """
         if finding.batch is None:
             return finding
@@ -93,7 +93,7 @@ class Suspects:
             with open(self._path, encoding='utf-8') as file:
                 entries = json.load(file)
         entries = [*entries, entry][-_MAX_STEPS:]
-        # Whoever reads it meanwhile sees a whole file.
+        # A reader sees a complete file at any time.
         part = f'{self._path}.part'
         with open(part, 'w', encoding='utf-8') as file:
             json.dump(entries, file, ensure_ascii=False, indent=1)
@@ -101,14 +101,14 @@ class Suspects:
 
 
 def _ids(sample: dict) -> list:
-    """Return the ids of a sample's annotations; a bottom-up one has several,
-    another kind may have none."""
+    """Return the ids of a sample's annotations; there may be several or
+    none."""
     ids = sample.get('id', [])
     return ids if isinstance(ids, list) else [ids]
 
 
 def _name(sample: dict) -> str:
-    """Return a sample's path, shortened to its end, its id and what of it is
+    """Return the end of a sample's path, its id, and which of its values are
     not finite."""
     path = next((sample[key]
                  for key in ('img_path', 'target_img_path', 'img_paths')

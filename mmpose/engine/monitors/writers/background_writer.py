@@ -198,7 +198,7 @@ class BackgroundWriter(Writer):
         else:
             self._thread = thread
 
-    # In the thread that writes
+    # In the writer's thread
 
     def _work(self) -> None:
         self._cpu_seconds_before = self.cpu_seconds

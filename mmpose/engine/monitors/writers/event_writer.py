@@ -97,7 +97,7 @@ class EventWriter(Writer):
 
     @property
     def cpu_seconds(self) -> float:
-        """The CPU time of the thread that writes, in seconds."""
+        """The CPU time of the writer's thread, in seconds."""
         return self._outer.cpu_seconds
 
     def bytes_on_disk(self) -> int:
@@ -134,7 +134,7 @@ class EventWriter(Writer):
         Args:
             measured (type[Measurement], optional): Subclasses count. None:
                 measurements of all types.
-            listener (Callable): Called in the thread that writes, with the
+            listener (Callable): Called in the writer's thread, with the
                 step and one measurement. May return a record without tensors,
                 which is written then.
             guard (Guard): Told whether it fails.

@@ -7,22 +7,23 @@ from ..chains import NothingLearned
 from ..detector import Detector, WarmUp
 from ..report import ERROR, Finding
 
-# What a guess has in place: of a disc with a radius of 0.05, the area.
+# The accuracy of a guess: the area of a disc with a radius of 0.05.
 _BY_CHANCE = 0.01
-# No better for this fraction of the training and this many iterations.
+# The accuracy stays there for this fraction of the training and this many
+# iterations.
 _FRACTION = 0.2
 _ITERS = 300
 
 
 @DETECTORS.register_module()
 class ZeroAccuracyDetector(Detector):
-    """``zero_accuracy``: ``acc_pose`` stays at 0, or where a guess is.
+    """``zero_accuracy``: ``acc_pose`` stays at 0, or at that of a guess.
 
-    Not looked for before the learning rate has reached its highest value.
+    It begins when the learning rate has reached its highest value.
 
     Args:
-        fraction (float): Of the training, after which some keypoint should
-            have been in place. Defaults to 0.2.
+        fraction (float): The fraction of the training after which some
+            keypoints should be in place. Defaults to 0.2.
         iters (int): The least number of iterations. Defaults to 300.
     """
 
@@ -37,7 +38,7 @@ class ZeroAccuracyDetector(Detector):
     def before_train(self, runner) -> None:
         self._warm_up = WarmUp()
         self._least = max(self._fraction * runner.max_iters, self._iters)
-        # The last steps: how many, and their accuracy.
+        # Numbers of steps and their mean accuracies.
         self._recent: List[Tuple[int, float]] = []
         self._last_step = runner.iter
         self._present: List[Finding] = []

@@ -68,7 +68,7 @@ class ErrorDiagnosis(Diagnosis):
         flips = wrong_flips_of(runner, validation.parts)
 
         @functools.lru_cache(None)
-        def summary() -> ErrorSummary:  # In the thread that writes, once.
+        def summary() -> ErrorSummary:  # In the writer's thread, once.
             return ErrorSummary([(part, _kinds(
                 part, part.instances.batch()).results())
                                  for part in parts], flips, validation.kpt_thr)

@@ -7,12 +7,13 @@ from ...chains import FirstNonfinite, MostSerious
 from ...detector import Detector
 from ...report import ERROR, Finding
 
-# The loss of the EMA model is this many times that of the model in training,
-# after so many validations, in the later part of the training.
+# The ratio of the losses of the EMA model and the model in training, the
+# number of validations, and the fraction of the training after which they
+# count.
 _RATIO = 2
 _VALIDATIONS = 2
 _FROM = 0.2
-# Nor is it a difference next to 0: this fraction of how far the loss has
+# The least difference of the losses, as a fraction of how far the loss has
 # fallen.
 _OF_FALL = 0.01
 

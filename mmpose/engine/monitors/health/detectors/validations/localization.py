@@ -6,35 +6,35 @@ from ....core.registry import DETECTORS
 from ...detector import CONSECUTIVE, Detector, Streaks
 from ...report import Finding
 
-# Of the predictions near one of two mirrored keypoints, so many near the wrong
-# one: half of them if left and right are not told apart, all if the labels are
-# mirrored. A model that works has a few percent.
+# The fraction of the predictions near one of two mirrored keypoints that are
+# near the wrong one: half if the model does not distinguish left and right,
+# all if the labels are mirrored. A working model has a few percent.
 _EXCHANGED = 0.3
-# A model that has just begun cannot tell them apart either, but it finds
-# neither of them; or it improves, by a fifth over three validations.
+# An untrained model does not distinguish them either, but it finds neither of
+# them, or it improves, by a fifth over three validations.
 _LOCATED = 0.5
 _IMPROVES = 0.8
 _MIN_COUNT = 50
-# Of all keypoints, those on another instance; where half are in place.
+# The fraction of keypoints on another instance, if half of all are in place.
 _SWAPPED = 0.1
 
 
 @DETECTORS.register_module()
 class LeftRightDetector(Detector):
-    """Left and right keypoints are exchanged.
+    """Find left and right keypoints that are exchanged.
 
     ======================== ==============================================
-    ``flip_indices``         Those of a data set exchange other keypoints
-                             than the names say
+    ``flip_indices``         Those of a data set contradict the names of the
+                             keypoints
     ``left_right_exchanged`` The model predicts keypoints on the other side
     ======================== ==============================================
 
-    Judged are pairs of keypoints of which at least half are predicted near
-    either of the two, in three consecutive validations without improvement.
+    It judges the pairs of keypoints of which at least half are predicted near
+    either of the two, over three consecutive validations without improvement.
 
     Args:
-        fraction (float): Of these, above which the predictions near the wrong
-            one are too many. Defaults to 0.3.
+        fraction (float): The fraction of these above which too many
+            predictions are near the wrong keypoint. Defaults to 0.3.
     """
 
     findings = ('flip_indices', 'left_right_exchanged')
@@ -90,12 +90,12 @@ class LeftRightDetector(Detector):
 class InstanceSwapDetector(Detector):
     """``instances_swapped``: keypoints are predicted on another instance.
 
-    Judged where at least half of all keypoints are in place, in three
-    consecutive validations.
+    At least half of all keypoints must be in place, in three consecutive
+    validations.
 
     Args:
-        fraction (float): Of all keypoints, above which too many are. Defaults
-            to 0.1.
+        fraction (float): The fraction of all keypoints above which too many
+            are on another instance. Defaults to 0.1.
     """
 
     findings = ('instances_swapped', )
