@@ -113,7 +113,7 @@ class UpdateMonitor(Monitor):
             # No retry before the next measurement that is due.
             self._wanted = False
         if self.guard.tripped:
-            # The thread that writes may switch it off at any time, also
+            # The writer's thread may switch it off at any time, also
             # between the events of an update.
             self._begun = {}
 

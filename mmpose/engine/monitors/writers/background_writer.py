@@ -24,13 +24,12 @@ class BackgroundWriter(Writer):
     next call.
 
     Args:
-        writer (Writer): What writes, in a thread of its own.
-        queue (DroppingQueue): What waits for the thread.
+        writer (Writer): The writer to call in a thread of its own.
+        queue (DroppingQueue): Keeps the records until the thread takes them.
         guard (Guard, optional): Told of errors outside of a record, and of
-            records that come without a guard. Defaults to None: one that
-            raises.
-        flush_secs (float): The longest time that something written stays in
-            memory, in seconds. Defaults to 30.
+            records without a guard. Defaults to None: one that raises.
+        flush_secs (float): The longest time that a record stays in memory, in
+            seconds. Defaults to 30.
         drain_secs (float): The longest time that :meth:`close` waits for the
             thread, in seconds. Defaults to 30.
 

@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 from .writer import Writer
 
-# What ends a job: a time limit, ``docker stop``, a terminal that closes.
+# They end a job: a time limit, ``docker stop``, a terminal that closes.
 _SIGNALS = ('SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2')
 # ``docker stop`` kills after 10 seconds, SLURM after 30.
 _DRAIN_SECS = 8
@@ -45,7 +45,7 @@ def _handle(number, frame) -> None:
     is_first = number not in _draining
     if is_first:
         _draining.add(number)
-        # Not in this thread: it may hold a lock that a writer waits for.
+        # This thread may hold a lock that a writer waits for.
         threading.Thread(
             target=_drain, args=(number, previous), daemon=True).start()
     if callable(previous):

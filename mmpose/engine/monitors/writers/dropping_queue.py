@@ -12,8 +12,8 @@ class Item(NamedTuple):
 
     Attributes:
         kind (str, optional): One of :data:`KINDS`; None is never dropped.
-        size (int): Roughly the memory it holds, in bytes.
-        content (Any): The thing itself.
+        size (int): Roughly the memory it takes, in bytes.
+        content (Any): Its content.
     """
     kind: Optional[str]
     size: int
@@ -32,8 +32,8 @@ class DroppingQueue:
         max_bytes (int): The largest sum of their sizes.
 
     Attributes:
-        bytes (int): The sum of the sizes of what is in it.
-        dropped (Counter): How many items of each kind were dropped.
+        bytes (int): The sum of the sizes of its items.
+        dropped (Counter): The number of dropped items, by kind.
     """
 
     def __init__(self, max_items: int, max_bytes: int) -> None:

@@ -34,8 +34,8 @@ class EventFile:
 
     Events are kept in memory until :meth:`flush`. When the disk refuses them
     (it is full, read-only or broken, or the directory was deleted), the file
-    is truncated to its last whole event, what is pending is kept within a
-    limit, and writing is tried again later, in a new file beside it:
+    is truncated to its last whole event, pending events are kept within a
+    limit, and writing is retried later, in a new file beside it:
     TensorBoard reads all files of a directory as one run.
 
     Args:
@@ -43,10 +43,11 @@ class EventFile:
             continued.
         retry_secs (float): How long to leave a failing disk alone, in
             seconds. Defaults to 5.
-        max_pending_bytes (int): The largest size of what waits for a failing
-            disk; beyond, the least important is dropped. Defaults to 16 MiB.
-        max_batch_bytes (int): The largest size of what waits for a flush.
-            Defaults to 1 MiB. 0: every event is written at once.
+        max_pending_bytes (int): The largest size of the events that wait for
+            a failing disk; the least important are dropped. Defaults to
+            16 MiB.
+        max_batch_bytes (int): The largest size of the events that wait for a
+            flush; 0 to write each at once. Defaults to 1 MiB.
         opener (Callable): Opens a file to append to. Defaults to
             :func:`open_unbuffered`.
 

@@ -17,32 +17,33 @@ from .writer import Guard, Writer
 
 
 class EventWriter(Writer):
-    """Write the records of a run into the event file that it has already.
+    """Write the records of a run into its existing event file.
 
-    The writers of a run, joined: records wait in a queue for one thread,
-    which delivers their measurements, applies a disk quota and writes them by
-    :class:`TensorBoardWriter`, in one order with what anybody writes through
-    the run's ``SummaryWriter``.
+    It combines the writers of a run: records wait in a queue for one thread,
+    which delivers their measurements, applies a disk quota and writes them
+    with :class:`TensorBoardWriter`, in one order with the events of the run's
+    ``SummaryWriter``.
 
     Args:
-        summary_writer (torch.utils.tensorboard.SummaryWriter): The run's.
-        async_write (bool): Write in a thread of its own; False writes the
-            same in the calling thread. Defaults to True.
+        summary_writer (torch.utils.tensorboard.SummaryWriter): The
+            SummaryWriter of the run.
+        async_write (bool): Whether to write in a thread of its own instead of
+            the calling thread. Defaults to True.
         flush_secs (float): See :class:`BackgroundWriter`. Defaults to 30.
         drain_secs (float): See :class:`BackgroundWriter`. Defaults to 30.
-        disk_quota (DiskQuota, optional): What may be written as the disk
-            fills. Defaults to None, which is ``DiskQuota()``.
+        disk_quota (DiskQuota, optional): Decides what is written when the
+            disk fills. Defaults to None, which is ``DiskQuota()``.
         max_items (int): The largest number of records in the queue. Defaults
             to 1000.
         max_bytes (int): The largest size of the queue. Defaults to 256 MiB.
         guard (Guard, optional): Told of errors outside of a record, and of
-            other people's events that cannot be written. Defaults to None:
-            one that raises.
+            events of the SummaryWriter that cannot be written. Defaults to
+            None: one that raises.
 
     Attributes:
         log_dir (str): The directory of the event file.
-        continues (bool): Whether an earlier run has written there, which this
-            one goes on with.
+        continues (bool): Whether this run continues an earlier one in the same
+            directory.
     """
 
     def __init__(self,
@@ -66,9 +67,9 @@ class EventWriter(Writer):
             self._tensorboard, file, disk_quota or DiskQuota(),
             [self._queue.dropped, file.pending.dropped])
         # A writer that also hands records to another backend wraps
-        # ``self._bounded`` here: it then gets what the disk has no space for,
-        # too. It has to catch its own errors: what it raises would count as a
-        # failure of the monitor whose record it is.
+        # ``self._bounded`` here, and so receives records that the disk has no
+        # space for. It must catch its own errors, which would count as
+        # failures of the record's monitor.
         observed = ObservedWriter(self._bounded, self._listeners)
         if async_write:
             self._outer = BackgroundWriter(observed, self._queue, guard,
@@ -76,51 +77,51 @@ class EventWriter(Writer):
         else:
             self._outer = ForegroundWriter(observed, guard)
         self._shared.writer = self._outer
-        # Where an exception ends the training nobody closes this writer. The
+        # If an exception ends the training, this writer is not closed. The
         # thread has no reference to it and ends after the run was collected.
         weakref.finalize(self, self._outer.end_when_idle).atexit = False
 
     @property
     def written(self) -> Counter:
-        """How many values were written, by the name of their type."""
+        """Counter: The number of written values, by the name of their type."""
         return self._tensorboard.written
 
     @property
     def dropped(self) -> Counter:
-        """How many records and events were dropped, by kind."""
+        """Counter: The number of dropped records and events, by kind."""
         return self._bounded.dropped
 
     @property
     def queue_depth(self) -> int:
-        """How many records and events wait for the thread."""
+        """int: The number of records and events that wait for the thread."""
         return len(self._queue)
 
     @property
     def cpu_seconds(self) -> float:
-        """The CPU time of the writer's thread, in seconds."""
+        """float: The CPU time of the writer's thread, in seconds."""
         return self._outer.cpu_seconds
 
     def bytes_on_disk(self) -> int:
         """Return the size of the event files in the directory, in bytes.
 
-        Those of earlier runs that this one goes on with are included.
+        It includes those of earlier runs that this one continues.
         """
         return self._shared.file.bytes_on_disk()
 
     def write(self, record: Record, guard: Optional[Guard] = None) -> None:
         """Write all values of a record as one event.
 
-        Does not wait: neither for the device nor for the disk.
+        It waits neither for the device nor for the disk.
 
         Args:
-            record (Record): What was measured.
+            record (Record): The record.
             guard (Guard, optional): Told whether its values could be written.
                 Defaults to None: the one of the writer.
         """
         self._outer.write(record, guard)
 
     def add_event(self, event) -> None:
-        """Write an event of TensorBoard's as it is.
+        """Write an event of TensorBoard without a change.
 
         Args:
             event (tensorboard.compat.proto.event_pb2.Event): The event.

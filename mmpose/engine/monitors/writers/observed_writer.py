@@ -23,10 +23,9 @@ class ObservedWriter(Writer):
     that a listener returns is written, and its measurements are delivered.
 
     Args:
-        writer (Writer): Where records go.
-        listeners (Listeners): Who listens, and for which measurements. Only a
-            weak reference is kept: a thread that writes must not keep a model
-            alive.
+        writer (Writer): Writes the records.
+        listeners (Listeners): The listeners. Only a weak reference is kept,
+            since the writer's thread must not keep a model alive.
     """
 
     def __init__(self, writer: Writer, listeners: Listeners) -> None:

@@ -16,7 +16,7 @@ from .tfrecord import event_files
 _TIMESTAMP = re.compile(r'\d{8}_\d{6}')
 # The backends that were made here, each for its Runner.
 _made: WeakKeyDictionary = WeakKeyDictionary()
-# What a visualizer had before a run took its place.
+# The name and the backend that a run has replaced in a visualizer.
 _replaced: WeakKeyDictionary = WeakKeyDictionary()
 # The Runner of this process that writes into a directory.
 _writes_to: Dict[str, ref] = {}
@@ -68,7 +68,7 @@ def backend_of_run(runner) -> RunBackend:
 
 
 def release_backend(runner) -> None:
-    """Give the visualizer back the backend of the Runner that made it."""
+    """Restore the backend of the visualizer that a run has replaced."""
     name, backend = _replaced.pop(runner.visualizer, (None, None))
     if backend is not None:
         runner.visualizer._vis_backends[name] = backend
