@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 class EnhancedTensorBoardHook(Hook):
     """Show in TensorBoard how a pose model trains.
 
-    Writes gradients, weights, learning rates, metrics, accuracy by keypoint,
-    poses and what is going wrong into the event file that the run has anyway.
-    It changes nothing in the training, and no failure of its own stops it:
-    the first of a kind is a WARNING, a monitor that fails three times in a
-    row is switched off.
+    It logs gradients, weights, learning rates, metrics, accuracy by keypoint,
+    poses and anomalies into the event file of the run. It changes nothing in
+    the training, and its failures never stop it: the first of a kind is logged
+    as a WARNING, and a monitor that fails three times in a row is switched
+    off.
 
-    Add it to any config without touching the hooks that are there already:
+    Add it to any config without changing the other hooks:
 
     .. code-block:: python
 
         default_hooks = dict(
             enhanced_tensorboard=dict(type='EnhancedTensorBoardHook'))
 
-    What it writes is up to its monitors; each declares the arguments that
-    switch and time it. ``docs/en/parameters.md`` lists all arguments, and
-    ``monitors=[dict(type='MyMonitor', interval=50)]`` adds one's own.
+    Its monitors do the logging; each declares the arguments that switch and
+    time it. ``docs/en/parameters.md`` lists all arguments, and
+    ``monitors=[dict(type='MyMonitor', interval=50)]`` adds your own monitor.
 
     Args:
         **arguments: See :func:`hook_arguments`.
@@ -73,10 +73,10 @@ class EnhancedTensorBoardHook(Hook):
         self._runs: list = []
 
     def before_run(self, runner) -> None:
-        """Find the writer of the run and say which it is.
+        """Find the writer of the run and log which it is.
 
-        A run inside another one, as of a hook that calls ``runner.val()`` in a
-        training, logs to the writer of the outer run.
+        A run inside another one, for instance by a hook that calls
+        ``runner.val()`` in a training, logs to the writer of the outer run.
         """
         if runner not in self._runs:
             self._runs = []
@@ -101,7 +101,7 @@ class EnhancedTensorBoardHook(Hook):
     def before_train(self, runner) -> None:
         """Let the monitors attach themselves to model and optimizers.
 
-        A resumed training goes on in the event files of the run that ended.
+        A resumed training continues the event files of the earlier run.
         """
         if len(self._runs) > 1:
             # An exception has ended an earlier run, so that this one was
