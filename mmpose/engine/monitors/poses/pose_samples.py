@@ -240,19 +240,20 @@ class PoseSampleReader:
 
     def _truth_of_box(self, sample, rules: EvaluationRules):
         image = sample.get('img_id')
-        people = [] if rules.coco is None else [
+        annotations = [] if rules.coco is None else [
             annotation for annotation in rules.coco.imgToAnns.get(image, ())
             if 'keypoints' in annotation and rules.counts(annotation)
         ]
-        if not people:
+        if not annotations:
             return None
         box = np.asarray(sample.gt_instances.bboxes, float).reshape(-1, 4)[:1]
-        boxes = bbox_xywh2xyxy(np.array([p['bbox'] for p in people], float))
+        boxes = bbox_xywh2xyxy(
+            np.array([a['bbox'] for a in annotations], float))
         overlaps = bbox_overlaps(*map(torch.from_numpy, (box, boxes)))[0]
         if overlaps.max() < 0.5:
             return None
         return self.annotated(
-            self.dataset_name(sample), image, [people[overlaps.argmax()]])
+            self.dataset_name(sample), image, [annotations[overlaps.argmax()]])
 
 
 def _parts(dataset) -> List:

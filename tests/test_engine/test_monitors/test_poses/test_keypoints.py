@@ -61,7 +61,7 @@ def drawn(monkeypatch):
 
         def call(sample, *args, **kwargs):
             scene = make(sample, *args, **kwargs)
-            person = kwargs.get('person')
+            person = kwargs.get('instance')
             if make.__name__ == 'file_scene':
                 person = args[-1]
             calls.append((sample, scene and scene.caption, person))

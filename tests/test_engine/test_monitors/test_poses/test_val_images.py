@@ -247,7 +247,7 @@ def test_one_of_several_instances_is_cut_out():
     both = PoseSample(
         'image.png',
         *(np.concatenate(pair) for pair in zip(one[1:7], other[1:7])))
-    scene = scene_of(both, whole=True, person=1)
+    scene = scene_of(both, whole=True, instance=1)
     assert scene.box == pytest.approx([57, 12, 83, 28])
     assert scene_of(both).box == pytest.approx([-0.5, 4.5, 90.5, 55.5])
     # Others may be in that part: its box is marked, in yellow.
@@ -256,7 +256,7 @@ def test_one_of_several_instances_is_cut_out():
         for picture in map(draw, (scene, scene._replace(marked=None)))
     ]
     assert yellow[0] > 300 + yellow[1]
-    assert scene_of(one, person=0).marked is None
+    assert scene_of(one, instance=0).marked is None
 
 
 @pytest.mark.parametrize('box, visible', [

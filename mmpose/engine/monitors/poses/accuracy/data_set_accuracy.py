@@ -43,27 +43,27 @@ class DataSetAccuracy:
             batch (InstanceBatch): The instances.
             samples (Sequence[PoseSample]): The images that it was made of.
             positions (Sequence[float]): Where in the validation each is.
-            hardest (HardSamples): Where the worst of the instances go.
+            hardest (HardSamples): Keeps the worst of the instances.
         """
         scores, costs = self.tally.add(batch.truth, batch.visible,
                                        batch.predicted, batch.boxes,
                                        batch.areas, batch.found)
-        people = [(index, person) for index, sample in enumerate(samples)
-                  for person in range(len(sample.truth))]
+        places = [(index, instance) for index, sample in enumerate(samples)
+                  for instance in range(len(sample.truth))]
         keys = [image_key(sample) for sample in samples]
 
         def make(i: int) -> HardSample:
-            index, person = people[i]
+            index, instance = places[i]
             sample = samples[index]
             if sample.given is not None:  # Else it keeps the batch.
                 sample = sample._replace(given=sample.given.copy())
             return HardSample(
                 float(costs[i]), float(scores[i]),
-                'NME' if self.sigmas is None else 'OKS', sample, person,
+                'NME' if self.sigmas is None else 'OKS', sample, instance,
                 batch.predicted[i].copy() if batch.found[i] else None)
 
-        hardest.add(costs, np.array([positions[index] for index, _ in people]),
-                    [keys[index] for index, _ in people], make)
+        hardest.add(costs, np.array([positions[index] for index, _ in places]),
+                    [keys[index] for index, _ in places], make)
 
     def merge(self, other: 'DataSetAccuracy') -> None:
         """Add what another rank has seen of the data set."""

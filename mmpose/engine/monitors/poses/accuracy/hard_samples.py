@@ -16,7 +16,7 @@ class HardSample(NamedTuple):
         score (float): See :class:`InstanceScores`.
         measure (str): The name of the score, such as 'OKS'.
         sample (PoseSample): All instances of the image.
-        person (int): The index of the annotated instance.
+        instance (int): The index of the annotated instance.
         predicted (np.ndarray, optional): Its prediction, shape (K, 2); None
             if it was not found.
         kinds (list[str | None], optional): The error of each keypoint, see
@@ -26,7 +26,7 @@ class HardSample(NamedTuple):
     score: float
     measure: str
     sample: PoseSample
-    person: int
+    instance: int
     predicted: Optional[np.ndarray]
     kinds: Optional[List[Optional[str]]] = None
 
@@ -40,7 +40,7 @@ class HardSample(NamedTuple):
         """tuple: A sorting key, the worst first, that depends on nothing but
         the instance."""
         return (-self.cost, str(self.sample.img_path),
-                self.sample.boxes[self.person].tolist())
+                self.sample.boxes[self.instance].tolist())
 
 
 class HardSamples:

@@ -214,7 +214,7 @@ def kinds_of(hard: HardSample,
         list[str | None] | None: The kind of each keypoint, None for one that
         is not annotated. None if the kinds are not known.
     """
-    truth = hard.sample.truth[hard.person]
+    truth = hard.sample.truth[hard.instance]
     for part in parts:
         if part.sigmas is None or truth.shape != (len(part.names), 2):
             continue

@@ -29,22 +29,22 @@ def hard_scene(hard: HardSample, model: nn.Module, files: ImageFiles,
     caption = f'{hard.measure} {hard.score:.2f}, {_worst(hard)}'
     if sample.given is None:
         return functools.partial(file_scene, sample, files, prefixes, caption,
-                                 hard.person)
+                                 hard.instance)
     return sample_scene(
         sample,
         sample.given,
         make_visible(preprocess(model, sample.given)),
         caption=caption,
-        person=hard.person)
+        instance=hard.instance)
 
 
 def _worst(hard: HardSample) -> str:
     """Return the name of the worst keypoint, and its kind of error."""
     if hard.predicted is None:
         return 'not found'
-    sample, person = hard.sample, hard.person
-    errors = np.linalg.norm(sample.truth[person] - hard.predicted, axis=-1)
-    errors = np.where(sample.visible[person], errors, -1)
+    sample, instance = hard.sample, hard.instance
+    errors = np.linalg.norm(sample.truth[instance] - hard.predicted, axis=-1)
+    errors = np.where(sample.visible[instance], errors, -1)
     worst = errors.argmax()
     text = f'worst {keypoint_names(sample.meta, len(errors))[worst]}'
     kind = hard.kinds[worst] if hard.kinds else None

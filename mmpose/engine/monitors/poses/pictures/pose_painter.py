@@ -92,11 +92,11 @@ class PosePainter:
         size = canvas.shape[1::-1]
         ends = part.project(np.asarray(truth, float))
         starts = part.project(np.asarray(keypoints, float))
-        for person, index in enumerate(nearest):
+        for instance, index in enumerate(nearest):
             if index < 0:
                 continue
-            for k in np.flatnonzero(visible[person]):
-                start, end = starts[index, k], ends[person, k]
+            for k in np.flatnonzero(visible[instance]):
+                start, end = starts[index, k], ends[instance, k]
                 inside = _clip(start, end, size)
                 if inside is not None:
                     _line(canvas, *inside, _ERROR, 1)

@@ -94,12 +94,12 @@ def _from_axes(codec, labels: Dict[str, np.ndarray]):
 
 def _decoupled(codec, labels: Dict[str, np.ndarray]):
     """Decode keypoints with heatmaps for each instance."""
-    people = len(labels['instance_coords'])
+    count = len(labels['instance_coords'])
     heatmaps = labels['instance_heatmaps']
-    if not people:
+    if not count:
         return np.zeros((0, len(labels['heatmaps']) - 1, 2)), None
-    heatmaps = heatmaps.reshape(people, -1, *heatmaps.shape[1:])
-    keypoints, _ = codec.decode(heatmaps, np.ones((people, 1)))
+    heatmaps = heatmaps.reshape(count, -1, *heatmaps.shape[1:])
+    keypoints, _ = codec.decode(heatmaps, np.ones((count, 1)))
     weights = labels.get('keypoint_weights')
     peaks = heatmaps.max((2, 3)) > 0
     weights = peaks if weights is None else weights * peaks

@@ -119,13 +119,13 @@ def _worst_part(painter: PosePainter, picture: np.ndarray, scene: Scene,
     worst, found = 0., None
     for name, part in keypoint_parts(names,
                                      scene.meta.get('dataset_name')).items():
-        for person, index in enumerate(nearest):
-            kept = np.array(part)[scene.visible[person, part]]
+        for instance, index in enumerate(nearest):
+            kept = np.array(part)[scene.visible[instance, part]]
             if index < 0 or len(kept) < 5:
                 continue
-            truth = scene.truth[person, kept]
+            truth = scene.truth[instance, kept]
             size = max(np.ptp(truth, axis=0).max(), 1)
-            if size > _LARGEST_PART * sizes[person]:
+            if size > _LARGEST_PART * sizes[instance]:
                 continue
             off = np.linalg.norm(
                 truth - scene.predicted[index, kept], axis=-1).mean()

@@ -66,7 +66,7 @@ def sample_scene(sample: PoseSample,
                  seen: VisibleInput,
                  heatmap: Optional[Heatmap] = None,
                  caption: Optional[str] = None,
-                 person: Optional[int] = None,
+                 instance: Optional[int] = None,
                  whole: bool = False,
                  detected: Optional[np.ndarray] = None) -> Scene:
     """Return the scene of a validation sample.
@@ -78,8 +78,8 @@ def sample_scene(sample: PoseSample,
         heatmap (Heatmap, optional): What the model returned. Defaults to None.
         caption (str, optional): Defaults to None: the error, or that it is a
             false positive.
-        person (int, optional): The index of the instance to cut out. Defaults
-            to None: all instances.
+        instance (int, optional): The index of the instance to cut out.
+            Defaults to None: all instances.
         whole (bool): Show the whole input unless an instance is cut out.
             Defaults to False: show the part that is annotated.
         detected (np.ndarray, optional): The boxes that the model predicted in,
@@ -96,13 +96,13 @@ def sample_scene(sample: PoseSample,
         if not len(sample.truth):
             caption = 'no ground truth here: a false positive'
     box = None
-    if person is not None or not whole:
-        box = _box(sample, person, detected, given.meta.get('ori_shape'))
+    if instance is not None or not whole:
+        box = _box(sample, instance, detected, given.meta.get('ori_shape'))
         if box is not None:
             box = given.project(box.reshape(2, 2)).ravel()
     marked = None
-    if person is not None and len(sample.boxes) > 1:
-        marked = given.project(sample.boxes[person].reshape(2, 2)).ravel()
+    if instance is not None and len(sample.boxes) > 1:
+        marked = given.project(sample.boxes[instance].reshape(2, 2)).ravel()
         if not np.isfinite(marked).all():
             marked = None
     return Scene(caption, given.name,
@@ -115,7 +115,7 @@ def file_scene(sample: PoseSample,
                files: ImageFiles,
                prefixes: Sequence[str],
                caption: str,
-               person: Optional[int] = None) -> Optional[Scene]:
+               instance: Optional[int] = None) -> Optional[Scene]:
     """Return the scene of a sample, drawn on its image file.
 
     Args:
@@ -123,8 +123,8 @@ def file_scene(sample: PoseSample,
         files (ImageFiles): Loads the image.
         prefixes (Sequence[str]): See :func:`image_prefixes`.
         caption (str): The measure.
-        person (int, optional): The index of the instance to cut out. Defaults
-            to None: all instances.
+        instance (int, optional): The index of the instance to cut out.
+            Defaults to None: all instances.
 
     Returns:
         Scene | None: With arrays for tensors; None if the image cannot be
@@ -141,21 +141,21 @@ def file_scene(sample: PoseSample,
         given,
         VisibleInput(pixels, pixels, np.zeros(())),
         caption=caption,
-        person=person)
+        instance=instance)
 
 
-def _box(sample: PoseSample, person: Optional[int],
+def _box(sample: PoseSample, instance: Optional[int],
          detected: Optional[np.ndarray],
          shape: Optional[Sequence[int]]) -> Optional[np.ndarray]:
     """Return the part of the image to show, None for all of it.
 
     It is clipped to the image where the image's ``shape`` is known.
     """
-    people = slice(None) if person is None else [person]
+    instances = slice(None) if instance is None else [instance]
     if len(sample.boxes):
         corners = [
-            sample.boxes[people].reshape(-1, 2),
-            sample.truth[people][sample.visible[people]]
+            sample.boxes[instances].reshape(-1, 2),
+            sample.truth[instances][sample.visible[instances]]
         ]
     elif detected is not None and len(detected):
         corners = [np.asarray(detected, float).reshape(-1, 2)]
