@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hook_migration.exports import add_export, edit_file, remove_export
 from hook_migration.migration import MANIFEST
-from hook_migration.mmpose_tree import (CONFIGS, EXPORTS_FILE, HOOK_FILE,
+from hook_migration.mmpose_tree import (BASES, DEMO, EXPORTS_FILE, HOOK_FILE,
                                         MONITORS, NoMMPoseError,
                                         config_folders, find_package)
 
@@ -109,7 +109,7 @@ def patch_links(package):
              for path in (HOOK_FILE, MONITORS)]
     for configs in config_folders(package):
         links += [(configs / path, ROOT / 'configs' / path)
-                  for path in CONFIGS]
+                  for path in (BASES, Path(DEMO))]
     return links
 
 

@@ -13,9 +13,10 @@ HOOKS = ENGINE / 'hooks'
 HOOK_FILE = HOOKS / f'{MODULE}.py'
 EXPORTS_FILE = HOOKS / '__init__.py'
 MONITORS = ENGINE / 'monitors'
-# Folders of configs, in each folder in which MMPose keeps its own.
-CONFIGS = (Path('_base_',
-                'enhanced_tensorboard'), Path('enhanced_tensorboard'))
+# The presets, in each folder in which MMPose keeps its configs.
+BASES = Path('_base_', 'enhanced_tensorboard')
+# Those that train on generated data stay where the generator is.
+DEMO = 'enhanced_tensorboard'
 
 
 class NoMMPoseError(Exception):
@@ -140,12 +141,12 @@ def patch_files(package):
     """
     source, source_configs = patch_source()
     folders = [(package / MONITORS, source / MONITORS.relative_to(ENGINE))]
-    for configs in config_folders(package):
-        folders += [(configs / path, source_configs / path)
-                    for path in CONFIGS]
+    folders += [(configs, source_configs)
+                for configs in config_folders(package)]
     files = {
         place / file.relative_to(folder): file
         for place, folder in folders for file in sorted(folder.rglob('*.py'))
+        if file.relative_to(folder).parts[0] != DEMO
     }
     files[package / HOOK_FILE] = hook_source()
     return files
