@@ -166,6 +166,9 @@ def test_defaults_are_those_of_the_hook():
     hook = EnhancedTensorBoardHook()
     arguments = list(inspect.signature(EnhancedTensorBoardHook).parameters)
     assert sorted(defaults) == sorted(arguments)
+    # On the hook, those are the monitors that it has made.
+    assert defaults.pop('monitors') is None
+    arguments.remove('monitors')
     assert defaults == {name: getattr(hook, name) for name in arguments}
 
 

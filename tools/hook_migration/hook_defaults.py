@@ -5,6 +5,7 @@ Neither is imported: that takes torch and seconds, and an original hook may not
 be importable any more.
 """
 import ast
+import functools
 import re
 from collections import namedtuple
 
@@ -129,6 +130,7 @@ def _defaults(arguments):
             yield argument.arg, _value(default)
 
 
+@functools.lru_cache(maxsize=None)
 def our_defaults():
     """Read the new hook's arguments from where they are declared.
 
@@ -254,10 +256,18 @@ def _names(tag):
 
 
 def _nodes(kind):
-    for file in sorted(_monitors().rglob('*.py')):
-        for node in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
+    for module in _modules():
+        for node in ast.walk(module):
             if isinstance(node, kind):
                 yield node
+
+
+@functools.lru_cache(maxsize=None)
+def _modules():
+    return [
+        ast.parse(file.read_text(encoding='utf-8'))
+        for file in sorted(_monitors().rglob('*.py'))
+    ]
 
 
 def _monitors():

@@ -28,19 +28,19 @@ def find_entries(package, exporting, fixed):
     def add(path, now, after, fits=lambda was: True, otherwise=None):
         known, was, backup = history.before(path, now, fits)
         was = otherwise if was is None else was
-        if not known or was is None and now is None:
+        if not known or was in (None, now) and path in (exports, fixed):
             return
         entries[path] = dict(
             before=fingerprint(was), backup=backup, after=after)
         if was is not None and backup is None:
             originals[path] = was
 
+    hook, exports = package / HOOK_FILE, package / EXPORTS_FILE
     for path, source in patch_files(package).items():
         now = read(path)
         if now == Link(str(source)) or (isinstance(now, File)
                                         and now.data == source.read_bytes()):
             add(path, now, fingerprint(now))
-    hook, exports = package / HOOK_FILE, package / EXPORTS_FILE
     if hook in entries and read(fixed) is None:
         add(fixed, None, None)
     now = read(hook)
@@ -50,10 +50,11 @@ def find_entries(package, exporting, fixed):
         add(hook, now, 'another version')
     if now is None or hook in entries:
         now = File(exports.read_bytes(), exports.stat().st_mode & 0o7777)
-        without = _edited(now, remove_export)
-        if without != now:
-            add(exports, now, fingerprint(now),
-                lambda was: _edited(was, exporting).data == now.data, without)
+        # With another hook in its place, the export was of that one.
+        mine = entries.get(hook, {}).get('before') is None
+        add(exports, now, fingerprint(now),
+            lambda was: _edited(was, exporting).data == now.data,
+            _edited(now, remove_export) if mine else None)
     return entries, originals
 
 

@@ -345,7 +345,10 @@ class Migration:
         if self.package / EXPORTS_FILE not in tree.tracked():
             raise BlockedError(f'git does not keep {self.package}: leave out '
                                '--git')
-        ours = {path for path, _ in self._entries(dict(files={}, **manifest))}
+        ours = {
+            path
+            for path, _ in self._entries(manifest or dict(files={}))
+        }
         changed = sorted(
             map(str,
                 tree.changed() - ours - {self.package / MANIFEST}))
