@@ -4,8 +4,9 @@ import sys
 
 # Before anything is imported that an older Python cannot read.
 if sys.version_info < (3, 8):
-    sys.exit('The hook needs Python 3.8 or newer, and this is Python %d.%d: %s'
-             % (sys.version_info[0], sys.version_info[1], sys.executable))
+    sys.exit(
+        'The hook needs Python 3.8 or newer, and this is Python %d.%d: %s' %
+        (sys.version_info[0], sys.version_info[1], sys.executable))
 
 from hook_migration.command import main  # noqa: E402
 

@@ -15,11 +15,10 @@ from hook_migration.verification import VerificationError
 from migrated_trees import (EXPORTS, FAULTY, FIXED_FILE, GONE, HOOK_FILE,
                             HOOKS, JOURNAL, KINDS, MANIFEST, MONITOR,
                             MY_EXPORTS, MY_HOOK, ORDINARY, ORIGINAL, ROOT,
-                            TOOL, check_parts, clone, corrected, fresh, make_tree,
-                            only_corrected, original, others, marked, read,
-                            run_tool, write)
+                            TOOL, check_parts, clone, corrected, fresh,
+                            make_tree, marked, only_corrected, original,
+                            others, read, run_tool, write)
 from mmpose_copies import contents
-
 
 # There and back
 

@@ -93,8 +93,8 @@ def test_files_and_folders_are_on_disk_before_they_are_relied_on(
     transaction.Transaction(tree / 'journal').run([
         (path, transaction.File(b'new', 0o644))
     ])
-    journal = done.index((str(tree / '.journal.migration_new'),
-                          str(tree / 'journal')))
+    journal = done.index(
+        (str(tree / '.journal.migration_new'), str(tree / 'journal')))
     rename = done.index(
         (str(path.with_name(f'.{path.name}.migration_new')), str(path)))
     over = done.index((str(tree / 'journal'), str(tree / 'journal.done')))

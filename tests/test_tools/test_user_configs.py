@@ -199,8 +199,9 @@ def test_keep_the_behaviour_of_a_fork(run, tmp_path):
     assert code == 0, printed
     written = 'log_val_images=False, hard_samples=True'
     assert f'wrote {written};' in printed
-    assert (tmp_path / 'config.py').read_text() == text.replace(
-        'kpt_thr=.4', f'kpt_thr=.4, {written}')
+    assert (tmp_path /
+            'config.py').read_text() == text.replace('kpt_thr=.4',
+                                                     f'kpt_thr=.4, {written}')
 
 
 def test_two_hooks_that_rely_on_different_defaults(run, tmp_path):
@@ -303,8 +304,8 @@ def kill(run, text, monkeypatch):
     """All is in place, and nobody is there any more to put it back."""
     reads = [user_configs.read_hooks, lambda config: ({}, [])]
     with monkeypatch.context() as patch:
-        patch.setattr(user_configs, 'read_hooks',
-                      lambda config: reads.pop(0)(config))
+        patch.setattr(user_configs, 'read_hooks', lambda config: reads.pop(0)
+                      (config))
         patch.setattr(user_configs.Transaction, 'recover', lambda *args: None)
         run(text, '--keep-behaviour')
 

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from . import __version__
-from .git_tree import GitTree
 from .hook_defaults import NoHookError, compare
 from .migration import MANIFEST, BusyError, Migration
 from .mmpose_tree import NoMMPoseError, find_package, mmpose_version
@@ -232,6 +231,8 @@ def migrate(migration, link, git):
     tree = migration.git_tree(git)
     plan = migration.plan(link, tree)
     describe(migration, plan)
+    for path in migration.own_configs(dict(plan.changes)):
+        print(f'  keep   {path}: it is not one of ours')
     print('Importing the hook in a fresh Python ...', flush=True)
     try:
         # Also if nothing is to do: what it imports may be gone since.
@@ -331,8 +332,9 @@ def show_status(migration):
     if manifest is None:
         print(f'No migration. {migration.origin()}')
         if migration.found_again():
-            print(f'There was one: {MANIFEST.name} is lost. The next run makes '
-                  'it again, and --restore goes by what is there.')
+            print(
+                f'There was one: {MANIFEST.name} is lost. The next run makes '
+                'it again, and --restore goes by what is there.')
         return 0
     kind = 'links' if manifest['linked'] else 'copies'
     print(f'EnhancedTensorBoardHook {manifest["version"]} as {kind}; this is '

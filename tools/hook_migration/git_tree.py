@@ -111,8 +111,8 @@ class GitTree:
             path (Path): Where it is.
             now (File or Link): The content.
         """
-        return path in self.tracked() and (fingerprint(self.content(path)) ==
-                                           fingerprint(now))
+        return path in self.tracked() and (fingerprint(self.content(path))
+                                           == fingerprint(now))
 
     def commit(self, paths, message):
         """Commit what is at some paths, and nothing else.

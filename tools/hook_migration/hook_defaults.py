@@ -217,9 +217,9 @@ def written_tags(source):
     """
     return {
         tag
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Call) and getattr(node.func, 'attr', None) in
-        WRITING and node.args for tag in _tag(node.args[0])
+        for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)
+        and getattr(node.func, 'attr', None) in WRITING and node.args
+        for tag in _tag(node.args[0])
     }
 
 
@@ -240,9 +240,9 @@ def our_tags():
     """
     return {
         tag
-        for node in _nodes(ast.ClassDef) for tag in re.findall(
-            r'``([\w-]+(?:/[\w.@<>-]+)+)``',
-            ast.get_docstring(node) or '')
+        for node in _nodes(ast.ClassDef)
+        for tag in re.findall(r'``([\w-]+(?:/[\w.@<>-]+)+)``',
+                              ast.get_docstring(node) or '')
     }
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """Find out what a migration did whose manifest is lost, to ``git clean`` say.
 """
-from .exports import edit_file, remove_export
+from .exports import edit_file, find_imports, remove_export
 from .git_tree import GitTree
 from .hook_defaults import is_ours
 from .mmpose_tree import EXPORTS_FILE, HOOK_FILE, patch_files
@@ -54,8 +54,13 @@ def find_entries(package, exporting, fixed):
         mine = entries.get(hook, {}).get('before') is None
         add(exports, now, fingerprint(now),
             lambda was: _edited(was, exporting).data == now.data,
-            _edited(now, remove_export) if mine else None)
+            _edited(now, _unexported) if mine else None)
     return entries, originals
+
+
+def _unexported(text):
+    # It may as well be imported from elsewhere.
+    return remove_export(text) if find_imports(text) else text
 
 
 def _edited(content, edit):

@@ -18,7 +18,8 @@ from .git_tree import GitTree
 from .hook_defaults import is_ours
 from .lost_manifest import find_entries
 from .mmpose_tree import (BASES, EXPORTS_FILE, HOOK_FILE, HOOKS, MONITORS,
-                          hook_source, patch_files)
+                          config_folders, hook_source, model_configs,
+                          patch_files)
 from .transaction import (BlockedError, ConflictError, File, Link, Transaction,
                           fingerprint, free_name, read)
 
@@ -156,10 +157,12 @@ class Migration:
             path: entry['after']
             for path, entry in self._entries(manifest) if entry['after']
         }
+        own = self.own_configs(there)
         return any(
             there.get(path) != fingerprint(
                 self._patch_content(path, source, link))
-            for path, source in patch_files(self.package).items())
+            for path, source in patch_files(self.package).items()
+            if path not in own)
 
     def is_older_than(self, manifest):
         """Whether what is in place is from a newer checkout than this.
@@ -345,10 +348,7 @@ class Migration:
         if self.package / EXPORTS_FILE not in tree.tracked():
             raise BlockedError(f'git does not keep {self.package}: leave out '
                                '--git')
-        ours = {
-            path
-            for path, _ in self._entries(manifest or dict(files={}))
-        }
+        ours = {path for path, _ in self._entries(manifest or dict(files={}))}
         changed = sorted(
             map(str,
                 tree.changed() - ours - {self.package / MANIFEST}))
@@ -458,6 +458,8 @@ class Migration:
             path: self._patch_content(path, source, link)
             for path, source in patch_files(self.package).items()
         }
+        for path in self.own_configs(entries):
+            del wanted[path]
         exports, fixed = self.package / EXPORTS_FILE, self.package / FIXED_FILE
         # Files of an earlier version that this one has no more.
         places = self._places()
@@ -468,6 +470,24 @@ class Migration:
         if read(fixed) or fixed in entries:
             wanted[fixed] = None
         return wanted
+
+    def own_configs(self, entries):
+        """Find configs of the user's that have the name of one of ours.
+
+        They are left as they are: a fork may have the same idea.
+
+        Args:
+            entries (dict[Path, dict]): What the manifest has.
+
+        Returns:
+            list[Path]: The configs.
+        """
+        return [
+            path for configs in config_folders(self.package)
+            for path, source in model_configs(configs).items()
+            if path not in entries and isinstance(read(path), File)
+            and read(path).data != source.read_bytes()
+        ]
 
     def _places(self):
         """What a migration by this version may change."""

@@ -232,8 +232,7 @@ def keep(config, hooks, wanted):
         raise ConfigError('editing needs LibCST: pip install libcst')
     file = config.resolve()
     if file.suffix != '.py':
-        raise ConfigError(
-            f'only .py files are edited: set {written} by hand')
+        raise ConfigError(f'only .py files are edited: set {written} by hand')
     before = read(file)
     data = before.data
     for name, value in wanted.items():

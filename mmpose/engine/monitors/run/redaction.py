@@ -13,11 +13,12 @@ from typing import Match
 HIDDEN = '***'
 
 # Names whose values are secrets.
-SECRET_NAME = (r'passwd|password|passphrase|pwd|secret|token|credential|'
-               r'auth(?!ors?\b)|signature|\bsig\b|_pass\b|cookie|'
-               # The two parts of a key to an object store.
-               r'(?<![A-Za-z0-9])[as]k(?![\w-])|'
-               r'(?:api|access|private|account)[_-]?key')
+SECRET_NAME = (
+    r'passwd|password|passphrase|pwd|secret|token|credential|'
+    r'auth(?!ors?\b)|signature|\bsig\b|_pass\b|cookie|'
+    # The two parts of a key to an object store.
+    r'(?<![A-Za-z0-9])[as]k(?![\w-])|'
+    r'(?:api|access|private|account)[_-]?key')
 # Secrets that are known by their shape: tokens of GitHub, GitLab, Hugging
 # Face, OpenAI, Groq, Stripe, NVIDIA, AWS, Alibaba Cloud, Tencent Cloud,
 # Google, Slack, PyPI, npm, Docker, Weights & Biases, DingTalk, Telegram and

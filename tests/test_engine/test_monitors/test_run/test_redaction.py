@@ -43,17 +43,17 @@ SHAPES = {
     'Google': ('AIza', WORD + '-_', 35),
     'Slack': ('xoxb-', string.digits, 24),
     'Slack, to post to': ('https://hooks.slack.com/services/', WORD + '/', 44),
-    'Slack, of a workflow': ('https://hooks.slack.com/triggers/', WORD + '/',
-                             44),
+    'Slack, of a workflow':
+    ('https://hooks.slack.com/triggers/', WORD + '/', 44),
     'Feishu': ('https://open.feishu.cn/open-apis/bot/v2/hook/', HEX + '-', 36),
     'Lark': ('https://open.larksuite.com/open-apis/bot/hook/', HEX, 32),
-    'Discord, to post to': ('https://discord.com/api/webhooks/1234567890/',
-                            WORD + '-_', 68),
-    'Discord, its old name': ('https://discordapp.com/api/v10/webhooks/12345/',
-                              WORD + '-_', 68),
+    'Discord, to post to':
+    ('https://discord.com/api/webhooks/1234567890/', WORD + '-_', 68),
+    'Discord, its old name':
+    ('https://discordapp.com/api/v10/webhooks/12345/', WORD + '-_', 68),
     'Telegram, to post to': ('https://api.telegram.org/bot123456:', WORD, 30),
-    'WeCom': ('https://qyapi.weixin.qq.com/cgi-bin/webhook/send?key=',
-              HEX + '-', 36),
+    'WeCom':
+    ('https://qyapi.weixin.qq.com/cgi-bin/webhook/send?key=', HEX + '-', 36),
     'Teams': ('https://x.webhook.office.com/webhookb2/', HEX + '-', 36),
     'Mattermost': ('https://chat.example.org/hooks/0', WORD, 25),
     'Weights & Biases': ('', HEX, 40),
@@ -204,8 +204,8 @@ def test_root_is_a_word(monkeypatch):
     'https://pre-commit.com/hooks/flake8', 'mmpose/engine/hooks/x_hook.py',
     'mmpose/engine/hooks/enhanced_tensorboard_hook.py', 'scratch/x',
     'glyphs-of-a-font-file', 'MODEL.backbone.layer1.conv1.weight',
-    '12345678:91', 'AKIDA',
-    'if num_token == 3', "author='A, B and C'", "type='TopdownPoseEstimator'"
+    '12345678:91', 'AKIDA', 'if num_token == 3', "author='A, B and C'",
+    "type='TopdownPoseEstimator'"
 ])
 def test_what_is_left_alone(text):
     assert redact(text) == text
