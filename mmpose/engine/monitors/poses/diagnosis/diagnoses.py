@@ -4,5 +4,6 @@ from typing import Tuple, Type
 
 from .diagnosis import Diagnosis
 from .error_summary import ErrorDiagnosis
+from .group_accuracy import GroupDiagnosis
 
-DIAGNOSES: Tuple[Type[Diagnosis], ...] = (ErrorDiagnosis, )
+DIAGNOSES: Tuple[Type[Diagnosis], ...] = (ErrorDiagnosis, GroupDiagnosis)
