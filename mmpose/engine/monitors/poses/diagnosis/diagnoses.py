@@ -4,5 +4,7 @@ from typing import Tuple, Type
 
 from .diagnosis import Diagnosis
 from .error_summary import ErrorDiagnosis
+from .precision_recall import PrecisionRecallDiagnosis
 
-DIAGNOSES: Tuple[Type[Diagnosis], ...] = (ErrorDiagnosis, )
+DIAGNOSES: Tuple[Type[Diagnosis],
+                 ...] = (ErrorDiagnosis, PrecisionRecallDiagnosis)
