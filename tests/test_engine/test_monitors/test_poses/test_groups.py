@@ -13,10 +13,12 @@ from mmpose.engine.monitors.poses.accuracy.data_set_accuracy import \
 from mmpose.engine.monitors.poses.accuracy.instances import InstanceBatch
 from mmpose.engine.monitors.poses.diagnosis.group_accuracy import (
     group_figure, group_values)
-from mmpose.engine.monitors.poses.diagnosis.group_tally import (GROUPINGS,
-                                                                GroupTally)
-from mmpose.engine.monitors.poses.diagnosis.groups import (CROWDING, KEYPOINTS,
-                                                           SIZE, VISIBILITY)
+from mmpose.engine.monitors.poses.diagnosis.groups.group_tally import (
+    GROUPINGS, GroupTally)
+from mmpose.engine.monitors.poses.diagnosis.groups.groups import (CROWDING,
+                                                                  KEYPOINTS,
+                                                                  SIZE,
+                                                                  VISIBILITY)
 from mmpose.engine.monitors.writers.record import Scalar
 from mmpose.utils import register_all_modules
 

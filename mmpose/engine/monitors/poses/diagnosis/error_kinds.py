@@ -11,7 +11,7 @@ from typing import NamedTuple, Optional, Sequence
 import numpy as np
 
 from ..accuracy.instances import InstanceBatch
-from .neighbours import image_pairs
+from .groups.neighbours import image_pairs
 
 KINDS = ('good', 'jitter', 'inversion', 'swap', 'miss', 'not_found')
 _GOOD, _JITTER, _INVERSION, _SWAP, _MISS, _NOT_FOUND = range(len(KINDS))

@@ -9,9 +9,9 @@ from ...core.monitor import Chart
 from ...writers.record import IMAGE, LAYER_SCALAR, Image, Record, Scalar, Value
 from ..accuracy.data_set_accuracy import DataSetAccuracy
 from .diagnosis import Diagnosis, Validation
-from .group_figure import draw_group_figure
-from .group_tally import GROUPINGS, GroupTally
-from .groups import CROWDING, SIZE
+from .groups.group_figure import draw_group_figure
+from .groups.group_tally import GROUPINGS, GroupTally
+from .groups.groups import CROWDING, SIZE
 
 
 class GroupDiagnosis(Diagnosis):

@@ -5,8 +5,8 @@ import numpy as np
 from matplotlib.cm import viridis
 from matplotlib.patches import Rectangle
 
-from ..pictures.keypoint_figure import (FAINT_INK, new_figure, picture_of,
-                                        pixel_axes, write)
+from ...pictures.keypoint_figure import (FAINT_INK, new_figure, picture_of,
+                                         pixel_axes, write)
 
 # In pixels.
 _LEFT, _TOP, _WIDTH, _HEIGHT = 170, 70, 720, 520

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from mmpose.structures.bbox import bbox_overlaps
-from ..accuracy.instances import InstanceBatch
+from ...accuracy.instances import InstanceBatch
 from .neighbours import image_pairs
 
 # The areas at which COCO's evaluation divides instances, in square pixels.
