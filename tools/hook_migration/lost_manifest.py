@@ -1,6 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""Find out what a migration did whose manifest is lost, to ``git clean`` say.
-"""
+"""Make a lost manifest again; ``git clean`` takes it away, for instance."""
 from .exports import edit_file, find_imports, remove_export
 from .git_tree import GitTree
 from .hook_defaults import is_ours
