@@ -7,7 +7,9 @@ from noisy_poses import pictures
 from scipy.stats import ks_2samp, mannwhitneyu
 from test_evaluators import counted, longer_side, validate
 
+from mmpose.engine.monitors.core.measurements import Remark
 from mmpose.engine.monitors.poses.diagnosis.calibration import Calibration
+from mmpose.engine.monitors.writers.record import Scalar
 
 rng = np.random.default_rng(0)
 CASES = dict(
@@ -51,7 +53,7 @@ def test_the_numbers_are_those_of_others(name):
     # The statistic of Kolmogorov and Smirnov is Youden's.
     largest = ks_2samp(scores[hits], scores[~hits], 'less').statistic
     kept = calibration.kept(best)
-    assert kept.gain == pytest.approx(largest)
+    assert kept.hits - kept.misses == pytest.approx(largest)
     assert kept.hits == (scores[hits] >= best).mean()
     assert kept.misses == (scores[~hits] >= best).mean()
 
@@ -65,9 +67,8 @@ def test_the_numbers_are_those_of_scikit_learn(name):
         metrics.roc_auc_score(hits, scores))
     false, true, _ = metrics.roc_curve(hits, scores)
     if name != 'reversed':
-        assert calibration.kept(
-            calibration.best_threshold()).gain == pytest.approx(
-                (true - false).max())
+        kept = calibration.kept(calibration.best_threshold())
+        assert kept.hits - kept.misses == pytest.approx((true - false).max())
 
 
 @pytest.mark.parametrize('scores, hits', [
@@ -79,7 +80,10 @@ def test_the_numbers_are_those_of_scikit_learn(name):
 def test_what_is_not_known_is_not_written(scores, hits):
     calibration = Calibration(np.array(scores, float), np.array(hits, bool))
     assert np.isnan(calibration.best_threshold())
-    tags = [value.tag for value in calibration.values(0.3)]
+    tags = [
+        value.tag for value in calibration.values(0.3)
+        if isinstance(value, Scalar)
+    ]
     assert 'calibration/best_threshold' not in tags
     assert ('calibration/ece' in tags) == bool(scores)
     assert len(list(calibration.figure(0.3, 'epoch 1'))) == bool(scores)
@@ -126,3 +130,24 @@ def test_calibration_of_a_validation(tmp_path, evaluations, detected):
         ks_2samp(scores[hits], scores[~hits], 'less').statistic)
     picture, = pictures(events, 'calibration/keypoints')[0]
     assert picture.shape[1] == 900
+
+
+def test_the_report_says_what_a_threshold_keeps():
+    scores = np.repeat([0.1, 0.2, 0.5, 0.9], 25)
+    hits = np.repeat([False, True, False, True], 25)
+
+    def remark(hits, kpt_thr):
+        remark, = (
+            value for value in Calibration(scores, hits).values(kpt_thr)
+            if isinstance(value, Remark))
+        assert remark.name == 'kpt_thr'
+        return remark.text
+
+    assert remark(hits, 0.3) == (
+        'Of the keypoints, kpt_thr=0.3 keeps 50% of the right and 50% of the '
+        'wrong. A threshold of 0.2 would tell them apart best: it keeps 100% '
+        'of the right and 50% of the wrong.')
+    # A score that is exactly the threshold is kept.
+    assert remark(
+        hits | True,
+        0.2) == 'Of the keypoints, kpt_thr=0.2 keeps 75% of the right.'

@@ -4,11 +4,11 @@ from typing import Iterator, NamedTuple, Sequence
 
 import numpy as np
 
-from ...core.measurements import Kept, KeypointScores
+from ...core.measurements import Remark
 from ...core.monitor import Chart
 from ...writers.record import IMAGE, LAYER_SCALAR, Image, Record, Scalar, Value
 from ..accuracy.data_set_accuracy import DataSetAccuracy
-from .calibration_figure import draw_calibration
+from .calibration_figure import Kept, draw_calibration
 from .confidence import keypoint_confidence
 from .diagnosis import Diagnosis, Validation
 
@@ -158,7 +158,7 @@ class Calibration:
                                     (self._misses, self.num_misses))))
 
     def values(self, kpt_thr: float) -> Iterator[Value]:
-        """Yield the scalars that are known, and the measurement.
+        """Yield the scalars that are known, and a sentence for the report.
 
         Args:
             kpt_thr (float): The least score of a prediction that counts.
@@ -168,9 +168,13 @@ class Calibration:
                             ('best_threshold', best)):
             if np.isfinite(value):
                 yield Scalar(f'calibration/{name}', value)
-        if np.isfinite(best):
-            yield KeypointScores(self.num_hits, self.num_misses,
-                                 self.kept(kpt_thr), self.kept(best))
+        if self.num_hits + self.num_misses:
+            text = (f'Of the keypoints, kpt_thr={kpt_thr:g} keeps '
+                    f'{self.kept(kpt_thr)}.')
+            if np.isfinite(best):
+                text += (f' A threshold of {best:.2g} would tell them apart '
+                         f'best: it keeps {self.kept(best)}.')
+            yield Remark('kpt_thr', text)
 
     def figure(self, kpt_thr: float, when: str) -> Iterator[Image]:
         """Draw the figure, if there is a keypoint.

@@ -1,9 +1,8 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import TYPE_CHECKING, Sequence, Tuple
+from typing import TYPE_CHECKING, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from ...core.measurements import Kept
 from ..pictures.keypoint_figure import new_figure, picture_of
 
 if TYPE_CHECKING:
@@ -14,6 +13,26 @@ _INK, _FAINT = '#202020', '#606060'
 _LINES = dict(kpt_thr='#7b3fa0', best='#2f7fd0')
 _FONT = 16  # In points, 22 pixels.
 _ROWS = 21
+
+
+class Kept(NamedTuple):
+    """What a threshold of the scores keeps.
+
+    Attributes:
+        threshold (float): The least score that is kept.
+        hits (float): The fraction of the right keypoints that are kept, NaN
+            if there are none.
+        misses (float): The fraction of the wrong ones.
+    """
+    threshold: float
+    hits: float
+    misses: float
+
+    def __str__(self) -> str:
+        return ' and '.join(f'{fraction:.0%} of the {what}'
+                            for fraction, what in ((self.hits, 'right'),
+                                                   (self.misses, 'wrong'))
+                            if np.isfinite(fraction))
 
 
 def draw_calibration(bins: 'Bins', kept: Sequence[Tuple[str, Kept]],
@@ -69,7 +88,10 @@ def draw_calibration(bins: 'Bins', kept: Sequence[Tuple[str, Kept]],
     for name, at in kept:
         for axes in (above, below):
             axes.axvline(
-                at.threshold, color=_LINES[name], lw=3, label=_about(name, at))
+                at.threshold,
+                color=_LINES[name],
+                lw=3,
+                label=f'{name} {at.threshold:.2f} keeps {at}')
     below.locator_params('y', nbins=4)
     for axes in (above, below):
         axes.set_xlim(0, 1)
@@ -87,12 +109,3 @@ def draw_calibration(bins: 'Bins', kept: Sequence[Tuple[str, Kept]],
     legend._legend_box.align = 'left'
     figure.tight_layout()
     return picture_of(figure)
-
-
-def _about(name: str, kept: Kept) -> str:
-    parts = [
-        f'{fraction:.0%} of the {what}'
-        for fraction, what in ((kept.hits, 'right'), (kept.misses, 'wrong'))
-        if np.isfinite(fraction)
-    ]
-    return f'{name} {kept.threshold:.2f} keeps {", ".join(parts)}'
