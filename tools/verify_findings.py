@@ -181,13 +181,13 @@ def train_family(out, args):
         epochs=2)
     cfg = verify_configs.load(config, options)
     epochs = max(args.iterations // 4, 2)
-    length = dict(max_epochs=epochs) if 'max_epochs' in cfg.train_cfg else (
-        dict(max_iters=args.iterations))
+    length = dict(
+        max_epochs=epochs) if 'max_epochs' in cfg.train_cfg else (dict(
+            max_iters=args.iterations))
     # Not at the end of each of so short epochs.
     cfg.train_cfg.update(
         length, val_interval=max(list(length.values())[0] // 3, 1))
-    _, _, work_dir = verify_configs.run(
-        cfg, 'train', copy.deepcopy(HOOK))
+    _, _, work_dir = verify_configs.run(cfg, 'train', copy.deepcopy(HOOK))
     found = verify_configs.read_run(work_dir)['findings']
     Path(out).write_text(
         json.dumps(dict(iterations=args.iterations, findings=found)))
@@ -224,8 +224,10 @@ def page(found):
         for name, test, planted, step, later, what in sorted(lines)
     ]
     missing = sorted(_declared() - tried)
-    text += ['', 'Not planted in a training, but tested with measurements: ' +
-             (', '.join(f'`{name}`' for name in missing) or 'none') + '.']
+    text += [
+        '', 'Not planted in a training, but tested with measurements: ' +
+        (', '.join(f'`{name}`' for name in missing) or 'none') + '.'
+    ]
     healthy = [
         row for part in ('planted', 'healthy') for row in found.get(part, ())
         if IS_HEALTHY in row['test']
@@ -266,9 +268,8 @@ def _is_false(row):
 
 
 def _names(row):
-    return ', '.join(
-        f'`{name}`' + ' (a note)' * (severity == 'note')
-        for name, severity, _, _ in row['findings']) or 'none'
+    return ', '.join(f'`{name}`' + ' (a note)' * (severity == 'note')
+                     for name, severity, _, _ in row['findings']) or 'none'
 
 
 def _declared():

@@ -113,9 +113,8 @@ RUNS = dict(
             type='Bfloat16OnCpu', optimizer=dict(type='AdamW', lr=1e-3))),
     ema=dict(
         optim_wrapper=adamw(),
-        custom_hooks=[
-            dict(type='EMAHook', momentum=0.1, update_buffers=True)
-        ]),
+        custom_hooks=[dict(type='EMAHook', momentum=0.1,
+                           update_buffers=True)]),
     accumulation=dict(
         optim_wrapper=dict(
             optimizer=dict(type='AdamW', lr=1e-3), accumulative_counts=4)),

@@ -11,17 +11,19 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.structures import InstanceData
 from test_planted_training_illness import (WATCH, adamw, history, iterations,
                                            logged)
 
 from mmpose.engine.monitors.run import system
 from mmpose.evaluation.metrics import PCKAccuracy
 from mmpose.models import TopdownPoseEstimator
-from mmpose.registry import (HOOKS, METRICS, MODELS,
-                             OPTIM_WRAPPER_CONSTRUCTORS)
+from mmpose.registry import HOOKS, METRICS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 
-IMAGES = dict(WATCH, log_train_images=True, train_image_interval=4)
-
+# At exactly these iterations, whatever it costs.
+IMAGES = dict(
+    WATCH, log_train_images=True, train_image_interval=4, overhead_budget=None)
+SELDOM = dict(logger=dict(type='LoggerHook', interval=50), checkpoint=None)
 
 # learning_rate_zero of one optimizer of two
 
@@ -87,11 +89,13 @@ class ShiftNorm(Hook):
             module.bias.data.fill_(self.value)
 
 
-@pytest.mark.parametrize('norm, layer', [
-    ('head.deconv_layers.1', 'head.deconv_layers.2'),
-    # The only ReLU of a block is called after each of its two.
-    ('backbone.layer2.0.bn1', 'backbone.layer2.0.relu'),
-])
+@pytest.mark.parametrize(
+    'norm, layer',
+    [
+        ('head.deconv_layers.1', 'head.deconv_layers.2'),
+        # The only ReLU of a block is called after each of its two.
+        ('backbone.layer2.0.bn1', 'backbone.layer2.0.relu'),
+    ])
 def test_a_relu_that_is_dead(train, read_events, norm, layer):
     runner = train(
         IMAGES,
@@ -143,7 +147,7 @@ class Hang(Hook):
 
     def before_train_iter(self, runner, *args, **kwargs):
         if runner.iter == 20:
-            time.sleep(2)
+            time.sleep(3)
 
 
 def test_a_training_that_stands_still(train, read_events):
@@ -156,8 +160,8 @@ def test_a_training_that_stands_still(train, read_events):
         train_cfg=iterations(40),
         optim_wrapper=adamw(),
         custom_hooks=[dict(type='Hang')])
-    (name, ((step, begins), (end, ends))), = history(
-        read_events(runner)).items()
+    (name, ((step, begins), (end,
+                             ends))), = history(read_events(runner)).items()
     assert name == 'stalled' and (step, begins) == (20, 1)
     assert ends == 0 and 20 <= end <= 40
     line = logged(runner)[0]
@@ -188,8 +192,8 @@ def small_memory(monkeypatch):
     process = psutil.Process()
     total = process.memory_info().rss + (250 << 20)
     monkeypatch.setattr(
-        system.psutil, 'virtual_memory', lambda: SimpleNamespace(
-            available=total - process.memory_info().rss))
+        system.psutil, 'virtual_memory',
+        lambda: SimpleNamespace(available=total - process.memory_info().rss))
 
 
 @pytest.mark.parametrize('until', [10**9, 30])
@@ -199,6 +203,7 @@ def test_memory_that_grows_without_end(train, read_events, small_memory,
         dict(WATCH, grad_norm_interval=1),
         train_cfg=iterations(160),
         model=dict(type='OneConvolution'),
+        default_hooks=SELDOM,
         optim_wrapper=adamw(),
         custom_hooks=[dict(type='Leak', until=until)])
     found = history(read_events(runner))
@@ -215,7 +220,7 @@ def test_memory_that_grows_without_end(train, read_events, small_memory,
 
 @MODELS.register_module(force=True)
 class OneConvolution(BaseModel):
-    """Learns heatmaps by a convolution.
+    """Learns heatmaps by a convolution, and predicts what it is told.
 
     Args:
         period (int): After how many iterations the targets become three times
@@ -226,7 +231,7 @@ class OneConvolution(BaseModel):
         super().__init__(dict(type='PoseDataPreprocessor'))
         self.layer = torch.nn.Conv2d(3, 17, 3, 4, 1)
         self.period = period
-        self.calls = 0
+        self.calls = self.predictions = 0
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
         heatmaps = self.layer(inputs / 255)
@@ -236,29 +241,26 @@ class OneConvolution(BaseModel):
             if self.period and self.calls // self.period % 2:
                 targets = 3 * targets
             return dict(loss=(heatmaps - targets).square().mean())
-        from mmengine.structures import InstanceData
+        self.predictions += 1
         for sample in data_samples:
+            truth = sample.gt_instances.keypoints
+            # The error becomes less from each validation to the next.
+            error = 40 * 0.7**(self.predictions // 4)
+            shift = torch.linspace(0, error, 17).numpy()[:, None]
             sample.pred_instances = InstanceData(
-                keypoints=np.zeros((1, 17, 2)),
-                keypoint_scores=np.ones((1, 17)))
+                keypoints=truth + shift, keypoint_scores=np.ones((1, 17)))
         return data_samples
 
 
-@pytest.mark.parametrize('period', [120, 0])
-def test_a_loss_that_goes_up_and_down(train, read_events, period):
+def test_a_loss_that_goes_up_and_down(train, read_events):
     runner = train(
         WATCH,
-        train_cfg=iterations(1000),
-        model=dict(type='OneConvolution', period=period),
-        optim_wrapper=adamw(1e-2),
-        val_evaluator=dict(type='PCKAccuracy', thr=0.5))
-    found = history(read_events(runner))
-    if not period:
-        assert not found
-        return
-    (name, ((step, begins), )), = found.items()
-    assert name == 'loss_oscillates' and begins
-    assert 6 * period <= step <= 8 * period
+        train_cfg=iterations(600),
+        model=dict(type='OneConvolution', period=80),
+        default_hooks=SELDOM,
+        optim_wrapper=adamw(1e-2))
+    (name, ((step, begins), )), = history(read_events(runner)).items()
+    assert name == 'loss_oscillates' and begins and 480 <= step <= 600
     line, = logged(runner)
     assert 'turned 6 times' in line and 'Lower the learning rate' in line
 
@@ -282,8 +284,9 @@ class StalePCK(PCKAccuracy):
 def test_a_validation_of_old_predictions(train, read_events):
     runner = train(
         dict(WATCH, log_keypoints=True),
-        train_cfg=dict(by_epoch=True, max_epochs=40, val_interval=5),
-        optim_wrapper=adamw(3e-3),
+        train_cfg=dict(by_epoch=True, max_epochs=8, val_interval=1),
+        model=dict(type='OneConvolution'),
+        optim_wrapper=adamw(),
         val_evaluator=dict(type='StalePCK', thr=0.2))
     events = read_events(runner)
     values = [e.value for e in events.Scalars('val/PCK')]
@@ -311,10 +314,9 @@ class OwnMetric(BaseMetric):
         return dict(quality=self.course.pop(0))
 
 
-@pytest.mark.parametrize('sign, which', [(1, 'higher'), (-1, 'lower')])
-@pytest.mark.parametrize('name, course', [
-    ('plateau', [.1, .2, .3, .5, .5, .5, .5, .5, .49, .5, .5, .5, .5, .5]),
-    ('overfitting',
+@pytest.mark.parametrize('name, sign, which, course', [
+    ('plateau', 1, 'higher', [.1, .2, .3, *[.5] * 10, .49]),
+    ('overfitting', -1, 'lower',
      [.1, .2, .3, .5, .48, .46, .44, .42, .4, .38, .36, .34, .32, .3]),
 ])
 def test_a_metric_of_one_s_own(train, read_events, name, course, sign, which):
@@ -322,7 +324,8 @@ def test_a_metric_of_one_s_own(train, read_events, name, course, sign, which):
     runner = train(
         dict(WATCH, grad_norm_interval=2),
         train_cfg=dict(by_epoch=True, max_epochs=14, val_interval=1),
-        optim_wrapper=adamw(3e-3),
+        model=dict(type='OneConvolution'),
+        optim_wrapper=adamw(1e-2),
         val_evaluator=dict(
             type='OwnMetric', course=[sign * value for value in course]))
     # The best one is the fourth; five without a better one.

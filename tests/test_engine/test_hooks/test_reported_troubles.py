@@ -62,7 +62,7 @@ class Trouble(Hook):
 
     def hang(self, runner, data_batch):
         if runner.iter + 1 == self.step:
-            time.sleep(2)
+            time.sleep(3)
 
 
 def trouble(what, step=1):
@@ -228,13 +228,11 @@ def test_workers_that_need_more_and_more_memory(train, read_events,
     process = psutil.Process()
 
     def used():
-        return sum(p.memory_info().rss
-                   for p in (process, *process.children()))
+        return sum(p.memory_info().rss for p in (process, *process.children()))
 
     total = used() + (900 << 20)
-    monkeypatch.setattr(
-        system.psutil, 'virtual_memory', lambda: SimpleNamespace(
-            available=total - used()))
+    monkeypatch.setattr(system.psutil, 'virtual_memory',
+                        lambda: SimpleNamespace(available=total - used()))
     runner = train(
         dict(WATCH, grad_norm_interval=1),
         train_cfg=iterations(160),
@@ -254,8 +252,10 @@ def test_workers_that_need_more_and_more_memory(train, read_events,
 
 def test_the_learning_rate_of_eight_gpus_on_one(train, read_events):
     """MMDetection: the norm of the gradients jumps, then the loss is NaN."""
-    runner = train(WATCH, train_cfg=iterations(80), optim_wrapper=dict(
-        optimizer=dict(type='SGD', lr=5., momentum=0.9)))
+    runner = train(
+        WATCH,
+        train_cfg=iterations(80),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=5., momentum=0.9)))
     found = history(read_events(runner))
     assert names(found) <= {
         'update_ratio', 'nonfinite_loss', 'nonfinite_weight',

@@ -251,13 +251,17 @@ class DataTime(Measurement):
 class Progress(Measurement):
     """How long the training has been where it is.
 
+    Measured where that is long, and once when it goes on.
+
     Attributes:
+        last_step (int): The last training step that has ended.
         idle (float): The seconds since it last began or ended an iteration.
         usual (float): The median of that time between two of them.
         longest (float): The longest such time before.
         where (str): The lines of code that its thread is in, the innermost
             first.
     """
+    last_step: int
     idle: float
     usual: float
     longest: float

@@ -100,8 +100,8 @@ def main_metric(names: Iterable[str]) -> Optional[MainMetric]:
                  for name in names if direction(name)), None)
 
 
-def learned_metric(
-        validations: Sequence[Dict[str, float]]) -> Optional[MainMetric]:
+def learned_metric(validations: Sequence[Dict[str,
+                                              float]]) -> Optional[MainMetric]:
     """Choose a metric by its course in the beginning of a training.
 
     A model that starts to learn gets better: what rises is better when it is

@@ -16,6 +16,9 @@ from ..writers.record import Record
 
 # How many times between two events make up the usual one.
 _LENGTH = 100
+# How many times as long as usual, and how many seconds, it is told from.
+_TIMES = 5
+_SECONDS = 0.5
 # How many lines of code are named.
 _LINES = 4
 
@@ -38,7 +41,10 @@ class ProgressMonitor(Monitor):
     def before_train(self, runner) -> None:
         self._durations: deque = deque(maxlen=_LENGTH)
         self._longest = 0.
+        self._was_long = False
         self._iteration = runner.iter
+        # The first iteration takes longer, and says nothing of the others.
+        self._started = False
         self._thread: Optional[int] = threading.get_ident()
         # By its frame a loop is known to be still at work: an exception may
         # have ended it, and the process may live on.
@@ -54,6 +60,7 @@ class ProgressMonitor(Monitor):
                          outputs: Optional[dict]) -> None:
         self._iteration = runner.iter + 1
         self._happened()
+        self._started = True
 
     def after_val_iter(self, runner, batch_idx: int, data_batch,
                        outputs: Optional[Sequence]) -> None:
@@ -68,8 +75,9 @@ class ProgressMonitor(Monitor):
     def _happened(self) -> None:
         now = time.monotonic()
         duration, self._last = now - self._last, now
-        self._durations.append(duration)
-        self._longest = max(self._longest, duration)
+        if self._started:
+            self._durations.append(duration)
+            self._longest = max(self._longest, duration)
 
     def _look(self, step: int, tick: Tick) -> Optional[Record]:
         """Measure how long nothing has happened, in the writer's thread."""
@@ -81,10 +89,17 @@ class ProgressMonitor(Monitor):
         codes = [frame.f_code for frame, _ in lines]
         if self._code is not None and self._code not in codes:
             return None
+        median = statistics.median(usual)
+        is_long = idle > max(_TIMES * median, _SECONDS)
+        if not is_long and not self._was_long:
+            return None
+        # Else the records that still wait would be those of an earlier step.
+        step = self._iteration if is_long else 0
+        self._was_long = is_long
         progress = Progress(
-            idle, statistics.median(usual), self._longest,
+            self._iteration, idle, median, self._longest,
             ', called by '.join(_line(*of) for of in lines[:_LINES]))
-        return Record(self._iteration, lambda: [progress])
+        return Record(step, lambda: [progress])
 
 
 def _line(frame, number: int) -> str:

@@ -30,9 +30,8 @@ def watch(detector, events, runner=None):
     courses, present = [], []
     for step, measurement in events:
         findings = looking.see(step, measurement)
-        if findings is not None and [f.name for f in findings] != [
-                f.name for f in present
-        ]:
+        if findings is not None and [f.name for f in findings
+                                     ] != [f.name for f in present]:
             courses.append((step, findings))
             present = findings
     return courses
@@ -55,7 +54,7 @@ def names(courses):
 ])
 def test_it_is_many_times_the_usual(idle, usual, longest, is_stalled):
     """An evaluation that took as long before is none."""
-    progress = Progress(idle, usual, longest, 'loader.py:3 (next)')
+    progress = Progress(7, idle, usual, longest, 'loader.py:3 (next)')
     courses = watch(StalledDetector(), [(7, progress)])
     assert bool(courses) == is_stalled
     if courses:
@@ -65,7 +64,7 @@ def test_it_is_many_times_the_usual(idle, usual, longest, is_stalled):
 
 
 def test_workers_are_named_where_there_are_some():
-    progress = Progress(700, 1, 1, '')
+    progress = Progress(7, 700, 1, 1, '')
     (_, (finding, )), = watch(StalledDetector(), [(7, progress)],
                               training(num_workers=4))
     assert 'the 4 workers' in finding.advice
@@ -84,8 +83,8 @@ FALLING = 1000 - 12. * np.arange(60)
 
 
 def test_memory_that_will_be_used_up_before_the_end():
-    courses = watch(GrowingMemoryDetector(),
-                    memory(FALLING, 1000 - FALLING), training(1000))
+    courses = watch(GrowingMemoryDetector(), memory(FALLING, 1000 - FALLING),
+                    training(1000))
     # After twenty measurements in the last half of those so far: this is in
     # the fourth epoch of ten.
     (step, (finding, )), = courses
@@ -140,8 +139,7 @@ WAVES = [1., 2., 1.] * 8
 
 
 def test_a_loss_that_goes_up_and_down():
-    courses = watch(LossOscillationDetector(), losses(WAVES),
-                    training(train_dataloader=300))
+    courses = watch(LossOscillationDetector(), losses(WAVES), training())
     (_, (finding, )), = courses
     assert finding.name == 'loss_oscillates'
     assert 'between 1 and 2' in finding.evidence
@@ -151,27 +149,25 @@ def falling(waves):
     return np.array(waves) * 0.9**np.arange(len(waves))
 
 
-@pytest.mark.parametrize('events', [
-    losses(falling(WAVES)),
-    losses([1., 1.4] * 12),
-    losses(WAVES, deviation=1.1),
-    losses(WAVES, lr=np.where(np.array(WAVES) > 1, 1e-3, 1e-4)),
-    losses(np.array(WAVES) * -1),
-    losses([1., 2., 1., 2., 1.] + [1.] * 20),
-],
-                         ids=[
-                             'falls', 'little', 'scatters', 'scheduled',
-                             'negative', 'ends'
-                         ])
+@pytest.mark.parametrize(
+    'events', [
+        losses(falling(WAVES)),
+        losses([1., 1.4] * 12),
+        losses(WAVES, deviation=1.1),
+        losses(WAVES, lr=np.where(np.array(WAVES) > 1, 1e-3, 1e-4)),
+        losses(np.array(WAVES) * -1),
+        losses([1., 2., 1., 2., 1.] + [1.] * 20),
+    ],
+    ids=['falls', 'little', 'scatters', 'scheduled', 'negative', 'ends'])
 def test_a_loss_that_is_as_it_should_be(events):
     assert not watch(LossOscillationDetector(), events)
 
 
 def test_other_terms_begin_anew():
     events = [
-        *losses(WAVES[:9], terms=(('a', 1.), )),
-        *((step + 900, measured)
-          for step, measured in losses(WAVES[:9], terms=(('b', 1.), )))
+        *losses(WAVES[:6], terms=(('a', 1.), )),
+        *((step + 600, measured)
+          for step, measured in losses(WAVES[:6], terms=(('b', 1.), )))
     ]
     assert not watch(LossOscillationDetector(), events)
 

@@ -46,8 +46,8 @@ class ActivationDetector(Detector):
     def see(self, step: int, activations: Activations) -> List[Finding]:
         closed = activations.closed
         lasting = self._streaks.update(
-            name for name in closed if closed[name] > self._fraction *
-            self._streaks.hysteresis(name))
+            name for name in closed
+            if closed[name] > self._fraction * self._streaks.hysteresis(name))
         return [
             _finding(step, name, activations.kinds[name], closed[name],
                      len(lasting) - 1) for name in lasting[:1]

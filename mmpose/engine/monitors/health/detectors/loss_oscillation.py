@@ -3,6 +3,7 @@ from typing import List, NamedTuple, Optional
 
 from ...core.measurements import LearningRates, Losses
 from ...core.registry import DETECTORS
+from ..chains import FirstDivergence
 from ..detector import Detector
 from ..report import Finding
 
@@ -13,6 +14,8 @@ _RATIO = 1.5
 _DEVIATIONS = 1
 # The number of turning points: three times up and three times down.
 _TURNS = 6
+# A minimum that is below this fraction of all before it is progress.
+_LOWER = 0.8
 # A learning rate that changes by this factor between two of them explains it.
 _SCHEDULED = 1.5
 
@@ -29,8 +32,8 @@ class LossOscillationDetector(Detector):
     """``loss_oscillates``: the loss goes up and down, again and again.
 
     The median of a hundred losses is judged, so an oscillation that is faster
-    is not seen. It counts if the loss has not reached a new minimum since the
-    first of the turning points, and if neither the learning rate nor the
+    is not seen. It counts if the loss has not become lower by a fifth since
+    the first of the turning points, and if neither the learning rate nor the
     terms of the loss go up and down with it.
 
     Args:
@@ -41,6 +44,8 @@ class LossOscillationDetector(Detector):
 
     findings = ('loss_oscillates', )
     wants = (LearningRates, Losses)
+    chain = FirstDivergence
+    priority = 'LOW'
 
     def __init__(self, ratio: float = _RATIO, turns: int = _TURNS) -> None:
         self._ratio = ratio
@@ -82,7 +87,7 @@ class LossOscillationDetector(Detector):
         if extreme is None or (now.median > extreme.median) == self._rises:
             # It goes on as before.
             self._extreme = now
-            if not self._rises and self._turns and now.median < min(
+            if not self._rises and self._turns and now.median < _LOWER * min(
                     t.median for t in self._turns):
                 self._turns, self._present = [], []
             return

@@ -14,7 +14,7 @@ _MEASUREMENTS = 20
 _FRACTION = 0.05
 # What grows without end grows as fast in each quarter of the time; a cache
 # that fills grows ever more slowly.
-_QUARTER = 0.5
+_QUARTER = 0.75
 # When there are twice as many, every second measurement is kept.
 _KEPT = 200
 
@@ -56,8 +56,7 @@ class GrowingMemoryDetector(Detector):
         steps, resident, available = half.T
         lost = available[0] - available[-1]
         quarters = -np.diff(
-            np.interp(
-                np.linspace(steps[0], steps[-1], 5), steps, available))
+            np.interp(np.linspace(steps[0], steps[-1], 5), steps, available))
         if lost <= self._fraction * available[0] or (
                 quarters.min() < _QUARTER * lost / len(quarters)):
             return []

@@ -42,8 +42,8 @@ class StalledDetector(Detector):
             if self._workers else '')
         return [
             Finding(
-                'stalled',
-                f'The training stands still since iteration {step:,}.',
+                'stalled', f'The training stands still since iteration '
+                f'{progress.last_step:,}.',
                 f'For {progress.idle:,.0f} seconds no iteration, of training '
                 'or validation, has begun or ended; usually that takes '
                 f'{progress.usual:.2g} seconds. The training is in '
