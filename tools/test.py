@@ -74,7 +74,8 @@ def step_hook(name: str):
         def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
             meta = checkpoint.get('meta') or {}
             loop = (runner.cfg or {}).get('train_cfg') or {}
-            by_epoch = loop.get('by_epoch', 'Iter' not in f'{loop.get("type")}')
+            by_epoch = loop.get('by_epoch', 'Iter'
+                                not in f'{loop.get("type")}')
             unit = 'epoch' if by_epoch else 'iter'
             runner.message_hub.update_info(name, int(meta.get(unit) or 0))
 
@@ -92,10 +93,11 @@ def list_checkpoints(checkpoint: str) -> List[str]:
     """
     if not os.path.isdir(checkpoint):
         return [checkpoint]
-    found = sorted((match.group(1), int(match.group(2)), str(path))
-                   for path in Path(checkpoint).iterdir()
-                   for match in [re.fullmatch(r'(epoch|iter)_(\d+)\.pth',
-                                              path.name)] if match)
+    found = sorted(
+        (match.group(1), int(match.group(2)), str(path))
+        for path in Path(checkpoint).iterdir()
+        for match in [re.fullmatch(r'(epoch|iter)_(\d+)\.pth', path.name)]
+        if match)
     if not found:
         sys.exit(f'There is no epoch_*.pth or iter_*.pth in {checkpoint}.')
     return [path for _, _, path in found]

@@ -72,7 +72,8 @@ def test_all_checkpoints_of_a_run_stand_at_their_epochs(
     assert images(now)['keypoints/accuracy'] == images(
         then)['keypoints/accuracy']
     saved = json.loads((tmp_path / 'metrics.json').read_text())
-    assert saved['coco/AP'] == pytest.approx(scalars(now)['val/coco/AP'][-1][1])
+    assert saved['coco/AP'] == pytest.approx(
+        scalars(now)['val/coco/AP'][-1][1])
 
 
 def test_a_config_without_the_hook_gets_it(trained, data_root, tmp_path):

@@ -267,11 +267,9 @@ RUN_ARGUMENTS = (
         'config for W&B, MLflow, ClearML, Neptune, Aim and DVCLive, and '
         'ClearML or MLflow where they capture TensorBoard; a list of their '
         'names; None: none.',
-        one_of_types(
-            (str, list, tuple), "'auto', None or a list of "
-            f'{", ".join(map(repr, MIRRORS))}',
-            lambda v: v == 'auto' if isinstance(v, str) else set(v) <= set(
-                MIRRORS))),
+        one_of_types((str, list, tuple), "'auto', None or a list of "
+                     f'{", ".join(map(repr, MIRRORS))}', lambda v: v == 'auto'
+                     if isinstance(v, str) else set(v) <= set(MIRRORS))),
     number(
         'overhead_budget', "The fraction of the training's time that the hook "
         'may take of its thread, 0.01 say. The intervals of the costliest '

@@ -16,8 +16,8 @@ def writer_of_run(runner,
                   async_write: bool,
                   flush_secs: float,
                   disk_quota: Optional[dict],
-                  mirror: Union[str, Sequence[str], None] = 'auto'
-                  ) -> 'EventWriter':
+                  mirror: Union[str, Sequence[str],
+                                None] = 'auto') -> 'EventWriter':
     """Return the writer that shares the event file of ``LoggerHook``.
 
     Says in the log where it writes.

@@ -11,8 +11,7 @@ from ..core.failure_guard import FailureGuard
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import losses_of_iteration
-from ..writers.record import (Alert, Measurement, Record, Scalar, Text,
-                              Value)
+from ..writers.record import Alert, Measurement, Record, Scalar, Text, Value
 from ..writers.tfrecord import events_in
 from .arguments import ON_NONFINITE
 from .chains import Chain

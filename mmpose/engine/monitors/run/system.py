@@ -114,8 +114,7 @@ class SystemMonitor(Monitor):
             Record(
                 step,
                 functools.partial(_values, curves,
-                                  speed.get(
-                                      'system/data_time_percent'))))
+                                  speed.get('system/data_time_percent'))))
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
         # The timer is reset at the start of an epoch.

@@ -122,5 +122,6 @@ def test_the_report_tells_it(tmp_path):
         writer.write(Record(step, lambda value=value: [degrees(value)]))
         finished(command)
     messages = [json.loads(line) for line in told.read_text().splitlines()]
-    assert [(m['step'], m['event'], m['what']) for m in messages
-            ] == [(2, 'begins', 'It is 0.'), (4, 'ends', 'It is -10.')]
+    assert [(m['step'], m['event'], m['what'])
+            for m in messages] == [(2, 'begins', 'It is 0.'),
+                                   (4, 'ends', 'It is -10.')]

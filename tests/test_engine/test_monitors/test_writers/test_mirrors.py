@@ -81,8 +81,9 @@ def test_everything_arrives_once_in_order(tmp_path, async_write, read_events):
         async_write=async_write)
     assert tracker.seen == [(1, dict(a=1, **{'b/c': 2})), (2, 'i', 2),
                             (2, 'h'), ALERT, (4, dict(a=4, **{'b/c': 8}))]
-    assert [v.tag for e in read_events(str(tmp_path)) for v in e.summary.value
-            ] == ['a', 'b/c', 'i', 'h', 't/text_summary', 'a', 'b/c']
+    assert [
+        v.tag for e in read_events(str(tmp_path)) for v in e.summary.value
+    ] == ['a', 'b/c', 'i', 'h', 't/text_summary', 'a', 'b/c']
     thread, = tracker.threads
     assert thread is not threading.main_thread()
 
@@ -190,13 +191,21 @@ def test_wandb_has_an_x_axis_for_it():
     client.scalars({'train/a': 1., 'train/b': 2.}, 100)
     client.scalars({'val/a': 3.}, 1)
     client.image(Image('val/images', [PICTURE]), 1)
-    assert wandb.logged == [
-        {'train/a': 1., 'train/b': 2., 'tensorboard_step': 100},
-        {'val/a': 3., 'tensorboard_step': 1},
-        {'val/images/0': ('image', (4, 6, 3)), 'tensorboard_step': 1}]
-    assert wandb.defined == [(('train/*', ), dict(
-        step_metric='tensorboard_step')), (('val/*', ), dict(
-            step_metric='tensorboard_step'))]
+    assert wandb.logged == [{
+        'train/a': 1.,
+        'train/b': 2.,
+        'tensorboard_step': 100
+    }, {
+        'val/a': 3.,
+        'tensorboard_step': 1
+    }, {
+        'val/images/0': ('image', (4, 6, 3)),
+        'tensorboard_step': 1
+    }]
+    assert wandb.defined == [
+        (('train/*', ), dict(step_metric='tensorboard_step')),
+        (('val/*', ), dict(step_metric='tensorboard_step'))
+    ]
     client.alert(ALERT)
     assert wandb.alerts == [('A spike.', '9 to 1. Look.', 'WARN')]
 
@@ -221,7 +230,8 @@ def test_wandb_takes_512_bins(bins):
     ('loss', 'loss'),
     ('health/update_ratio/backbone', 'health/update_ratio.backbone'),
     ('keypoints/PCK@0.05/nose', 'keypoints/PCK_0.05.nose'),
-    ('time/left_hours', 'times/left_hours')])
+    ('time/left_hours', 'times/left_hours')
+])
 def test_mlflow_accepts_the_tags(tag, key):
     sent = []
     mlflow = SimpleNamespace(
@@ -253,8 +263,9 @@ def test_trackers_of_the_config_are_found(tmp_path):
     assert client.backend is own
     assert find_clients(visualizer, None) == []
     assert find_clients(visualizer, []) == []
-    with pytest.raises(ValueError, match='names MLflow, but the run has '
-                       'DVCLiveVisBackend'):
+    with pytest.raises(
+            ValueError, match='names MLflow, but the run has '
+            'DVCLiveVisBackend'):
         find_clients(visualizer, ['MLflow'])
 
 

@@ -68,17 +68,18 @@ class WandbClient(Client):
 
     def image(self, image: Image, step: int) -> None:
         # One by one: W&B takes those of one name to have the same size.
-        self._log({
-            f'{image.tag}/{i}': self._wandb.Image(picture)
-            for i, picture in enumerate(image.pictures)
-        }, step)
+        self._log(
+            {
+                f'{image.tag}/{i}': self._wandb.Image(picture)
+                for i, picture in enumerate(image.pictures)
+            }, step)
 
     def histogram(self, histogram: Histogram, step: int) -> None:
         counts, edges = histogram.counts, histogram.edges
         every = -(-len(counts) // _MAX_WANDB_BINS)
         starts = np.arange(0, len(counts), every)
-        bins = (np.add.reduceat(counts, starts),
-                np.append(edges[starts], edges[-1]))
+        bins = (np.add.reduceat(counts,
+                                starts), np.append(edges[starts], edges[-1]))
         self._log({histogram.tag: self._wandb.Histogram(np_histogram=bins)},
                   step)
 

@@ -3,14 +3,14 @@
 import sys
 from typing import Callable, Dict, Iterable, List, Optional, Union
 
-from .clients import Client, ClearMLClient, MLflowClient, WandbClient
+from .clients import ClearMLClient, Client, MLflowClient, WandbClient
 
 # What a config may name, beside ClearML and MLflow: never LocalVisBackend,
 # which would write a file for each image.
 _BACKENDS: Dict[str, Callable] = dict(
     WandbVisBackend=WandbClient,
-    MLflowVisBackend=lambda backend: _mlflow_client(backend.experiment,
-                                                    backend),
+    MLflowVisBackend=lambda backend: _mlflow_client(backend.experiment, backend
+                                                    ),
     ClearMLVisBackend=lambda backend: ClearMLClient(
         backend.experiment.Logger.current_logger(), backend),
     NeptuneVisBackend=Client,
@@ -47,9 +47,8 @@ def find_clients(visualizer, mirror: Union[str, Iterable[str],
             found[name] = client
     missing = sorted(set(wanted) - set(found)) if mirror != 'auto' else []
     if missing:
-        raise ValueError(
-            f'mirror names {", ".join(missing)}, but the run has '
-            f'{", ".join(found) or "no tracker"}')
+        raise ValueError(f'mirror names {", ".join(missing)}, but the run has '
+                         f'{", ".join(found) or "no tracker"}')
     return [found[name]() for name in found if name in wanted]
 
 
@@ -59,8 +58,8 @@ def _capturing() -> Dict[str, Callable[[], Client]]:
     found: Dict[str, Callable[[], Client]] = {}
     clearml = sys.modules.get('clearml')
     if hasattr(FileWriter, 'clearml') and clearml.Task.current_task():
-        found['ClearML'] = lambda: ClearMLClient(
-            clearml.Task.current_task().get_logger())
+        found['ClearML'] = lambda: ClearMLClient(clearml.Task.current_task().
+                                                 get_logger())
     mlflow = sys.modules.get('mlflow')
     if mlflow and _is_patched_by('mlflow', FileWriter) and mlflow.active_run():
         found['MLflow'] = lambda: _mlflow_client(mlflow)

@@ -35,9 +35,9 @@ class MirrorWriter(Writer):
             values=lambda: values,
             tensors=(),
             ready=(),
-            size=sum(picture.nbytes for value in values
-                     if isinstance(value, Image)
-                     for picture in value.pictures))
+            size=sum(
+                picture.nbytes for value in values if isinstance(value, Image)
+                for picture in value.pictures))
         # The event file first: a tracker may take no more than its thread.
         try:
             self._writer.write(record)
@@ -84,7 +84,6 @@ class Mirror:
         """Send everything; wait 15 seconds at most."""
         self._thread.close()
 
-
     def _close_before(self, backend) -> None:
         """Send everything before ``LoggerHook`` closes the backend."""
 
@@ -107,8 +106,10 @@ class _ClientWriter(Writer):
         if self._guard.tripped:
             return
         values = record.read()
-        scalars = {v.tag: float(v.value) for v in values
-                   if isinstance(v, Scalar)}
+        scalars = {
+            v.tag: float(v.value)
+            for v in values if isinstance(v, Scalar)
+        }
         if scalars:
             self._client.scalars(scalars, record.step)
         for value in values:
