@@ -34,10 +34,6 @@ class OnFindingMonitor(Monitor):
     wait for it; what it prints is discarded. At most ten are started in ten
     minutes, and four run at a time.
 
-    .. code-block:: python
-
-        on_finding='jq -r .what | mail -s "Training" me@example.org'
-
     Args:
         on_finding (str): The command.
         strict (bool): See :class:`Monitor`. Defaults to False.
