@@ -11,7 +11,7 @@ from numbers import Real
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
-from ..writers.mirrors.find_clients import MIRRORS
+from ..writers.mirrors import MIRRORS
 from .schedule import build_schedule
 
 HOOK = 'EnhancedTensorBoardHook'

@@ -1,22 +1,19 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """Find the experiment trackers that a run has."""
+import functools
 import sys
 from typing import Callable, Dict, Iterable, List, Optional, Union
 
+from . import MIRRORS
 from .clients import ClearMLClient, Client, MLflowClient, WandbClient
 
-# What a config may name, beside ClearML and MLflow: never LocalVisBackend,
-# which would write a file for each image.
-_BACKENDS: Dict[str, Callable] = dict(
+# Those of :data:`MIRRORS` that need more than the interface of MMEngine.
+_CLIENTS: Dict[str, Callable[..., Client]] = dict(
     WandbVisBackend=WandbClient,
-    MLflowVisBackend=lambda backend: _mlflow_client(backend.experiment, backend
-                                                    ),
+    MLflowVisBackend=lambda backend: _mlflow_client(backend.experiment,
+                                                    backend),
     ClearMLVisBackend=lambda backend: ClearMLClient(
-        backend.experiment.Logger.current_logger(), backend),
-    NeptuneVisBackend=Client,
-    AimVisBackend=Client,
-    DVCLiveVisBackend=Client)
-MIRRORS = (*_BACKENDS, 'ClearML', 'MLflow')
+        backend.experiment.Logger.current_logger(), backend))
 
 
 def find_clients(visualizer, mirror: Union[str, Iterable[str],
@@ -39,9 +36,10 @@ def find_clients(visualizer, mirror: Union[str, Iterable[str],
     found: Dict[str, Callable[[], Optional[Client]]] = {}
     for backend in visualizer._vis_backends.values():
         for cls in type(backend).__mro__:
-            if cls.__name__ in _BACKENDS:
-                found[cls.__name__] = (
-                    lambda b=backend, n=cls.__name__: _BACKENDS[n](b))
+            name = cls.__name__
+            if name in MIRRORS:
+                found[name] = functools.partial(
+                    _CLIENTS.get(name, Client), backend)
     for name, client in _capturing().items():
         if f'{name}VisBackend' not in found:
             found[name] = client
