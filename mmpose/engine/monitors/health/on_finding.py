@@ -26,6 +26,9 @@ _ON_FINDING = Argument(
 class OnFindingMonitor(Monitor):
     """Run a command when a finding begins or ends.
 
+    What it tells: It has no curves: the command tells you what is going wrong
+    where you are, by mail or chat.
+
     The command gets one line of JSON on its standard input: ``name``,
     ``event`` ('begins' or 'ends'), ``severity``, ``what``, ``evidence``,
     ``advice``, ``step``, ``time`` (seconds since the epoch), ``log_dir``,

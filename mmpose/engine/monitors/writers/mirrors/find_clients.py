@@ -10,8 +10,8 @@ from .clients import ClearMLClient, Client, MLflowClient, WandbClient
 # Those of :data:`MIRRORS` that need more than the interface of MMEngine.
 _CLIENTS: Dict[str, Callable[..., Client]] = dict(
     WandbVisBackend=WandbClient,
-    MLflowVisBackend=lambda backend: _mlflow_client(backend.experiment,
-                                                    backend),
+    MLflowVisBackend=lambda backend: _mlflow_client(backend.experiment, backend
+                                                    ),
     ClearMLVisBackend=lambda backend: ClearMLClient(
         backend.experiment.Logger.current_logger(), backend))
 
