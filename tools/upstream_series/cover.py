@@ -56,18 +56,19 @@ def modification(branch, modules, counts, series, changed, replaced):
         series, '', f'{counts["files"]} files: {counts["library"]:,} lines of '
         f'library code and {counts["tests"]:,} lines of tests.', ''
     ]
-    if HOOK_FILE not in branch.library and not any(path in modules.registered
-                                                   for path in branch.library):
+    library = branch.library
+    if library and HOOK_FILE not in library and not (modules.registered
+                                                     & set(library)):
         lines += [
             'Nothing but its tests uses it yet: the next part of the series '
             'does.', ''
         ]
-    for path in branch.library:
+    for path in library:
         what = summary(path, modules.texts[path])
         if what and not path.endswith('__init__.py'):
             name = path.replace(f'{HOUSE}/', 'monitors/', 1)
             lines.append(f'- `{name}`: {what}')
-    others = sorted(set(changed) - {*branch.library, *branch.tests})
+    others = sorted(set(changed) - {*library, *branch.tests})
     lines += [f'- `{path}`' for path in others]
     lines += [
         f'- `{path}` of this repository is replaced.' for path in replaced
