@@ -5,7 +5,7 @@ import re
 from collections import namedtuple
 
 from .git import PatchError
-from .imports import HOOK, HOOK_FILE, HOUSE, PACKAGE, Modules, imported
+from .imports import HOOK, HOOK_FILE, HOUSE, Modules, imported
 
 # Lines of library code in a branch.
 LIMIT = 2000
@@ -79,8 +79,8 @@ def stage_units(modules, stages):
         ]
         # What needs little fills what the others leave.
         named += sorted(
-            (path
-             for path in roots if stage_of[path] == i and path not in named),
+            (path for path in roots
+             if stage_of.get(path) == i and path not in named),
             key=lambda path: lines_of(modules.closure([path]), modules))
         units.append([])
         for path in named:
@@ -112,7 +112,7 @@ def claimed(modules, stages):
         place for place in claims
         if place.endswith('.py') and place not in modules.texts
     ]
-    stage_of = {PACKAGE: claims.get(HOOK_FILE)}
+    stage_of = {}
     for path in modules.texts:
         places = [
             place for place in claims
@@ -120,7 +120,11 @@ def claimed(modules, stages):
         ]
         if places:
             stage_of[path] = claims[max(places, key=len)]
-    homeless = [path for path in modules.texts if path not in stage_of]
+    homeless = [
+        path for path in modules.texts
+        # It comes with the first module of its folder.
+        if path not in stage_of and not path.endswith('/__init__.py')
+    ]
     if gone or homeless:
         said = [f'there is no {place}, which a stage claims' for place in gone]
         said += [f'no stage claims {path}' for path in homeless]

@@ -160,7 +160,7 @@ class Series:
             'Modification':
             cover.modification(branch, self.modules, counts, series, changed,
                                replaced) + '\n\n' +
-            cover.vouched(ran, missing, tests),
+            cover.vouched(ran, missing, tests, bool(branch.tests)),
             'BC-breaking':
             cover.breaking(loaded, self.is_exported, replaced),
         }
