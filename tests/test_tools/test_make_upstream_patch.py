@@ -12,7 +12,8 @@ from upstream_series.cut import LIMIT, TESTS, cut, lines_of
 from upstream_series.documents import (MARK, add_change, add_requirement,
                                        blocks, exports_for, guide_for)
 from upstream_series.git import PatchError
-from upstream_series.imports import HOOK, HOOK_FILE, HOUSE, PACKAGE, Modules
+from upstream_series.imports import (HOOK, HOOK_FILE, HOUSE, PACKAGE, Modules,
+                                     place_of)
 from upstream_series.series import (CHANGELOGS, EXPORTS, GUIDES, REQUIREMENTS,
                                     TEMPLATE)
 
@@ -667,6 +668,18 @@ x = dict(
 <!-- with writers/background -->
 
 In a thread.
+
+<!-- with hook -->
+
+## Hook
+
+It costs little.
+
+### Its parts
+
+Many.
+
+## The end
 """
 
 
@@ -678,8 +691,11 @@ def test_a_guide_says_what_is_there(miniature):
     assert 'skeletons' not in text and 'thread' not in text
     assert '## All' in text and text.count('log_grads') == 2
     assert '    # Of gradients.\n    log_grads=True,\n)\n```' in text
+    assert 'It costs little.' in text and 'Many.' in text
+    text = guide_for(GUIDE, [], modules)
+    assert 'costs' not in text and 'parts' not in text and 'Many' not in text
     whole = guide_for(GUIDE, list(modules.texts), modules)
-    assert list(blocks(whole))[-1] == 'In a thread.'
+    assert 'In a thread.' in whole and 'Many.' in whole
     assert '## Pictures' in whole and whole.count('log_poses') == 2
 
 
@@ -688,7 +704,7 @@ def test_the_marks_of_the_guides_name_modules(source):
     text = (ROOT / source).read_text('utf-8')
     marks = [MARK.match(block) for block in blocks(text)]
     for mark in filter(None, marks):
-        assert (ROOT / HOUSE / f'{mark.group(1)}.py').is_file()
+        assert (ROOT / place_of(mark.group(1))).is_file()
     assert any(marks)
 
 

@@ -5,7 +5,7 @@ import re
 from collections import namedtuple
 
 from .git import PatchError
-from .imports import HOOK, HOOK_FILE, HOUSE, Modules, imported
+from .imports import HOOK, HOOK_FILE, Modules, imported, place_of
 
 # Lines of library code in a branch.
 LIMIT = 2000
@@ -131,17 +131,6 @@ def claimed(modules, stages):
         raise PatchError(
             f'{"; ".join(said)}: change upstream_series/stages.py')
     return stage_of
-
-
-def place_of(claim):
-    """Return the path that a stage claims.
-
-    Args:
-        claim (str): ``'hook'``, or a folder or module in monitors/.
-    """
-    if claim == 'hook':
-        return HOOK_FILE
-    return f'{HOUSE}/{claim}' + ('' if claim.endswith('/') else '.py')
 
 
 def pack(units, modules, limit):

@@ -153,6 +153,18 @@ class Modules:
         ]
 
 
+def place_of(claim):
+    """Return the path that a stage or a guide names.
+
+    Args:
+        claim (str): ``'hook'``, or a folder (with a slash at its end) or a
+            module in monitors/.
+    """
+    if claim == 'hook':
+        return HOOK_FILE
+    return f'{HOUSE}/{claim}' + ('' if claim.endswith('/') else '.py')
+
+
 def imported(tree, path):
     """Find what a module imports from this package, sooner or later.
 
