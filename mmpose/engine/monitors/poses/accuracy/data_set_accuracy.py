@@ -98,5 +98,7 @@ def accuracy(tally: KeypointTally) -> Iterator[KeypointAccuracy]:
     pck = tally.measures()['PCK@0.05']
     known = np.isfinite(pck)
     if known.any():
+        oks = tally.mean_oks()
         yield KeypointAccuracy(
-            float(np.average(pck[known], weights=tally.counts[known])))
+            float(np.average(pck[known], weights=tally.counts[known])),
+            float(oks) if np.isfinite(oks) else None)
