@@ -15,8 +15,7 @@ from run_logs import read_run
 
 from mmpose.codecs import MSRAHeatmap
 from mmpose.engine.monitors.poses.codec.codec_tally import CodecTally
-from mmpose.engine.monitors.poses.codec.round_trip import (find_encoder,
-                                                           round_trip, why_not)
+from mmpose.engine.monitors.poses.codec.round_trip import round_trip, why_not
 from mmpose.engine.monitors.poses.codec.training_samples import (
     Geometry, read_training_sample)
 from mmpose.evaluation.functional import keypoint_pck_accuracy
@@ -48,10 +47,7 @@ TOP_DOWN = dict(
     regression=dict(type='RegressionLabel', input_size=SIZE),
     integral=dict(type='IntegralRegressionLabel', **HEATMAP),
     coarse=dict(
-        type='MSRAHeatmap',
-        input_size=SIZE,
-        heatmap_size=(12, 16),
-        sigma=1.))
+        type='MSRAHeatmap', input_size=SIZE, heatmap_size=(12, 16), sigma=1.))
 # Of the proof of concept, for points anywhere in the input.
 EXPECTED = dict(msra=.990, dark=1., udp=.998, simcc=.999, regression=1.)
 
@@ -245,8 +241,8 @@ def test_a_misplaced_target_is_found(name, mistake):
         dict(type='PackPoseInputs')
     ])
     np.random.seed(0)
-    errors = errors_of(
-        codec, [pipeline(info)['data_samples'] for info in infos(20)])
+    errors = errors_of(codec,
+                       [pipeline(info)['data_samples'] for info in infos(20)])
     assert len(errors.misplaced) >= errors.count - 2 > 10
     worst = errors.misplaced[-1]
     assert worst['img_path'] == f'image_{worst["id"]}.png'
@@ -291,8 +287,8 @@ def test_the_codecs_of_bottom_up_models(name):
     truth, visible = people(5)
     decoded = round_trip(encoder, codec, truth, visible)
     distances = np.linalg.norm(truth[:, None] - decoded, axis=-1)
-    means = np.where(visible[:, None], distances, 0).sum(-1) / visible.sum(
-        -1)[:, None]
+    means = np.where(visible[:, None], distances,
+                     0).sum(-1) / visible.sum(-1)[:, None]
     assert sorted(means.argmin(1)) == list(range(5))
     # Less than a pixel of the heatmap of 128 x 128.
     assert means.min(1).max() < 4
@@ -300,9 +296,8 @@ def test_the_codecs_of_bottom_up_models(name):
 
 @pytest.mark.parametrize('codec, reason', [
     (None, 'no codec'),
-    (dict(
-        type='DecoupledHeatmap', input_size=SIZE,
-        heatmap_size=(48, 64)), 'DecoupledHeatmap draws random numbers'),
+    (dict(type='DecoupledHeatmap', input_size=SIZE,
+          heatmap_size=(48, 64)), 'DecoupledHeatmap draws random numbers'),
     (dict(type='EDPoseLabel'), 'EDPoseLabel decodes the output'),
     (dict(
         type='Hand3DHeatmap',
@@ -329,7 +324,7 @@ def annotations(tmp_path_factory):
     return path
 
 
-def configured(annotations, folder, *augmentations):
+def configured(annotations, folder, *augmentations, keypoints=False):
     """A real model and pipeline; their last steps make and pack the target."""
     cfg = topdown_cfg(
         folder,
@@ -339,7 +334,11 @@ def configured(annotations, folder, *augmentations):
             log_grad_norm=False,
             log_weight_hist=False,
             log_graph=False,
-            log_system=False), annotations)
+            log_system=False,
+            log_train_images=False,
+            log_run_info=False,
+            monitors=[dict(type='KeypointMonitor', enabled=keypoints)]),
+        annotations)
     pipeline = cfg['train_dataloader']['dataset']['pipeline']
     pipeline[2:4] = augmentations
     return cfg, pipeline
@@ -355,8 +354,9 @@ def test_it_is_written_at_each_validation(annotations, tmp_path):
     cfg, pipeline = configured(annotations, tmp_path)
     events = trained(cfg)
     dataset = DATASETS.build(dict(cfg['train_dataloader']['dataset']))
-    oks, (by_keypoint, pck, _) = computed(
-        pipeline[-2]['encoder'], [data['data_samples'] for data in dataset])
+    oks, (by_keypoint, pck,
+          _) = computed(pipeline[-2]['encoder'],
+                        [data['data_samples'] for data in dataset])
     assert oks < .97
     for tag, expected in {
             'OKS': oks,
@@ -405,12 +405,11 @@ class NearlyPerfect(BaseModel):
 
 @pytest.mark.parametrize('heatmap, noise, found', [
     ((4, 6), .3, True),
-    ((64, 96), .3, False),
     ((16, 24), 9., False),
 ])
 def test_a_codec_that_is_too_coarse(heatmap, noise, found, annotations,
                                     tmp_path):
-    cfg, pipeline = configured(annotations, tmp_path)
+    cfg, pipeline = configured(annotations, tmp_path, keypoints=True)
     codec = pipeline[-2]['encoder']
     codec['heatmap_size'] = heatmap
     cfg['model'] = dict(type='NearlyPerfect', codec=codec, noise=noise)
@@ -427,9 +426,8 @@ def test_a_codec_that_is_too_coarse(heatmap, noise, found, annotations,
 
 @pytest.mark.parametrize('target', ['GenerateTarget', 'Shifted'])
 def test_the_report_names_the_samples(target, annotations, tmp_path):
-    cfg, pipeline = configured(
-        annotations, tmp_path, dict(type='RandomFlip'),
-        dict(type='RandomBBoxTransform'))
+    cfg, pipeline = configured(annotations, tmp_path, dict(type='RandomFlip'),
+                               dict(type='RandomBBoxTransform'))
     pipeline[-2]['type'] = target
     events = trained(cfg)
     tag = 'health/finding/target_misplaced'

@@ -108,18 +108,15 @@ class CodecTally:
         """Yield what a perfect prediction would be measured as.
 
         Args:
-            by_keypoint (bool): Whether to yield those of each keypoint, and
-                PCK@0.2.
+            by_keypoint (bool): Whether to yield those of each keypoint.
         """
         oks = self.tally.mean_oks()
         if np.isfinite(oks):
             yield Scalar('codec/ceiling/OKS', oks)
-        measures = self.tally.measures()
-        measures.pop('normalized_error')
         groups = curve_groups(
             keypoint_names(self._meta, self._num_keypoints), self._meta)
-        for measure, values in measures.items():
-            if measure == 'PCK@0.2' and not by_keypoint:
+        for measure, values in self.tally.measures().items():
+            if measure not in ('PCK@0.05', 'OKS'):
                 continue
             if measure != 'OKS' and np.isfinite(values).any():
                 yield Scalar(f'codec/ceiling/{measure}', np.nanmean(values))

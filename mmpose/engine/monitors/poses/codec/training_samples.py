@@ -60,8 +60,9 @@ def read_training_sample(sample) -> Optional[TrainingSample]:
         return None
     crop, infos = None, sample.get('raw_ann_info')
     if 'input_center' in sample and 'input_scale' in sample:
-        crop = (np.reshape(sample.input_center, 2).astype(float),
-                np.reshape(sample.input_scale, 2).astype(float))
+        crop = tuple(
+            np.array(value, float).reshape(2)
+            for value in (sample.input_center, sample.input_scale))
     if not isinstance(infos, (list, tuple)):
         infos = [infos]
     # The areas of annotations are in the pixels of the image.
@@ -136,9 +137,8 @@ class Geometry(NamedTuple):
             return sample.truth
         center = self.to_input(sample.crop[0], *sample.crop)
         # As complex numbers, a rotation is a factor.
-        points, aims = (
-            (places - center) @ [1, 1j]
-            for places in (self.to_input(sample.truth, *sample.crop), target))
+        points = (self.to_input(sample.truth, *sample.crop) - center) @ [1, 1j]
+        aims = (target - center) @ [1, 1j]
         turn = (points.conj() * aims)[counted].sum()
         points = points * (turn / abs(turn) if turn else 1)
         return np.stack([points.real, points.imag], -1) + center

@@ -40,10 +40,8 @@ def decode_target(codec, sample) -> Optional[Tuple[np.ndarray, np.ndarray]]:
     return decode_labels(codec, read_labels(sample))
 
 
-def decode_labels(
-        codec,
-        labels: Dict[str,
-                     np.ndarray]) -> Optional[Tuple[np.ndarray, np.ndarray]]:
+def decode_labels(codec, labels: Dict[str, np.ndarray]
+                  ) -> Optional[Tuple[np.ndarray, np.ndarray]]:
     """Decode labels to keypoints, see :func:`decode_target`.
 
     Args:

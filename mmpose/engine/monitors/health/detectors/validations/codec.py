@@ -1,8 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 from typing import List, Optional
 
-from ....core.measurements import (CodecCeiling, KeypointAccuracy,
-                                   TargetErrors)
+from ....core.measurements import CodecCeiling, KeypointAccuracy, TargetErrors
 from ....core.registry import DETECTORS
 from ...detector import Detector, Streaks
 from ...report import NOTE, Finding
@@ -55,9 +54,8 @@ class CodecCeilingDetector(Detector):
             name, ceiling = 'PCK@0.05', self._ceiling.pck
             value = measurement.pck
         limit = self._fraction * self._streaks.hysteresis('ceiling')
-        reached = (
-            1 - ceiling > _WORTH_CHANGING
-            and 1 - ceiling > limit * (1 - value))
+        reached = (1 - ceiling > _WORTH_CHANGING
+                   and 1 - ceiling > limit * (1 - value))
         if not self._streaks.update(['ceiling'] if reached else []):
             return []
         codec = self._ceiling

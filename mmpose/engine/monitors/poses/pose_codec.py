@@ -1,23 +1,23 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import logging
-from typing import Dict, Iterator, List, Optional
+from typing import Dict, Iterator, List, Optional, Sequence
 
 from mmengine.logging import print_log
 
-from ...core.arguments import LOG_DETAILS, Arguments
-from ...core.monitor import Chart, Monitor
-from ...core.registry import MONITORS
-from ...core.runner_parts import bare_model, data_set, evaluation_step
-from ...writers.record import Record, Value
-from ..accuracy.keypoint_tally import usable_sigmas
-from ..arguments import LOG_ERROR_KINDS, LOG_KEYPOINTS
-from ..model_kinds import lifts_poses
-from ..pictures.pose_targets import find_codec
-from .codec_tally import CodecTally
-from .round_trip import find_encoder, pipeline_transforms, why_not
-from .training_samples import (Geometry, TrainingSample,
-                               read_training_sample)
+from ..core.arguments import LOG_DETAILS, Arguments
+from ..core.monitor import Chart, Monitor
+from ..core.registry import MONITORS
+from ..core.runner_parts import bare_model, data_set, evaluation_step
+from ..writers.record import Record, Value
+from .accuracy.keypoint_tally import usable_sigmas
+from .arguments import LOG_ERROR_KINDS, LOG_KEYPOINTS
+from .codec.codec_tally import CodecTally
+from .codec.round_trip import find_encoder, pipeline_transforms, why_not
+from .codec.training_samples import (Geometry, TrainingSample,
+                                     read_training_sample)
+from .model_kinds import lifts_poses
+from .pictures.pose_targets import find_codec
 
 # How many instances are encoded and decoded, and of how many batches.
 _INSTANCES = 64
@@ -63,8 +63,8 @@ class CodecMonitor(Monitor):
 
     @classmethod
     def is_wanted(cls, given: Arguments) -> bool:
-        return bool(
-            super().is_wanted(given) and getattr(given, LOG_KEYPOINTS.name))
+        return bool(super().is_wanted(given)
+                    and getattr(given, LOG_KEYPOINTS.name))
 
     def __init__(self,
                  by_keypoint: bool = False,
@@ -75,6 +75,12 @@ class CodecMonitor(Monitor):
         # Set in the thread of the writer.
         self._tally: Optional[CodecTally] = None
 
+    def charts_of(self, runner) -> Sequence[Chart]:
+        model = bare_model(runner.model)
+        if lifts_poses(model) or why_not(find_codec(model)):
+            return ()
+        return self.charts
+
     def before_train(self, runner) -> None:
         self._samples: List[TrainingSample] = []
         self._batches = 0
@@ -82,12 +88,12 @@ class CodecMonitor(Monitor):
         self._tally = None
         model = bare_model(runner.model)
         self._codec = find_codec(model)
-        self._reads = not lifts_poses(model)
         reason = why_not(self._codec)
-        if self._reads and reason:
-            self._reads = False
+        self._reads = not reason and not lifts_poses(model)
+        if reason and not lifts_poses(model):
             print_log(
-                f'EnhancedTensorBoardHook writes no codec/ceiling/*: {reason}.',
+                'EnhancedTensorBoardHook writes no codec/ceiling/*: '
+                f'{reason}.',
                 logger='current',
                 level=logging.INFO)
 
@@ -119,10 +125,10 @@ class CodecMonitor(Monitor):
         dataset = data_set(runner.train_dataloader)
         meta = getattr(dataset, 'metainfo', {})
         num_keypoints = samples[0].truth.shape[1]
-        tally = CodecTally(
-            self._codec, find_encoder(dataset, self._codec), meta,
-            usable_sigmas(meta.get('sigmas'), num_keypoints),
-            _geometry(runner, self._codec), num_keypoints)
+        tally = CodecTally(self._codec, find_encoder(dataset, self._codec),
+                           meta,
+                           usable_sigmas(meta.get('sigmas'), num_keypoints),
+                           _geometry(runner, self._codec), num_keypoints)
         self.emit(
             Record(
                 evaluation_step(runner),
