@@ -51,8 +51,11 @@ class TinyPoseDataset(Dataset):
         for sample in self.data_samples:
             points = sample.gt_instances.keypoints - sample.input_center
             points = points * (64 / np.array(sample.input_scale)) + 32
-            heatmaps = codec.encode(points.astype(np.float32))['heatmaps']
-            sample.gt_fields.heatmaps = torch.from_numpy(heatmaps)
+            peaks = codec.encode(points.astype(np.float32))['heatmaps']
+            fields = sample.gt_fields
+            # Noise with a peak where the keypoint is annotated.
+            fields.heatmaps = torch.maximum(0.9 * fields.heatmaps,
+                                            torch.from_numpy(peaks))
         self.noise = noise
 
     def __len__(self) -> int:

@@ -15,8 +15,8 @@ LOG_KEYPOINTS = flag(
 LOG_ERROR_KINDS = flag(
     'log_error_kinds',
     'Write why keypoints are wrong, where ``log_keypoints`` is True, and name '
-    'it in the captions of the hard samples, see :class:`KeypointMonitor`; and '
-    'how accurate the codec lets them be, see :class:`CodecMonitor`.')
+    'it in the captions of the hard samples, see :class:`KeypointMonitor`; '
+    'and how accurate the codec lets them be, see :class:`CodecMonitor`.')
 TRAIN_IMAGE_INTERVAL = interval(
     'train_image_interval',
     'Iterations between two pictures of training samples.',

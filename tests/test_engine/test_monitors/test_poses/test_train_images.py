@@ -139,9 +139,7 @@ def test_none_are_wanted(train):
 def test_the_same_people_at_every_step(train, exact):
     shown = pictures(
         train(
-            dict(ONLY_IMAGES, kpt_thr=0, max_train_images=2),
-            optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.1)),
-            **iterations(3)))
+            dict(ONLY_IMAGES, kpt_thr=0, max_train_images=2), **iterations(3)))
     assert len(shown) == 3
     for i in range(2):
         targets, predictions, heatmaps = zip(
