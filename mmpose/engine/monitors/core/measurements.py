@@ -356,3 +356,15 @@ class LocalizationErrors(Measurement):
     fractions: Dict[str, float]
     sides: Tuple[Sides, ...] = ()
     wrong_flips: Tuple[Tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Remark(Measurement):
+    """A sentence of the report on a run that is no finding.
+
+    Attributes:
+        name (str): Its name; it replaces the last one of that name.
+        text (str): The sentence. Empty: there is nothing to say any more.
+    """
+    name: str
+    text: str

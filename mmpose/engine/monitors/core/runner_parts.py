@@ -79,11 +79,14 @@ def is_sharded(model: nn.Module) -> bool:
         model (nn.Module): ``runner.model``.
 
     Returns:
-        bool: False in a PyTorch without distributed training.
+        bool: False in a PyTorch without distributed training or FSDP.
     """
     if not torch.distributed.is_available():
         return False
-    from torch.distributed.fsdp import FullyShardedDataParallel
+    try:
+        from torch.distributed.fsdp import FullyShardedDataParallel
+    except ImportError:
+        return False
     return any(
         isinstance(module, FullyShardedDataParallel)
         for module in model.modules())

@@ -211,4 +211,4 @@ def _largest_element(grads: Iterable[Tensor]) -> Tensor:
 def _total_norm(grads: Iterable[Tensor]) -> Tensor:
     """Compute the L2 norm of all gradients."""
     _, norms = joined(named_norms(('', grad) for grad in grads))
-    return torch.linalg.vector_norm(norms)
+    return torch.norm(norms)

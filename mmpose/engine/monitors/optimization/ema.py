@@ -1,5 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
+import logging
 import math
 from contextlib import contextmanager
 from itertools import chain
@@ -7,6 +8,7 @@ from typing import Dict, Iterator, List, Optional
 
 import numpy as np
 from mmengine.hooks import EMAHook
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH
@@ -28,8 +30,9 @@ class EmaMonitor(Monitor):
 
     Validations and checkpoints use the EMA model, and the training loss does
     not show what is wrong with it. So the loss of a training batch is
-    computed with either's weights, in evaluation mode, once after each
-    validation.
+    computed with either's weights, without dropout and with the running
+    statistics of normalization layers, once after each validation. A model
+    that cannot compute it so is not compared, and the log says so.
 
     Args:
         interval (int | dict | Schedule): At which iterations to look for NaN.
@@ -71,10 +74,17 @@ class EmaMonitor(Monitor):
     def _compare(self, step: int, model: nn.Module, ema: nn.Module,
                  data_batch) -> None:
         momentum = getattr(ema, 'momentum', None)
-        with eval_without_side_effects(model):
-            losses = [_loss(model, data_batch)]
-            with _weights_of(ema.module, model):
-                losses.append(_loss(model, data_batch))
+        try:
+            losses = _losses(model, ema.module, data_batch)
+        except Exception as error:  # Of the model, in a mode of ours.
+            self._alone = False
+            print_log(
+                f'{type(self).__name__}: the EMA model is not compared, since '
+                f'{type(model).__name__} computes no loss of a training batch '
+                f'in evaluation mode: {type(error).__name__}: {error}',
+                logger='current',
+                level=logging.INFO)
+            return
         self.emit(
             Record(
                 step, lambda own, averaged:
@@ -87,6 +97,32 @@ def _finite(names: List[str], *largest: np.ndarray) -> Iterator[Value]:
     yield EmaModel(
         None if finite.all() else Nonfinite(names[first], 1 -
                                             float(finite.mean())))
+
+
+def _losses(model: nn.Module, ema: nn.Module, data_batch) -> List[Tensor]:
+    """Compute the losses of the model and of the EMA model."""
+    heads = _head_modules(model)
+    with eval_without_side_effects(model):
+        for module in heads:
+            module.training = True
+        losses = [_loss(model, data_batch)]
+        with _weights_of(ema, model):
+            losses.append(_loss(model, data_batch))
+    return losses
+
+
+def _head_modules(model: nn.Module) -> List[nn.Module]:
+    """Return what decides by ``training`` which outputs the loss gets.
+
+    RTMO's head computes some of them in training only. Dropout and
+    normalization layers have no children, or are PyTorch's own.
+    """
+    return [
+        module for name, module in model.named_modules()
+        if 'head' in name.split('.') and module.training
+        and any(module.children())
+        and not type(module).__module__.startswith('torch.')
+    ]
 
 
 def _loss(model: nn.Module, data_batch) -> Tensor:

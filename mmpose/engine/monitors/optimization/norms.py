@@ -40,12 +40,12 @@ def named_norms(named: Iterable[Tuple[str, Tensor]],
 
 
 def _norms(tensors: List[Tensor], order: float) -> Iterable[Tensor]:
-    if tensors[0].dtype in (torch.float32, torch.float64):
+    dtype = tensors[0].dtype
+    if dtype not in (torch.float32, torch.float64):
+        dtype = torch.float32
+    elif hasattr(torch, '_foreach_norm'):  # From PyTorch 1.13 on.
         return torch._foreach_norm(tensors, order)
-    return [
-        torch.linalg.vector_norm(tensor, order, dtype=torch.float32)
-        for tensor in tensors
-    ]
+    return [torch.norm(tensor, order, dtype=dtype) for tensor in tensors]
 
 
 def joined(norms: Iterable[NamedNorms]) -> NamedNorms:

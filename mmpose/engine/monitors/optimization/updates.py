@@ -308,7 +308,7 @@ def _ratio(norms: Iterable[Tuple[float, float]]) -> Optional[float]:
     columns = list(zip(*norms))
     if not columns:
         return None
-    norm, change = (math.hypot(*column) for column in columns)
+    norm, change = np.linalg.norm(columns, axis=1).tolist()
     return change / norm if norm else None
 
 

@@ -172,11 +172,11 @@ def count_values(tensors: Iterable[Tensor]) -> Tuple[Tensor, Tensor]:
             counts += torch.bincount(bucket, minlength=_BUCKETS)
         else:
             counts.index_add_(0, bucket, one.expand(len(bucket)))
-        low, high = torch.aminmax(chunk)
+        low, high = chunk.min(), chunk.max()
         lows.append(low)
         highs.append(high)
         totals.append(chunk.sum())
-        norms.append(torch.linalg.vector_norm(chunk))
+        norms.append(torch.norm(chunk))
     # The buckets of negative numbers begin at -0.
     counts = torch.cat([counts[:_ZERO].flip(0), counts[_ZERO:]])
     return counts, torch.stack([

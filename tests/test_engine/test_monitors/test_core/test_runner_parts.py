@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from mmpose.engine.monitors import Every, WeightMonitor
 from mmpose.engine.monitors.core import runner_parts
-from mmpose.engine.monitors.core.runner_parts import (bare_model,
+from mmpose.engine.monitors.core.runner_parts import (bare_model, is_sharded,
                                                       iterations_per_pass,
                                                       needs_all_ranks)
 from mmpose.engine.monitors.run.hparams import _lengths
@@ -78,3 +78,9 @@ def test_a_rank_predicts_alone_where_its_model_is_known_to_be_whole(
     assert not needs_all_ranks(model)
     monkeypatch.setattr(runner_parts, 'get_world_size', lambda: 2)
     assert needs_all_ranks(model) != alone
+
+
+def test_a_pytorch_without_fsdp_shards_nothing(monkeypatch):
+    """Before 1.11, which MMPose's CI has."""
+    monkeypatch.setitem(sys.modules, 'torch.distributed.fsdp', None)
+    assert not is_sharded(nn.Linear(2, 2))

@@ -1,6 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import re
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Set, Tuple
 
 import cv2
 import matplotlib
@@ -155,7 +155,8 @@ def keypoint_colors(meta: dict, count: int) -> List[Color]:
         list[Color]: Those of the data set, or evenly spaced hues if it has
         another number. Left is green and right is orange where both have the
         same colour. Where no name tells the sides, the first of two keypoints
-        is the right one, as in the jaw of a face.
+        is the right one, as in the jaw of a face; the lower lip goes back from
+        left to right.
     """
     colors = meta.get('keypoint_colors')
     if colors is None or len(colors) != count:
@@ -186,9 +187,32 @@ def _pairs(meta: dict, count: int) -> List[Tuple[int, int]]:
              if len(twin) == 2 and max(twin.values()) < count]
     partners = meta.get('flip_indices')
     if partners is not None and len(partners) == count:
-        pairs += [(j, i) for i, j in enumerate(partners)
+        back = _ways_back(partners)
+        pairs += [(i, j) if i in back else (j, i)
+                  for i, j in enumerate(partners)
                   if i < j and not {i, j} & set(sides)]
     return pairs
+
+
+def _ways_back(partners: Sequence[int]) -> Set[int]:
+    """Return the keypoints on the lower half of closed contours.
+
+    A half is a row of keypoints that is symmetric to its middle. The one that
+    follows it and has two keypoints less, without the corners, closes it: 48
+    to 54 and 55 to 59 are the lips' outer contour in the faces of 300W.
+    """
+    count, back, last = len(partners), set(), range(0)
+    for middle in range(count):
+        reach = 0
+        while (reach <= middle < count - reach
+               and partners[middle - reach] == middle + reach):
+            reach += 1
+        row = range(middle - reach + 1, middle + reach)
+        if row and row.start == last.stop and len(row) == len(last) - 2:
+            back.update(row)
+        if row:
+            last = row
+    return back
 
 
 def skeleton(meta: dict,

@@ -169,6 +169,30 @@ def test_the_jaw_begins_on_the_right(name):
     assert colors[meta['flip_indices'][first]] == (0, 255, 0)
 
 
+@pytest.mark.parametrize('name, first, lower, inner, inner_lower', [
+    ('300w', 48, 55, 60, 65),
+    ('coco_wholebody', 23 + 48, 23 + 55, 23 + 60, 23 + 65),
+    ('wflw', 76, 83, 88, 93),
+    ('lapa', 84, 91, 96, 101),
+])
+def test_the_lower_lip_goes_back(name, first, lower, inner, inner_lower):
+    """Each side of a mouth has one colour, as the landmarks are published.
+
+    From the right corner along the upper lip to the left one, and back.
+    """
+    meta = parse_pose_metainfo(
+        dict(from_file=f'configs/_base_/datasets/{name}.py'))
+    colors = keypoint_colors(meta, len(meta['keypoint_id2name']))
+    green, orange = (0, 255, 0), (255, 128, 0)
+    rows = (first, 7), (lower, 5), (inner, 5), (inner_lower, 3)
+    for (start, count), is_back in zip(rows, (False, True, False, True)):
+        sides = (green, orange) if is_back else (orange, green)
+        half = count // 2
+        row = colors[start:start + count]
+        assert row[:half] == [sides[0]] * half
+        assert row[-half:] == [sides[1]] * half
+
+
 def test_the_colours_of_a_data_set_that_differ_are_kept(coco):
     """Those of COCO's face are the same on both sides."""
     colors = keypoint_colors(coco, 17)
