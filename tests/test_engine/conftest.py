@@ -52,10 +52,8 @@ class TinyPoseDataset(Dataset):
             points = sample.gt_instances.keypoints - sample.input_center
             points = points * (64 / np.array(sample.input_scale)) + 32
             peaks = codec.encode(points.astype(np.float32))['heatmaps']
-            fields = sample.gt_fields
-            # Noise with a peak where the keypoint is annotated.
-            fields.heatmaps = torch.maximum(0.9 * fields.heatmaps,
-                                            torch.from_numpy(peaks))
+            # Noise with its peak where the keypoint is annotated.
+            sample.gt_fields.heatmaps[torch.from_numpy(peaks) == 1] = 1
         self.noise = noise
 
     def __len__(self) -> int:

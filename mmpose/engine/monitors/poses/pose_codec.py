@@ -110,11 +110,12 @@ class CodecMonitor(Monitor):
         if self._instances >= _INSTANCES or self._batches == _BATCHES:
             self._measure(runner)
 
-    def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
-        if self._reads:  # The training has only a few batches.
+    def after_train_epoch(self, runner) -> None:
+        if self._reads:  # It has only a few batches.
             self._measure(runner)
-        else:
-            self.emit(Record(evaluation_step(runner), self._scalars))
+
+    def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
+        self.emit(Record(evaluation_step(runner), self._scalars))
 
     def _measure(self, runner) -> None:
         """Encode and decode what has been read, in the writer's thread."""

@@ -3,8 +3,7 @@ from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from mmpose.structures.bbox import (bbox_xyxy2cs, get_udp_warp_matrix,
-                                    get_warp_matrix)
+from mmpose.structures.bbox import bbox_xyxy2cs
 from ..accuracy.evaluation_rules import EvaluationRules
 from ..annotations import read_annotations
 from ..pictures.model_inputs import image_path
@@ -104,9 +103,8 @@ class Geometry(NamedTuple):
                  scale: np.ndarray) -> np.ndarray:
         """Return the places of points, (..., 2), in a crop that is not
         rotated."""
-        warp = get_udp_warp_matrix if self.use_udp else get_warp_matrix
-        matrix = warp(center, scale, 0., tuple(self.size)).astype(float)
-        return points @ matrix[:, :2].T + matrix[:, 2]
+        size = np.array(self.size) - self.use_udp
+        return (points - center) * (size / scale) + size / 2
 
     def to_image(self, points: np.ndarray, center: np.ndarray,
                  scale: np.ndarray) -> np.ndarray:
