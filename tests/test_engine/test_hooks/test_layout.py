@@ -45,8 +45,8 @@ def test_every_chart_of_a_training_has_a_curve(train, read_events):
     ]
     assert list(layout['Keypoints']) == [
         'PCK@0.05', 'OKS', 'PCK@0.2', 'normalized_error', 'PCK@0.5',
-        'kinds of error', 'OKS lost by kind of error', 'OKS by size',
-        'OKS and its codec ceiling'
+        'calibration', 'kinds of error', 'OKS lost by kind of error',
+        'OKS by size', 'OKS and its codec ceiling'
     ]
     shown = {
         title: {
