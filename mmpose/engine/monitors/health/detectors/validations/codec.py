@@ -1,8 +1,9 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 from typing import List, Optional
 
-from ....core.measurements import CodecCeiling, KeypointAccuracy, TargetErrors
+from ....core.measurements import KeypointAccuracy
 from ....core.registry import DETECTORS
+from ....core.target_measurements import CodecCeiling, TargetErrors
 from ...detector import Detector, Streaks
 from ...report import NOTE, Finding
 
