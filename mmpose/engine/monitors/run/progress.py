@@ -37,6 +37,8 @@ class ProgressMonitor(Monitor):
     """
 
     switches = (LOG_HEALTH, )
+    # A validation may be no part of a training.
+    _last, _started = 0., False
 
     def before_train(self, runner) -> None:
         self._durations: deque = deque(maxlen=_LENGTH)
