@@ -33,7 +33,7 @@ RANKS = ('RANK', 'OMPI_COMM_WORLD_RANK', 'PMI_RANK', 'PMIX_RANK',
 
 def main() -> None:
     preset, mmpose_args = split_args(sys.argv[1:])
-    script = find_train_script()
+    script = find_script('train.py', __file__)
     change_every_config(train_on_cpu)
     if preset is not None:
         add_hook_to_every_runner(preset)
@@ -74,12 +74,16 @@ def split_args(args: List[str]) -> Tuple[Optional[str], List[str]]:
     return preset, rest
 
 
-def find_train_script() -> str:
-    """The train script of the installed MMPose.
+def find_script(name: str, own: str) -> str:
+    """Find a script of the installed MMPose.
+
+    Args:
+        name (str): The name of the script.
+        own (str): The path of the script that replaces it.
 
     Returns:
-        str: Its path: in the wheel ``mmpose/.mim/tools/train.py``, in a
-        source install ``tools/train.py`` beside the package.
+        str: Its path: in the wheel ``mmpose/.mim/tools/``, in a source install
+        ``tools/`` beside the package.
     """
     spec = importlib.util.find_spec('mmpose')
     # A folder of that name without ``__init__.py``, such as this checkout's,
@@ -92,10 +96,10 @@ def find_train_script() -> str:
                  'setup` and use .venv/bin/python, or `pip install mmpose`.')
     package = osp.dirname(spec.origin)
     for folder in (osp.join(package, '.mim'), osp.dirname(package)):
-        script = osp.join(folder, 'tools', 'train.py')
-        if osp.isfile(script) and not osp.samefile(script, __file__):
+        script = osp.join(folder, 'tools', name)
+        if osp.isfile(script) and not osp.samefile(script, own):
             return script
-    sys.exit(f'The MMPose in {package} has no tools/train.py: install it '
+    sys.exit(f'The MMPose in {package} has no tools/{name}: install it '
              'from a wheel or from a clone (`pip install -e CLONE`).')
 
 
