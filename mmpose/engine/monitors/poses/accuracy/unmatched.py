@@ -3,6 +3,7 @@ from typing import Sequence
 
 import numpy as np
 
+from ..annotations import has_keypoints
 from ..pose_samples import PoseSample
 from .evaluation_rules import EvaluationRules
 from .instances import Unmatched
@@ -46,7 +47,7 @@ def _extra(sample: PoseSample, owners: np.ndarray, rules: EvaluationRules,
             annotation
             for annotation in rules.coco.imgToAnns.get(sample.img_id, ())
             if 'bbox' in annotation
-            and not (rules.counts(annotation) and _has_keypoints(annotation))
+            and not (rules.counts(annotation) and has_keypoints(annotation))
         ]
         if ignored:
             extra = extra[~_on_ignored(
@@ -57,13 +58,6 @@ def _extra(sample: PoseSample, owners: np.ndarray, rules: EvaluationRules,
                          ), np.array([bool(a.get('iscrowd'))
                                       for a in ignored]), sigmas)]
     return extra
-
-
-def _has_keypoints(annotation: dict) -> bool:
-    # Those of a whole body are in several lists.
-    return any(flag > 0 for name, values in annotation.items()
-               if name == 'keypoints' or name.endswith('_kpts')
-               for flag in values[2::3])
 
 
 def _on_ignored(predicted: np.ndarray, boxes: np.ndarray, areas: np.ndarray,
