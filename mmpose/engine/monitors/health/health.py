@@ -8,6 +8,7 @@ from mmengine.logging import print_log
 
 from ..core.arguments import LOG_HEALTH, Arguments
 from ..core.failure_guard import FailureGuard
+from ..core.measurements import Remark
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import losses_of_iteration
@@ -123,6 +124,11 @@ class HealthMonitor(Monitor):
         # The step of a validation is the epoch in epoch-based training.
         step = getattr(measurement, 'iteration', step)
         self._step = max(self._step, step)
+        if isinstance(measurement, Remark):
+            self._report.remark(self._step, measurement.name, measurement.text)
+            self._told = True
+            text = Text('health/report', self._report.markdown(self._step))
+            return Record(self._step, lambda: [text])
         changes: List[Change] = []
         for chained in self._chains:
             findings = self._findings(chained, measurement)

@@ -1,7 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 from collections import Counter, deque
 from typing import (Container, Dict, Iterable, Iterator, List, NamedTuple,
-                    Optional)
+                    Optional, Tuple)
 
 # The most serious first.
 ERROR, WARNING, NOTE = SEVERITIES = ('error', 'warning', 'note')
@@ -63,6 +63,7 @@ class HealthReport:
         # By detector and name, with the step at which it began.
         self._present: Dict[tuple, tuple] = {}
         self._resolved: deque = deque(maxlen=_MAX_RESOLVED)
+        self._remarks: Dict[str, Tuple[int, str]] = {}
 
     @property
     def names(self) -> List[str]:
@@ -100,6 +101,12 @@ class HealthReport:
                 changes.append(Change('changes', finding))
         return changes
 
+    def remark(self, step: int, name: str, text: str) -> None:
+        """Add a sentence that is no finding, see :class:`Remark`."""
+        self._remarks.pop(name, None)
+        if text:
+            self._remarks[name] = step, text
+
     def markdown(self, step: int, ended: bool = False) -> str:
         """Return the report.
 
@@ -122,6 +129,12 @@ class HealthReport:
                 f'- **Suggested action:** {finding.advice}',
                 *self._link(finding), ''
             ]
+        if self._remarks:
+            lines += ['#### Remarks', '']
+            lines += [
+                f'- {text} (step {since:,})'
+                for since, text in self._remarks.values()
+            ] + ['']
         if self._resolved:
             lines += ['#### Resolved', '', *reversed(self._resolved)]
         return '\n'.join(lines)

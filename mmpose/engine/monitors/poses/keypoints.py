@@ -17,10 +17,10 @@ from .accuracy.data_set_accuracy import DataSetAccuracy
 from .accuracy.detections import (AnnotatedImage, Detections, annotated_images,
                                   evaluated)
 from .accuracy.evaluator_measures import EvaluatorMeasures
-from .accuracy.hard_samples import HardSample, positions_of
+from .accuracy.hard_samples import HardSample, image_key, positions_of
 from .accuracy.instances import instance_batch
 from .accuracy.keypoint_curves import keypoint_curves
-from .accuracy.unmatched import unmatched
+from .accuracy.scored_predictions import score_predictions
 from .accuracy.validation_shard import ValidationShard
 from .arguments import (BACKEND_ARGS, HARD_SAMPLES, KPT_THR, LOG_ERROR_KINDS,
                         LOG_KEYPOINTS)
@@ -128,7 +128,9 @@ class KeypointMonitor(Monitor):
         kpt_thr=KPT_THR,
         backend_args=BACKEND_ARGS,
         every_measure=LOG_DETAILS)
-    charts = (*(Chart('Keypoints', measure, f'keypoints/{re.escape(measure)}/')
+    charts = (*(Chart(
+        'Keypoints', measure,
+        f'(keypoints/{re.escape(measure)}/|codec/ceiling/{measure}$)')
                 for measure in (*_MEASURES, *_FURTHER_MEASURES)),
               *(chart for cls in DIAGNOSES for chart in cls.charts))
     parts = DIAGNOSES
@@ -228,7 +230,7 @@ class KeypointMonitor(Monitor):
             figure = functools.partial(accuracy_figure, parts, when)
             self.emit(Record(step, figure, kind=IMAGE))
             validation = Validation(parts, step, when, self._every_measure,
-                                    self._kpt_thr)
+                                    self._kpt_thr, self._reader.rules)
             for diagnosis in self._diagnoses:
                 for record in diagnosis.records(runner, validation):
                     self.emit(record)
@@ -288,12 +290,17 @@ class KeypointMonitor(Monitor):
         if not images:
             total.skipped[name, None, None] += detections.count()
             return
-        samples = evaluated(detections, images, self._reader, name)
-        positions = [image.position for image in images.values()]
+        samples = evaluated(
+            detections,
+            images,
+            self._reader,
+            name,
+            everywhere=bool(self._diagnoses))
         groups = defaultdict(list)
-        for sample, position in zip(samples, positions):
+        for sample in samples:
             size = sample.truth.shape[1], sample.predicted.shape[1]
-            groups[size].append((sample, None, position))
+            image = images.get(sample.img_id)
+            groups[size].append((sample, None, image.position if image else 0))
         for size, group in groups.items():
             self._compare(total, name, size, *zip(*group))
 
@@ -327,11 +334,11 @@ class KeypointMonitor(Monitor):
         part.add(batch, samples, positions, shard.hardest)
         if not self._diagnoses:
             return
-        part.instances.add(batch)
+        part.instances.add(batch, map(image_key, samples))
         if not paired and part.sigmas is not None:
-            part.instances.add_unmatched(
-                unmatched(samples, found, self._reader.rules(name),
-                          part.sigmas))
+            part.instances.add_predictions(
+                score_predictions(samples, self._reader.rules(name),
+                                  part.sigmas))
 
     def _images_of(self, name: Optional[str]) -> Dict[int, AnnotatedImage]:
         if name not in self._annotated:

@@ -10,6 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 from mmpose.engine.monitors import (Detector, EventWriter, FailureGuard,
                                     Finding, HealthMonitor, Measurement,
                                     Record, Scalar)
+from mmpose.engine.monitors.core.measurements import Remark
 
 both_ways = pytest.mark.parametrize(
     'async_write', [True, False], ids=['async', 'sync'])
@@ -139,6 +140,22 @@ def test_a_healthy_training_is_said_to_be_so_once(health, tmp_path,
     assert values.pop('health/findings') == [(1, 0)]
     assert len(values.pop('health/report/text_summary')) == 1
     assert not values
+    assert not [text for _, text in logged if 'health' in text]
+
+
+@both_ways
+def test_a_remark_is_in_the_report_at_once_and_at_the_end(
+        health, tmp_path, read_events, logged, async_write):
+    """And it is no finding."""
+    events = [(1, degrees(9)), (2, Remark('gain', 'Small ones cost 3.')),
+              (4, Remark('gain', 'Small ones cost 2.'))]
+    health(events, async_write)
+    values = written(read_events(tmp_path))
+    assert values.pop('health/findings') == [(1, 0)]
+    steps, texts = zip(*values.pop('health/report/text_summary'))
+    assert steps == (1, 2, 4) and not values
+    assert '- Small ones cost 3. (step 2)' in texts[1]
+    assert 'cost 3' not in texts[2] and 'cost 2' in texts[2]
     assert not [text for _, text in logged if 'health' in text]
 
 

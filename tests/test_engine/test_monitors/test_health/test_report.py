@@ -62,6 +62,20 @@ def test_the_report_says_what_since_when_and_what_to_do():
     assert text.index('dark') < text.index('cold'), 'the newest first'
 
 
+def test_remarks_are_no_findings_and_the_last_one_counts():
+    report = HealthReport()
+    report.remark(10, 'gain', 'Small ones cost 3 points.')
+    report.remark(20, 'gain', 'Large ones cost 2 points.')
+    report.remark(20, 'other', 'And so on.')
+    text = report.markdown(20)
+    assert 'Healthy run' in text and 'no findings' in text
+    assert ('#### Remarks\n\n- Large ones cost 2 points. (step 20)\n'
+            '- And so on. (step 20)\n') in text
+    assert 'Small' not in text
+    report.remark(30, 'gain', '')
+    assert 'Large' not in report.markdown(30)
+
+
 def test_what_is_over_is_still_there_and_the_text_stays_short():
     report = HealthReport()
     for step in range(0, 100, 2):

@@ -5,6 +5,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from ..annotations import nobody
 from ..pose_samples import PoseSample, PoseSampleReader
 from ..predictions import box_scales, box_scores, predicted_arrays
 
@@ -73,11 +74,11 @@ class AnnotatedImage(NamedTuple):
 
     Attributes:
         truth (dict[str, np.ndarray]): See :func:`read_annotations`.
-        img_path (str): The file of the image.
+        img_path (str, optional): The file of the image.
         position (float): Its place in the validation, from 0 to 1.
     """
     truth: dict
-    img_path: str
+    img_path: Optional[str]
     position: float
 
 
@@ -110,9 +111,11 @@ def annotated_images(reader: PoseSampleReader,
     return images
 
 
-def evaluated(detections: Detections, images: Dict[int, AnnotatedImage],
+def evaluated(detections: Detections,
+              images: Dict[int, AnnotatedImage],
               reader: PoseSampleReader,
-              dataset_name: Optional[str]) -> Iterator[PoseSample]:
+              dataset_name: Optional[str],
+              everywhere: bool = False) -> Iterator[PoseSample]:
     """Choose the predictions of all images that are evaluated.
 
     Args:
@@ -122,6 +125,8 @@ def evaluated(detections: Detections, images: Dict[int, AnnotatedImage],
         reader (PoseSampleReader): The reader that they come from.
         dataset_name (str, optional): See
             :meth:`PoseSampleReader.dataset_name`.
+        everywhere (bool): Whether to go on with the predictions in the images
+            without an instance that counts. Defaults to False.
 
     Yields:
         PoseSample: Each of the images, with the predictions that the
@@ -137,6 +142,10 @@ def evaluated(detections: Detections, images: Dict[int, AnnotatedImage],
         ids, begins = np.unique(arrays['img_id'], return_index=True)
         rows = dict(
             zip(ids.tolist(), np.split(np.arange(len(scores)), begins[1:])))
+    if everywhere and arrays:
+        empty = AnnotatedImage(nobody(arrays['keypoints'].shape[1]), None, 0.)
+        others = [i for i in rows if i not in images and i in rules.coco.imgs]
+        images = {**images, **dict.fromkeys(others, empty)}
     for img_id, image in images.items():
         number = image.truth['truth'].shape[1]
         chosen = dict(

@@ -1,6 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import hashlib
-from typing import Hashable, List, NamedTuple, Sequence
+from typing import Dict, Hashable, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -52,18 +52,25 @@ class InstanceBatch(NamedTuple):
         return InstanceBatch(*(values[rows] for values in self))
 
 
-class Unmatched(NamedTuple):
-    """M predictions that belong to no instance.
+class ScoredPredictions(NamedTuple):
+    """M predictions, and which of them the evaluator takes to be right.
 
     Attributes:
         scores (np.ndarray): The scores by which the evaluator sorts them,
             float32 of shape (M, ).
         keypoint_scores (np.ndarray): The mean keypoint score of each, float32
             of shape (M, ).
-        images (int): The number of images that were searched for them.
+        matches (np.ndarray): Whether each matches an instance, at each of
+            :data:`OKS_THRESHOLDS`: 1, 0 if it does not, or -1 if it matches
+            one that does not count; int8 of shape (T, M).
+        annotated (np.ndarray): Whether an instance of its image counts, bool
+            of shape (M, ).
+        images (int): The number of images in which one counts.
     """
     scores: np.ndarray
     keypoint_scores: np.ndarray
+    matches: np.ndarray
+    annotated: np.ndarray
     images: int
 
 
@@ -71,27 +78,36 @@ class Instances:
     """Keep all instances of a validation, to diagnose them at its end.
 
     A diagnosis may need the other instances of an image, which may be in other
-    batches and on other ranks. An instance takes 22 K + 45 bytes and an
-    unmatched prediction 8, much less than in the results of a
-    :obj:`CocoMetric`.
+    batches and on other ranks. An instance takes 22 K + 45 bytes and a
+    prediction 12, much less than in the results of a :obj:`CocoMetric`.
     """
 
     def __init__(self) -> None:
         self._batches: List[InstanceBatch] = []
-        self._unmatched: List[Unmatched] = []
+        self._predictions: List[ScoredPredictions] = []
+        self._images: Dict[int, Hashable] = {}
 
-    def add(self, batch: InstanceBatch) -> None:
-        """Add a batch."""
+    def add(self, batch: InstanceBatch,
+            images: Sequence[Hashable] = ()) -> None:
+        """Add a batch.
+
+        Args:
+            batch (InstanceBatch): The batch.
+            images (Sequence[Hashable]): Of each image in it what
+                :func:`image_key` returns. Defaults to (): nobody will ask.
+        """
         self._batches.append(batch)
+        self._images.update((image_number(key), key) for key in images)
 
-    def add_unmatched(self, unmatched: Unmatched) -> None:
-        """Add predictions that belong to no instance."""
-        self._unmatched.append(unmatched)
+    def add_predictions(self, predictions: ScoredPredictions) -> None:
+        """Add predictions that do not belong to one instance each."""
+        self._predictions.append(predictions)
 
     def merge(self, other: 'Instances') -> None:
         """Add the instances of another rank."""
         self._batches += other._batches
-        self._unmatched += other._unmatched
+        self._predictions += other._predictions
+        self._images.update(other._images)
 
     def __len__(self) -> int:
         return sum(len(batch.found) for batch in self._batches)
@@ -112,13 +128,18 @@ class Instances:
             for batch in self._batches
         ])
 
-    def unmatched(self) -> Unmatched:
-        """Return all predictions that belong to no instance."""
-        none = Unmatched(*2 * [np.zeros(0, np.float32)], 0)
-        scores, keypoint_scores, images = zip(none, *self._unmatched)
-        return Unmatched(
-            np.concatenate(scores), np.concatenate(keypoint_scores),
-            sum(images))
+    def images(self) -> Dict[int, Hashable]:
+        """Return what :func:`image_key` returned, by the numbers of images."""
+        return self._images
+
+    def predictions(self) -> Optional[ScoredPredictions]:
+        """Return all predictions; None if each belongs to one instance, since
+        it was made in its box."""
+        if not self._predictions:
+            return None
+        *arrays, images = zip(*self._predictions)
+        return ScoredPredictions(
+            *(np.concatenate(values, -1) for values in arrays), sum(images))
 
 
 def instance_batch(samples: Sequence[PoseSample],

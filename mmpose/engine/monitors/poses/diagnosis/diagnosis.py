@@ -1,9 +1,10 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 from ...core.monitor import Chart
 from ...writers.record import Record
 from ..accuracy.data_set_accuracy import DataSetAccuracy
+from ..accuracy.evaluation_rules import EvaluationRules
 
 
 class Validation(NamedTuple):
@@ -16,12 +17,15 @@ class Validation(NamedTuple):
         when (str): The epoch or iteration, for the titles of figures.
         details (bool): Whether to log the details of ``log_details``.
         kpt_thr (float): The least score of a prediction that counts.
+        rules (Callable): Returns the rules of the evaluation of a data set,
+            see :meth:`PoseSampleReader.rules`.
     """
     parts: Sequence[DataSetAccuracy]
     step: int
     when: str
     details: bool
     kpt_thr: float
+    rules: Callable[[Optional[str]], EvaluationRules]
 
 
 class Diagnosis:

@@ -11,6 +11,7 @@ from typing import NamedTuple, Optional, Sequence
 import numpy as np
 
 from ..accuracy.instances import InstanceBatch
+from .groups.neighbours import image_pairs
 
 KINDS = ('good', 'jitter', 'inversion', 'swap', 'miss', 'not_found')
 _GOOD, _JITTER, _INVERSION, _SWAP, _MISS, _NOT_FOUND = range(len(KINDS))
@@ -153,17 +154,7 @@ class ErrorKinds:
         """Return the highest similarity with another instance of the image, 0
         where there is none, shape (N, K)."""
         nearest = np.full(self._batch.visible.shape, np.inf)
-        _, begins, sizes = np.unique(
-            self._batch.images, return_index=True, return_counts=True)
-        # Each instance that was found, and all of its image.
-        begins, sizes = np.repeat(begins, sizes), np.repeat(sizes, sizes)
-        first = np.flatnonzero(self._batch.found & (sizes > 1))
-        sizes = sizes[first]
-        second = np.arange(sizes.sum()) - np.repeat(
-            np.cumsum(sizes) - sizes - begins[first], sizes)
-        first = np.repeat(first, sizes)
-        is_other = first != second
-        first, second = first[is_other], second[is_other]
+        first, second = image_pairs(self._batch.images, self._batch.found)
         for start in range(0, len(first), _CHUNK):
             one = first[start:start + _CHUNK]
             other = second[start:start + _CHUNK]
@@ -244,6 +235,12 @@ def mirrored_keypoints(names: Sequence[str],
 def other_side(name: str) -> str:
     """Return a name with left for right and right for left."""
     return _SIDE.sub(lambda match: _OTHER[match[0]], name)
+
+
+def without_side(name: str) -> str:
+    """Return the words of a name without left and right."""
+    words = re.findall(r'[^\W_]+', _SIDE.sub('', name))
+    return ' '.join(words) or name
 
 
 _OTHER = dict(left='right', right='left', l='r', r='l', L='R', R='L')

@@ -12,6 +12,7 @@ from ..accuracy.data_set_accuracy import DataSetAccuracy
 from ..accuracy.hard_samples import HardSample
 from ..accuracy.instances import InstanceBatch
 from ..accuracy.keypoint_curves import curve_groups
+from ..accuracy.scored_predictions import UNMATCHED
 from .diagnosis import Diagnosis, Validation
 from .error_figure import draw_error_figure
 from .error_kinds import (KINDS, ErrorCounts, ErrorKinds, mirrored_keypoints,
@@ -100,10 +101,14 @@ class ErrorSummary:
                  flips: Sequence[Tuple[str, str, str]] = (),
                  threshold: float = 0.) -> None:
         self._flips = tuple(flips)
-        extras = [part.instances.unmatched() for part, _ in parts]
-        self._images = sum(extra.images for extra in extras)
+        predictions = list(
+            filter(None, (part.instances.predictions() for part, _ in parts)))
+        self._images = sum(of_part.images for of_part in predictions)
+        # On images without annotations nobody knows what is wrong.
         self._false_positives = sum(
-            (extra.keypoint_scores >= threshold).sum() for extra in extras)
+            (of_part.annotated & (of_part.matches[0] == UNMATCHED)
+             & (of_part.keypoint_scores >= threshold)).sum()
+            for of_part in predictions)
         names = list(
             dict.fromkeys(name for part, _ in parts for name in part.names))
         places = {name: i for i, name in enumerate(names)}

@@ -1,0 +1,68 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+from typing import NamedTuple, Sequence
+
+import numpy as np
+
+from ..accuracy.data_set_accuracy import DataSetAccuracy
+from ..accuracy.instances import InstanceBatch
+
+# A keypoint is right if it is less than this fraction of the box's longer side
+# away.
+PCK_THRESHOLD = 0.1
+
+
+class Confidence(NamedTuple):
+    """How sure the model is of n keypoints, and of which it is right.
+
+    Attributes:
+        scores (np.ndarray): Their scores, float64 of shape (n, ).
+        hits (np.ndarray): Which are right, bool of shape (n, ).
+        positives (int): The number of annotated keypoints, of which those of
+            instances that were not found have no score.
+    """
+    scores: np.ndarray
+    hits: np.ndarray
+    positives: int
+
+
+def keypoint_confidence(parts: Sequence[DataSetAccuracy]) -> Confidence:
+    """Return the scores of all annotated keypoints of a validation.
+
+    Args:
+        parts (Sequence[DataSetAccuracy]): The data sets; at least one.
+    """
+    scores, hits, positives = [], [], 0
+    for part in parts:
+        batch = part.instances.batch()
+        counted, hit = keypoint_hits(batch)
+        positives += int(counted.sum())
+        counted &= batch.found[:, None]
+        scores.append(batch.keypoint_scores[counted])
+        hits.append(hit[counted])
+    return Confidence(
+        np.nan_to_num(np.concatenate(scores).astype(float)),
+        np.concatenate(hits), positives)
+
+
+def keypoint_hits(batch: InstanceBatch) -> tuple:
+    """Tell the right keypoints of some instances from the wrong ones.
+
+    Args:
+        batch (InstanceBatch): N instances.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray]: Which keypoints count, since they are
+        annotated and their instance's box has a size, and which of these are
+        right; bool of shape (N, K).
+    """
+    boxes = batch.boxes.astype(float)
+    # A box that is not finite has no size.
+    with np.errstate(invalid='ignore'):
+        sides = (boxes[:, 2:] - boxes[:, :2]).max(1)
+        has_size = np.isfinite(sides) & (sides > 0)
+    counted = batch.visible & has_size[:, None]
+    offset = batch.predicted.astype(float) - batch.truth
+    squares = np.square(offset[..., 0]) + np.square(offset[..., 1])
+    limit = np.square(PCK_THRESHOLD * np.where(has_size, sides, 0))
+    hit = counted & batch.found[:, None] & (squares < limit[:, None])
+    return counted, hit

@@ -1,0 +1,140 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""P8: TensorBoard's PR Curves are those of COCO's evaluation."""
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluated_poses import annotations, write, write_boxes
+from tensorboard.util.tensor_util import make_ndarray
+from test_evaluators import validate
+
+from mmpose.engine.monitors.poses.diagnosis import precision_recall
+from mmpose.utils import register_all_modules
+
+register_all_modules()
+# Where MMPose's repository has its samples of data sets.
+SAMPLES = Path(os.environ.get('MMPOSE_TEST_DATA', 'tests/data'))
+
+
+@pytest.fixture
+def curves(monkeypatch):
+    """The scores, the hits and the positives that curves were made of."""
+    made = {}
+    make = precision_recall.precision_recall
+
+    def remember(tag, scores, hits, positives, *args):
+        made[tag] = scores, hits, positives
+        return make(tag, scores, hits, positives, *args)
+
+    monkeypatch.setattr(precision_recall, 'precision_recall', remember)
+    return made
+
+
+def evaluated_at(evaluation, threshold):
+    """What COCO's evaluation counts at a similarity.
+
+    Returns:
+        tuple: The scores of the predictions, which of them are right, the
+        number of instances, and the average precision.
+    """
+    evaluation.params.iouThrs = np.array([threshold])
+    evaluation.params.areaRng = [[0, 1e10]]
+    evaluation.params.areaRngLbl = ['all']
+    # That of CrowdPose ends with the hardest images.
+    evaluation.params.imgIds = sorted(evaluation.cocoGt.getImgIds())
+    evaluation.evaluate()
+    evaluation.accumulate()
+    images = list(filter(None, evaluation.evalImgs))
+    counted = ~np.concatenate([e['dtIgnore'][0] for e in images]).astype(bool)
+    scores = np.concatenate([e['dtScores'] for e in images])[counted]
+    hits = np.concatenate([e['dtMatches'][0] for e in images])[counted] >= 0
+    positives = sum((e['gtIgnore'] == 0).sum() for e in images)
+    return (scores, hits, positives, evaluation.eval['precision'][0, :, 0, 0,
+                                                                  0].mean())
+
+
+def average_precision(scores, hits, positives):
+    """COCO's: precision at 101 recalls, from the definition."""
+    right = np.cumsum(hits[np.argsort(-scores, kind='stable')])
+    recall = right / positives
+    precision = right / np.arange(1, 1 + len(right))
+    return np.mean([
+        precision[recall >= r - 1e-12].max(initial=0)
+        for r in np.linspace(0, 1, 101)
+    ])
+
+
+def assert_is_evaluated(events, curves, evaluation):
+    for threshold in (0.5, 0.75):
+        tag = f'pr/instances/OKS@{threshold}'
+        scores, hits, positives, ap = evaluated_at(evaluation, threshold)
+        assert curves[tag][2] == positives
+        assert average_precision(*curves[tag]) == pytest.approx(ap, abs=1e-9)
+        tensor, = events.Tensors(tag)
+        rows = make_ndarray(tensor.tensor_proto)
+        for i, at in enumerate(np.linspace(0, 1, 201)):
+            kept = scores >= at * max(1, scores.max())
+            assert rows[0, i] == (kept & hits).sum()
+            assert rows[1, i] == (kept & ~hits).sum()
+        assert rows[5] == pytest.approx(rows[0] / positives)
+    return hits, positives
+
+
+@pytest.mark.parametrize('bottom_up, metric', [
+    (False, dict()),
+    (False, dict(nms_mode='soft_oks_nms', nms_thr=0.5, score_mode='bbox_rle')),
+    (False, dict(iou_type='keypoints_crowd')),
+    (True, dict(nms_mode='none', score_mode='bbox')),
+    (True, dict(iou_type='keypoints_crowd', use_area=False)),
+])
+def test_what_is_right_is_what_cocos_evaluation_matches(
+        tmp_path, evaluations, curves, bottom_up, metric):
+    """With boxes of a detector, and of all instances at once."""
+    ann_file = write(tmp_path / 'a.json', annotations())
+    dataset = dict(
+        type='CocoDataset',
+        ann_file=ann_file,
+        test_mode=True,
+        pipeline=[dict(type='PackKnown', ann_file=ann_file)])
+    if bottom_up:
+        dataset['data_mode'] = 'bottomup'
+        dataset['pipeline'][0]['count'] = 8
+    else:
+        dataset['bbox_file'] = write_boxes(tmp_path / 'b.json')
+    events = validate(tmp_path / 'run', dataset,
+                      dict(type='CocoMetric', ann_file=ann_file, **metric),
+                      bottom_up)
+    hits, positives = assert_is_evaluated(events, curves, evaluations[0])
+    assert 0 < hits.sum() < min(positives, len(hits))
+
+
+@pytest.mark.skipif(
+    not (SAMPLES / 'coco').is_dir(), reason='MMPose has the samples')
+@pytest.mark.parametrize('kind, folder, boxes, metric', [
+    ('CocoDataset', 'coco/test_coco.json', 'coco/test_coco_det_AP_H_56.json',
+     {}),
+    ('CrowdPoseDataset', 'crowdpose/test_crowdpose.json',
+     'crowdpose/test_crowdpose_det_AP_40.json',
+     dict(iou_type='keypoints_crowd', use_area=False)),
+])
+@pytest.mark.parametrize('how', ['detected', 'bottom_up', 'annotated'])
+def test_samples_of_real_data_sets(tmp_path, evaluations, curves, kind, folder,
+                                   boxes, metric, how):
+    ann_file = str(SAMPLES / folder)
+    dataset = dict(
+        type=kind,
+        ann_file=ann_file,
+        test_mode=True,
+        pipeline=[dict(type='PackKnown', ann_file=ann_file)])
+    if how == 'bottom_up':
+        dataset['data_mode'] = 'bottomup'
+        dataset['pipeline'][0]['count'] = 8
+    elif how == 'detected':
+        dataset['bbox_file'] = str(SAMPLES / boxes)
+    else:
+        metric = dict(metric, nms_mode='none')
+    events = validate(tmp_path / 'run', dataset,
+                      dict(type='CocoMetric', ann_file=ann_file, **metric),
+                      how == 'bottom_up')
+    assert_is_evaluated(events, curves, evaluations[0])
