@@ -42,8 +42,8 @@ class ValImageMonitor(Monitor):
     batches that are due, or over all if too few are due. With a detector's
     boxes, those of annotated instances come first, and the others are called
     false positives, unless there is a crowd or an instance without annotated
-    keypoints, which is not evaluated. With an ``EMAHook`` the EMA model predicts, and the
-    pictures say so.
+    keypoints, which is not evaluated. With an ``EMAHook`` the EMA model
+    predicts, and the pictures say so.
 
     Args:
         interval (int | dict | Schedule): From which batches to take samples.
