@@ -48,16 +48,18 @@ def test_every_chart_of_a_training_has_a_curve(train, read_events):
     ]
     assert list(layout['Keypoints']) == [
         'PCK@0.05', 'OKS', 'PCK@0.2', 'normalized_error', 'PCK@0.5',
-        'kinds of error', 'OKS lost by kind of error', 'OKS by size',
-        'distance over box size: median, p10 to p90'
+        'calibration', 'kinds of error', 'OKS lost by kind of error',
+        'OKS by size', 'distance over box size: median, p10 to p90'
     ]
-    margin, = layout['Keypoints'].popitem()[1] or [
-        series for chart in read_layout(events).category[1].chart
-        for series in chart.margin.series
+    margin, = [
+        series for category in read_layout(events).category
+        for chart in category.chart for series in chart.margin.series
     ]
-    assert {margin.value, margin.lower, margin.upper} <= set(
-        events.Tags()['scalars'])
-    assert margin.lower.endswith('p10') and margin.upper.endswith('p90')
+    # A chart of this kind has no patterns.
+    assert layout['Keypoints'].popitem()[1] == []
+    assert [margin.lower, margin.value,
+            margin.upper] == [f'keypoints/error_p{p}' for p in (10, 50, 90)]
+    assert 'keypoints/error_p90' in events.Tags()['scalars']
     shown = {
         title: {
             tag

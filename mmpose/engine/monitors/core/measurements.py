@@ -192,6 +192,19 @@ class DeadChannels(Measurement):
 
 
 @dataclass(frozen=True)
+class Activations(Measurement):
+    """The activations of the model in a prediction of a few samples.
+
+    Attributes:
+        closed (dict[str, float]): By the name of the layer, the fraction of
+            its channels that no gradient passes for any sample, in [0, 1].
+        kinds (dict[str, str]): The class of each layer.
+    """
+    closed: Dict[str, float]
+    kinds: Dict[str, str]
+
+
+@dataclass(frozen=True)
 class Buffers(Measurement):
     """The buffers of the model, such as the statistics of batch norms.
 
@@ -232,6 +245,39 @@ class EmaLosses(Measurement):
 class DataTime(Measurement):
     """Of an iteration, the fraction spent waiting for the data loader."""
     fraction: float
+
+
+@dataclass(frozen=True)
+class Progress(Measurement):
+    """How long the training has been where it is.
+
+    Measured where that is long, and once when it goes on.
+
+    Attributes:
+        last_step (int): The last training step that has ended.
+        idle (float): The seconds since it last began or ended an iteration.
+        usual (float): The median of that time between two of them.
+        longest (float): The longest such time before.
+        where (str): The lines of code that its thread is in, the innermost
+            first.
+    """
+    last_step: int
+    idle: float
+    usual: float
+    longest: float
+    where: str
+
+
+@dataclass(frozen=True)
+class HostMemory(Measurement):
+    """The main memory, in MiB.
+
+    Attributes:
+        resident (float): That of this process.
+        available (float): What is left of the machine's or the container's.
+    """
+    resident: float
+    available: float
 
 
 @dataclass(frozen=True)
@@ -282,8 +328,11 @@ class KeypointAccuracy(Measurement):
     Attributes:
         pck (float): The fraction of the visible keypoints that are within
             0.05 of the box's longer side, in [0, 1].
+        error (float, optional): Their mean distance, as a fraction of the
+            box's longer side.
     """
     pck: float
+    error: Optional[float] = None
 
 
 class Sides(NamedTuple):

@@ -1,8 +1,9 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """The metrics of MMPose: the main one, and which values are better."""
+import itertools
 import math
 import re
-from typing import Dict, Iterable, NamedTuple, Optional
+from typing import Dict, Iterable, NamedTuple, Optional, Sequence
 
 from mmengine.hooks import CheckpointHook
 
@@ -12,6 +13,10 @@ _LESS_IS_BETTER = re.compile(r'(NME|EPE|MPJPE|MRRPE|[Ll]oss|[Ee]rror)$')
 # The metrics that matter most come first, by the last part of their names.
 _MAIN = ('AP', 'PCK', 'PCKh', 'tPCK', 'AUC', 'NME', 'EPE', 'MPJPE', 'P-MPJPE',
          'N-MPJPE', 'MPJPE_all', 'MRRPE', 'val_loss', 'loss')
+# The number of validations that show which values of an unknown metric are
+# better.
+_LEARNED_FROM = 4
+_LEARNED_PAIRS = 0.9
 _OF_ALL = re.compile(r'^(Total|Mean) ')
 # Names of body parts that ``KeypointPartitionMetric`` is usually given.
 _PARTS = re.compile(r'(body|foot|feet|face|hand|head|upper|lower)')
@@ -76,9 +81,11 @@ def main_metric(names: Iterable[str]) -> Optional[MainMetric]:
         names (Iterable[str]): Those of a validation.
 
     Returns:
-        MainMetric | None: That of the whole body before that of a part; None
-        if no metric is known.
+        MainMetric | None: That of the whole body before that of a part, and
+        one of MMPose before another one whose name says which values are
+        better; None if no name does.
     """
+    names = list(names)
     ranked = []
     for i, name in enumerate(names):
         *path, last = name.split('/')
@@ -86,10 +93,39 @@ def main_metric(names: Iterable[str]) -> Optional[MainMetric]:
         if last in _MAIN:
             is_part = any(map(_PARTS.search, path)) and 'wholebody' not in name
             ranked.append((_MAIN.index(last), is_part, i, name))
-    if not ranked:
+    if ranked:
+        name = min(ranked)[-1]
+        return MainMetric(name, direction(name.replace('_all', '')))
+    return next((MainMetric(name, direction(name))
+                 for name in names if direction(name)), None)
+
+
+def learned_metric(validations: Sequence[Dict[str,
+                                              float]]) -> Optional[MainMetric]:
+    """Choose a metric by its course in the beginning of a training.
+
+    A model that starts to learn gets better: what rises is better when it is
+    greater.
+
+    Args:
+        validations (Sequence[dict[str, float]]): The metrics of the first
+            validations, during which the training loss has fallen.
+
+    Returns:
+        MainMetric | None: The first metric whose later value is above the
+        earlier one, or below it, in 90 % of all pairs of validations; None if
+        there is none, or there are fewer than :data:`_LEARNED_FROM`.
+    """
+    if len(validations) < _LEARNED_FROM:
         return None
-    name = min(ranked)[-1]
-    return MainMetric(name, direction(name.replace('_all', '')))
+    for name in validations[0]:
+        values = [metrics.get(name, math.nan) for metrics in validations]
+        changes = [b - a for a, b in itertools.combinations(values, 2)]
+        for rule, sign in ('greater', 1), ('less', -1):
+            better_ones = sum(sign * change > 0 for change in changes)
+            if better_ones >= _LEARNED_PAIRS * len(changes):
+                return MainMetric(name, rule)
+    return None
 
 
 def checkpoint_rules(runner) -> Dict[str, Optional[str]]:

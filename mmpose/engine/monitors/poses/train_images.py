@@ -12,6 +12,7 @@ from ..core.runner_parts import (bare_model, data_set, data_set_parts,
                                  needs_all_ranks)
 from ..core.schedule import Interval
 from ..writers.record import IMAGE, Record
+from .activations import ActivationProbe
 from .arguments import (KPT_THR, LOG_TRAIN_IMAGES, MAX_TRAIN_IMAGES,
                         TRAIN_IMAGE_INTERVAL)
 from .model_kinds import lifts_poses
@@ -42,7 +43,8 @@ class TrainImageMonitor(Monitor):
     output of the data preprocessor, see :func:`make_visible`. The target is
     decoded from the labels by the model's own codec. The prediction is the
     result of ``forward(mode='predict')`` in evaluation mode, at one scale and,
-    for a top-down model, without ``flip_test``.
+    for a top-down model, without ``flip_test``. The report says so if an
+    activation of the model lets nothing through in it.
 
     Args:
         interval (int | dict | Schedule): At which iterations.
@@ -114,11 +116,16 @@ class TrainImageMonitor(Monitor):
         if self._off or not self.is_due(step):
             return
         model = bare_model(runner.model)
-        scenes = [
-            scene for samples, note in self._sets
-            for scene in _scenes(samples, samples.predict(model),
-                                 f'step {step:,}{note}', self._meta)
-        ]
+        with ActivationProbe(model) as probe:
+            scenes = [
+                scene for samples, note in self._sets
+                for scene in _scenes(samples, samples.predict(model),
+                                     f'step {step:,}{note}', self._meta)
+            ]
+        activations = probe.record(
+            step, sum(samples.num_batches for samples, _ in self._sets))
+        if activations is not None:
+            self.emit(activations)
         draw = functools.partial(self._pictures.images, 'train/images', scenes)
         self.emit(Record(step, draw, scene_tensors(scenes), IMAGE))
 

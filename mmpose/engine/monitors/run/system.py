@@ -6,12 +6,13 @@ import torch
 from mmengine.dist import get_world_size
 
 from ..core.arguments import GRAD_NORM_INTERVAL, Arguments, flag
-from ..core.measurements import DataTime
+from ..core.measurements import DataTime, HostMemory
 from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import is_iter_based
 from ..core.schedule import Interval
 from ..writers.record import Record, Scalar, Value
+from .container_memory import free_in_container
 
 try:
     import psutil
@@ -55,7 +56,8 @@ class SystemMonitor(Monitor):
     Args:
         interval (int | dict | Schedule): At which iterations.
         curves (bool): Whether to write them; :class:`HealthMonitor` needs
-            the time spent waiting for data in any case. Defaults to True.
+            the time spent waiting for data and the memory in any case.
+            Defaults to True.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
@@ -77,7 +79,7 @@ class SystemMonitor(Monitor):
                  strict: bool = False) -> None:
         super().__init__(interval, strict)
         self.writes_curves = curves
-        self._process = psutil.Process() if psutil and curves else None
+        self._process = psutil.Process() if psutil else None
 
     def before_train(self, runner) -> None:
         # For each iteration since the last measurement, whether it counts.
@@ -112,7 +114,8 @@ class SystemMonitor(Monitor):
             Record(
                 step,
                 functools.partial(_values, curves,
-                                  speed.get('data_time_percent'))))
+                                  speed.get('data_time_percent'),
+                                  self._process)))
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
         # The timer is reset at the start of an epoch.
@@ -168,9 +171,14 @@ def _gpu_memory_peak() -> float:
     return statistics['allocated_bytes']['all']['peak'] / _MIB
 
 
-def _values(curves: Dict[str, float],
-            data_time_percent: Optional[float]) -> Iterator[Value]:
+def _values(curves: Dict[str, float], data_time_percent: Optional[float],
+            process) -> Iterator[Value]:
     for name, value in curves.items():
         yield Scalar(f'system/{name}', value)
     if data_time_percent is not None:
         yield DataTime(data_time_percent / 100)
+    if process is not None:
+        # In the writer's thread: the training does not wait for the system.
+        available = psutil.virtual_memory().available
+        yield HostMemory(process.memory_info().rss / _MIB,
+                         min(available, free_in_container()) / _MIB)

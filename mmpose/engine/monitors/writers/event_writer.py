@@ -134,7 +134,8 @@ class EventWriter(Writer):
 
         Args:
             measured (type[Measurement], optional): Subclasses count. None:
-                measurements of all types.
+                measurements of all types. :class:`Tick`: called every
+                ``flush_secs`` as well where nothing is measured.
             listener (Callable): Called in the writer's thread, with the
                 step and one measurement. May return a record without tensors,
                 which is written then.

@@ -9,6 +9,13 @@ from .writer import Guard, Writer
 Listener = Callable[[int, Measurement], Optional[Record]]
 
 
+class Tick:
+    """Tell listeners that time has passed, whether or not there are records.
+
+    A background writer flushes every ``flush_secs``, and each flush is one.
+    """
+
+
 class Listeners(list):
     """Hold ``(type, listener, guard)`` of each who listens.
 
@@ -21,6 +28,7 @@ class ObservedWriter(Writer):
 
     They are delivered even where the next writer drops the record. A record
     that a listener returns is written, and its measurements are delivered.
+    Before each flush, listeners of :class:`Tick` are called with step 0.
 
     Args:
         writer (Writer): Writes the records.
@@ -37,17 +45,21 @@ class ObservedWriter(Writer):
         values = record.read()
         self._writer.write(
             record._replace(values=lambda: values, tensors=(), ready=()))
-        listeners = self._listeners() or ()
         for value in values:
-            for measured, listener, guard in listeners:
-                if isinstance(value, measured) and not guard.tripped:
-                    self._call(guard, record, listener, value)
+            self._deliver(record, value)
 
     def flush(self) -> None:
+        """Tell that time has passed, and bring to disk what was written."""
+        self._deliver(Record(0, list), Tick())
         self._writer.flush()
 
     def close(self) -> None:
         self._writer.close()
+
+    def _deliver(self, record: Record, value) -> None:
+        for measured, listener, guard in self._listeners() or ():
+            if isinstance(value, measured) and not guard.tripped:
+                self._call(guard, record, listener, value)
 
     def _call(self, guard: Guard, record: Record, listener: Listener,
               measurement: Measurement) -> None:

@@ -493,3 +493,17 @@ def test_a_loss_scale_is_found_in_the_beginning(findings):
             type=ScalingWrapper.__name__,
             overflows=[True] * 9 + [False] * 15,
             optimizer=ADAMW)) == ({}, [])
+
+
+def test_gradients_that_float16_hardly_holds(findings):
+    """Few updates are skipped, but each halves the loss scale."""
+    found, (line, ) = findings(
+        60,
+        dict(WATCH, grad_norm_interval=5),
+        optim_wrapper=dict(
+            type=ScalingWrapper.__name__,
+            overflows=[i % 3 == 0 and i < 24 for i in range(60)],
+            optimizer=ADAMW))
+    # From 1024, by 16 at the sixth, in iteration 16.
+    assert found == {'amp_near_limit': [(30, 1)]}
+    assert 'from 1.02e+03 to 4, at step 30' in line

@@ -40,7 +40,7 @@ def validate(work_dir, dataset, evaluator, bottom_up=False, **hook):
     return read_run(work_dir)
 
 
-def counted(evaluation, num_keypoints=17):
+def counted(evaluation, num_keypoints=17, numbers=2):
     """Each instance that COCO's evaluation counts, at the least similarity.
 
     Returns:
@@ -68,8 +68,18 @@ def counted(evaluation, num_keypoints=17):
             keypoints = evaluation.cocoDt.anns[match]['keypoints']
             similarity = evaluation.ious[key][rows[match], columns.index(id_)]
             found.append((annotation, similarity,
-                          np.reshape(keypoints, (num_keypoints, 3))[:, :2]))
+                          np.reshape(keypoints,
+                                     (num_keypoints, 3))[:, :numbers]))
     return found
+
+
+def longer_side(annotation):
+    """That of its box, which the data set clips to the image."""
+    left, top, width, height = annotation['bbox']
+    right, bottom = np.clip([left + width, top + height], 0,
+                            [WIDTH - 1, HEIGHT - 1])
+    left, top = np.clip([left, top], 0, [WIDTH - 1, HEIGHT - 1])
+    return max(right - left, bottom - top)
 
 
 def expected_scalars(found, names, sigmas, use_area=True):
@@ -81,11 +91,8 @@ def expected_scalars(found, names, sigmas, use_area=True):
             x, y, visible = np.reshape(annotation['keypoints'], (-1, 3))[k]
             if not visible:
                 continue
-            left, top, width, height = annotation['bbox']
-            right, bottom = np.clip([left + width, top + height], 0,
-                                    [WIDTH - 1, HEIGHT - 1])
-            left, top = np.clip([left, top], 0, [WIDTH - 1, HEIGHT - 1])
-            size = max(right - left, bottom - top)
+            size = longer_side(annotation)
+            width, height = annotation['bbox'][2:]
             area = annotation['area'] if use_area else 0.53 * width * height
             distance = np.inf if predicted is None else np.hypot(
                 *(predicted[k] - [x, y]))

@@ -5,7 +5,7 @@ from typing import Dict, List
 from ...core.measurements import LossScale
 from ...core.registry import DETECTORS
 from ..chains import FirstNonfinite
-from ..detector import Detector, of_optimizer
+from ..detector import Detector, Streaks, of_optimizer
 from ..report import Finding
 
 # GradScaler finds the loss scale by trying: at first about ten consecutive
@@ -14,11 +14,22 @@ from ..report import Finding
 _SKIPPED = 0.5
 _MIN_UPDATES = 20
 _LEAST_LOSS_SCALE = 1
+# The largest number of float16. With so small a loss scale, lowered by
+# overflows, the gradients themselves are within a factor of 32 of it.
+_LARGEST = 65504
+_SMALL_LOSS_SCALE = 16
 
 
 @DETECTORS.register_module()
 class LossScaleDetector(Detector):
-    """``amp_overflow``: mixed precision skips too many updates.
+    """Find gradients that float16 does not hold.
+
+    ================== ====================================================
+    ``amp_overflow``   Mixed precision skips too many updates
+    ``amp_near_limit`` It skips few, but overflows have lowered the loss scale
+                       to next to 1: what is left is used up soon, and small
+                       gradients are lost in float16
+    ================== ====================================================
 
     With several optimizers it is ``amp_overflow/<optimizer>``.
 
@@ -27,7 +38,7 @@ class LossScaleDetector(Detector):
             many are skipped. Defaults to 0.5.
     """
 
-    findings = ('amp_overflow', )
+    findings = ('amp_overflow', 'amp_near_limit')
     wants = (LossScale, )
     chain = FirstNonfinite
     priority = 'BELOW_NORMAL'
@@ -39,6 +50,10 @@ class LossScaleDetector(Detector):
         # By optimizer: updates and skipped ones of the last measurements.
         self._recent: Dict[str, deque] = defaultdict(deque)
         self._present: Dict[str, List[Finding]] = {}
+        # By optimizer: the highest loss scale, and the consecutive
+        # measurements in which a lowered one is small.
+        self._highest: Dict[str, float] = {}
+        self._streaks: Dict[str, Streaks] = defaultdict(Streaks)
 
     def see(self, step: int, amp: LossScale) -> List[Finding]:
         recent = self._recent[amp.optimizer]
@@ -49,6 +64,11 @@ class LossScaleDetector(Detector):
         overflows = (
             updates >= _MIN_UPDATES and skipped > self._fraction * updates
             or amp.scale < _LEAST_LOSS_SCALE)
+        highest = self._highest[amp.optimizer] = max(
+            amp.scale, self._highest.get(amp.optimizer, 0.))
+        is_near = self._streaks[amp.optimizer].update(
+            ['near'] if amp.scale <= min(_SMALL_LOSS_SCALE, highest /
+                                         2) else [])
         name, of = of_optimizer('amp_overflow', amp.optimizer)
         self._present[amp.optimizer] = [
             Finding(
@@ -59,5 +79,22 @@ class LossScaleDetector(Detector):
                 "Train in bfloat16 (dtype='bfloat16' in optim_wrapper) or "
                 'float32, or lower the learning rate. If the loss scale goes '
                 'on falling, the loss itself is NaN or infinite.')
-        ] if overflows else []
+        ] if overflows else self._near(step, amp) if is_near else []
         return [f for found in self._present.values() for f in found]
+
+    def _near(self, step: int, amp: LossScale) -> List[Finding]:
+        name, of = of_optimizer('amp_near_limit', amp.optimizer)
+        return [
+            Finding(
+                name, f'Gradients{of} are close to the largest number of '
+                'float16: mixed precision is about to skip updates.',
+                f'Overflows have lowered the loss scale from '
+                f'{self._highest[amp.optimizer]:.3g} to {amp.scale:.3g}, at '
+                f'step {step:,}: a gradient of '
+                f'{_LARGEST / (2 * amp.scale):,.0f} or more has been there, '
+                f'and {_LARGEST:,} is the limit.',
+                'Look for a loss weight that is too large, or a loss that is '
+                'summed instead of averaged. If gradients have grown '
+                '(train/gradient_norm), lower the learning rate. Or train in '
+                "bfloat16 (dtype='bfloat16' in optim_wrapper).")
+        ]

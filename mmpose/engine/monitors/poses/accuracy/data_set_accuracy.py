@@ -95,8 +95,11 @@ def together(parts: List[DataSetAccuracy]) -> Tuple[List[str], KeypointTally]:
 
 def accuracy(tally: KeypointTally) -> Iterator[KeypointAccuracy]:
     """Yield how accurate all keypoints are, if any was visible."""
-    pck = tally.measures()['PCK@0.05']
+    measures = tally.measures()
+    pck, error = measures['PCK@0.05'], measures['normalized_error']
     known = np.isfinite(pck)
     if known.any():
+        found = np.isfinite(error)
         yield KeypointAccuracy(
-            float(np.average(pck[known], weights=tally.counts[known])))
+            float(np.average(pck[known], weights=tally.counts[known])),
+            float(np.mean(error[found])) if found.any() else None)

@@ -1,5 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import copy
+import math
 import pickle
 from contextlib import contextmanager
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
@@ -80,6 +81,11 @@ class FixedSamples:
         self._batch_size = max(len(self._samples), 1)
         if is_bottom_up(model) or hasattr(self._codec, 'simcc_split_ratio'):
             self._batch_size = 1
+
+    @property
+    def num_batches(self) -> int:
+        """int: How often :meth:`predict` calls the model."""
+        return math.ceil(len(self._samples) / self._batch_size)
 
     def decode_targets(self, samples: Sequence[PoseDataSample]) -> None:
         """Decode keypoints from the labels, which are not kept."""

@@ -109,7 +109,7 @@ class PlateauDetector(Detector):
     """
 
     findings = ('plateau', )
-    wants = (LearningRates, ValidationMetrics)
+    wants = (LearningRates, Losses, ValidationMetrics)
     chain = MostSerious
 
     def __init__(self,
