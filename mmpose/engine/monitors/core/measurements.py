@@ -371,43 +371,6 @@ class LocalizationErrors(Measurement):
 
 
 @dataclass(frozen=True)
-class KeypointBias(Measurement):
-    """The mean offsets of a top-down model's predictions in a validation.
-
-    Of the keypoints that are within 0.1 of the box's longer side.
-
-    Attributes:
-        codec (str): The type of the codec that has decoded them.
-        in_place (float): Of the annotated keypoints, the fraction of these.
-        offsets (dict[str, tuple[float, float]]): By keypoint, the mean offset
-            from the ground truth to the right and downwards, in pixels of the
-            heatmap.
-    """
-    codec: str
-    in_place: float
-    offsets: Dict[str, Tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class PoseSpread(Measurement):
-    """How much the poses of a validation differ, relative to their boxes.
-
-    Attributes:
-        instances (int): The number of instances with a prediction.
-        spread (float): The standard deviation of the predicted keypoints over
-            that of the ground truth.
-        pck_auc (float): The area under the PCK over the thresholds from 0 to
-            0.2, from 0 to 1.
-        of_mean_pose (float): The same if the mean pose of the ground truth
-            were predicted for each instance.
-    """
-    instances: int
-    spread: float
-    pck_auc: float
-    of_mean_pose: float
-
-
-@dataclass(frozen=True)
 class Remark(Measurement):
     """A sentence of the report on a run that is no finding.
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from looking import Looking, training
 
-from mmpose.engine.monitors.core.measurements import KeypointBias
+from mmpose.engine.monitors.core.pose_measurements import KeypointBias
 from mmpose.engine.monitors.health.detectors.validations.keypoint_bias import \
     KeypointBiasDetector
 

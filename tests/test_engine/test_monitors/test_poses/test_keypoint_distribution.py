@@ -9,7 +9,8 @@ from planted_errors import COCO, data_set_meta
 from run_logs import read_run
 from test_groups import batch_of, part_of
 
-from mmpose.engine.monitors.core.measurements import KeypointBias, PoseSpread
+from mmpose.engine.monitors.core.pose_measurements import (KeypointBias,
+                                                           PoseSpread)
 from mmpose.engine.monitors.poses.diagnosis.distribution.bias import (
     HeatmapGrid, bias_values)
 from mmpose.engine.monitors.poses.diagnosis.distribution.errors import \

@@ -3,7 +3,7 @@ from typing import List
 
 import numpy as np
 
-from ....core.measurements import KeypointBias
+from ....core.pose_measurements import KeypointBias
 from ....core.registry import DETECTORS
 from ...detector import Detector, Streaks
 from ...report import Finding

@@ -3,7 +3,7 @@ from typing import Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from ....core.measurements import KeypointBias
+from ....core.pose_measurements import KeypointBias
 from ....core.runner_parts import bare_model, data_set, data_set_parts
 from ....writers.record import Scalar, Value
 from ...accuracy.data_set_accuracy import DataSetAccuracy

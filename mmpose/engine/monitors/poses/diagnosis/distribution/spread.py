@@ -3,7 +3,7 @@ from typing import Iterator, Sequence
 
 import numpy as np
 
-from ....core.measurements import PoseSpread
+from ....core.pose_measurements import PoseSpread
 from ....writers.record import Scalar, Value
 from ...accuracy.data_set_accuracy import DataSetAccuracy
 from ..keypoint_errors import box_sizes, keypoint_errors
