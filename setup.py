@@ -22,6 +22,9 @@ PACKAGE = 'mmpose_enhanced_tensorboard'
 URL = 'https://github.com/DH-dot131/mmpose'
 ENGINE = 'mmpose/engine'
 HOOK = 'EnhancedTensorBoardHook'
+# The presets are in a folder of this name in _base_, and configs for generated
+# data in another one beside _base_.
+DEMO = 'enhanced_tensorboard'
 MODULE = 'mmpose.engine.hooks.enhanced_tensorboard_hook'
 NOT_EDITABLE = '''
 EnhancedTensorBoardHook cannot be installed as editable. To work on it, run
@@ -33,8 +36,10 @@ which links this checkout into your MMPose; to use it, run `pip install .`
 class BuildWithConfigs(build_py):
     """Also put the configs in place.
 
-    In ``.mim`` they name the hook as the package does; those that a migration
-    brings into an MMPose are as they are here.
+    Those that a migration brings into an MMPose are as they are here. In
+    ``.mim`` are those without a base in MMPose; they name the hook as the
+    package does. A config whose data has to be generated stays with its
+    generator, in the checkout.
     """
 
     def run(self):
@@ -43,29 +48,27 @@ class BuildWithConfigs(build_py):
         for package in ('mmpose', PACKAGE):
             shutil.rmtree(str(Path(self.build_lib, package)), True)
         super().run()
-        for config in self._configs():
-            text = (ROOT / config).read_text('utf-8')
-            for folder, content in (('hook_migration', text),
-                                    ('.mim', name_package(text))):
-                place = self._place(folder, config)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(content.encode('utf-8'))
+        for place, content in self._configs().items():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content.encode('utf-8'))
 
     def get_outputs(self, include_bytecode=1):
-        return super().get_outputs(include_bytecode) + [
-            str(self._place(folder, config)) for config in self._configs()
-            for folder in ('hook_migration', '.mim')
-        ]
+        return super().get_outputs(include_bytecode) + list(
+            map(str, self._configs()))
 
     def _configs(self):
-        found = (ROOT / 'configs').rglob('*.*')
-        return [
-            file.relative_to(ROOT) for file in sorted(found)
-            if file.suffix in ('.md', '.py', '.yml')
-        ]
-
-    def _place(self, *path):
-        return Path(self.build_lib, PACKAGE, *path)
+        """The configs to write, by place."""
+        found = {}
+        for file in sorted((ROOT / 'configs').rglob('*.py')):
+            config = file.relative_to(ROOT)
+            if config.parts[1] == DEMO:
+                continue
+            text = file.read_text('utf-8')
+            package = Path(self.build_lib, PACKAGE)
+            found[package / 'hook_migration' / config] = text
+            if config.parent.name == DEMO:
+                found[package / '.mim' / config] = name_package(text)
+        return found
 
 
 def name_package(config):

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from hook_migration.exports import add_export, edit_file, remove_export
 from hook_migration.migration import MANIFEST
-from hook_migration.mmpose_tree import (CONFIGS, EXPORTS_FILE, HOOK_FILE,
+from hook_migration.mmpose_tree import (BASES, DEMO, EXPORTS_FILE, HOOK_FILE,
                                         MONITORS, NoMMPoseError,
-                                        config_folders, find_package)
+                                        config_folders, find_package,
+                                        model_configs)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -109,7 +110,8 @@ def patch_links(package):
              for path in (HOOK_FILE, MONITORS)]
     for configs in config_folders(package):
         links += [(configs / path, ROOT / 'configs' / path)
-                  for path in CONFIGS]
+                  for path in (BASES, Path(DEMO))]
+        links += list(model_configs(configs).items())
     return links
 
 

@@ -3,6 +3,7 @@
 
     python tools/verify_configs.py my_config.py
     python tools/verify_configs.py mmpose::body_2d_keypoint/.../x.py --own-data
+    python tools/verify_configs.py --bundled
 
 Each config is trained for a few iterations and validated, twice: without the
 hook, and with all that the hook can do at every iteration, where its first
@@ -86,6 +87,21 @@ PICTURES = ('train/images', 'val/images', 'val/hard_samples',
             'keypoints/accuracy')
 
 
+def bundled():
+    """List the configs of this checkout that are MMPose's with the hook.
+
+    Returns:
+        list[str]: Their names in an MMPose that has them.
+    """
+    folder = Path(__file__).resolve().parents[1] / 'configs'
+    # The one in pure Python has its base in a clone only.
+    return [
+        f'mmpose::{file.relative_to(folder).as_posix()}'
+        for file in sorted(folder.glob('*_keypoint/**/*.py'))
+        if 'read_base' not in file.read_text(encoding='utf-8')
+    ]
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__.split('\n')[0],
@@ -99,6 +115,11 @@ def main():
         metavar='CONFIG',
         help='files, or names such as mmpose::body_2d_keypoint/...; default: '
         'one of each family in MMPose')
+    parser.add_argument(
+        '--bundled',
+        action='store_true',
+        help='the configs in configs/, which must be in the installed MMPose, '
+        'too')
     parser.add_argument(
         '--own-data',
         action='store_true',
@@ -129,7 +150,8 @@ def main():
         return verify(args.configs[0], args)
 
     rows = []
-    for config in args.configs or FAMILIES:
+    given = args.configs + bundled() * args.bundled
+    for config in given or FAMILIES:
         rows.append(verify_in_process(config, args))
         print(_line(rows[-1]), flush=True)
     if args.json:

@@ -1,10 +1,12 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-_base_ = ['mmpose::_base_/default_runtime.py']
-
 # A small run to look at in TensorBoard: it learns within three minutes on two
 # CPU cores. Draw the data first:
 #   python tools/dataset_generators/synthetic_coco.py
-train_cfg = dict(max_epochs=12, val_interval=1)
+# It has no base, so that it loads also where MMPose's configs are not found.
+default_scope = 'mmpose'
+train_cfg = dict(by_epoch=True, max_epochs=12, val_interval=1)
+val_cfg = dict()
+test_cfg = dict()
 randomness = dict(seed=0)
 
 optim_wrapper = dict(optimizer=dict(type='AdamW', lr=3e-3, weight_decay=1e-4))
@@ -20,9 +22,17 @@ param_scheduler = [
 ]
 
 default_hooks = dict(
-    logger=dict(interval=10),
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=10),
+    param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        interval=1, max_keep_ckpts=1, save_best='coco/AP', rule='greater'),
+        type='CheckpointHook',
+        interval=1,
+        max_keep_ckpts=1,
+        save_best='coco/AP',
+        rule='greater'),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    visualization=dict(type='PoseVisualizationHook', enable=False),
     enhanced_tensorboard=dict(
         type='mmpose.engine.hooks.enhanced_tensorboard_hook.'
         'EnhancedTensorBoardHook',
@@ -30,10 +40,23 @@ default_hooks = dict(
         weight_hist_interval=1,
         train_image_interval=50,
         val_image_interval=5))
-visualizer = dict(vis_backends=[
+custom_hooks = [dict(type='SyncBuffersHook')]
+
+vis_backends = [
     dict(type='LocalVisBackend'),
     dict(type='TensorboardVisBackend')
-])
+]
+visualizer = dict(
+    type='PoseLocalVisualizer', vis_backends=vis_backends, name='visualizer')
+log_processor = dict(
+    type='LogProcessor', window_size=50, by_epoch=True, num_digits=6)
+log_level = 'INFO'
+load_from = None
+resume = False
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'))
 
 codec = dict(
     type='MSRAHeatmap',

@@ -11,181 +11,14 @@ from pathlib import Path
 import pytest
 from hook_migration import command, migration, mmpose_tree, transaction
 from hook_migration.exports import HOOK
-from mmpose_copies import PARTS, contents, copy_mmpose
-
-ROOT = Path(__file__).resolve().parents[2]
-TOOL = ROOT / 'tools' / 'migrate_hook.py'
-FAULTY = Path(__file__).with_name('interrupted_migration.py')
-
-HOOKS = Path('mmpose', 'engine', 'hooks')
-HOOK_FILE = HOOKS / 'enhanced_tensorboard_hook.py'
-FIXED_FILE = HOOKS / 'enhanced_tensorboard_hook_fixed.py'
-EXPORTS = HOOKS / '__init__.py'
-MONITOR = Path('mmpose', 'engine', 'monitors', '__init__.py')
-GONE = MONITOR.with_name('gone.py')
-MANIFEST = HOOKS / 'enhanced_tensorboard_hook.manifest.json'
-JOURNAL = HOOKS / '.enhanced_tensorboard_hook.journal.json'
-ORDINARY = 0o100644
-
-# A stand-in for the original hook.
-ORIGINAL = '''# Copyright (c) OpenMMLab. All rights reserved.
-from mmengine.hooks import Hook
-
-from mmpose.registry import HOOKS
-
-
-@HOOKS.register_module()
-class EnhancedTensorBoardHook(Hook):
-
-    def __init__(self, log_grad_norm=True, val_image_interval=1):
-        self.log_grad_norm = log_grad_norm
-        self.val_image_interval = val_image_interval
-
-    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
-        pass
-'''
-MY_HOOK = '''from mmengine.hooks import Hook
-
-from mmpose.registry import HOOKS
-
-
-@HOOKS.register_module()
-class MyHook(Hook):
-    pass
-'''
-# Somebody's own, in his own format.
-MY_EXPORTS = '''from .my_hook import MyHook  # mine
-from .visualization_hook import (
-    PoseVisualizationHook,
-)
-from .badcase_hook import BadCaseAnalysisHook; import os
-
-__all__ = ["MyHook",
-           'PoseVisualizationHook'  # as in MMPose
-           , "BadCaseAnalysisHook"]
-__all__ += []
-'''
-
-
-def write(tree, path, text):
-    (tree / path).write_bytes(text.encode('utf-8'))
-
-
-def read(tree, path):
-    return (tree / path).read_bytes().decode('utf-8')
-
-
-def fresh(tree):
-    """An MMPose as pip installs it."""
-
-
-def clone(tree):
-    """A clone: its configs are beside the package."""
-    shutil.move(str(tree / 'mmpose' / '.mim' / 'configs'), str(tree))
-    shutil.rmtree(str(tree / 'mmpose' / '.mim'))
-
-
-def original(tree):
-    """A clone with the original hook and its correction in it."""
-    clone(tree)
-    write(tree, HOOK_FILE, ORIGINAL)
-    write(tree, FIXED_FILE, ORIGINAL + '# corrected\n')
-    text = read(tree, EXPORTS)
-    text = text.replace(
-        'from .mode', 'from .enhanced_tensorboard_hook import '
-        f'{HOOK}\nfrom .mode')
-    write(tree, EXPORTS, text.replace('\n]', f",\n    '{HOOK}'\n]"))
-
-
-def corrected(tree):
-    """A clone that takes the hook from the correction."""
-    original(tree)
-    text = read(tree, EXPORTS)
-    write(tree, EXPORTS,
-          text.replace('_hook import En', '_hook_fixed import En'))
-
-
-def only_corrected(tree):
-    """A clone in which the original was renamed."""
-    corrected(tree)
-    (tree / HOOK_FILE).unlink()
-
-
-def others(tree):
-    """A clone with somebody's own hooks, on Windows."""
-    clone(tree)
-    write(tree, HOOKS / 'my_hook.py', MY_HOOK)
-    write(tree, EXPORTS, MY_EXPORTS.replace('\n', '\r\n'))
-    write(tree, HOOKS / '__init__.py.backup', 'mine\n')
-
-
-def marked(tree):
-    """One whose exports were saved by Windows' Notepad."""
-    write(tree, EXPORTS, '\ufeff' + read(tree, EXPORTS))
-
-
-def elsewhere(tree):
-    """Somebody keeps the hooks in another folder."""
-    shutil.move(str(tree / HOOKS), str(tree / 'my' / 'engine' / 'hooks'))
-    (tree / HOOKS).symlink_to(tree / 'my' / 'engine' / 'hooks')
-
-
-KINDS = (fresh, clone, original, corrected, only_corrected, others, marked,
-         elsewhere)
-
-
-def make_tree(folder, kind, parts=PARTS):
-    """Make an MMPose to work on.
-
-    Args:
-        folder (Path): Where to.
-        kind (Callable): What is special about it.
-        parts (Iterable[str]): What of MMPose to have in it.
-
-    Returns:
-        Path: The folder that the package is in.
-    """
-    copy_mmpose(folder, parts)
-    kind(folder)
-    return folder
-
-
-@pytest.fixture
-def tree(tmp_path):
-    """The part of a pip-installed MMPose that is read or changed."""
-    return make_tree(tmp_path / 'a site', fresh)
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """A function that runs the tool here, without a fresh Python.
-
-    Returns the exit code and all that was printed.
-    """
-    monkeypatch.setattr(migration.Migration, 'verify', lambda self: None)
-
-    def run(tree, *options):
-        capsys.readouterr()
-        code = command.main(['--target', str(tree), *options])
-        printed = capsys.readouterr()
-        return code, printed.out + printed.err
-
-    return run
-
-
-def run_tool(*args, prefix=(), script=TOOL, env=None, **kwargs):
-    env = dict(os.environ, **(env or {}))
-    # Else Python compiles nothing, whatever the tool says.
-    env.pop('PYTHONDONTWRITEBYTECODE', None)
-    return subprocess.run(
-        [*prefix, sys.executable,
-         str(script), *map(str, args)],
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        universal_newlines=True,
-        **kwargs)
-
+from hook_migration.verification import VerificationError
+from migrated_trees import (EXPORTS, FAULTY, FIXED_FILE, GONE, HOOK_FILE,
+                            HOOKS, JOURNAL, KINDS, MANIFEST, MONITOR,
+                            MY_EXPORTS, MY_HOOK, ORDINARY, ORIGINAL, ROOT,
+                            TOOL, check_parts, clone, corrected, fresh,
+                            make_tree, marked, only_corrected, original,
+                            others, read, run_tool, write)
+from mmpose_copies import contents
 
 # There and back
 
@@ -223,17 +56,6 @@ def test_there_and_back(kind, link, tmp_path, run):
     assert contents(tree) == before
 
 
-def check_parts(tree, link):
-    """All of the patch is where it belongs, and exported once."""
-    for place, source in migration.patch_files(tree / 'mmpose').items():
-        assert place.read_bytes() == source.read_bytes()
-        assert place.is_symlink() == bool(link)
-    assert not (tree / FIXED_FILE).exists()
-    text = read(tree, EXPORTS)
-    assert text.count(f'from .enhanced_tensorboard_hook import {HOOK}') == 1
-    assert text.count(HOOK) == 2
-
-
 @pytest.mark.parametrize('there, back', [('site', 'clone'), ('clone', 'site')])
 def test_package_reached_by_a_link(there, back, tmp_path, run):
     tree = make_tree(tmp_path / 'clone', clone)
@@ -242,7 +64,8 @@ def test_package_reached_by_a_link(there, back, tmp_path, run):
     before = contents(tmp_path)
     assert run(tmp_path / there)[0] == 0
     check_parts(tree, ())
-    assert (tree / 'configs' / 'enhanced_tensorboard').is_dir()
+    bases = tree / 'configs' / '_base_' / 'enhanced_tensorboard'
+    assert (bases / 'fast.py').is_file()
     assert run(tmp_path / back / 'mmpose', '--restore')[0] == 0
     assert contents(tmp_path) == before
 
@@ -627,7 +450,7 @@ def test_the_target_is_what_is_verified(stub, monkeypatch):
     write(other, 'registry.py', 'HOOKS = dict()\n')
     write(other, 'engine/hooks/enhanced_tensorboard_hook.py',
           f'class {HOOK}:\n    pass\n')
-    with pytest.raises(migration.VerificationError, match='has another hook'):
+    with pytest.raises(VerificationError, match='has another hook'):
         migration.Migration(other).verify()
 
 
@@ -636,7 +459,7 @@ def test_verified_also_when_nothing_is_to_do(tree, run, monkeypatch):
     before = contents(tree)
 
     def fail(self):
-        raise migration.VerificationError('no TensorBoard any more')
+        raise VerificationError('no TensorBoard any more')
 
     monkeypatch.setattr(migration.Migration, 'verify', fail)
     code, printed = run(tree)

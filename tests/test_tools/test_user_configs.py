@@ -1,16 +1,49 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+import inspect
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from hook_migration import command, user_configs
+from hook_migration import command, hook_defaults, user_configs
 from hook_migration.exports import HOOK
 from hook_migration.migration import FIXED
 from mmengine.config import Config
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook
 
+# An original hook of which one default is another now.
+ORIGINAL = '''
+class EnhancedTensorBoardHook(Hook):
+
+    def __init__(self, log_lr=True, val_image_interval: int = 1,
+                 max_layers_to_log=20):
+        pass
+'''
+# One of which several are.
+FORK = '''
+class Other:
+
+    def __init__(self, kpt_thr=9):
+        pass
+
+
+class EnhancedTensorBoardHook(Hook):
+
+    def __init__(self, log_lr: bool = True, log_val_images: bool = False, *,
+                 val_image_interval=10, max_train_images=4, kpt_thr=.5,
+                 backend_args=None, hard_samples=True, flush_secs=TEN):
+        pass
+
+    def after_train_iter(self, runner):
+        for name, layer_name in runner.names:
+            self.writer.add_scalar(f'val/{metric_name}', 1)
+            self.writer.add_scalar(f'weights/{layer_name}', 1)
+        self.writer.add_image('train/images_gt', None, runner.iter)
+        self.writer.add_image(tag='no_literal')
+        self.writer.add_scalar('train/mine', 1)
+        self.writer.add_scalar('train/gradient_norm/global', 1)
+'''
 BEFORE = '''# 한글, and what else there is
 lr = 1e-3;x = [ 1,2 ]   # not as yapf has it
 
@@ -54,17 +87,30 @@ LEFT_ALONE = [
 ]
 
 
+@pytest.fixture(scope='session')
+def originals(tmp_path_factory):
+    """The files of original hooks, by name."""
+    folder = tmp_path_factory.mktemp('originals')
+    for name, text in dict(one=ORIGINAL, fork=FORK).items():
+        (folder / name).write_text(text)
+    return folder
+
+
 @pytest.fixture
-def run(tmp_path, capsys):
+def run(tmp_path, capsys, originals):
     """A function that writes a config and runs the tool on it.
 
     Returns the exit code and what was printed.
     """
 
-    def run(text, *options, name='config.py'):
+    def run(text, *options, name='config.py', original='one'):
         file = tmp_path / name
         file.write_bytes(text.encode('utf-8'))
-        code = command.main(['--config', str(file), *options])
+        code = command.main([
+            '--config',
+            str(file), '--original',
+            str(originals / original), *options
+        ])
         return code, capsys.readouterr().out
 
     return run
@@ -102,7 +148,7 @@ def test_report(run, tmp_path):
     code, printed = run(text)
     assert code == 0
     assert 'custom_hooks.1: val_image_interval is not set' in printed
-    assert 'custom_hooks.1: max_train_images is new' in printed
+    assert 'the default was 1, now it is 10' in printed
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -114,10 +160,78 @@ def test_wrong_argument(run):
     assert "(did you mean 'grad_norm_interval'?)" in printed
 
 
-def test_arguments_are_those_of_the_hook():
-    import inspect
+def test_defaults_are_those_of_the_hook():
+    """Read from the declarations without importing them."""
+    defaults = hook_defaults.our_defaults()
+    hook = EnhancedTensorBoardHook()
     arguments = list(inspect.signature(EnhancedTensorBoardHook).parameters)
-    assert user_configs.hook_arguments() == sorted(arguments)
+    assert sorted(defaults) == sorted(arguments)
+    # On the hook, those are the monitors that it has made.
+    assert defaults.pop('monitors') is None
+    arguments.remove('monitors')
+    assert defaults == {name: getattr(hook, name) for name in arguments}
+
+
+def test_report_for_a_fork(run):
+    """It is of the hook that was there, whatever its defaults were."""
+    code, printed = run(
+        BEFORE.replace('{HOOK}', f'dict({TYPE}, kpt_thr=.4)'), original='fork')
+    assert code == 0
+    lines = printed.splitlines()
+    assert lines[0].endswith('fork:')
+    assert lines[1].startswith('New, and on unless set to False: ')
+    assert 'log_keypoints' in lines[1] and 'log_details' not in lines[1]
+    assert lines[2:-3] == [
+        'The default of flush_secs was not a literal: compare it by hand',
+        'train/images_gt is not written any more: see train/images',
+        'train/mine is not written any more',
+        'weights/<layer_name> is weights/<group> now'
+    ]
+    assert [line.split(':', 1)[1] for line in lines[-2:]] == [
+        ' log_val_images is not set; the default was False, now it is True',
+        ' hard_samples is not set; the default was True, now it is 4'
+    ]
+
+
+def test_keep_the_behaviour_of_a_fork(run, tmp_path):
+    text = BEFORE.replace('{HOOK}', f'dict({TYPE}, kpt_thr=.4)')
+    code, printed = run(text, '--keep-behaviour', original='fork')
+    assert code == 0, printed
+    written = 'log_val_images=False, hard_samples=True'
+    assert f'wrote {written};' in printed
+    assert (tmp_path /
+            'config.py').read_text() == text.replace('kpt_thr=.4',
+                                                     f'kpt_thr=.4, {written}')
+
+
+def test_two_hooks_that_rely_on_different_defaults(run, tmp_path):
+    """What a base sets for one of them is not overwritten for the other."""
+    run(f'default_hooks = dict(a=dict({TYPE}, val_image_interval=3))',
+        name='base.py')
+    text = (f"_base_ = ['./base.py']\ndefault_hooks = dict(a=dict({TYPE}), "
+            f'b=dict({TYPE}))\n')
+    code, printed = run(text, '--keep-behaviour')
+    assert code == command.FAILED and 'by hand' in printed
+    assert (tmp_path / 'config.py').read_text() == text
+
+
+def test_original_without_the_hook(run, originals, capsys):
+    (originals / 'none').write_text('x = 1\n')
+    assert run('x = 1\n', original='none')[0] == command.FAILED
+    (originals / 'wrong').write_text('x = (\n')
+    assert run('x = 1\n', original='wrong')[0] == command.FAILED
+
+
+def test_no_original(tmp_path, capsys):
+    config = tmp_path / 'config.py'
+    config.write_text(f'custom_hooks = [dict({TYPE}, log_lrr=True)]\n')
+    options = ['--config', str(config), '--target', str(tmp_path)]
+    assert command.main(options) == command.FAILED
+    printed = capsys.readouterr().out
+    assert 'no original hook' in printed and "argument 'log_lrr'" in printed
+    assert 'default was' not in printed
+    assert command.main([*options, '--keep-behaviour']) == command.FAILED
+    assert '--original' in capsys.readouterr().err
 
 
 def test_default_hooks_and_presets(run):
@@ -127,7 +241,7 @@ def test_default_hooks_and_presets(run):
 _base_ = ['mmpose::_base_/enhanced_tensorboard/fast.py']
 default_hooks = dict(enhanced_tensorboard=_base_.enhanced_tensorboard)
 ''')
-    assert code == 0 and 'nothing changes' in printed
+    assert code == 0 and 'no default that it relies on' in printed
 
 
 def test_base_states_the_hook(run, tmp_path):
@@ -188,20 +302,23 @@ def test_config_that_is_a_link(run, tmp_path):
 
 def kill(run, text, monkeypatch):
     """All is in place, and nobody is there any more to put it back."""
+    reads = [user_configs.read_hooks, lambda config: ({}, [])]
     with monkeypatch.context() as patch:
-        patch.setattr(user_configs, 'relies_on_default', lambda hook: True)
+        patch.setattr(user_configs, 'read_hooks', lambda config: reads.pop(0)
+                      (config))
         patch.setattr(user_configs.Transaction, 'recover', lambda *args: None)
         run(text, '--keep-behaviour')
 
 
 @pytest.mark.parametrize('options', [(), ('--keep-behaviour', )])
 def test_put_right_first_after_a_kill(options, tmp_path, capsys, run,
-                                      monkeypatch):
+                                      originals, monkeypatch):
     text = f'custom_hooks = [dict({TYPE})]\n'
     kill(run, text, monkeypatch)
     file = tmp_path / 'config.py'
     assert ARGUMENT in file.read_text()
-    assert command.main(['--config', str(file), *options]) == 0
+    original = ['--original', str(originals / 'one')]
+    assert command.main(['--config', str(file), *original, *options]) == 0
     printed = capsys.readouterr().out
     assert 'was undone' in printed
     assert 'val_image_interval is not set' in printed
@@ -210,7 +327,7 @@ def test_put_right_first_after_a_kill(options, tmp_path, capsys, run,
     assert len(list(tmp_path.iterdir())) == 1 + len(options)
 
 
-def faulty(fault, step, folder):
+def faulty(fault, step, folder, original):
     """Edit a config, and be killed; see interrupted_migration.py."""
     script = Path(__file__).with_name('interrupted_migration.py')
     return subprocess.run([
@@ -218,13 +335,15 @@ def faulty(fault, step, folder):
         str(script), fault,
         str(step),
         str(folder), '--config',
-        str(folder / 'config.py'), '--keep-behaviour'
+        str(folder / 'config.py'), '--keep-behaviour', '--original',
+        str(original)
     ],
                           stdout=subprocess.PIPE,
                           universal_newlines=True)
 
 
-def test_killed_at_every_step(tmp_path):
+def test_killed_at_every_step(tmp_path, originals):
+    original = originals / 'one'
     text = f'hook = dict({TYPE})\n'
     after = text.replace(')', f', {ARGUMENT})')
 
@@ -233,13 +352,13 @@ def test_killed_at_every_step(tmp_path):
         (tmp_path / name / 'config.py').write_text(text)
         return tmp_path / name
 
-    steps = int(faulty('kill', 0, make('all')).stdout.split()[-1])
+    steps = int(faulty('kill', 0, make('all'), original).stdout.split()[-1])
     assert steps > 10
     for step in range(1, steps + 1):
         folder = make(str(step))
-        assert faulty('kill', step, folder).returncode == -9
+        assert faulty('kill', step, folder, original).returncode == -9
         assert (folder / 'config.py').read_text() in (text, after)
-        assert faulty('none', 0, folder).returncode == 0
+        assert faulty('none', 0, folder, original).returncode == 0
         there = {path.name: path.read_text() for path in folder.iterdir()}
         assert there == {'config.py': after, 'config.py.backup': text}
 

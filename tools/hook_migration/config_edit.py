@@ -13,7 +13,7 @@ def add_argument(source, kind, name, value):
         source (bytes): A config.
         kind (str): The type, ``EnhancedTensorBoardHook`` say.
         name (str): The argument.
-        value (str): Its value, an integer.
+        value (str): Its value, as it is written in Python.
 
     Returns:
         bytes: The config with the arguments.
@@ -28,7 +28,7 @@ class Editor(cst.CSTTransformer):
         super().__init__()
         self.kind = kind
         self.name = name
-        self.value = cst.Integer(value)
+        self.value = cst.parse_expression(value)
 
     def leave_Call(self, original_node, updated_node):
         call = updated_node

@@ -5,18 +5,21 @@ The manifest beside the hook says for each changed file what it was and what it
 is now, by SHA-256, and which backup holds what it was.
 """
 import contextlib
-import csv
+import errno
 import json
 import os
-import subprocess
-import sys
 from collections import namedtuple
 from pathlib import Path
 
-from . import __version__
+from . import __version__, pip_records, verification
 from .exports import (MODULE, add_export, edit_file, find_mention,
                       redirect_import, remove_export)
-from .mmpose_tree import EXPORTS_FILE, HOOK_FILE, HOOKS, patch_files
+from .git_tree import GitTree
+from .hook_defaults import is_ours
+from .lost_manifest import find_entries
+from .mmpose_tree import (BASES, EXPORTS_FILE, HOOK_FILE, HOOKS, MONITORS,
+                          config_folders, hook_source, model_configs,
+                          patch_files)
 from .transaction import (BlockedError, ConflictError, File, Link, Transaction,
                           fingerprint, free_name, read)
 
@@ -25,7 +28,8 @@ try:
 except ImportError:  # On Windows two at once are not kept apart.
     fcntl = None
 
-DISTRIBUTION = 'mmpose-enhanced-tensorboard'
+# What file systems of clusters say that have no locks.
+NO_LOCKS = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL)
 # A corrected copy of the original hook that users were given.
 FIXED = f'{MODULE}_fixed'
 FIXED_FILE = HOOKS / f'{FIXED}.py'
@@ -33,36 +37,9 @@ MANIFEST = HOOKS / f'{MODULE}.manifest.json'
 JOURNAL = HOOKS / f'.{MODULE}.journal.json'
 LOCK = HOOKS / f'.{MODULE}.lock'
 
-# Run by a fresh Python. Nothing is compiled into the tree. Its folder is not
-# put on the path: where pip installs, there may be a package that has the name
-# of one of Python's own and must come after that.
-VERIFICATION = '''
-import os, sys
-from importlib.util import module_from_spec, spec_from_file_location
-package, hook = sys.argv[1:]
-if not sys.path[0]:
-    del sys.path[0]
-spec = spec_from_file_location(
-    'mmpose', os.path.join(package, '__init__.py'),
-    submodule_search_locations=[package])
-sys.modules['mmpose'] = module_from_spec(spec)
-spec.loader.exec_module(sys.modules['mmpose'])
-from mmpose.engine.hooks import EnhancedTensorBoardHook
-from mmpose.registry import HOOKS
-found = HOOKS.get('EnhancedTensorBoardHook')
-assert found is EnhancedTensorBoardHook, 'the registry has another hook'
-file = sys.modules[found.__module__].__file__
-assert os.path.samefile(file, hook), f'the hook comes from {file}'
-EnhancedTensorBoardHook()
-'''
-
 # What it does: the changes of files in their order, what the manifest is to
 # say (None: there is to be none), and folders to remove if they are empty.
 Plan = namedtuple('Plan', 'changes manifest removed_folders')
-
-
-class VerificationError(Exception):
-    """The new hook cannot be imported; the message says why."""
 
 
 class BusyError(Exception):
@@ -81,6 +58,8 @@ class Migration:
     def __init__(self, package, force=False):
         self.package = package
         self.force = force
+        # What was before, where no backup has it, if the manifest is lost.
+        self._found = {}
         self.transaction = Transaction(package / JOURNAL)
 
     # What is there
@@ -114,7 +93,7 @@ class Migration:
         Returns:
             list[Path]: The files.
         """
-        pips = self.files_of_pip()
+        pips = pip_records.files_in(self.package)
         return [
             path for path, entry in self._entries(manifest)
             if path not in pips and fingerprint(read(path)) != entry['after']
@@ -126,7 +105,7 @@ class Migration:
         Returns:
             str: One sentence.
         """
-        found = self._linked() or self.installed()
+        found = self._linked() or pip_records.installed_into(self.package)
         if found:
             return f'{found}.'
         if read(self.package / HOOK_FILE):
@@ -145,67 +124,99 @@ class Migration:
                         'tools/link_patch.py has laid')
         return None
 
-    def installed(self):
-        """Find out whether pip has put the hook into this MMPose.
-
-        Version 1 of the package did; since then it is a package of its own.
+    def original_hook(self):
+        """Find the hook that the new one replaces, or has replaced.
 
         Returns:
-            str or None: A clause that says so; None if it has not.
+            tuple[str, str] or None: Its module, and what to call it; None if
+            there is none.
         """
-        for info, files in self._installations():
-            if any(self.package in path.parents for path in files):
-                return (f'pip has put the hook into {self.package} '
-                        f'({info.name})')
+        entries = dict(self._entries(self.manifest() or dict(files={})))
+        # The correction is what a clone with both of them has used.
+        for path in (self.package / FIXED_FILE, self.package / HOOK_FILE):
+            content = read(path)
+            if path in entries:
+                content = self._original(path, entries[path])
+            if isinstance(content, File):
+                text = content.data.decode('utf-8', 'replace')
+                if not is_ours(text):
+                    return text, str(path)
         return None
 
-    def beside(self):
-        """Find the package that pip has put beside this MMPose.
+    def is_outdated(self, manifest):
+        """Whether a migration from here would bring other files.
+
+        Args:
+            manifest (dict): The manifest.
 
         Returns:
-            list[str]: What there is to say of it.
+            bool: True if so.
         """
-        said = []
-        for info, files in self._installations():
-            old = info.parent / 'mmpose'
-            if all(old not in path.parents for path in files):
-                said.append(f'{info} is the package {DISTRIBUTION}. It uses '
-                            'the hook of an MMPose that has it.')
-            elif old != self.package:
-                said.append(f'{info} has put files into {old}, which hides '
-                            'an MMPose that is installed as editable: upgrade '
-                            f'{DISTRIBUTION}, or uninstall it.')
-        return said
-
-    def files_of_pip(self):
-        """Find the files in this MMPose that pip will take out.
-
-        Returns:
-            set[Path]: The files.
-        """
-        return {
-            path
-            for _, files in self._installations() for path in files
-            if self.package in path.parents
+        link = manifest['linked']
+        there = {
+            path: entry['after']
+            for path, entry in self._entries(manifest) if entry['after']
         }
+        own = self.own_configs(there)
+        return any(
+            there.get(path) != fingerprint(
+                self._patch_content(path, source, link))
+            for path, source in patch_files(self.package).items()
+            if path not in own)
 
-    def _installations(self):
-        """Find where pip has noted the package, and its files."""
-        pattern = DISTRIBUTION.replace('-', '_') + '-*.dist-info'
-        # An MMPose that lies elsewhere may be used with what is on the path.
-        folders = {self.package.parent}
-        folders.update(Path(path).resolve() for path in sys.path if path)
-        for folder in sorted(folders):
-            for info in folder.glob(pattern):
-                yield info, list(_recorded(info))
+    def is_older_than(self, manifest):
+        """Whether what is in place is from a newer checkout than this.
+
+        Args:
+            manifest (dict): The manifest.
+
+        Returns:
+            bool: True if so.
+        """
+
+        def age(version, committed):
+            return pip_records.release(version), committed or 0
+
+        now, committed = _committed(), manifest.get('committed')
+        # Only a checkout has a time.
+        return age(manifest['version'], now and committed) > age(
+            __version__, committed and now)
 
     # What to do
 
-    def plan(self, link=False):
+    def found_again(self):
+        """Make a lost manifest again from what is there.
+
+        Returns:
+            dict or None: The manifest; None if nothing was migrated.
+        """
+        if self._linked() or pip_records.installed_into(self.package):
+            return None
+        entries, self._found = find_entries(self.package, _exporting,
+                                            self.package / FIXED_FILE)
+        if not entries:
+            return None
+        monitors = self.package / MONITORS
+        folders = {
+            folder
+            for path in entries for folder in path.parents
+            if folder == monitors or monitors in folder.parents
+            or folder.name == BASES.name
+        }
+        return dict(
+            files={
+                self._relative(path): entry
+                for path, entry in entries.items()
+            },
+            folders=sorted(map(self._relative, folders)))
+
+    def plan(self, link=False, tree=None):
         """Find out what a migration would change.
 
         Args:
             link (bool): Lay links instead of copies. Defaults to False.
+            tree (GitTree, optional): What keeps what was before. Defaults to
+                None: backups.
 
         Returns:
             Plan: The changes; none of them if it is migrated already.
@@ -215,11 +226,16 @@ class Migration:
                 where its own would be.
             BlockedError: The hook came here in another way.
         """
-        for found in (self._linked(), self.installed()):
+        for found in (self._linked(),
+                      pip_records.installed_into(self.package)):
             if found:
                 raise BlockedError(f'{found}: it needs no migration')
         there = self.manifest()
-        manifest = there or dict(files={}, folders=[])
+        if there and self.is_older_than(there) and not self.force:
+            raise BlockedError(
+                f'what is there is {there["version"]}, from a newer checkout '
+                f'than this, which is {__version__}: --force takes it back')
+        manifest = there or self.found_again() or dict(files={}, folders=[])
         entries = dict(self._entries(manifest))
         wanted = self._wanted(entries, link)
         backups = self._check_conflicts(wanted, entries)
@@ -229,11 +245,15 @@ class Migration:
             entry = entries.get(path)
             if entry is None and now != content:
                 entry = dict(before=fingerprint(now), backup=None)
-                if now is not None:
-                    backup = free_name(path)
-                    entry['backup'] = backup.name
-                    backups.append((backup, now))
+                if now is not None and tree and tree.has(path, now):
+                    entry['commit'] = tree.head()
+                elif now is not None:
+                    self._found[path] = now
                 entries[path] = entry
+            if path in self._found:
+                backup = free_name(path)
+                entry['backup'] = backup.name
+                backups.append((backup, self._found[path]))
             if entry is not None:
                 entry['after'] = fingerprint(content)
             if now != content:
@@ -247,10 +267,13 @@ class Migration:
             folder for path, content in changes for folder in path.parents
             if content and not folder.exists()
         ]
-        if not changes and there is None:
+        if not changes and not entries:
             return Plan([], None, [])
+        committed = _committed()
         manifest = dict(
             version=__version__,
+            **(dict(committed=committed) if committed else {}),
+            **(dict(git=True) if tree else {}),
             linked=link,
             files={
                 self._relative(path): entries[path]
@@ -273,10 +296,10 @@ class Migration:
             ConflictError: Files were edited since the migration.
             BlockedError: A backup is gone or was changed.
         """
-        manifest = self.manifest()
+        manifest = self.manifest() or self.found_again()
         if manifest is None:
             return Plan([], None, [])
-        pips = self.files_of_pip()
+        pips = pip_records.files_in(self.package)
         entries = {
             path: entry
             for path, entry in self._entries(manifest) if path not in pips
@@ -289,8 +312,7 @@ class Migration:
         exports = self.package / EXPORTS_FILE
         if exports in entries:
             try:
-                wanted[exports] = self._restored_exports(
-                    wanted[exports], entries[exports]['backup'])
+                wanted[exports] = self._restored_exports(wanted[exports])
             except BlockedError:
                 if not self.force:
                     raise
@@ -302,13 +324,49 @@ class Migration:
         return Plan([*kept, *changes, *backups], None,
                     [self.package / folder for folder in manifest['folders']])
 
-    def carry_out(self, plan, check=lambda: None):
+    def git_tree(self, wanted=False):
+        """Find the work tree that a commit is to be made in.
+
+        Args:
+            wanted (bool): Whether git is to keep what was before. Defaults to
+                False: if the migration before this one was like that.
+
+        Returns:
+            GitTree or None: None if there is to be no commit.
+
+        Raises:
+            BlockedError: No commit can be made, or it would not be this
+                migration's alone.
+        """
+        manifest = self.manifest() or {}
+        if not (wanted or manifest.get('git')):
+            return None
+        if manifest and not manifest.get('git'):
+            raise BlockedError('the migration before this one has made '
+                               'backups: --restore takes them out first')
+        tree = GitTree(self.package)
+        if self.package / EXPORTS_FILE not in tree.tracked():
+            raise BlockedError(f'git does not keep {self.package}: leave out '
+                               '--git')
+        ours = {path for path, _ in self._entries(manifest or dict(files={}))}
+        changed = sorted(
+            map(str,
+                tree.changed() - ours - {self.package / MANIFEST}))
+        if changed and wanted:
+            raise BlockedError(f'{changed[0]} has changes that are not '
+                               'committed: commit or stash them first')
+        return tree
+
+    def carry_out(self, plan, check=lambda: None, tree=None, message=''):
         """Make all changes of a plan, or none.
 
         Args:
             plan (Plan): What to do.
             check (Callable): Called when all is in place; if it raises, all
                 is put back. Defaults to nothing.
+            tree (GitTree, optional): Where to commit them. Defaults to None:
+                nowhere.
+            message (str): The message of the commit. Defaults to ''.
         """
         changes = list(plan.changes)
         manifest = self.package / MANIFEST
@@ -319,7 +377,25 @@ class Migration:
                 changes.append((manifest, content))
         elif read(manifest):
             changes.append((manifest, None))
+        before = [(path, read(path)) for path, _ in reversed(changes)]
+        made = {
+            folder
+            for path, content in changes for folder in path.parents
+            if content and not folder.exists()
+        }
         self.transaction.run(changes, plan.removed_folders, check)
+        if tree is None:
+            return
+        entries = (plan.manifest or {}).get('files', {})
+        paths = {path for path, _ in changes}
+        paths |= {path for path, _ in self._entries(dict(files=entries))}
+        try:
+            commit = tree.commit({*paths, manifest}, message)
+        except BlockedError:
+            self.transaction.run(before, made)
+            raise
+        if commit:
+            print(f'Committed as {commit}.')
 
     def recover(self):
         """Put right what a killed run has left.
@@ -335,18 +411,15 @@ class Migration:
         Raises:
             VerificationError: It does not find the one of this MMPose.
         """
-        result = subprocess.run([
-            sys.executable, '-B', '-W', 'ignore', '-c', VERIFICATION,
-            str(self.package),
-            str(self.package / HOOK_FILE)
-        ],
-                                stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE)
-        if result.returncode:
-            error = result.stderr.decode('utf-8', 'replace').strip()
-            reason = error.splitlines()[-1] if error else 'it was killed'
-            raise VerificationError(
-                f'{sys.executable} cannot use the new hook: {reason}')
+        verification.verify_hook(self.package, self.package / HOOK_FILE)
+
+    def verify_without(self):
+        """Import MMPose's hooks in a fresh Python.
+
+        Raises:
+            VerificationError: They cannot be imported.
+        """
+        verification.verify_mmpose(self.package)
 
     @contextlib.contextmanager
     def lock(self):
@@ -357,16 +430,20 @@ class Migration:
         """
         path = self.package / LOCK
         with path.open('w') as file:
-            if fcntl:
-                try:
+            try:
+                if fcntl:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    # The one before has removed it after it was opened here.
-                    if not os.path.samestat(
-                            os.fstat(file.fileno()), path.stat()):
-                        raise FileNotFoundError
-                except (BlockingIOError, FileNotFoundError):
-                    raise BusyError(
-                        f'another migration is at work in {self.package}')
+                # The one before has removed it after it was opened here.
+                if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    raise FileNotFoundError
+            except (BlockingIOError, FileNotFoundError):
+                raise BusyError(
+                    f'another migration is at work in {self.package}')
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                print(f'The file system of {self.package} has no locks: let '
+                      'no second migration run there meanwhile.')
             try:
                 yield
             finally:
@@ -381,6 +458,8 @@ class Migration:
             path: self._patch_content(path, source, link)
             for path, source in patch_files(self.package).items()
         }
+        for path in self.own_configs(entries):
+            del wanted[path]
         exports, fixed = self.package / EXPORTS_FILE, self.package / FIXED_FILE
         # Files of an earlier version that this one has no more.
         places = self._places()
@@ -391,6 +470,24 @@ class Migration:
         if read(fixed) or fixed in entries:
             wanted[fixed] = None
         return wanted
+
+    def own_configs(self, entries):
+        """Find configs of the user's that have the name of one of ours.
+
+        They are left as they are: a fork may have the same idea.
+
+        Args:
+            entries (dict[Path, dict]): What the manifest has.
+
+        Returns:
+            list[Path]: The configs.
+        """
+        return [
+            path for configs in config_folders(self.package)
+            for path, source in model_configs(configs).items()
+            if path not in entries and isinstance(read(path), File)
+            and read(path).data != source.read_bytes()
+        ]
 
     def _places(self):
         """What a migration by this version may change."""
@@ -414,12 +511,17 @@ class Migration:
         mode = now.mode if isinstance(now, File) else 0o644
         return File(source.read_bytes(), mode)
 
-    @staticmethod
-    def _original(path, entry):
+    def _original(self, path, entry):
         if entry['before'] is None:
             return None
-        backup = path.with_name(entry['backup'])
-        content = read(backup)
+        if path in self._found:
+            return self._found[path]
+        if 'commit' in entry:
+            backup = f'commit {entry["commit"]}'
+            content = GitTree(self.package).content(path, entry['commit'])
+        else:
+            backup = path.with_name(entry['backup'])
+            content = read(backup)
         if fingerprint(content) != entry['before']:
             raise BlockedError(f'{backup}, the backup of {path}, is gone or '
                                'was changed')
@@ -436,14 +538,13 @@ class Migration:
             new,
             path.stat().st_mode & 0o7777)
 
-    def _restored_exports(self, original, backup):
+    def _restored_exports(self, original):
         """What was exported, with what the user or an upgrade of MMPose has
         changed since."""
         exports = self.package / EXPORTS_FILE
-        data = exports.with_name(backup).read_bytes()
-        if exports.read_bytes() == edit_file(data, _exporting):
+        if exports.read_bytes() == edit_file(original.data, _exporting):
             return original
-        before = data.decode('utf-8-sig')
+        before = original.data.decode('utf-8-sig')
         return self._edit_exports(lambda text: _not_exporting(text, before))
 
     def _check_conflicts(self, wanted, entries):
@@ -475,12 +576,12 @@ class Migration:
                 if path in entries]
 
 
-def _recorded(info):
-    """Read which files pip has noted for a package."""
-    with contextlib.suppress(FileNotFoundError):
-        with (info / 'RECORD').open(encoding='utf-8', newline='') as record:
-            for name, *_ in csv.reader(record):
-                yield Path(os.path.normpath(str(info.parent / name)))
+def _committed():
+    """When the checkout that the patch is in was committed; None: unknown."""
+    tree = GitTree.around(hook_source().parent)
+    if not tree or hook_source() not in tree.tracked():
+        return None
+    return int(tree.git('log', '-1', '--format=%ct') or 0)
 
 
 def _exporting(text):

@@ -1,5 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """Where MMPose is, and where in it the parts of the patch belong."""
+import ast
 import importlib.util
 import os
 import re
@@ -13,9 +14,10 @@ HOOKS = ENGINE / 'hooks'
 HOOK_FILE = HOOKS / f'{MODULE}.py'
 EXPORTS_FILE = HOOKS / '__init__.py'
 MONITORS = ENGINE / 'monitors'
-# Folders of configs, in each folder in which MMPose keeps its own.
-CONFIGS = (Path('_base_',
-                'enhanced_tensorboard'), Path('enhanced_tensorboard'))
+# The presets, in each folder in which MMPose keeps its configs.
+BASES = Path('_base_', 'enhanced_tensorboard')
+# Those that train on generated data stay where the generator is.
+DEMO = 'enhanced_tensorboard'
 
 
 class NoMMPoseError(Exception):
@@ -131,6 +133,8 @@ def hook_source():
 def patch_files(package):
     """What the patch adds to an MMPose.
 
+    A config over one of MMPose's own is for an MMPose that has that one.
+
     Args:
         package (Path): The folder of MMPose's package.
 
@@ -140,12 +144,52 @@ def patch_files(package):
     """
     source, source_configs = patch_source()
     folders = [(package / MONITORS, source / MONITORS.relative_to(ENGINE))]
-    for configs in config_folders(package):
-        folders += [(configs / path, source_configs / path)
-                    for path in CONFIGS]
+    folders += [(configs / BASES, source_configs / BASES)
+                for configs in config_folders(package)]
     files = {
         place / file.relative_to(folder): file
         for place, folder in folders for file in sorted(folder.rglob('*.py'))
     }
+    for configs in config_folders(package):
+        files.update(model_configs(configs))
     files[package / HOOK_FILE] = hook_source()
     return files
+
+
+def model_configs(configs):
+    """Find the configs that are MMPose's own with the hook.
+
+    Args:
+        configs (Path): A folder of MMPose's configs.
+
+    Returns:
+        dict[Path, Path]: The place of each in that folder, and its source.
+    """
+    source = patch_source()[1]
+    return {
+        configs / file.relative_to(source): file
+        for file in sorted(source.rglob('*.py'))
+        if file.parent not in (source / BASES, source / DEMO)
+        and has_base(file, configs / file.parent.relative_to(source))
+    }
+
+
+def has_base(config, folder):
+    """Whether the file that a config is based on first is there.
+
+    Args:
+        config (Path): The config.
+        folder (Path): The folder that it would be in.
+
+    Returns:
+        bool: True if it is.
+    """
+    for node in ast.walk(ast.parse(config.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.List):
+            return (folder / node.elts[0].value).is_file()
+        if isinstance(node, ast.ImportFrom) and node.level:
+            for _ in range(node.level - 1):
+                folder = folder.parent
+            path = node.module.replace('.', '/')
+            return (folder / f'{path}.py').is_file()
+    return True

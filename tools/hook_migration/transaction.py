@@ -8,6 +8,8 @@ the journal is renamed, and with that everything holds. Whatever ends this
 early, the journal tells the next run what to put back, for which no disk space
 is needed.
 """
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +20,8 @@ from pathlib import Path
 # What can be at a path, None if nothing is.
 File = namedtuple('File', 'data mode')
 Link = namedtuple('Link', 'target')
+# File systems of clusters say so where they cannot sync a folder.
+NO_SYNC = (errno.EINVAL, errno.ENOTSUP)
 
 
 class ConflictError(Exception):
@@ -104,7 +108,7 @@ class Transaction:
         try:
             self._write_journal(changes, removed_folders)
             for path, content in changes:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                _make_folder(path.parent)
                 _stage(path, content)
             _sync_folders(changes)
             for path, content in changes:
@@ -249,6 +253,17 @@ def write(path, content):
     path.chmod(content.mode)
 
 
+def _make_folder(folder):
+    """Make a folder, as open to others as the one that it is in."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir()
+    # Whatever the umask is. Some file systems have no modes.
+    with contextlib.suppress(PermissionError):
+        folder.chmod(folder.parent.stat().st_mode & 0o7777)
+
+
 def _stage(path, content):
     if content is not None:
         write(_new(path), content)
@@ -286,5 +301,8 @@ def _sync(folder):
     handle = os.open(str(folder), os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
     finally:
         os.close(handle)

@@ -1,22 +1,14 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """What the new hook changes for a user's config, and how to keep it."""
-import ast
 import re
 import sys
 from difflib import get_close_matches
 
 from .exports import HOOK, MODULE
+from .hook_defaults import our_defaults
 from .migration import FIXED
-from .mmpose_tree import hook_source
 from .transaction import File, Transaction, free_name, read
 
-# Of the original hook; the new one has 10.
-ARGUMENT, ORIGINAL = 'val_image_interval', '1'
-BY_HAND = (f'set {ARGUMENT}={ORIGINAL} by hand: this config puts its hook '
-           'together in a way that is not understood')
-# What declares an argument: see core/arguments.py.
-DECLARING = ('Argument', 'choice', 'count', 'flag', 'interval', 'interval_of',
-             'number')
 # MMEngine takes these away before the hook sees them.
 NOT_THE_HOOKS = ('type', 'priority', '_scope_')
 
@@ -25,11 +17,13 @@ class ConfigError(Exception):
     """A config that cannot be read or edited; the message says why."""
 
 
-def check_configs(files, keep_behaviour, force=False):
+def check_configs(files, comparison, keep_behaviour, force=False):
     """Report on configs and, if wanted, edit them.
 
     Args:
         files (list[Path]): The configs.
+        comparison (Comparison or None): What the new hook does differently;
+            None if there is no other one to compare it with.
         keep_behaviour (bool): Write what they got by default until now.
         force (bool): Put right what an interrupted run has left also where
             the config was edited since. Defaults to False.
@@ -38,6 +32,9 @@ def check_configs(files, keep_behaviour, force=False):
         bool: Whether something is wrong with one of them.
     """
     wrong = False
+    differing = comparison.differing if comparison else {}
+    if comparison:
+        print_comparison(comparison)
     for file in files:
         print(file)
         try:
@@ -46,16 +43,31 @@ def check_configs(files, keep_behaviour, force=False):
                 print('  the interrupted run before this one was '
                       f'{recovered}')
             hooks, leftovers = read_hooks(file)
-            unknown, notes = report(hooks)
+            unknown, notes = report(hooks, differing)
             for line in leftovers + unknown + notes:
                 print(f'  {line}')
             wrong |= bool(leftovers + unknown)
-            if keep_behaviour and any(map(relies_on_default, hooks.values())):
-                print(f'  {keep(file)}')
+            wanted = missing(hooks, differing)
+            if keep_behaviour and wanted:
+                print(f'  {keep(file, hooks, wanted)}')
         except ConfigError as error:
             print(f'  {error}')
             wrong = True
     return wrong
+
+
+def print_comparison(comparison):
+    """Say what the new hook does differently in every config.
+
+    Args:
+        comparison (Comparison): What that is.
+    """
+    if comparison.new:
+        print(f'New, and on unless set to False: {", ".join(comparison.new)}')
+    for name in comparison.unclear:
+        print(f'The default of {name} was not a literal: compare it by hand')
+    for line in comparison.tags:
+        print(line)
 
 
 def read_hooks(file):
@@ -121,28 +133,52 @@ def find_hooks(value, place=''):
         yield from find_hooks(part, f'{place}.{key}' if place else str(key))
 
 
-def relies_on_default(hook):
-    """Whether validation pictures would become fewer.
+def relied_on(hook, differing):
+    """Find the defaults that a config relies on and that are others now.
 
     Args:
         hook (dict): The hook in a config.
+        differing (dict[str, tuple]): The defaults that differ, as (was, now).
 
     Returns:
-        bool: True if neither the config nor a preset sets their interval.
+        dict[str, Any]: What each was, by argument. A preset is of the new
+        hook: a config that names one relies on no other.
     """
-    return ARGUMENT not in hook and not hook.get('preset')
+    if hook.get('preset'):
+        return {}
+    return {
+        name: was
+        for name, (was, _) in differing.items() if name not in hook
+    }
 
 
-def report(hooks):
+def missing(hooks, differing):
+    """Find what has to be written so that a config goes on as it did.
+
+    Args:
+        hooks (dict[str, dict]): Where the hook is, and its arguments.
+        differing (dict[str, tuple]): The defaults that differ, as (was, now).
+
+    Returns:
+        dict[str, Any]: The values by argument, in the order of the arguments.
+    """
+    found = {}
+    for hook in hooks.values():
+        found.update(relied_on(hook, differing))
+    return {name: found[name] for name in differing if name in found}
+
+
+def report(hooks, differing):
     """Say what is different with the new hook.
 
     Args:
         hooks (dict[str, dict]): Where it is in a config, and its arguments.
+        differing (dict[str, tuple]): The defaults that differ, as (was, now).
 
     Returns:
         tuple[list[str], list[str]]: What is wrong, and what is different.
     """
-    allowed = hook_arguments()
+    allowed = sorted(our_defaults())
     wrong, notes = [], []
     for place, hook in hooks.items():
         for name in hook:
@@ -150,33 +186,14 @@ def report(hooks):
                 close = get_close_matches(name, allowed, n=1)
                 hint = f' (did you mean {close[0]!r}?)' if close else ''
                 wrong.append(f'{place}: {HOOK} has no argument {name!r}{hint}')
-        if relies_on_default(hook):
-            notes.append(f'{place}: {ARGUMENT} is not set; the default was 1, '
-                         'now it is 10: pictures of fewer validation batches')
-        if 'max_train_images' not in hook and not hook.get('preset'):
-            notes.append(f'{place}: max_train_images is new; by default 4 '
-                         'training samples are shown')
+        for name, was in relied_on(hook, differing).items():
+            notes.append(f'{place}: {name} is not set; the default was '
+                         f'{was!r}, now it is {differing[name][1]!r}')
     if not hooks:
         notes.append(f'has no {HOOK}: nothing changes')
     elif not wrong + notes:
-        notes.append('nothing changes')
+        notes.append('no default that it relies on is another')
     return wrong, notes
-
-
-def hook_arguments():
-    """Read the names of the hook's arguments from their declarations.
-
-    Importing them takes torch and seconds.
-
-    Returns:
-        list[str]: The names, sorted.
-    """
-    return sorted(
-        node.args[0].value
-        for file in (hook_source().parents[1] / 'monitors').rglob('*.py')
-        for node in ast.walk(ast.parse(file.read_text(encoding='utf-8')))
-        if isinstance(node, ast.Call) and getattr(node.func, 'id', None) in
-        DECLARING and node.args and isinstance(node.args[0], ast.Constant))
 
 
 def edit_of(file):
@@ -192,11 +209,13 @@ def edit_of(file):
     return Transaction(file.with_name(f'.{file.name}.journal.json'))
 
 
-def keep(config):
-    """Write the original default into a config that relies on it.
+def keep(config, hooks, wanted):
+    """Write original defaults into a config that relies on them.
 
     Args:
         config (Path): The config, which is backed up where it is.
+        hooks (dict[str, dict]): Where the hook is in it, and its arguments.
+        wanted (dict[str, Any]): The values to write, by argument.
 
     Returns:
         str: What was done.
@@ -204,30 +223,41 @@ def keep(config):
     Raises:
         ConfigError: It cannot be edited. It is as it was.
     """
+    written = ', '.join(f'{name}={value!r}' for name, value in wanted.items())
+    by_hand = (f'set {written} by hand: this config puts its hook together in '
+               'a way that is not understood')
     try:
         from .config_edit import add_argument
     except ImportError:
         raise ConfigError('editing needs LibCST: pip install libcst')
     file = config.resolve()
     if file.suffix != '.py':
-        raise ConfigError(f'only .py files are edited: set {ARGUMENT} to '
-                          f'{ORIGINAL} by hand')
+        raise ConfigError(f'only .py files are edited: set {written} by hand')
     before = read(file)
-    data = add_argument(file.read_bytes(), HOOK, ARGUMENT, ORIGINAL)
+    data = before.data
+    for name, value in wanted.items():
+        data = add_argument(data, HOOK, name, repr(value))
     if data == before.data:
         if re.search(rb'\b(_base_|read_base)\b', data):
             raise ConfigError(f'this file does not state the {HOOK}: name the '
-                              'base that does instead, or set '
-                              f'{ARGUMENT}={ORIGINAL} by hand')
-        raise ConfigError(BY_HAND)
+                              f'base that does instead, or set {written} by '
+                              'hand')
+        raise ConfigError(by_hand)
     backup = free_name(file)
+    # A preset sets what is not written.
+    expected = {
+        place: hook if hook.get('preset') else {
+            **wanted,
+            **hook
+        }
+        for place, hook in hooks.items()
+    }
 
     def check():
         # By its name: the bases are looked for beside that.
-        hooks, _ = read_hooks(config)
-        if any(map(relies_on_default, hooks.values())):
-            raise ConfigError(BY_HAND)
+        if read_hooks(config)[0] != expected:
+            raise ConfigError(by_hand)
 
     edit_of(file).run([(backup, before), (file, File(data, before.mode))],
                       check=check)
-    return f'wrote {ARGUMENT}={ORIGINAL}; what it was is in {backup.name}'
+    return f'wrote {written}; what it was is in {backup.name}'

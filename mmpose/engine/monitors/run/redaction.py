@@ -13,19 +13,42 @@ from typing import Match
 HIDDEN = '***'
 
 # Names whose values are secrets.
-SECRET_NAME = (r'passwd|password|passphrase|pwd|secret|token|credential|'
-               r'auth(?!ors?\b)|signature|\bsig\b|_pass\b|cookie|'
-               r'(?:api|access|private|account)[_-]?key')
+SECRET_NAME = (
+    r'passwd|password|passphrase|pwd|secret|token|credential|'
+    r'auth(?!ors?\b)|signature|\bsig\b|_pass\b|cookie|'
+    # The two parts of a key to an object store.
+    r'(?<![A-Za-z0-9])[as]k(?![\w-])|'
+    r'(?:api|access|private|account)[_-]?key')
 # Secrets that are known by their shape: tokens of GitHub, GitLab, Hugging
-# Face, OpenAI, AWS, Google, Slack, PyPI and Weights & Biases, JSON web tokens,
-# private keys; and the addresses that post to Slack.
+# Face, OpenAI, Groq, Stripe, NVIDIA, AWS, Alibaba Cloud, Tencent Cloud,
+# Google, Slack, PyPI, npm, Docker, Weights & Biases, DingTalk, Telegram and
+# Discord; JSON web tokens, Neptune's among them; private keys.
 _SHAPES = re.compile(
-    r'gh[pousr]_\w+|github_pat_\w+|glpat-[\w-]+|hf_\w{16,}|sk-[\w-]{16,}|'
-    r'(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w-]{35}|xox\w-[\w-]+|pypi-[\w-]{16,}|'
+    r'gh[pousr]_\w+|github_pat_\w+|'
+    r'gl(?:pat|ptt|dt|rt|cbt|soat|ft|imt|agent|oas)-[\w.-]{16,}|'
+    r'(?:hf|npm|gsk|api_org)_\w{16,}|dckr_pat_[\w-]{16,}|'
+    r'(?:sk|pypi|nvapi|xapp)-[\w-]{16,}|[rs]k_(?:live|test)_\w{16,}|'
+    r'(?<!\w)(?:AKIA|ASIA)[A-Z0-9]{16}|(?<!\w)(?:LTAI|AKID)[A-Za-z0-9]{12,40}|'
+    r'AIza[\w-]{35}|ya29\.[\w-]{16,}|xox\w-[\w-]+|(?<!\w)SEC[0-9a-f]{64}|'
     r'wandb_v\d_\w+|(?<![0-9A-Za-z])[0-9a-f]{40}(?![0-9A-Za-z])|'
-    r'eyJ[\w-]+\.[\w-]+\.[\w-]+|(?<=hooks\.slack\.com/services/)[\w/-]+|'
+    r'eyJ[\w-]+\.[\w-]+\.[\w-]+|(?<!\w)eyJ[\w-]{40,}={0,2}|'
+    r'\d{8,12}:[\w-]{35}(?![\w-])|'
+    r'(?<![\w.-])[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,40}(?![\w.-])|'
     r'-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----',
     re.DOTALL)
+# Who knows the rest of such an address can post there: Slack, Feishu and Lark,
+# Discord, Telegram, Teams, and any other with something long behind "hook".
+_WEBHOOK = re.compile(
+    r'(hooks\.slack\.com/(?:services|workflows|triggers)/|'
+    r'(?:feishu\.cn|larksuite\.com)/open-apis/bot/(?:v\d/)?hook/|'
+    r'discord(?:app)?\.com/api/(?:v\d{1,2}/)?webhooks/|'
+    r'api\.telegram\.org/(?:file/)?bot|webhook\.office\.com/webhookb2/|'
+    r'https?://[^\s\'"<>?]{1,200}/(?:web)?hooks?/'
+    r'(?=[\w/-]{0,64}\d)(?=[\w/-]{0,64}[\w-]{16}))'
+    r'(?!\*\*\*)[^\s\'"?&<>]+')
+# What a URL names ``key`` and so on, such as the addresses that post to WeCom.
+_QUERY = re.compile(r'([?&](?:key|code|appid|[as]k)=)(?!\*\*\*)[^\s\'"&<>#]+',
+                    re.IGNORECASE)
 # The user and password in a URL; a password may have any character.
 _URL_USER = re.compile(
     r'''(?<=://)(?:[^\s/:@'"]*:[^\s'"]{0,500}|[^\s/'"]{1,500})@''')
@@ -52,10 +75,15 @@ _OPTION = re.compile(
 # Home directories on Linux, also below another folder, on macOS and Windows,
 # in configs with two backslashes. The group is the user's name. A web page
 # may have a path like that.
-_HOME = re.compile(r'(?:(?<![\w.:/-])(?:/[\w.-]+){1,6}|(?<![\w.-]))'
-                   r'/(?:home|Users)/([^/\s\'":,;()\[\]{}|<>]+)|'
+_NAME = r'([^/\s\'":,;()\[\]{}|<>]+)'
+_HOME = re.compile(rf'(?:(?<![\w.:/-])(?:/[\w.-]+){{1,6}}|(?<![\w.-]))'
+                   rf'/(?:home|[Uu]sers)/{_NAME}|'
                    r'[A-Za-z]:(?:\\\\|[\\/])Users(?:\\\\|[\\/])'
                    r'([^\\/:*?"<>|\'\r\n]+)')
+# A user's folder on the fast disks of a cluster. It may as well be the name of
+# a data set: that is not a word to be taken out everywhere.
+_SCRATCH = re.compile(
+    rf'(?<![\w.:/-])(?:/[\w.-]+){{0,3}}/scratch[\w.-]{{0,16}}/{_NAME}')
 
 
 def redact(text: str) -> str:
@@ -67,12 +95,13 @@ def redact(text: str) -> str:
     Returns:
         str: The text with '***' for passwords and tokens, known by their
         shape or their name, for the user in a URL, and for e-mail addresses;
-        and with '~' for home directories and the names of their users.
+        and with '~' for home directories, folders of users on the disks of a
+        cluster, and the names of the users.
     """
     users = {(a or b).rstrip('.') for a, b in _HOME.findall(text)}
     users -= {'root', '', HIDDEN, '~'}
     text = without_secrets(text)
-    text = without_user(_HOME.sub('~', text))
+    text = without_user(_SCRATCH.sub('~', _HOME.sub('~', text)))
     for user in sorted(users, key=len, reverse=True):
         text = _without_word(text, user)
     return text
@@ -89,6 +118,8 @@ def without_secrets(text: str) -> str:
     """
     text = _URL_USER.sub(f'{HIDDEN}@', text)
     text = _REMOTE_USER.sub(HIDDEN, text)
+    text = _WEBHOOK.sub(rf'\1{HIDDEN}', text)
+    text = _QUERY.sub(rf'\1{HIDDEN}', text)
     text = _SHAPES.sub(HIDDEN, text)
     text = _NAMED.sub(_hide_value, text)
     text = _OPTION.sub(rf'\1{HIDDEN}', text)

@@ -18,13 +18,44 @@ SHAPES = {
     'GitHub': ('ghp_', WORD, 36),
     'fine-grained GitHub': ('github_pat_', WORD + '_', 40),
     'GitLab': ('glpat-', WORD + '-', 20),
+    'GitLab, routable': ('glpat-', WORD + '.', 40),
+    'GitLab, of a runner': ('glrt-', WORD + '-', 20),
     'Hugging Face': ('hf_', WORD, 34),
+    'Hugging Face, of an organization': ('api_org_', WORD, 34),
     'OpenAI': ('sk-', WORD + '-', 48),
+    'OpenAI, of a project': ('sk-proj-', WORD + '-_', 120),
+    'Groq': ('gsk_', WORD, 52),
+    'NVIDIA': ('nvapi-', WORD + '-_', 64),
+    'Stripe': ('sk_live_', WORD, 24),
+    'npm': ('npm_', WORD, 36),
+    'Docker': ('dckr_pat_', WORD + '-', 27),
+    'Alibaba Cloud': ('LTAI', WORD, 20),
+    'Tencent Cloud': ('AKID', WORD, 32),
+    'DingTalk': ('SEC', HEX, 64),
+    'Google, for a while': ('ya29.', WORD + '-_', 100),
+    'Neptune': ('eyJhcGlf', WORD, 120),
+    'Telegram': ('123456789:', WORD + '-_', 35),
+    'Discord': ('MTE', WORD, '24.6.38'),
+    'Slack, of an application': ('xapp-1-', WORD + '-', 60),
+    'Slack, that is renewed': ('xoxe.xoxp-1-', WORD, 60),
     'AWS': ('AKIA', string.ascii_uppercase + string.digits, 16),
     'AWS, for a while': ('ASIA', string.ascii_uppercase + string.digits, 16),
     'Google': ('AIza', WORD + '-_', 35),
     'Slack': ('xoxb-', string.digits, 24),
     'Slack, to post to': ('https://hooks.slack.com/services/', WORD + '/', 44),
+    'Slack, of a workflow':
+    ('https://hooks.slack.com/triggers/', WORD + '/', 44),
+    'Feishu': ('https://open.feishu.cn/open-apis/bot/v2/hook/', HEX + '-', 36),
+    'Lark': ('https://open.larksuite.com/open-apis/bot/hook/', HEX, 32),
+    'Discord, to post to':
+    ('https://discord.com/api/webhooks/1234567890/', WORD + '-_', 68),
+    'Discord, its old name':
+    ('https://discordapp.com/api/v10/webhooks/12345/', WORD + '-_', 68),
+    'Telegram, to post to': ('https://api.telegram.org/bot123456:', WORD, 30),
+    'WeCom':
+    ('https://qyapi.weixin.qq.com/cgi-bin/webhook/send?key=', HEX + '-', 36),
+    'Teams': ('https://x.webhook.office.com/webhookb2/', HEX + '-', 36),
+    'Mattermost': ('https://chat.example.org/hooks/0', WORD, 25),
     'Weights & Biases': ('', HEX, 40),
     'Weights & Biases, new': ('wandb_v1_', WORD, 40),
 }
@@ -38,7 +69,10 @@ NAMED = ('password={!r}', "dict(token={!r}, type='X')", '{{"api_key": "{}"}}',
          'https://x.org/data?token={}&n=1', 'MY_PASSWORD={} python train.py',
          'account_key={!r}', 'init_kwargs=dict(credentials=[{!r}])',
          'x.pwd={!r}', 'https://x.org/data?sv=2024&sig={}&n=1',
-         'smtp_pass={!r}', 'Cookie: {}')
+         'smtp_pass={!r}', 'Cookie: {}', 'ak={!r}', "dict(sk='{}', ak='x')",
+         '--sk {}', 'OSS_SK={}', '"ak": "{}"', 'sk: {}',
+         'https://x.org/v1?key={}&n=1', 'https://x.org/v1?n=1&AK={}#top',
+         'https://x.org/f?code={}')
 URLS = ('https://{}@github.com/x/y.git', 'https://jane:{}@host:8080/x',
         's3://{}:abc@bucket/key', 'redis://:{}@localhost/0',
         "dict(proxy='http://user:{}@proxy:3128')", '{}@cluster01:/data/coco')
@@ -47,6 +81,9 @@ AROUND = ('{}', '11/24 03:17:12 - mmengine - INFO - {}', '({})', '  {},\n',
 
 
 def secret_of(rng, alphabet, length):
+    if isinstance(length, str):  # Parts, with a dot between them.
+        parts = map(int, length.split('.'))
+        return '.'.join(secret_of(rng, alphabet, part) for part in parts)
     return ''.join(rng.choice(alphabet) for _ in range(length))
 
 
@@ -105,13 +142,25 @@ WINDOWS = '\\'.join(['C:', 'Users', 'jane'])
 @pytest.mark.parametrize('path', [
     f'{HOME}/x', f'{MAC}/x', rf'{WINDOWS}\x', rf'{WINDOWS}\x'.replace(
         '\\', r'\\'), f'C:{MAC}/x', f'"{HOME}"', f'{HOME}:/usr/lib',
-    f'/nfs{HOME}/x', f'file://{HOME}/x', f'In {HOME}.'
+    f'/nfs{HOME}/x', f'file://{HOME}/x', f'In {HOME}.', '/data/users/jane/x',
+    '/mnt/lustre/users/jane', '/users/jane/a', '/scratch/users/jane/coco'
 ])
 def test_a_home_directory_and_its_owner_everywhere(path):
     hidden = redact(f'{path} and /data/jane/coco of jane, not janet')
     assert 'jane' not in hidden.replace('janet', '')
     assert hidden.endswith(' and /data/~/coco of ~, not janet')
     assert '~' in hidden.split(' and ')[0]
+
+
+@pytest.mark.parametrize('path', [
+    '/scratch/jane/x', '/scratch/jane', '/mnt/scratch/jane/x',
+    '/gpfs/scratch/jane', '/scratch2/jane', '/scratch-ssd/jane/x'
+])
+def test_a_user_on_the_disks_of_a_cluster(path):
+    hidden = redact(f"data_root='{path}', coco/AP")
+    assert 'jane' not in hidden and '~' in hidden
+    # What is a word as well is not taken out everywhere.
+    assert redact('/scratch/coco/val, coco/AP') == '~/val, coco/AP'
 
 
 def test_a_korean_home():
@@ -123,8 +172,8 @@ def test_the_own_user(monkeypatch):
     monkeypatch.setenv('HOME', '/scratch/jane')
     monkeypatch.setattr(getpass, 'getuser', lambda: 'jane')
     text = ('/scratch/jane/x --a=/scratch/jane /data/jane/y jane@host '
-            '/scratch/janet janes.py')
-    expected = '~/x --a=~ /data/~/y ~@host /scratch/janet janes.py'
+            '/data/janet janes.py')
+    expected = '~/x --a=~ /data/~/y ~@host /data/janet janes.py'
     assert without_user(text) == redact(text) == expected
 
 
@@ -150,7 +199,13 @@ def test_root_is_a_word(monkeypatch):
     'lr=0.01, loss_kpt: 0.3', 'https://github.com/open-mmlab/mmpose@main',
     'a@b', 'hf_', '', 'sk-learn', 'Epoch(train) [1][4/4] author',
     'https://x.org/home/page', 'commit: 537bd8e5', 'PCK@0.1',
-    'if num_token == 3', "author='A, B and C'", "type='TopdownPoseEstimator'"
+    'https://x.org/users/page', 'https://x.org/scratch/page', 'key=3',
+    'task=1', 'disk: 3', 'sk_learn=1', 'mask: x', 'for key in x?y',
+    'https://pre-commit.com/hooks/flake8', 'mmpose/engine/hooks/x_hook.py',
+    'mmpose/engine/hooks/enhanced_tensorboard_hook.py', 'scratch/x',
+    'glyphs-of-a-font-file', 'MODEL.backbone.layer1.conv1.weight',
+    '12345678:91', 'AKIDA', 'if num_token == 3', "author='A, B and C'",
+    "type='TopdownPoseEstimator'"
 ])
 def test_what_is_left_alone(text):
     assert redact(text) == text

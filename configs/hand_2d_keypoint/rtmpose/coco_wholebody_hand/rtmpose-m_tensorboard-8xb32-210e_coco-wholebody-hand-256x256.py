@@ -1,0 +1,5 @@
+_base_ = [
+    './rtmpose-m_8xb32-210e_coco-wholebody-hand-256x256.py',
+    '../../../_base_/enhanced_tensorboard/balanced.py'
+]
+default_hooks = dict(enhanced_tensorboard=_base_.enhanced_tensorboard)
