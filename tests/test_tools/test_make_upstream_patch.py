@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import make_upstream_patch
 import pytest
 from make_upstream_patch import STAGES, make_series
 from upstream_series import checks, cover
@@ -11,9 +12,10 @@ from upstream_series.cut import LIMIT, TESTS, cut, lines_of
 from upstream_series.documents import (MARK, add_change, add_requirement,
                                        blocks, exports_for, guide_for)
 from upstream_series.git import PatchError
-from upstream_series.imports import HOOK, HOOK_FILE, HOUSE, Modules
-from upstream_series.series import (CHANGELOGS, EXPORTS, GUIDES, PACKAGE,
-                                    REQUIREMENTS, TEMPLATE)
+from upstream_series.imports import (HOOK, HOOK_FILE, HOUSE, PACKAGE, Modules,
+                                     place_of)
+from upstream_series.series import (CHANGELOGS, EXPORTS, GUIDES, REQUIREMENTS,
+                                    TEMPLATE)
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = 'enhanced-tensorboard'
@@ -54,6 +56,10 @@ def git(folder, *args):
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
     """A git repository that is to the tool what MMPose is."""
+    return make_clone(tmp_path, monkeypatch)
+
+
+def make_clone(tmp_path, monkeypatch):
     for who in ('AUTHOR', 'COMMITTER'):
         monkeypatch.setenv(f'GIT_{who}_NAME', 'Jane')
         monkeypatch.setenv(f'GIT_{who}_EMAIL', 'jane@example.org')
@@ -85,9 +91,26 @@ def series():
     return cut(ROOT, STAGES)
 
 
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory, series):
+    """A clone with all branches, what was said of them, and the branches."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        be_quick(monkeypatch, series)
+        clone = make_clone(tmp_path_factory.mktemp('whole'), monkeypatch)
+        return (clone, *make_series(clone))
+
+
 @pytest.fixture(autouse=True)
-def no_checks(monkeypatch):
-    """Neither linters nor imports: both take long, and have their tests."""
+def quick(monkeypatch, series):
+    """As far as the branch with the hook, the fourth."""
+    branches, modules = series
+    assert HOOK_FILE in branches[3].library
+    be_quick(monkeypatch, (branches[:4], modules))
+
+
+def be_quick(monkeypatch, series):
+    """Cut once, and neither lint nor import, which have tests of their own."""
+    monkeypatch.setattr(make_upstream_patch, 'cut', lambda *args: series)
     monkeypatch.setattr(checks, 'lint', lambda tree, paths: ([], [], []))
     monkeypatch.setattr(checks, 'imported_modules', lambda tree: None)
 
@@ -128,7 +151,8 @@ def test_every_file_is_in_one_branch(series):
 
 
 def test_no_branch_is_too_large_to_be_reviewed(series):
-    branches, modules = series
+    (docs, *branches), modules = series
+    assert docs.library == docs.tests == []
     for branch in branches:
         assert 0 < lines_of(branch.library, modules) <= LIMIT
         assert branch.tests, branch.stage.name
@@ -199,6 +223,8 @@ MINIATURE = {
     '    """\n',
     f'{HOUSE}/poses/new.py':
     'def f():\n    from .drawing import x\n',
+    f'{HOUSE}/poses/diagnosis/why.py':
+    '',
     f'{TESTS}/conftest.py':
     f"def train():\n    return dict(type='{HOOK}')\n",
     f'{TESTS}/test_monitors/test_core.py':
@@ -226,16 +252,17 @@ def miniature(tmp_path):
     return tmp_path
 
 
-def stage(name, *modules):
-    return STAGES[0]._replace(name=name, modules=modules)
+def stage(name, *claims):
+    return STAGES[0]._replace(name=name, claims=claims)
 
 
 def test_the_cut_follows_the_imports(miniature):
     branches, modules = cut(miniature, [
         stage('core', 'hook', 'optimization/gradients'),
-        stage('poses', 'poses/*'),
-        stage('background', 'writers/*', 'core/*'),
-        stage('lifting', 'poses/lifting')
+        stage('poses', 'poses/'),
+        stage('background', 'writers/', 'core/'),
+        stage('lifting', 'poses/lifting'),
+        stage('diagnosis', 'poses/diagnosis/')
     ])
     library = {
         branch.stage.name: {
@@ -257,6 +284,8 @@ def test_the_cut_follows_the_imports(miniature):
     # What may be missing is not needed.
     assert library['background'] == {'writers/background.py'}
     assert library['lifting'] == {'poses/arguments.py', 'poses/lifting.py'}
+    # The innermost folder that is claimed decides.
+    assert library['diagnosis'] == {'poses/diagnosis/why.py'}
     tests = {
         branch.stage.name: [path.rpartition('/')[2] for path in branch.tests]
         for branch in branches
@@ -266,7 +295,8 @@ def test_the_cut_follows_the_imports(miniature):
         'core': ['conftest.py', 'test_a.py', 'test_c.py', 'test_core.py'],
         'poses': ['drawn.py', 'test_d.py', 'test_drawn.py'],
         'background': [],
-        'lifting': ['test_b.py']
+        'lifting': ['test_b.py'],
+        'diagnosis': []
     }
     assert modules.arguments['log_poses'] == {f'{HOUSE}/poses/lifting.py'}
 
@@ -274,7 +304,7 @@ def test_the_cut_follows_the_imports(miniature):
 def test_a_stage_that_is_too_large_is_split(miniature):
     stages = [
         stage('core', 'hook', 'optimization/gradients'),
-        stage('rest', 'poses/*', 'writers/*')
+        stage('rest', 'poses/', 'writers/', 'core/')
     ]
     branches, modules = cut(miniature, stages, limit=9)
     parts = [(b.stage.name, b.part, b.parts) for b in branches]
@@ -286,11 +316,36 @@ def test_a_stage_that_is_too_large_is_split(miniature):
         assert all(modules.needs[path] <= have for path in branch.library)
 
 
+@pytest.mark.parametrize('change, words', [
+    (lambda stages, root: stages.pop(),
+     f'no stage claims {HOUSE}/core/base.py; no stage claims '
+     f'{HOUSE}/writers/background.py.*upstream_series/stages.py'),
+    (lambda stages, root: stages.append(stage('gone', 'poses/renamed')),
+     f'there is no {HOUSE}/poses/renamed.py, which a stage claims'),
+    (lambda stages, root: (root / HOUSE / 'new.py').write_text(''),
+     f'no stage claims {HOUSE}/new.py'),
+    (lambda stages, root: [
+        (root / HOUSE / f'poses/{a}.py').write_text(f'from . import {b}\n')
+        for a, b in ('xy', 'yx')
+    ], f'nothing imports {HOUSE}/poses/x.py, {HOUSE}/poses/y.py'),
+])
+def test_a_module_without_a_stage_is_named(miniature, change, words):
+    stages = [
+        stage('core', 'hook', 'optimization/'),
+        stage('poses', 'poses/'),
+        stage('rest', 'writers/', 'core/')
+    ]
+    cut(miniature, stages)
+    change(stages, miniature)
+    with pytest.raises(PatchError, match=words):
+        cut(miniature, stages)
+
+
 # The branches
 
 
-def test_a_series_of_stacked_branches(clone, series):
-    said, made = make_series(clone)
+def test_a_series_of_stacked_branches(whole, series):
+    clone, said, made = whole
     branches, modules = series
     assert said.startswith(f'made {len(branches)} branches')
     names = [f'{PREFIX}/{i}-' for i in range(1, len(branches) + 1)]
@@ -319,48 +374,50 @@ def test_a_series_of_stacked_branches(clone, series):
     assert f'from .enhanced_tensorboard_hook import {HOOK}\n' in exports
     assert f"'{HOOK}'" in exports.split('__all__')[1]
     subject, empty, *why = git(clone, 'show', '-s', '--format=%B',
-                               names_in(clone)[0]).splitlines()
+                               names_in(clone)[1]).splitlines()
     assert HOOK in subject and not empty and why
     assert max(map(len, why)) <= 72
 
 
-def test_a_branch_names_what_it_has(clone, series):
-    make_series(clone)
+def test_a_branch_names_what_it_has(whole, series):
+    clone, *_ = whole
     branches, modules = series
     have = set()
     for name, branch in zip(names_in(clone), branches):
         have.update(branch.library)
-        package = git(clone, 'show', f'{name}:{PACKAGE}')
-        modules_named = re.findall(r"^    '([\w.]+)':", package, re.M)
-        for module in modules_named:
+        package = git(clone, 'show',
+                      f'{name}:{PACKAGE}') if PACKAGE in have else ''
+        for module in re.findall(r"^    '([\w.]+)':", package, re.M):
             assert f'{HOUSE}/{module.replace(".", "/")}.py' in have
         for place in GUIDES:
             guide = git(clone, 'show', f'{name}:{place}')
-            if HOOK_FILE not in have:
-                assert guide.endswith('Coming soon.')
-                continue
-            assert HOOK in guide and '<!--' not in guide
+            assert 'Coming soon' not in guide and '<!--' not in guide
+            assert 'LoggerHook' in guide
+            assert (HOOK in guide) == (HOOK_FILE in have)
             for names in (modules.tags, modules.arguments):
                 for code in re.findall('`([^`\n]+)`', guide):
-                    assert have & names.get(code, have), code
+                    assert code not in names or have & names[code], code
     for place, source in GUIDES.items():
         text = (ROOT / source).read_text('utf-8')
         whole = re.sub('<!-- with .* -->\n\n', '', text).strip()
         assert git(clone, 'show', f'{name}:{place}') == whole
 
 
-def test_the_texts_of_the_pull_requests(clone):
-    _, made = make_series(clone)
+def test_the_texts_of_the_pull_requests(whole):
+    clone, _, made = whole
     folder = clone / '.git' / PREFIX
     for i, branch in enumerate(made):
         text = (folder / f'{branch.name[len(PREFIX) + 1:]}.md').read_text()
         assert text == branch.text + '\n'
         assert text.startswith('## Motivation\n')
         assert f'Pull request {i + 1} of {len(made)}' in text
-        assert f'{branch.counts["library"]:,} lines of library' in text
+        has_code = branch.counts['library'] > 0
+        lines = f'{branch.counts["library"]:,} lines of library'
+        assert (lines in text) == ('- [x] New func' in text) == has_code
         # Nothing was measured here, and no linter run.
-        assert 'modules more than' not in text and 'were not run' in text
-        assert '- [ ] Linting tools' in text and '- [x] New func' in text
+        assert 'modules more than' not in text
+        assert ('were not run' in text) == has_code
+        assert '- [ ] Linting tools' in text
         assert 'BC-breaking' in text and 'None' not in text
 
 
@@ -508,7 +565,8 @@ def test_what_is_not_clean_is_not_made(clone, monkeypatch):
     monkeypatch.setattr(checks, 'lint', lambda *args:
                         (['yapf'], [], ['yapf: no']))
     before = state_of(clone)
-    with pytest.raises(PatchError, match='not clean.*1-core.*yapf: no'):
+    with pytest.raises(
+            PatchError, match='not clean.*1-docs.*2-core.*yapf: no'):
         make_series(clone)
     assert state_of(clone) == before
 
@@ -610,6 +668,18 @@ x = dict(
 <!-- with writers/background -->
 
 In a thread.
+
+<!-- with hook -->
+
+## Hook
+
+It costs little.
+
+### Its parts
+
+Many.
+
+## The end
 """
 
 
@@ -621,8 +691,11 @@ def test_a_guide_says_what_is_there(miniature):
     assert 'skeletons' not in text and 'thread' not in text
     assert '## All' in text and text.count('log_grads') == 2
     assert '    # Of gradients.\n    log_grads=True,\n)\n```' in text
+    assert 'It costs little.' in text and 'Many.' in text
+    text = guide_for(GUIDE, [], modules)
+    assert 'costs' not in text and 'parts' not in text and 'Many' not in text
     whole = guide_for(GUIDE, list(modules.texts), modules)
-    assert list(blocks(whole))[-1] == 'In a thread.'
+    assert 'In a thread.' in whole and 'Many.' in whole
     assert '## Pictures' in whole and whole.count('log_poses') == 2
 
 
@@ -631,7 +704,7 @@ def test_the_marks_of_the_guides_name_modules(source):
     text = (ROOT / source).read_text('utf-8')
     marks = [MARK.match(block) for block in blocks(text)]
     for mark in filter(None, marks):
-        assert (ROOT / HOUSE / f'{mark.group(1)}.py').is_file()
+        assert (ROOT / place_of(mark.group(1))).is_file()
     assert any(marks)
 
 

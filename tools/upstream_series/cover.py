@@ -52,22 +52,25 @@ def modification(branch, modules, counts, series, changed, replaced):
     Returns:
         str: A list, in Markdown.
     """
-    lines = [
-        series, '', f'{counts["files"]} files: {counts["library"]:,} lines of '
-        f'library code and {counts["tests"]:,} lines of tests.', ''
-    ]
-    if HOOK_FILE not in branch.library and not any(path in modules.registered
-                                                   for path in branch.library):
+    lines = [series, '']
+    library = branch.library
+    if library:
+        lines += [
+            f'{counts["files"]} files: {counts["library"]:,} lines of library '
+            f'code and {counts["tests"]:,} lines of tests.', ''
+        ]
+    if library and HOOK_FILE not in library and not (modules.registered
+                                                     & set(library)):
         lines += [
             'Nothing but its tests uses it yet: the next part of the series '
             'does.', ''
         ]
-    for path in branch.library:
+    for path in library:
         what = summary(path, modules.texts[path])
         if what and not path.endswith('__init__.py'):
             name = path.replace(f'{HOUSE}/', 'monitors/', 1)
             lines.append(f'- `{name}`: {what}')
-    others = sorted(set(changed) - {*branch.library, *branch.tests})
+    others = sorted(set(changed) - {*library, *branch.tests})
     lines += [f'- `{path}`' for path in others]
     lines += [
         f'- `{path}` of this repository is replaced.' for path in replaced
@@ -128,13 +131,14 @@ def breaking(loaded, exported, replaced):
     return f'{said} It changes no class or function that was there.'
 
 
-def vouched(ran, missing, tests):
+def vouched(ran, missing, tests, has_tests):
     """Say what was tried.
 
     Args:
         ran (Sequence[str]): The linters that were run.
         missing (Sequence[str]): Those that were not.
         tests (str): What pytest said; empty if it was not run.
+        has_tests (bool): Whether the branch has tests.
 
     Returns:
         str: A text.
@@ -144,6 +148,8 @@ def vouched(ran, missing, tests):
         parts.append(f'Linters run on its files: {", ".join(ran)}.')
     if missing:
         parts.append(f'Not installed, so not run: {", ".join(missing)}.')
-    parts.append(f'Its tests: {tests}.' if tests else
-                 'Its tests were not run where this text was made.')
+    if tests:
+        parts.append(f"Its tests and those of MMPose's own hooks: {tests}.")
+    elif has_tests:
+        parts.append('Its tests were not run where this text was made.')
     return ' '.join(parts)

@@ -4,7 +4,8 @@ import ast
 import re
 from collections import namedtuple
 
-from .imports import HOOK, HOOK_FILE, HOUSE, Modules, imported, room_of
+from .git import PatchError
+from .imports import HOOK, HOOK_FILE, Modules, imported, place_of
 
 # Lines of library code in a branch.
 LIMIT = 2000
@@ -32,7 +33,7 @@ def cut(root, stages, limit=LIMIT):
     modules = Modules(root)
     parts = []
     for stage, units in zip(stages, stage_units(modules, stages)):
-        of_stage = pack(units, modules, limit)
+        of_stage = pack(units, modules, limit) if stage.claims else [[]]
         parts += [(stage, i + 1, len(of_stage), library)
                   for i, library in enumerate(of_stage)]
     branch_of = {
@@ -68,50 +69,68 @@ def stage_units(modules, stages):
         list[list[list[str]]]: For each stage its units: what one monitor
         needs that was not there before it.
     """
-    files = {
-        name: HOOK_FILE if name == 'hook' else f'{HOUSE}/{name}.py'
-        for stage in stages for name in stage.modules if '*' not in name
-    }
+    stage_of = claimed(modules, stages)
     roots = modules.roots()
     done, units = set(), []
-    # What no root needs belongs to the last stage that has its room.
-    last = {
-        name.split('/')[0]: i
-        for i, stage in enumerate(stages) for name in stage.modules
-        if '*' in name
-    }
     for i, stage in enumerate(stages):
-        named = []
-        for name in stage.modules:
-            room = name.split('/')[0]
-            if '*' not in name:
-                named.append(files[name])
-                continue
-            of_room = [path for path in modules.texts if room_of(path) == room]
-            # What needs little fills what the others leave.
-            named += sorted(
-                (path for path in of_room
-                 if path in roots and path not in files.values()),
-                key=lambda path: lines_of(modules.closure([path]), modules))
-            if last[room] == i:
-                kept = set(
-                    modules.closure([
-                        files[name] for s in stages[i + 1:]
-                        for name in s.modules if '*' not in name
-                    ]))
-                named += [
-                    path for path in of_room
-                    if path not in kept and path not in files.values()
-                ]
+        named = [
+            path for path in map(place_of, stage.claims)
+            if path in modules.texts
+        ]
+        # What needs little fills what the others leave.
+        named += sorted(
+            (path for path in roots
+             if stage_of.get(path) == i and path not in named),
+            key=lambda path: lines_of(modules.closure([path]), modules))
         units.append([])
         for path in named:
-            if path in modules.texts:
-                unit = modules.closure([path], done)
-                done |= set(unit)
-                units[-1].append(unit)
+            unit = modules.closure([path], done)
+            done |= set(unit)
+            units[-1].append(unit)
     rest = [path for path in modules.texts if path not in done]
-    assert not rest, f'no stage has {rest}'
+    if rest:
+        raise PatchError(f'nothing imports {", ".join(rest)}')
     return units
+
+
+def claimed(modules, stages):
+    """Find the stage of each file.
+
+    Args:
+        modules (Modules): The modules.
+        stages (Sequence[Stage]): The table.
+
+    Returns:
+        dict[str, int]: Which stage claims the file, or the innermost of the
+        folders that it is in.
+    """
+    claims = {
+        place_of(claim): i
+        for i, stage in enumerate(stages) for claim in stage.claims
+    }
+    gone = [
+        place for place in claims
+        if place.endswith('.py') and place not in modules.texts
+    ]
+    stage_of = {}
+    for path in modules.texts:
+        places = [
+            place for place in claims
+            if place == path or place.endswith('/') and path.startswith(place)
+        ]
+        if places:
+            stage_of[path] = claims[max(places, key=len)]
+    homeless = [
+        path for path in modules.texts
+        # It comes with the first module of its folder.
+        if path not in stage_of and not path.endswith('/__init__.py')
+    ]
+    if gone or homeless:
+        said = [f'there is no {place}, which a stage claims' for place in gone]
+        said += [f'no stage claims {path}' for path in homeless]
+        raise PatchError(
+            f'{"; ".join(said)}: change upstream_series/stages.py')
+    return stage_of
 
 
 def pack(units, modules, limit):
@@ -201,6 +220,7 @@ def place_tests(root, modules, branch_of):
         for path in trees if not path.endswith('conftest.py')
     }
     fixtures = hook_fixtures(trees)
+    first = min(branch_of.values())
     branches, users = {}, {}
     for path, tree in trees.items():
         if not path.split('/')[-1].startswith('test_'):
@@ -210,7 +230,7 @@ def place_tests(root, modules, branch_of):
                               for name in used))
         if fixtures & parameters(tree):
             needs.add(HOOK_FILE)
-        at = max((branch_of[need] for need in needs), default=0)
+        at = max((branch_of[need] for need in needs), default=first)
         branches[path] = at
         folder = path.rpartition('/')[0]
         used += [
@@ -270,7 +290,7 @@ def needs_of(tree, path, modules, branch_of):
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             text = node.value
-            for name in re.findall(r'mmpose\.engine\.monitors[\w.]*', text):
+            for name in re.findall(r'mmpose\.engine\.\w[\w.]*\w', text):
                 needs |= modules.files_of(name)
             needs |= modules.classes.get(text, set())
             tags = [tag for tag in prefixes if text.startswith(tag)]

@@ -6,11 +6,12 @@ Each names what the branch has, and nothing that comes later.
 import ast
 import re
 
-from .imports import HOOK, HOOK_FILE, HOUSE
+from .imports import HOOK, HOOK_FILE, HOUSE, place_of
 
 UNRELEASED = '## **Unreleased**'
 FEATURES = '**New Features**'
-# Before a block of a guide: it is true from the branch on that has the module.
+# Before a block of a guide or the heading of a section: it is true from the
+# branch on that has the module, or the hook.
 MARK = re.compile(r'^<!-- with (\S+) -->$')
 # As tests/test_lint.py calls mdformat.
 FORMAT = dict(number=True, table_width=200)
@@ -47,13 +48,18 @@ def guide_for(text, have, modules):
         str: The guide without the rows, lines and paragraphs that name
         anything else, and without sections that say nothing then.
     """
-    kept, needed = [], True
+    kept, needed, missing = [], True, 0
     for block in blocks(text):
         mark = MARK.match(block)
         if mark:
-            needed = f'{HOUSE}/{mark.group(1)}.py' in have
+            needed = place_of(mark.group(1)) in have
             continue
-        block = block_for(block, have, modules) if needed else ''
+        if 0 < level(block) <= missing:
+            missing = 0
+        if not needed:
+            missing = missing or level(block)
+        is_true = needed and not missing
+        block = block_for(block, have, modules) if is_true else ''
         # Without what it announces, a sentence announces nothing.
         if not block and kept and kept[-1].endswith((':', '：')):
             kept.pop()

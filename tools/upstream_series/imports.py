@@ -7,7 +7,7 @@ from pathlib import Path
 HOOK = 'EnhancedTensorBoardHook'
 HOOK_FILE = 'mmpose/engine/hooks/enhanced_tensorboard_hook.py'
 HOUSE = 'mmpose/engine/monitors'
-PACKAGE = HOUSE.replace('/', '.')
+PACKAGE = f'{HOUSE}/__init__.py'
 # The functions of core/arguments.py that declare an argument of the hook.
 DECLARE = ('Argument', 'choice', 'count', 'flag', 'interval', 'number')
 
@@ -91,7 +91,7 @@ class Modules:
             for path in (f'{base}.py', f'{base}/__init__.py'):
                 if path in self.texts:
                     # Names of the top package are imported lazily.
-                    if path == f'{HOUSE}/__init__.py' and parts[length:]:
+                    if path == PACKAGE and parts[length:]:
                         return {path} | self.classes.get(parts[-1], set())
                     return {path} | self._packages(path)
         return set()
@@ -135,11 +135,10 @@ class Modules:
             path (str): A file.
 
         Returns:
-            tuple[int, str]: The key to sort by.
+            tuple[list[bool], str]: The key to sort by.
         """
-        room = room_of(path)
-        rooms = ('writers', 'core')
-        return rooms.index(room) if room in rooms else len(rooms), path
+        rooms = [f'{HOUSE}/{room}/' for room in ('writers', 'core')]
+        return [not path.startswith(room) for room in rooms], path
 
     def roots(self):
         """Find the files that no other file imports, and what registers.
@@ -154,17 +153,16 @@ class Modules:
         ]
 
 
-def room_of(path):
-    """Find the room that a file is in.
+def place_of(claim):
+    """Return the path that a stage or a guide names.
 
     Args:
-        path (str): The file.
-
-    Returns:
-        str: The name of the folder; empty for the hook and for the package.
+        claim (str): ``'hook'``, or a folder (with a slash at its end) or a
+            module in monitors/.
     """
-    parts = path[len(HOUSE) + 1:].split('/')
-    return parts[0] if path.startswith(HOUSE) and len(parts) > 1 else ''
+    if claim == 'hook':
+        return HOOK_FILE
+    return f'{HOUSE}/{claim}' + ('' if claim.endswith('/') else '.py')
 
 
 def imported(tree, path):

@@ -7,7 +7,7 @@ from hook_migration.exports import add_export
 
 from . import checks, cover, documents
 from .git import PatchError, edit, git, make_commit, read
-from .imports import HOOK_FILE, HOUSE
+from .imports import HOOK_FILE, PACKAGE
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPORTS = 'mmpose/engine/hooks/__init__.py'
@@ -15,7 +15,6 @@ TEMPLATE = '.github/pull_request_template.md'
 REQUIREMENTS = 'requirements/tests.txt'
 # MMPose's own.
 HOOK_TESTS = 'tests/test_engine/test_hooks/test_*.py'
-PACKAGE = f'{HOUSE}/__init__.py'
 # The page that upstream has a place for in its indices.
 GUIDES = {
     f'docs/{language}/advanced_guides/customize_logging.md':
@@ -102,11 +101,12 @@ class Series:
                 replaced.append(path)
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(data)
-        package = documents.exports_for(self.modules.texts[PACKAGE], have)
-        (self.tree / PACKAGE).write_bytes(package.encode('utf-8'))
+        if PACKAGE in have:
+            package = documents.exports_for(self.modules.texts[PACKAGE], have)
+            (self.tree / PACKAGE).write_bytes(package.encode('utf-8'))
         if branch.tests:
             edit(self.tree, REQUIREMENTS, documents.add_requirement)
-        for place, source in GUIDES.items() if HOOK_FILE in have else ():
+        for place, source in GUIDES.items():
             guide = documents.guide_for((ROOT / source).read_text('utf-8'),
                                         have, self.modules)
             (self.tree / place).write_bytes(guide.encode('utf-8'))
@@ -160,11 +160,11 @@ class Series:
             'Modification':
             cover.modification(branch, self.modules, counts, series, changed,
                                replaced) + '\n\n' +
-            cover.vouched(ran, missing, tests),
+            cover.vouched(ran, missing, tests, bool(branch.tests)),
             'BC-breaking':
             cover.breaking(loaded, self.is_exported, replaced),
         }
-        if branch.part == branch.parts:
+        if branch.stage.use and branch.part == branch.parts:
             sections['Use cases'] = branch.stage.use
         ticked = []
         if set(NAMED_LINTERS) <= set(ran):

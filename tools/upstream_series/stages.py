@@ -7,11 +7,11 @@ from collections import namedtuple
 
 from .imports import HOOK
 
-# name: of the branch. subject: of the commit and the pull request. modules:
-# what it is about, as paths in monitors/; a star stands for all of a room
-# that no other stage names. why: the motivation, in Markdown. changes: a line
-# of the changelog, in English and Chinese. use: a use case.
-Stage = namedtuple('Stage', 'name subject modules why changes use')
+# name: of the branch. subject: of the commit and the pull request. claims: the
+# hook, folders and modules in monitors/; the innermost claim decides, and what
+# a claimed module imports comes with it. why: the motivation, in Markdown.
+# changes: a line of the changelog, in English and Chinese. use: a use case.
+Stage = namedtuple('Stage', 'name subject claims why changes use')
 
 
 def use_case(arguments):
@@ -28,10 +28,18 @@ def use_case(arguments):
 
 
 STAGES = (
+    # The page says what the branch has; in this one, only what there was.
+    Stage(
+        'docs', '[Docs] Describe where logs go', (),
+        'The page on logging says "Coming soon". This describes what '
+        '`LoggerHook` writes, how TensorBoard shows it, and how a hook of '
+        "one's own adds a curve.", ('Describe where logs go', '补充日志去向的文档'),
+        ''),
     Stage(
         'core', f'[Feature] Add {HOOK}',
-        ('hook', 'run/metrics', 'optimization/learning_rate',
-         'optimization/gradients', 'optimization/weights'),
+        ('hook', 'writers/', 'core/', 'run/metrics',
+         'optimization/learning_rate', 'optimization/gradients',
+         'optimization/weights'),
         'MMPose logs the loss and the learning rate of a training. Where in '
         'the network gradients vanish or explode, and whether weights move '
         f'at all, is not visible. `{HOOK}` logs gradient norms, weight '
@@ -53,7 +61,7 @@ STAGES = (
          '包含目标、预测和热图'), use_case(',\n        train_image_interval=200')),
     Stage(
         'keypoints', f'[Feature] Log accuracy by keypoint with {HOOK}',
-        ('poses/*', ),
+        ('poses/', ),
         'A single AP does not say which keypoints hold it down. These '
         'monitors measure each keypoint over a validation, and show the '
         'samples that the model gets most wrong.',
@@ -61,14 +69,24 @@ STAGES = (
          'validation', f'{HOOK}：按关键点统计的精度，以及验证集中最难的样本'),
         use_case(',\n        log_keypoints=True, hard_samples=8')),
     Stage(
-        'writers', f'[Feature] Add writers for {HOOK}', ('writers/*', ),
-        'What a run logs need not end in one event file, nor be written by '
-        'the training thread. A writer wraps another one, so each of these '
-        'can be added or left out.',
-        (f'{HOOK}: further writers', f'{HOOK}：更多写入器'), use_case('')),
+        'diagnosis', f'[Feature] Diagnose wrong keypoints with {HOOK}',
+        ('poses/diagnosis/', ),
+        'That keypoints are wrong does not say why. Each of these diagnoses '
+        'is computed from the predictions that the evaluator gets, and is '
+        'one module.',
+        (f'{HOOK}: diagnoses of wrong keypoints', f'{HOOK}：错误关键点的诊断'),
+        use_case(',\n        log_error_kinds=True')),
+    Stage(
+        'codec', f'[Feature] Measure what a codec can reach with {HOOK}',
+        ('poses/codec/', ),
+        'Encoding keypoints into targets and decoding them again costs '
+        'accuracy that no training gains back. This measures how much, on the '
+        'data set and the pipeline of the config.',
+        (f'{HOOK}: the accuracy that a codec can reach', f'{HOOK}：编解码器可达到的精度'),
+        use_case('')),
     Stage(
         'run', f'[Feature] Log what a run is and costs with {HOOK}',
-        ('run/*', ),
+        ('run/', ),
         'Two runs can be compared if it is known what differs: environment, '
         'hyperparameters, size of the model. And a training that waits for '
         'its data loader is slow without an error.',
@@ -77,7 +95,7 @@ STAGES = (
         use_case(',\n        hparams=True')),
     Stage(
         'health', f'[Feature] Report anomalies of a training with {HOOK}',
-        ('optimization/*', 'health/*'),
+        ('optimization/', 'health/'),
         'Most failed trainings show the cause early: a loss that is NaN, '
         'parameters without gradient, a learning rate that is zero, weights '
         'that do not move. Detectors look for these and write a finding with '

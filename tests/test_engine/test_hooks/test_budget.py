@@ -6,7 +6,8 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from test_enhanced_tensorboard_hook import hook_of, messages, monitor_of
+from test_enhanced_tensorboard_hook import (hook_of, messages, monitor_of,
+                                            scalars)
 from torch import nn
 
 from mmpose.engine.monitors import (GradientMonitor, OverheadBudget,
@@ -76,8 +77,8 @@ def clock(monkeypatch):
 
 
 @pytest.mark.parametrize('telemetry', ['works', 'is switched off'])
-def test_the_budget_is_held_within_a_fifth(train, clock, monkeypatch,
-                                           telemetry):
+def test_the_budget_is_held_within_a_fifth(train, read_events, clock,
+                                           monkeypatch, telemetry):
     """Where reading at every iteration would cost five times as much."""
     slept = []
     named_norms = gradients.named_norms
@@ -94,7 +95,11 @@ def test_the_budget_is_held_within_a_fifth(train, clock, monkeypatch,
     if telemetry != 'works':
         monkeypatch.setattr(TelemetryMonitor, 'after_train_iter', fail)
     runner = train(
-        dict(ONLY_GRADIENTS, overhead_budget=0.1, strict=telemetry == 'works'),
+        dict(
+            ONLY_GRADIENTS,
+            overhead_budget=0.1,
+            log_details=True,
+            strict=telemetry == 'works'),
         model=dict(type='OneLayer'),
         train_dataloader=dict(
             batch_size=1,
@@ -116,3 +121,7 @@ def test_the_budget_is_held_within_a_fifth(train, clock, monkeypatch,
     share = sum(m.guard.seconds for m in hook.monitors) / hook._train_seconds
     assert share == pytest.approx(0.1, rel=0.2)
     assert 10 < len(slept) < ITERATIONS / 4
+    if telemetry == 'works':
+        intervals = scalars(
+            read_events(runner), 'telemetry/interval/GradientMonitor')
+        assert max(intervals.values()) >= 5

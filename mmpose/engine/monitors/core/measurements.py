@@ -330,9 +330,12 @@ class KeypointAccuracy(Measurement):
             0.05 of the box's longer side, in [0, 1].
         error (float, optional): Their mean distance, as a fraction of the
             box's longer side.
+        oks (float, optional): The mean object keypoint similarity of the
+            instances; None without sigmas.
     """
     pck: float
     error: Optional[float] = None
+    oks: Optional[float] = None
 
 
 class Sides(NamedTuple):

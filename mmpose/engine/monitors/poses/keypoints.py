@@ -128,7 +128,9 @@ class KeypointMonitor(Monitor):
         kpt_thr=KPT_THR,
         backend_args=BACKEND_ARGS,
         every_measure=LOG_DETAILS)
-    charts = (*(Chart('Keypoints', measure, f'keypoints/{re.escape(measure)}/')
+    charts = (*(Chart(
+        'Keypoints', measure,
+        f'(keypoints/{re.escape(measure)}/|codec/ceiling/{measure}$)')
                 for measure in (*_MEASURES, *_FURTHER_MEASURES)),
               *(chart for cls in DIAGNOSES for chart in cls.charts))
     parts = DIAGNOSES

@@ -100,6 +100,8 @@ def accuracy(tally: KeypointTally) -> Iterator[KeypointAccuracy]:
     known = np.isfinite(pck)
     if known.any():
         found = np.isfinite(error)
+        oks = tally.mean_oks()
         yield KeypointAccuracy(
             float(np.average(pck[known], weights=tally.counts[known])),
-            float(np.mean(error[found])) if found.any() else None)
+            float(np.mean(error[found])) if found.any() else None,
+            float(oks) if np.isfinite(oks) else None)

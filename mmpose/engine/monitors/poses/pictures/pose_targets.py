@@ -37,7 +37,18 @@ def decode_target(codec, sample) -> Optional[Tuple[np.ndarray, np.ndarray]]:
         shape (N, K, 2), and which of them the loss counts, bool of shape
         (N, K). None if the labels do not tell the keypoints.
     """
-    labels = _labels(sample)
+    return decode_labels(codec, read_labels(sample))
+
+
+def decode_labels(codec, labels: Dict[str, np.ndarray]
+                  ) -> Optional[Tuple[np.ndarray, np.ndarray]]:
+    """Decode labels to keypoints, see :func:`decode_target`.
+
+    Args:
+        codec (BaseKeypointCodec, optional): The codec of the model.
+        labels (dict[str, np.ndarray]): The result of :func:`read_labels`, or
+            of the codec's ``encode``.
+    """
     with np.errstate(all='ignore'):  # Of a keypoint without a label.
         decoded = None if codec is None else _decode(codec, labels)
     if decoded is None and 'keypoints' in labels:
@@ -142,8 +153,12 @@ def _displaced(codec, labels: Dict[str, np.ndarray]):
     return decode(labels['displacements']), weights.max(-1)
 
 
-def _labels(sample) -> Dict[str, np.ndarray]:
-    """All that the loss may be computed from."""
+def read_labels(sample) -> Dict[str, np.ndarray]:
+    """Copy all that the loss may be computed from.
+
+    Args:
+        sample (PoseDataSample): A training sample.
+    """
     labels = {}
     for source in ('gt_instance_labels', 'gt_fields'):
         data = sample.get(source, {})
