@@ -12,9 +12,9 @@ from mmengine.logging import print_log
 from ...core.measurements import Remark
 from ...writers.record import IMAGE, Record
 from ..accuracy.data_set_accuracy import DataSetAccuracy
-from ..pictures.scenes import Scene, file_scene
-from ..pose_samples import PoseSample
+from ..pictures.scenes import Scene
 from .diagnosis import Diagnosis, Validation
+from .instance_scene import instance_scene
 from .suspect_labels import Suspect, SuspectLabels
 
 FILE = 'suspect_labels.csv'
@@ -125,23 +125,11 @@ def _scene(part: DataSetAccuracy, suspect: Suspect,
            validation: Validation) -> Optional[Scene]:
     """Return the scene of a suspect, None without its image."""
     it = _Found(part, suspect)
-    batch = part.instances.batch()
-    rows = (batch.images == batch.images[suspect.row]).nonzero()[0]
-    image = batch.take(rows)
     names = ', '.join(it.keypoints[:_MAX_NAMES])
     more = len(it.keypoints) - _MAX_NAMES
     names += f' and {more} more' if more > 0 else ''
-    number = int(batch.ids[suspect.row])
+    number = int(part.instances.batch().ids[suspect.row])
     name = f'id {number}, ' if number >= 0 else ''
-    return file_scene(
-        PoseSample(
-            it.path,
-            truth=image.truth,
-            visible=image.visible,
-            boxes=image.boxes,
-            areas=image.areas,
-            predicted=image.predicted[image.found],
-            scores=image.keypoint_scores[image.found],
-            meta=part.meta), validation.files, validation.prefixes,
-        f'{suspect.suspicion:.2f} {suspect.reason}: {name}{names}: '
-        f'{suspect.detail}', int((rows == suspect.row).argmax()))
+    return instance_scene(
+        part, suspect.row, f'{suspect.suspicion:.2f} {suspect.reason}: '
+        f'{name}{names}: {suspect.detail}', validation)
