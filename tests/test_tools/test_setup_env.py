@@ -17,7 +17,6 @@ PYTHONS = [(3, minor) for minor in range(8, 13)]
 CUDA = Torch('2.1.2+cu121', '12.1')
 CPU = Torch('2.1.2+cpu', '')
 
-
 # A machine forbids it.
 install = setup_env.install
 
