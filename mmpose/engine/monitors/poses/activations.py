@@ -94,15 +94,16 @@ class ActivationProbe:
     def _see(self, name: str, layer: nn.Module, inputs: Tuple) -> None:
         entering = inputs[0]
         low, high = _OPEN[type(layer).__name__]
-        is_open = entering > low
-        if high < math.inf:
-            is_open &= entering < high
         # The channels of an image are in the second dimension, those of
         # tokens in the last one.
         channel = 1 if entering.dim() in (2, 4) else entering.dim() - 1
         others = [i for i in range(entering.dim()) if i != channel]
-        # ``any`` over several dimensions is newer than PyTorch 1.13.
-        self._open[name].append(is_open.float().amax(others))
+        if high < math.inf:
+            # ``any`` over several dimensions is newer than PyTorch 1.13.
+            is_open = ((entering > low) & (entering < high)).amax(others)
+        else:
+            is_open = entering.amax(others) > low
+        self._open[name].append(is_open)
 
 
 def _closed(masks: List[Tensor], forwards: int) -> Tensor:
@@ -119,5 +120,6 @@ def _closed(masks: List[Tensor], forwards: int) -> Tensor:
         of_call = masks[i::calls]
         if len(sizes) > 1:
             of_call = [m for m in of_call if m.shape == of_call[0].shape]
-        fractions.append(1 - torch.stack(of_call).amax(0).mean())
+        is_open = torch.stack(of_call).amax(0)
+        fractions.append(1 - is_open.sum() / is_open.numel())
     return torch.stack(fractions).max()
