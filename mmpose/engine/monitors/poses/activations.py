@@ -33,7 +33,8 @@ class ActivationProbe:
 
     Inside a ``with`` block, layers of these classes are looked at where they
     are called: ReLU, ReLU6, SiLU, GELU, Hardswish, Sigmoid, Hardsigmoid and
-    Tanh. Functions such as :func:`torch.sigmoid` are not.
+    Tanh. Functions such as :func:`torch.sigmoid` are not, nor what an
+    attention makes of the mean over an image.
 
     Args:
         model (nn.Module): The model. After the block it has no hook of ours.
@@ -93,6 +94,10 @@ class ActivationProbe:
 
     def _see(self, name: str, layer: nn.Module, inputs: Tuple) -> None:
         entering = inputs[0]
+        if entering.dim() == 4 and entering.shape[2:].numel() == 1:
+            # The squeezed channels of an attention are few, and closed for a
+            # few samples by chance.
+            return
         low, high = _OPEN[type(layer).__name__]
         # The channels of an image are in the second dimension, those of
         # tokens in the last one.

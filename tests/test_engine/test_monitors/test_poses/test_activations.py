@@ -82,6 +82,12 @@ def test_tokens_have_their_channels_last():
     assert closed(nn.Sequential(nn.GELU()), tokens) == {'0': .25}
 
 
+def test_the_squeezed_channels_of_an_attention_are_not_judged():
+    """Of LiteHRNet's five, four were closed with random weights."""
+    squeezed = torch.full((4, 5, 1, 1), -1.)
+    assert closed(nn.Sequential(nn.ReLU()), squeezed) is None
+
+
 def test_a_model_without_such_layers_has_nothing_to_say():
     assert closed(nn.Sequential(nn.Linear(2, 2)), torch.ones(1, 2)) is None
 
