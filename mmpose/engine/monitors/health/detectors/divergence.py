@@ -16,7 +16,7 @@ _RATIO_OF_FIRST = 10
 # A rise by less than this fraction of how far the loss has fallen undoes
 # nothing: of an overfitted model it is a rise from next to 0.
 _OF_FALL = 0.01
-# With this fraction of the accuracy that it had at its lowest loss, if that was
+# With this fraction of the accuracy at its lowest loss, if that was
 # above chance, the model has not diverged: the loss has got another weight.
 _ACCURATE = 0.5
 _BY_CHANCE = 0.05
