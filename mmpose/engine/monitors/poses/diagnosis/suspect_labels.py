@@ -11,7 +11,7 @@ from .confidence import PCK_THRESHOLD, keypoint_hits, longer_sides
 from .error_kinds import KINDS, NEAR, ErrorKinds, mirrored_keypoints
 
 # The suspicion from which on an annotation is named.
-LEAST_SUSPICION = 0.5
+LEAST_SUSPICION = 0.6
 # The number of consecutive validations in which a keypoint stays far away, and
 # how far that is, as a fraction of the box's longer side.
 VALIDATIONS = 3
