@@ -30,6 +30,7 @@ TESTS = ROOT / 'tests/test_engine'
 PLANTED = [
     TESTS / 'test_hooks/test_planted_training_illness.py',
     TESTS / 'test_hooks/test_planted_silent_anomalies.py',
+    TESTS / 'test_hooks/test_reported_troubles.py',
     TESTS / 'test_monitors/test_health/test_planted_step_illness.py',
     TESTS / 'test_monitors/test_poses/test_error_kinds.py',
 ]

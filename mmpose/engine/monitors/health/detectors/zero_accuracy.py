@@ -77,7 +77,8 @@ class ZeroAccuracyDetector(Detector):
             f'the median of the loss is {loss:.4g}.',
             'Look at train/images. Where the target is not on the subject, '
             'images and annotations do not match. Where it is, and the '
-            'heatmap has no peak, the model has learned the background: try '
-            'a higher learning rate or a larger sigma. Where the peak is '
+            'heatmap has no peak, the model has learned the background: with '
+            'dead activations (see that finding) lower the learning rate, '
+            'else try a higher one or a larger sigma. Where the peak is '
             'right, the codec does not fit the head (input_size, '
             'heatmap_size).', ERROR)
