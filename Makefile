@@ -9,6 +9,7 @@ CONFIG := configs/enhanced_tensorboard/td-hm_res18_1xb8-12e_synthetic-128x96.py
 WORK_DIR := work_dirs/demo
 DATA := data/synthetic_coco
 BENCHMARK := .venv-benchmark
+TRACKERS := .venv-trackers
 PAGE := docs/en/benchmarks.md
 
 # Another MMPose on it would be taken for the one in .venv.
@@ -18,14 +19,15 @@ CANDIDATES := $(if $(PYTHON),'$(PYTHON)',$(PYTHONS))
 SUITABLE := import sys; sys.exit(not (3, 8) <= sys.version_info[:2] <= (3, 12))
 COMPLETE := import venv, ensurepip; $(SUITABLE)
 
-.PHONY: help demo data test test-latest verify-configs docs tensorboard \
-	benchmark setup setup-latest clean
+.PHONY: help demo data test test-latest test-trackers verify-configs docs \
+	tensorboard benchmark setup setup-latest clean
 
 help:
 	@echo 'make demo         set up, draw a data set, train on it'
 	@echo 'make tensorboard  show the runs in $(dir $(WORK_DIR)) on localhost'
 	@echo 'make test         set up, run the tests and the linters'
 	@echo 'make test-latest  test the hook on a recent PyTorch, in .venv-latest'
+	@echo 'make test-trackers  count what reaches W&B, MLflow and ClearML, offline'
 	@echo 'make verify-configs  try the hook on a config of each family in MMPose'
 	@echo 'make benchmark    measure the hook beside others: half an hour'
 	@echo 'make docs         set up, build the documentation into docs/_build'
@@ -55,6 +57,14 @@ test: setup
 test-latest: setup-latest
 	TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 $(call PYTEST,.venv-latest) \
 		tests/test_engine
+
+# In an environment of its own, which takes torch and the rest from .venv.
+test-trackers: setup
+	.venv/bin/python -m venv --clear $(TRACKERS)
+	.venv/bin/python $(WHERE) > "$$($(TRACKERS)/bin/python $(WHERE))/venv.pth"
+	$(TRACKERS)/bin/python -m pip install --quiet -r requirements/trackers.txt
+	OMP_NUM_THREADS=1 $(TRACKERS)/bin/python -m pytest \
+		tests/trackers/check_trackers.py
 
 # Some configs augment with albumentations.
 verify-configs: setup
@@ -109,4 +119,4 @@ setup setup-latest:
 	exit 1
 
 clean:
-	rm -rf .venv .venv-latest $(BENCHMARK) $(DATA) $(WORK_DIR) docs/_build
+	rm -rf .venv .venv-latest $(BENCHMARK) $(TRACKERS) $(DATA) $(WORK_DIR) docs/_build

@@ -25,11 +25,15 @@ MODULES = ('mmpose.engine.hooks.enhanced_tensorboard_hook',
            'mmpose_enhanced_tensorboard')
 PRESETS = ('fast', 'balanced', 'detailed')
 OPTION = '--enhanced-tensorboard'
+# Who this process is, by launcher: torchrun, Open MPI, MPICH and those like
+# it, PMIx, slurm. Of several, the first one has started it.
+RANKS = ('RANK', 'OMPI_COMM_WORLD_RANK', 'PMI_RANK', 'PMIX_RANK',
+         'SLURM_PROCID')
 
 
 def main() -> None:
     preset, mmpose_args = split_args(sys.argv[1:])
-    script = find_train_script()
+    script = find_script('train.py', __file__)
     change_every_config(train_on_cpu)
     if preset is not None:
         add_hook_to_every_runner(preset)
@@ -70,12 +74,16 @@ def split_args(args: List[str]) -> Tuple[Optional[str], List[str]]:
     return preset, rest
 
 
-def find_train_script() -> str:
-    """The train script of the installed MMPose.
+def find_script(name: str, own: str) -> str:
+    """Find a script of the installed MMPose.
+
+    Args:
+        name (str): The name of the script.
+        own (str): The path of the script that replaces it.
 
     Returns:
-        str: Its path: in the wheel ``mmpose/.mim/tools/train.py``, in a
-        source install ``tools/train.py`` beside the package.
+        str: Its path: in the wheel ``mmpose/.mim/tools/``, in a source install
+        ``tools/`` beside the package.
     """
     spec = importlib.util.find_spec('mmpose')
     # A folder of that name without ``__init__.py``, such as this checkout's,
@@ -88,10 +96,10 @@ def find_train_script() -> str:
                  'setup` and use .venv/bin/python, or `pip install mmpose`.')
     package = osp.dirname(spec.origin)
     for folder in (osp.join(package, '.mim'), osp.dirname(package)):
-        script = osp.join(folder, 'tools', 'train.py')
-        if osp.isfile(script) and not osp.samefile(script, __file__):
+        script = osp.join(folder, 'tools', name)
+        if osp.isfile(script) and not osp.samefile(script, own):
             return script
-    sys.exit(f'The MMPose in {package} has no tools/train.py: install it '
+    sys.exit(f'The MMPose in {package} has no tools/{name}: install it '
              'from a wheel or from a clone (`pip install -e CLONE`).')
 
 
@@ -137,11 +145,23 @@ def change_every_config(change: Callable[..., Optional[str]]) -> None:
 
     def from_changed_cfg(cls, cfg):
         message = change(cfg)
-        if message and os.environ.get('RANK', '0') == '0':
+        if message and is_first_process():
             print(message)
         return from_cfg(cls, cfg)
 
     Runner.from_cfg = classmethod(from_changed_cfg)
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that speaks for all of a training.
+
+    MMEngine does not know yet: it asks when it makes the runner.
+
+    Returns:
+        bool: True if it is the first one, or the only one.
+    """
+    ranks = [os.environ[name] for name in RANKS if name in os.environ]
+    return not ranks or ranks[0] == '0'
 
 
 def train_on_cpu(cfg) -> Optional[str]:

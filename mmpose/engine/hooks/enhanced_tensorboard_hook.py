@@ -228,7 +228,7 @@ class EnhancedTensorBoardHook(Hook):
             with self._guard:
                 self._writer = writer_of_run(runner, self._guard,
                                              self.async_write, self.flush_secs,
-                                             self.disk_quota)
+                                             self.disk_quota, self.mirror)
         self._dispatcher.before_run(runner, self._writer)
 
     def _leave_inner_runs(self, runner) -> None:

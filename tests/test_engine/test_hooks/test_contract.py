@@ -133,7 +133,12 @@ def test_all_that_fails_costs_a_warning_each_and_changes_nothing(
     reference = train(
         custom_hooks=[dict(type='Witness')], **copy.deepcopy(cfg))
     runner = train(
-        dict(OFTEN, strict=False, on_nonfinite='stop', preset='detailed'),
+        dict(
+            OFTEN,
+            strict=False,
+            on_nonfinite='stop',
+            on_finding='true',
+            preset='detailed'),
         custom_hooks=[dict(type='Witness')],
         **cfg)
     assert final_state(runner) == final_state(reference)

@@ -11,6 +11,7 @@ from numbers import Real
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
+from ..writers.mirrors import MIRRORS
 from .schedule import build_schedule
 
 HOOK = 'EnhancedTensorBoardHook'
@@ -263,6 +264,16 @@ RUN_ARGUMENTS = (
         one_of_types((dict, ), 'None or a dict of max_bytes (an integer of '
                      'at least 1 or None) and min_free_bytes (an integer of '
                      'at least 0)', _is_disk_quota)),
+    Argument(
+        'mirror', 'auto', 'str | list[str] | None',
+        'The experiment trackers that receive all scalars and images as well, '
+        "see :func:`find_clients`. 'auto': the visualization backends of the "
+        'config for W&B, MLflow, ClearML, Neptune, Aim and DVCLive, and '
+        'ClearML or MLflow where they capture TensorBoard; a list of their '
+        'names; None: none.',
+        one_of_types((str, list, tuple), "'auto', None or a list of "
+                     f'{", ".join(map(repr, MIRRORS))}', lambda v: v == 'auto'
+                     if isinstance(v, str) else set(v) <= set(MIRRORS))),
     number(
         'overhead_budget', "The fraction of the training's time that the hook "
         'may take of its thread, 0.01 say. The intervals of the costliest '

@@ -1,18 +1,23 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """Find the writer of a run, and describe it in the log."""
 import shlex
-from typing import TYPE_CHECKING, Optional, Sequence
+from typing import TYPE_CHECKING, List, Optional, Sequence, Union
 
 from .failure_guard import FailureGuard
 from .runner_parts import has_ema_model
 
 if TYPE_CHECKING:
     from ..writers.event_writer import EventWriter
+    from ..writers.mirrors.mirror_writer import Mirror
 
 
-def writer_of_run(runner, guard: FailureGuard, async_write: bool,
+def writer_of_run(runner,
+                  guard: FailureGuard,
+                  async_write: bool,
                   flush_secs: float,
-                  disk_quota: Optional[dict]) -> 'EventWriter':
+                  disk_quota: Optional[dict],
+                  mirror: Union[str, Sequence[str],
+                                None] = 'auto') -> 'EventWriter':
     """Return the writer that shares the event file of ``LoggerHook``.
 
     Says in the log where it writes.
@@ -23,6 +28,8 @@ def writer_of_run(runner, guard: FailureGuard, async_write: bool,
         async_write (bool): See :class:`EventWriter`.
         flush_secs (float): See :class:`EventWriter`.
         disk_quota (dict, optional): Arguments of :class:`DiskQuota`.
+        mirror (str | Sequence[str], optional): See :func:`find_clients`.
+            Defaults to 'auto'.
 
     Raises:
         ImportError: tensorboard is missing or broken.
@@ -38,7 +45,8 @@ def writer_of_run(runner, guard: FailureGuard, async_write: bool,
         guard=guard,
         async_write=async_write,
         flush_secs=flush_secs,
-        disk_quota=DiskQuota(**(disk_quota or {})))
+        disk_quota=DiskQuota(**(disk_quota or {})),
+        mirrors=_mirrors_of(runner, guard, mirror))
     runner.logger.info(f'EnhancedTensorBoardHook writes to {writer.log_dir}' +
                        (f': {reason}.' if reason else '.'))
     drain_on_signal(writer)
@@ -49,6 +57,24 @@ def writer_of_run(runner, guard: FailureGuard, async_write: bool,
             'train/images, gradients and weights are those of the model in '
             'training.')
     return writer
+
+
+def _mirrors_of(runner, guard: FailureGuard,
+                mirror: Union[str, Sequence[str], None]) -> List['Mirror']:
+    from ..writers.mirrors.find_clients import find_clients
+    from ..writers.mirrors.mirror_writer import Mirror
+    mirrors: List[Mirror] = []
+    with guard:
+        clients = find_clients(runner.visualizer, mirror)
+        mirrors = [
+            Mirror(client, FailureGuard(client.name, guard.strict))
+            for client in clients
+        ]
+        if clients:
+            names = ', '.join(client.name for client in clients)
+            runner.logger.info('EnhancedTensorBoardHook sends its scalars and '
+                               f'images to {names}, too.')
+    return mirrors
 
 
 def release_writer(runner) -> None:

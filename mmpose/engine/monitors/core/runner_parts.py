@@ -13,6 +13,9 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
 from torch import nn
 
+# In the message hub of a run that does not train.
+CHECKPOINT_STEP = 'enhanced_tensorboard_checkpoint_step'
+
 
 def bare_model(model: nn.Module) -> nn.Module:
     """Return the model without distributed and compiled wrappers.
@@ -195,11 +198,12 @@ def evaluation_step(runner) -> int:
 
     Returns:
         int: The number of finished epochs, or of iterations in
-        iteration-based training; 0 in a run that does not train.
+        iteration-based training. In a run that does not train, that of the
+        checkpoint that ``tools/test.py`` has loaded, else 0.
     """
     # ``runner.train_loop`` would build a loop where there is none.
     if not isinstance(runner._train_loop, BaseLoop):
-        return 0
+        return runner.message_hub.get_info(CHECKPOINT_STEP, 0)
     return runner.iter if is_iter_based(runner) else runner.epoch
 
 

@@ -12,7 +12,7 @@ from ..core.measurements import Remark
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import losses_of_iteration
-from ..writers.record import Measurement, Record, Scalar, Text, Value
+from ..writers.record import Alert, Measurement, Record, Scalar, Text, Value
 from ..writers.tfrecord import events_in
 from .arguments import ON_NONFINITE
 from .chains import Chain
@@ -185,6 +185,8 @@ class HealthMonitor(Monitor):
             if kind != 'changes':
                 yield Scalar(f'{_FINDING}{finding.name}',
                              float(kind == 'begins'))
+                yield Alert(finding.name, kind == 'begins', finding.severity,
+                            finding.what, finding.evidence, finding.advice)
 
     def _last_report(self) -> Iterator[Value]:
         if self._told:

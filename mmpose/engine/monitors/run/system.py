@@ -32,6 +32,8 @@ class SystemMonitor(Monitor):
     ``system/iterations_per_second``      Since the last measurement
     ``system/samples_per_second``         The same times the samples of a
                                           batch, on all ranks
+    ``time/left_hours``                   How long the rest of the training
+                                          takes at the mean speed so far
     ``system/data_time_percent``          Percentage of an iteration that waits
                                           for the data loader
     ``system/gpu_memory_allocated_mib``   GPU memory of tensors now
@@ -114,7 +116,7 @@ class SystemMonitor(Monitor):
             Record(
                 step,
                 functools.partial(_values, curves,
-                                  speed.get('data_time_percent'),
+                                  speed.get('system/data_time_percent'),
                                   self._process)))
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
@@ -129,13 +131,16 @@ class SystemMonitor(Monitor):
         seconds = self._mean(hub.get_scalar('train/time'))
         if seconds <= 0:
             return {}
-        values = {'iterations_per_second': 1 / seconds}
+        values = {'system/iterations_per_second': 1 / seconds}
+        left = hub.get_info('eta')
+        if left is not None:
+            values['time/left_hours'] = left / 3600
         if isinstance(data_batch, dict) and 'inputs' in data_batch:
             samples = len(data_batch['inputs']) * get_world_size()
-            values['samples_per_second'] = samples / seconds
+            values['system/samples_per_second'] = samples / seconds
         if 'train/data_time' in hub.log_scalars:
             waited = self._mean(hub.get_scalar('train/data_time'))
-            values['data_time_percent'] = 100 * waited / seconds
+            values['system/data_time_percent'] = 100 * waited / seconds
         return values
 
     def _mean(self, history) -> float:
@@ -145,18 +150,25 @@ class SystemMonitor(Monitor):
     def _gpu_memory(self) -> Dict[str, float]:
         if not _uses_gpu():
             return {}
-        return dict(
-            gpu_memory_allocated_mib=torch.cuda.memory_allocated() / _MIB,
-            gpu_memory_reserved_mib=torch.cuda.memory_reserved() / _MIB,
-            gpu_memory_peak_mib=max(self._gpu_peak, _gpu_memory_peak()))
+        memory = dict(
+            allocated=torch.cuda.memory_allocated() / _MIB,
+            reserved=torch.cuda.memory_reserved() / _MIB,
+            peak=max(self._gpu_peak, _gpu_memory_peak()))
+        return {
+            f'system/gpu_memory_{name}_mib': value
+            for name, value in memory.items()
+        }
 
     def _usage(self) -> Dict[str, float]:
         if not self._process:
             return {}
         with self._process.oneshot():
-            return dict(
-                cpu_percent=self._process.cpu_percent(),
-                resident_memory_mib=self._process.memory_info().rss / _MIB)
+            return {
+                'system/cpu_percent':
+                self._process.cpu_percent(),
+                'system/resident_memory_mib':
+                self._process.memory_info().rss / _MIB
+            }
 
 
 def _uses_gpu() -> bool:
@@ -173,8 +185,8 @@ def _gpu_memory_peak() -> float:
 
 def _values(curves: Dict[str, float], data_time_percent: Optional[float],
             process) -> Iterator[Value]:
-    for name, value in curves.items():
-        yield Scalar(f'system/{name}', value)
+    for tag, value in curves.items():
+        yield Scalar(tag, value)
     if data_time_percent is not None:
         yield DataTime(data_time_percent / 100)
     if process is not None:

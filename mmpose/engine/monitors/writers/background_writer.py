@@ -32,6 +32,8 @@ class BackgroundWriter(Writer):
             seconds. Defaults to 30.
         drain_secs (float): The longest time that :meth:`close` waits for the
             thread, in seconds. Defaults to 30.
+        to (str): Where the records go, for the log. Defaults to
+            'TensorBoard'.
 
     Attributes:
         cpu_seconds (float): The CPU time that the thread has used so far.
@@ -42,11 +44,13 @@ class BackgroundWriter(Writer):
                  queue: DroppingQueue,
                  guard: Optional[Guard] = None,
                  flush_secs: float = 30,
-                 drain_secs: float = 30) -> None:
+                 drain_secs: float = 30,
+                 to: str = 'TensorBoard') -> None:
         self.cpu_seconds = 0.
         self.drain_secs = drain_secs
         # At 0 the thread would never sleep.
         self.flush_secs = max(flush_secs, 0.01)
+        self._to = to
         self._writer = writer
         self._queue = queue
         self._guard = guard or Guard()
@@ -130,7 +134,7 @@ class BackgroundWriter(Writer):
             self._closing = True
         if not self._wait(self._finished):
             print_log(
-                'TensorBoard events could not all be written within '
+                f'{self._to} events could not all be written within '
                 f'{self.drain_secs:g} seconds: the last {len(self._queue)} '
                 'or so are lost.',
                 logger='current',
@@ -181,7 +185,7 @@ class BackgroundWriter(Writer):
         if not self._ends_when_idle:
             self._deaths += 1
             print_log(
-                'The thread that writes TensorBoard events has died; it is '
+                f'The thread that writes {self._to} events has died; it is '
                 'started again.',
                 logger='current',
                 level=logging.WARNING if self._deaths == 1 else logging.DEBUG)

@@ -3,12 +3,13 @@ import time
 import weakref
 from collections import Counter
 from functools import partial
-from typing import Optional, Type
+from typing import Optional, Sequence, Type
 
 from .background_writer import BackgroundWriter
 from .disk_quota import BoundedWriter, DiskQuota
 from .dropping_queue import DroppingQueue
 from .foreground_writer import ForegroundWriter
+from .mirrors.mirror_writer import Mirror, MirrorWriter
 from .observed_writer import Listener, Listeners, ObservedWriter
 from .record import Measurement, Record
 from .shared_file import SharedFile
@@ -39,6 +40,8 @@ class EventWriter(Writer):
         guard (Guard, optional): Told of errors outside of a record, and of
             events of the SummaryWriter that cannot be written. Defaults to
             None: one that raises.
+        mirrors (Sequence[Mirror]): The experiment trackers that receive what
+            is written, also what the disk has no space for. Defaults to ().
 
     Attributes:
         log_dir (str): The directory of the event file.
@@ -54,7 +57,8 @@ class EventWriter(Writer):
                  disk_quota: Optional[DiskQuota] = None,
                  max_items: int = 1000,
                  max_bytes: int = 1 << 28,
-                 guard: Optional[Guard] = None) -> None:
+                 guard: Optional[Guard] = None,
+                 mirrors: Sequence[Mirror] = ()) -> None:
         self._shared = SharedFile(
             summary_writer, max_batch_bytes=1 << 20 if async_write else 0)
         file = self._shared.file
@@ -66,11 +70,9 @@ class EventWriter(Writer):
         self._bounded = BoundedWriter(
             self._tensorboard, file, disk_quota or DiskQuota(),
             [self._queue.dropped, file.pending.dropped])
-        # A writer that also hands records to another backend wraps
-        # ``self._bounded`` here, and so receives records that the disk has no
-        # space for. It must catch its own errors, which would count as
-        # failures of the record's monitor.
-        observed = ObservedWriter(self._bounded, self._listeners)
+        mirrored = (
+            MirrorWriter(self._bounded, mirrors) if mirrors else self._bounded)
+        observed = ObservedWriter(mirrored, self._listeners)
         if async_write:
             self._outer = BackgroundWriter(observed, self._queue, guard,
                                            flush_secs, drain_secs)
@@ -79,7 +81,8 @@ class EventWriter(Writer):
         self._shared.writer = self._outer
         # If an exception ends the training, this writer is not closed. The
         # thread has no reference to it and ends after the run was collected.
-        weakref.finalize(self, self._outer.end_when_idle).atexit = False
+        for thread in (self._outer, *mirrors):
+            weakref.finalize(self, thread.end_when_idle).atexit = False
 
     @property
     def written(self) -> Counter:

@@ -1,4 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+from dataclasses import dataclass
 from typing import (Any, Callable, Dict, Iterable, List, NamedTuple, Optional,
                     Sequence, Union)
 
@@ -107,7 +108,8 @@ class ScalarLayout(NamedTuple):
 
     Attributes:
         categories (dict): For each category its charts, for each chart
-            ``['Multiline', [regular expressions of tags]]``.
+            ``['Multiline', [regular expressions of tags]]`` or ``['Margin',
+            [the tags of the curve and of its lower and upper bound]]``.
     """
     categories: Dict[str, dict]
 
@@ -144,6 +146,26 @@ class Measurement:
     ``values()`` of a record may yield measurements beside scalars. They are
     not written: :meth:`EventWriter.listen` delivers them.
     """
+
+
+@dataclass(frozen=True)
+class Alert(Measurement):
+    """A finding that begins or ends, for those who want to be notified.
+
+    Attributes:
+        name (str): The name of the finding.
+        begins (bool): Whether it begins; False: it ends.
+        severity (str): 'error', 'warning' or 'note'.
+        what (str): One sentence on what is going wrong.
+        evidence (str): The numbers that show it.
+        advice (str): What to check or to try first.
+    """
+    name: str
+    begins: bool
+    severity: str
+    what: str
+    evidence: str
+    advice: str
 
 
 Value = Union[Scalar, Text, Histogram, Image, PrecisionRecall, Mesh,

@@ -1,0 +1,223 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""Every scalar and image of a training reaches each tracker, once.
+
+With the real packages, offline: ``make test-trackers``.
+"""
+import collections
+import glob
+import json
+import os
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import \
+    EventAccumulator
+
+from mmpose.engine.monitors.writers.mirrors.clients import _mlflow_key
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = 'configs/enhanced_tensorboard/td-hm_res18_1xb8-12e_synthetic-128x96.py'
+TRAIN = """
+import runpy, sys
+{prelude}
+sys.argv = ['tools/train.py', *sys.argv[1:]]
+sys.path.insert(0, 'tools')
+runpy.run_path('tools/train.py', run_name='__main__')
+"""
+# What MMEngine sends to its backends itself.
+OF_MMENGINE = ('lr', 'data_time', 'loss', 'loss_kpt', 'acc_pose', 'time',
+               'epoch', 'iter', 'coco/')
+
+
+@pytest.fixture(scope='module')
+def data_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data') / 'synthetic_coco'
+    subprocess.run([
+        sys.executable, 'tools/dataset_generators/synthetic_coco.py', '--out',
+        str(root), '--num-train', '4', '--num-val', '2'
+    ],
+                   cwd=str(ROOT),
+                   check=True)
+    return root
+
+
+@pytest.fixture
+def train(data_root, tmp_path):
+    """A function that trains one epoch with a backend beside TensorBoard."""
+
+    def run(backend=None, prelude='', **env):
+        options = [
+            'train_cfg.max_epochs=1', 'default_hooks.enhanced_tensorboard.'
+            'strict=True', 'default_hooks.enhanced_tensorboard.'
+            'grad_norm_interval=1', 'default_hooks.enhanced_tensorboard.'
+            'val_image_interval=1'
+        ]
+        for split in ('train', 'val'):
+            options += [
+                f'{split}_dataloader.dataset.data_root={data_root}',
+                f'{split}_dataloader.num_workers=0',
+                f'{split}_dataloader.persistent_workers=False',
+                f'{split}_dataloader.batch_size=2'
+            ]
+        options.append('val_evaluator.ann_file='
+                       f'{data_root}/annotations/person_keypoints_val.json')
+        backends = [dict(type='TensorboardVisBackend'), backend]
+        config = tmp_path / 'config.py'
+        config.write_text(
+            f'_base_ = [{str(ROOT / DEMO)!r}]\n'
+            f'visualizer = dict(vis_backends={list(filter(None, backends))})')
+        result = subprocess.run([
+            sys.executable, '-c',
+            TRAIN.format(prelude=prelude),
+            str(config), '--work-dir',
+            str(tmp_path / 'run'), '--cfg-options', *options
+        ],
+                                cwd=str(ROOT),
+                                env={
+                                    **os.environ, 'OMP_NUM_THREADS': '1',
+                                    **env
+                                },
+                                stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT,
+                                universal_newlines=True)
+        assert result.returncode == 0, result.stdout[-3000:]
+        assert ', 0 failures' in result.stdout
+        return written(tmp_path / 'run')
+
+    return run
+
+
+def written(work_dir):
+    """The hook's scalars as (tag, step), and its pictures as (tag, i, step),
+    that are in the event file."""
+    path, = glob.glob(f'{work_dir}/*/vis_data/events*')
+    events = EventAccumulator(path, dict(scalars=0, tensors=0)).Reload()
+    scalars = [(tag, e.step) for tag in events.Tags()['scalars']
+               if not tag.startswith(OF_MMENGINE) for e in events.Scalars(tag)]
+    images = [
+        (tag, i, e.step) for tag in events.Tags()['tensors']
+        if events.SummaryMetadata(tag).plugin_data.plugin_name == 'images'
+        for e in events.Tensors(tag)
+        for i in range(len(e.tensor_proto.string_val) - 2)
+    ]
+    assert len(scalars) > 100 and len(images) > 4
+    return collections.Counter(scalars), collections.Counter(images)
+
+
+def wandb_rows(path):
+    """The rows of W&B's log: blocks of 32 KiB, as those of LevelDB."""
+    from wandb.proto.wandb_internal_pb2 import Record
+    data, at, record = Path(path).read_bytes(), 7, b''
+    while at + 7 <= len(data):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        _, size, kind = struct.unpack('<IHB', data[at:at + 7])
+        record += data[at + 7:at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # Whole, or the last part.
+            message, record = Record.FromString(record), b''
+            if message.WhichOneof('record_type') == 'history':
+                yield {
+                    item.key or '/'.join(item.nested_key):
+                    json.loads(item.value_json)
+                    for item in message.history.item
+                }
+
+
+def test_wandb(train, tmp_path):
+    scalars, images = train(
+        dict(type='WandbVisBackend'),
+        WANDB_MODE='offline',
+        WANDB_SILENT='true')
+    path, = (tmp_path / 'run').rglob('*.wandb')
+    rows = [row for row in wandb_rows(path) if 'tensorboard_step' in row]
+    arrived, pictures = collections.Counter(), collections.Counter()
+    for row in rows:
+        step = row.pop('tensorboard_step')
+        for key, value in row.items():
+            # Newer versions take a dict apart.
+            key, _, part = key.partition('/_type')
+            kind = value.get('_type') if isinstance(value, dict) else value
+            if kind == 'image-file':
+                tag, _, i = key.rpartition('/')
+                pictures[tag, int(i), step] += 1
+            elif (key, step) in scalars and not isinstance(value, dict):
+                arrived[key, step] += 1
+    assert arrived == scalars
+    assert pictures == images
+
+
+def check_mlflow(uri, scalars, images):
+    import mlflow
+    mlflow.set_tracking_uri(uri)
+    client = mlflow.tracking.MlflowClient()
+    run, = [
+        run for experiment in client.search_experiments()
+        for run in client.search_runs([experiment.experiment_id])
+    ]
+    arrived = collections.Counter((tag, metric.step)
+                                  for tag in {tag
+                                              for tag, _ in scalars}
+                                  for metric in client.get_metric_history(
+                                      run.info.run_id, _mlflow_key(tag)))
+    assert arrived == scalars
+    for tag, i, step in images:
+        folder = f'{_mlflow_key(tag)}/{i}'
+        names = [
+            artifact.path
+            for artifact in client.list_artifacts(run.info.run_id, folder)
+        ]
+        assert f'{folder}/step_{step}.png' in names
+
+
+def test_mlflow(train, tmp_path):
+    found = train(
+        dict(type='MLflowVisBackend', tracked_config_keys=[]),
+        MLFLOW_ALLOW_FILE_STORE='true')
+    os.environ['MLFLOW_ALLOW_FILE_STORE'] = 'true'
+    path, = (tmp_path / 'run').glob('*/vis_data')
+    check_mlflow(f'file:{path}', *found)
+
+
+def test_mlflow_that_captures_tensorboard(train, tmp_path):
+    uri = f'file:{tmp_path}/mlruns'
+    found = train(
+        prelude=f'import mlflow; mlflow.set_tracking_uri({uri!r}); '
+        'mlflow.pytorch.autolog(); mlflow.start_run()',
+        MLFLOW_ALLOW_FILE_STORE='true')
+    os.environ['MLFLOW_ALLOW_FILE_STORE'] = 'true'
+    check_mlflow(uri, *found)
+
+
+@pytest.mark.parametrize('captures', [False, True])
+def test_clearml(train, tmp_path, captures):
+    task = dict(project_name='poses', task_name='demo')
+    prelude = 'from clearml import Task; Task.set_offline(True)'
+    if captures:
+        prelude += f'; Task.init(**{task})'
+        backend = None
+    else:
+        backend = dict(type='ClearMLVisBackend', init_kwargs=task)
+    scalars, images = train(
+        backend, prelude, CLEARML_CACHE_DIR=str(tmp_path / 'clearml'))
+    session, = (tmp_path / 'clearml').rglob('*.zip')
+    arrived, pictures = collections.Counter(), collections.Counter()
+    for line in zipfile.ZipFile(session).read(
+            'metrics.jsonl').decode().splitlines():
+        for event in json.loads(line):
+            title, series = event['metric'], event['variant']
+            step = event.get('iter', 0)
+            tag = title if title == series else f'{title}/{series}'
+            if event['type'] == 'training_stats_scalar':
+                if not tag.startswith(OF_MMENGINE):
+                    arrived[tag, step] += 1
+            elif title != 'config':
+                pictures[title, int(series), step] += 1
+    assert arrived == scalars
+    assert pictures == images
