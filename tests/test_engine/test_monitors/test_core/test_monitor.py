@@ -116,7 +116,8 @@ def test_a_guard_that_never_trips():
     """Defect: it did where another thread had a success meanwhile."""
     guard = FailureGuard('guard', limit=0)
     for guard._in_a_row in (-1, 0, 1, 2):
-        guard.report(KeyError())
+        with guard:
+            raise KeyError
     assert guard.failures == 4 and not guard.tripped
 
 
