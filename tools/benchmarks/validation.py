@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Callable, Dict, List, NamedTuple, Sequence
 
 import numpy as np
+from torch import nn
 
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.engine.monitors.poses.accuracy.data_set_accuracy import \
@@ -158,7 +159,7 @@ def diagnose(part: DataSetAccuracy, kinds: Sequence[type]) -> None:
     """
     validation = Validation([part], 1, 'epoch 1', False, .3,
                             lambda name: EvaluationRules(), '', None, (), None)
-    runner = SimpleNamespace(_train_loop=None)
+    runner = SimpleNamespace(model=nn.Identity(), _train_loop=None)
     for kind in kinds:
         for record in kind().records(runner, validation):
             if record.kind != IMAGE:
