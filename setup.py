@@ -57,7 +57,7 @@ class BuildWithConfigs(build_py):
             map(str, self._configs()))
 
     def _configs(self):
-        """The configs to write, by place."""
+        """What else to write, by place."""
         found = {}
         for file in sorted((ROOT / 'configs').rglob('*.py')):
             config = file.relative_to(ROOT)
@@ -68,6 +68,9 @@ class BuildWithConfigs(build_py):
             found[package / 'hook_migration' / config] = text
             if config.parent.name == DEMO:
                 found[package / '.mim' / config] = name_package(text)
+        # What the command mmpose-train runs.
+        found[package / 'train.py'] = (ROOT /
+                                       'tools/train.py').read_text('utf-8')
         return found
 
 
@@ -188,13 +191,16 @@ setup(
         **packages
     },
     packages=[PACKAGE, *packages],
-    py_modules=['mmpose_migrate_hook'],
+    py_modules=['mmpose_migrate_hook', 'mmpose_train_tensorboard'],
     # Not mmpose: it is there already, often as a clone that pip does not know,
     # and pip would replace that or fail to build what MMPose asks for.
     install_requires=['mmengine>=0.8', 'tensorboard'],
     extras_require={'configs': ['libcst']},
     entry_points={
-        'console_scripts': ['mmpose-migrate-hook=mmpose_migrate_hook:main']
+        'console_scripts': [
+            'mmpose-migrate-hook=mmpose_migrate_hook:main',
+            'mmpose-train=mmpose_train_tensorboard:main',
+        ]
     },
     cmdclass={
         'build_py': BuildWithConfigs,

@@ -25,6 +25,10 @@ MODULES = ('mmpose.engine.hooks.enhanced_tensorboard_hook',
            'mmpose_enhanced_tensorboard')
 PRESETS = ('fast', 'balanced', 'detailed')
 OPTION = '--enhanced-tensorboard'
+# Who this process is, by launcher: torchrun, Open MPI, MPICH and those like
+# it, PMIx, slurm. Of several, the first one has started it.
+RANKS = ('RANK', 'OMPI_COMM_WORLD_RANK', 'PMI_RANK', 'PMIX_RANK',
+         'SLURM_PROCID')
 
 
 def main() -> None:
@@ -141,11 +145,23 @@ def change_every_config(change: Callable[..., Optional[str]]) -> None:
 
     def from_changed_cfg(cls, cfg):
         message = change(cfg)
-        if message and os.environ.get('RANK', '0') == '0':
+        if message and is_first_process():
             print(message)
         return from_cfg(cls, cfg)
 
     Runner.from_cfg = classmethod(from_changed_cfg)
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that speaks for all of a training.
+
+    MMEngine does not know yet: it asks when it makes the runner.
+
+    Returns:
+        bool: True if it is the first one, or the only one.
+    """
+    ranks = [os.environ[name] for name in RANKS if name in os.environ]
+    return not ranks or ranks[0] == '0'
 
 
 def train_on_cpu(cfg) -> Optional[str]:

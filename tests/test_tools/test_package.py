@@ -129,7 +129,10 @@ def names(wheel):
 
 def test_the_wheel_has_nothing_in_mmpose(wheel):
     assert {name.split('/')[0].split('-')[0]
-            for name in names(wheel)} == {PACKAGE, 'mmpose_migrate_hook.py'}
+            for name in names(wheel)} == {
+                PACKAGE, 'mmpose_migrate_hook.py',
+                'mmpose_train_tensorboard.py'
+            }
 
 
 def test_everything_is_in_the_wheel(wheel, checkout):
@@ -570,6 +573,8 @@ def test_command_needs_neither_mmpose_nor_torch(wheel, clone, tmp_path):
     migrate = 'mmpose-migrate-hook'
     printed = environment.command(migrate, fails=True)
     assert printed.startswith(f'{migrate}: ') and printed.count('\n') == 1
+    printed = environment.command('mmpose-train', 'config.py', fails=True)
+    assert 'MMPose is not installed' in printed and printed.count('\n') == 1
     printed = environment.command(migrate, '--target', clone, '--dry-run')
     assert 'add    engine/monitors/core/monitor.py' in printed
     assert 'add    engine/monitors/deep/deeper/module.py' in printed

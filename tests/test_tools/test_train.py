@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 from tensorboard.backend.event_processing.event_accumulator import \
     EventAccumulator
 
@@ -229,3 +230,98 @@ default_hooks = dict(enhanced_tensorboard=_base_.enhanced_tensorboard)
     assert [hook.type for hook in cfg.custom_hooks] == ['SyncBuffersHook']
     assert cfg.default_hooks.checkpoint.save_best == 'coco/AP'
     assert 'logger' in cfg.default_hooks
+
+
+@pytest.mark.parametrize('variables, speaks', [
+    (dict(), True),
+    (dict(RANK='0', SLURM_PROCID='1'), True),
+    (dict(RANK='1', SLURM_PROCID='0'), False),
+    (dict(SLURM_PROCID='0'), True),
+    (dict(SLURM_PROCID='3'), False),
+    (dict(OMPI_COMM_WORLD_RANK='2'), False),
+    (dict(PMI_RANK='1'), False),
+    (dict(PMIX_RANK='1'), False),
+])
+def test_only_the_first_process_speaks(variables, speaks, monkeypatch, capsys):
+    """Whatever has started them: torchrun, slurm or MPI."""
+    for name in train.RANKS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    built = []
+    monkeypatch.setattr(Runner, 'from_cfg',
+                        classmethod(lambda cls, cfg: built.append(cfg)))
+    train.change_every_config(lambda cfg: 'said')
+    Runner.from_cfg(dict())
+    assert built == [dict()]
+    assert capsys.readouterr().out == 'said\n' * speaks
+
+
+@pytest.fixture
+def started(tmp_path):
+    """A function that runs a script with stand-ins for what it starts."""
+    for name in ('python', 'srun'):
+        stand_in = tmp_path / name
+        stand_in.write_text(f'#!/bin/sh\nprintf "%s\\n" {name} "$@"\n')
+        stand_in.chmod(0o755)
+
+    def started(script, *args, **variables):
+        env = dict(
+            os.environ, PATH=f'{tmp_path}:{os.environ["PATH"]}', **variables)
+        result = subprocess.run([str(ROOT / 'tools' / script), *args],
+                                env=env,
+                                stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT,
+                                universal_newlines=True)
+        return result.returncode, result.stdout.splitlines()
+
+    return started
+
+
+def test_dist_train(started):
+    code, words = started(
+        'dist_train.sh',
+        'a config.py',
+        '2',
+        '--cfg-options',
+        'a=1 b',
+        PORT='29501')
+    script = str(ROOT / 'tools' / 'train.py')
+    assert code == 0 and words[:3] == ['python', '-m', 'torch.distributed.run']
+    assert '--nproc_per_node=2' in words and '--master_port=29501' in words
+    assert words[words.index(script):] == [
+        script, 'a config.py', '--launcher', 'pytorch',
+        '--enhanced-tensorboard', 'balanced', '--cfg-options', 'a=1 b'
+    ]
+
+
+def test_slurm_train(started):
+    code, words = started(
+        'slurm_train.sh',
+        'gpu',
+        'a job',
+        'config.py',
+        'my work',
+        '--resume',
+        GPUS='4',
+        GPUS_PER_NODE='2',
+        SRUN_ARGS='--qos=low --mem=8G',
+        PRESET='fast')
+    script = str(ROOT / 'tools' / 'train.py')
+    assert code == 0 and words[:3] == [
+        'srun', '--partition=gpu', '--job-name=a job'
+    ]
+    for word in ('--ntasks=4', '--ntasks-per-node=2', '--gres=gpu:2',
+                 '--qos=low', '--mem=8G'):
+        assert word in words
+    assert words[words.index('python'):] == [
+        'python', '-u', script, 'config.py', '--work-dir=my work',
+        '--launcher=slurm', '--enhanced-tensorboard', 'fast', '--resume'
+    ]
+
+
+@pytest.mark.parametrize('script, args', [('dist_train.sh', ['a.py']),
+                                          ('slurm_train.sh', ['a', 'b', 'c'])])
+def test_too_few_arguments(script, args, started):
+    code, words = started(script, *args)
+    assert code == 2 and len(words) == 1 and words[0].startswith('usage: ')

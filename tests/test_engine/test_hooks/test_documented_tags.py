@@ -22,7 +22,8 @@ ELSEWHERE = ('system/gpu_', 'health/amp/', 'health/nonfinite_',
              'health/loss/spike_', 'train/<setting>/', 'telemetry/dropped/',
              'val/skeletons/', 'keypoints/MPJPE/', 'keypoints/<data set>/',
              'instances/OKS/<data set>', 'errors/false_positives',
-             'health/suspects', 'instances/count/<data set>')
+             'health/suspects', 'val/suspect_labels',
+             'instances/count/<data set>')
 
 
 def test_what_is_written_is_described_and_what_is_described_is_written(

@@ -16,14 +16,17 @@ FLAGS = ('log_val_metrics', 'log_lr', 'log_grad_norm', 'log_health',
 
 def layout_of(events):
     """The tags of each chart of each category, as TensorBoard reads them."""
-    event, = events.Tensors(TAG)
-    layout = Layout.FromString(event.tensor_proto.string_val[0])
     return {
         category.title:
         {chart.title: list(chart.multiline.tag)
          for chart in category.chart}
-        for category in layout.category
+        for category in read_layout(events).category
     }
+
+
+def read_layout(events):
+    event, = events.Tensors(TAG)
+    return Layout.FromString(event.tensor_proto.string_val[0])
 
 
 def test_every_chart_of_a_training_has_a_curve(train, read_events):
@@ -46,8 +49,19 @@ def test_every_chart_of_a_training_has_a_curve(train, read_events):
     assert list(layout['Keypoints']) == [
         'PCK@0.05', 'OKS', 'PCK@0.2', 'normalized_error', 'PCK@0.5',
         'calibration', 'kinds of error', 'OKS lost by kind of error',
-        'OKS by size', 'OKS and its codec ceiling'
+        'OKS by size', 'distance over box size: median, p10 to p90',
+        'OKS and its codec ceiling'
     ]
+    margin, = [
+        series for category in read_layout(events).category
+        for chart in category.chart for series in chart.margin.series
+    ]
+    # A chart of this kind has no patterns.
+    assert layout['Keypoints'].pop(
+        'distance over box size: median, p10 to p90') == []
+    assert [margin.lower, margin.value,
+            margin.upper] == [f'keypoints/error_p{p}' for p in (10, 50, 90)]
+    assert 'keypoints/error_p90' in events.Tags()['scalars']
     shown = {
         title: {
             tag

@@ -26,11 +26,15 @@ class Chart(NamedTuple):
             of its curves.
         position (int): The charts of a category are in ascending order.
             Defaults to 100.
+        margins (tuple[str, str], optional): The tags of the lower and the
+            upper bound of an area around the curve, whose tag is then
+            ``tags``. Defaults to None.
     """
     category: str
     title: str
     tags: str
     position: int = 100
+    margins: Optional[Tuple[str, str]] = None
 
 
 # As LoggerHook writes it.
@@ -343,7 +347,8 @@ def scalar_layout(monitors: Iterable[Monitor], runner) -> ScalarLayout:
     categories: Dict[str, Dict[str, list]] = {}
     charts = [c for monitor in monitors for c in monitor.charts_of(runner)]
     for chart in sorted((_LOSS, *charts), key=lambda chart: chart.position):
-        categories.setdefault(chart.category, {})[chart.title] = [
-            'Multiline', [f'^{chart.tags}']
-        ]
+        content = ['Multiline', [f'^{chart.tags}']]
+        if chart.margins is not None:
+            content = ['Margin', [chart.tags, *chart.margins]]
+        categories.setdefault(chart.category, {})[chart.title] = content
     return ScalarLayout(categories)

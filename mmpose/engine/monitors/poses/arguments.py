@@ -14,9 +14,10 @@ LOG_KEYPOINTS = flag(
     'Write how accurate each keypoint is, see :class:`KeypointMonitor`.')
 LOG_ERROR_KINDS = flag(
     'log_error_kinds',
-    'Write why keypoints are wrong and how sure the model is of them, where '
-    '``log_keypoints`` is True, and name the kind of error in the captions of '
-    'the hard samples, see :class:`KeypointMonitor`.')
+    'Write why keypoints are wrong, how sure the model is of them and which '
+    'annotations contradict it, where ``log_keypoints`` is True, and name the '
+    'kind of error in the captions of the hard samples, see '
+    ':class:`KeypointMonitor`.')
 TRAIN_IMAGE_INTERVAL = interval(
     'train_image_interval',
     'Iterations between two pictures of training samples.',

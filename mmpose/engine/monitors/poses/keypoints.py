@@ -230,7 +230,9 @@ class KeypointMonitor(Monitor):
             figure = functools.partial(accuracy_figure, parts, when)
             self.emit(Record(step, figure, kind=IMAGE))
             validation = Validation(parts, step, when, self._every_measure,
-                                    self._kpt_thr, self._reader.rules)
+                                    self._kpt_thr, self._reader.rules,
+                                    self.writer.log_dir, self._files,
+                                    self._prefixes, self._pictures)
             for diagnosis in self._diagnoses:
                 for record in diagnosis.records(runner, validation):
                     self.emit(record)

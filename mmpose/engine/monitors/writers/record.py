@@ -108,7 +108,8 @@ class ScalarLayout(NamedTuple):
 
     Attributes:
         categories (dict): For each category its charts, for each chart
-            ``['Multiline', [regular expressions of tags]]``.
+            ``['Multiline', [regular expressions of tags]]`` or ``['Margin',
+            [the tags of the curve and of its lower and upper bound]]``.
     """
     categories: Dict[str, dict]
 

@@ -97,7 +97,8 @@ class Instances:
                 :func:`image_key` returns. Defaults to (): nobody will ask.
         """
         self._batches.append(batch)
-        self._images.update((image_number(key), key) for key in images)
+        self._images.update((image_number(key), key) for key in images
+                            if isinstance(key, tuple))
 
     def add_predictions(self, predictions: ScoredPredictions) -> None:
         """Add predictions that do not belong to one instance each."""

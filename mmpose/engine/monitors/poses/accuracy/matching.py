@@ -18,6 +18,11 @@ MIN_SIMILARITY = 0.1
 _SIGMA = 0.05
 
 
+def equal_sigmas(num_keypoints: int) -> np.ndarray:
+    """Return the sigmas to match by where a data set has none, shape (K, )."""
+    return np.full(num_keypoints, _SIGMA)
+
+
 def match(truth: np.ndarray, visible: np.ndarray, areas: np.ndarray,
           predicted: np.ndarray, sigmas: Optional[np.ndarray]) -> np.ndarray:
     """Match predictions with the instances of an image, greedily.
@@ -64,7 +69,7 @@ def object_similarity(truth: np.ndarray, visible: np.ndarray,
         np.ndarray: Shape (N, M); 0 where no keypoint is visible.
     """
     if sigmas is None:
-        sigmas = np.full(truth.shape[1], _SIGMA)
+        sigmas = equal_sigmas(truth.shape[1])
     near = np.nan_to_num(
         keypoint_similarity(
             _square_distances(truth, predicted), areas[:, None],

@@ -3,8 +3,8 @@ from typing import Iterator, List, Optional
 
 import numpy as np
 
+from ...core.pose_measurements import CodecCeiling, TargetErrors
 from ...core.runner_parts import keypoint_names
-from ...core.target_measurements import CodecCeiling, TargetErrors
 from ...writers.record import Measurement, Scalar
 from ..accuracy.keypoint_curves import curve_groups
 from ..accuracy.keypoint_tally import KeypointTally

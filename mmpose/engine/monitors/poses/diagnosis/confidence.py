@@ -55,14 +55,19 @@ def keypoint_hits(batch: InstanceBatch) -> tuple:
         annotated and their instance's box has a size, and which of these are
         right; bool of shape (N, K).
     """
-    boxes = batch.boxes.astype(float)
-    # A box that is not finite has no size.
-    with np.errstate(invalid='ignore'):
-        sides = (boxes[:, 2:] - boxes[:, :2]).max(1)
-        has_size = np.isfinite(sides) & (sides > 0)
-    counted = batch.visible & has_size[:, None]
+    sides = longer_sides(batch)
+    counted = batch.visible & (sides > 0)[:, None]
     offset = batch.predicted.astype(float) - batch.truth
     squares = np.square(offset[..., 0]) + np.square(offset[..., 1])
-    limit = np.square(PCK_THRESHOLD * np.where(has_size, sides, 0))
+    limit = np.square(PCK_THRESHOLD * sides)
     hit = counted & batch.found[:, None] & (squares < limit[:, None])
     return counted, hit
+
+
+def longer_sides(batch: InstanceBatch) -> np.ndarray:
+    """Return the longer side of each box in pixels, 0 for a box without a
+    size, shape (N, )."""
+    boxes = batch.boxes.astype(float)
+    with np.errstate(invalid='ignore'):
+        sides = (boxes[:, 2:] - boxes[:, :2]).max(1)
+    return np.where(np.isfinite(sides), sides, 0).clip(0)

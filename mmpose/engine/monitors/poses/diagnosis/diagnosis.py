@@ -5,6 +5,8 @@ from ...core.monitor import Chart
 from ...writers.record import Record
 from ..accuracy.data_set_accuracy import DataSetAccuracy
 from ..accuracy.evaluation_rules import EvaluationRules
+from ..pictures.image_files import ImageFiles
+from ..pictures.sample_pictures import SamplePictures
 
 
 class Validation(NamedTuple):
@@ -19,6 +21,10 @@ class Validation(NamedTuple):
         kpt_thr (float): The least score of a prediction that counts.
         rules (Callable): Returns the rules of the evaluation of a data set,
             see :meth:`PoseSampleReader.rules`.
+        folder (str): That of the event file.
+        files (ImageFiles): Loads the images.
+        prefixes (Sequence[str]): See :func:`image_prefixes`.
+        pictures (SamplePictures): Draws samples.
     """
     parts: Sequence[DataSetAccuracy]
     step: int
@@ -26,6 +32,10 @@ class Validation(NamedTuple):
     details: bool
     kpt_thr: float
     rules: Callable[[Optional[str]], EvaluationRules]
+    folder: str
+    files: ImageFiles
+    prefixes: Sequence[str]
+    pictures: SamplePictures
 
 
 class Diagnosis:

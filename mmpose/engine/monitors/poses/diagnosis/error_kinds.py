@@ -87,6 +87,10 @@ class ErrorKinds:
         mirrored (np.ndarray, optional): The index of each keypoint's mirrored
             one, or its own if it has none, shape (K, ). Defaults to None:
             there are no inversions.
+
+    Attributes:
+        batch (InstanceBatch): The instances; of those without an area no
+            keypoint is visible.
     """
 
     def __init__(self,
@@ -94,18 +98,19 @@ class ErrorKinds:
                  sigmas: np.ndarray,
                  mirrored: Optional[np.ndarray] = None) -> None:
         has_area = np.isfinite(batch.areas) & (batch.areas >= 0)
-        self._batch = batch._replace(
+        self.batch = batch._replace(
             visible=batch.visible & has_area[:, None],
             areas=np.where(has_area, batch.areas, 0))
         self._sigmas = sigmas
         places = np.arange(len(sigmas))
         self._mirrored = places if mirrored is None else mirrored
         self._has_mirrored = self._mirrored != places
+        self._judgement: Optional[tuple] = None
 
     def results(self) -> ErrorCounts:
         """Count the kinds of error of all instances."""
-        batch = self._batch
-        kinds, own, mirrored, best = self._judge()
+        batch = self.batch
+        kinds, own, mirrored, best = self._judged
         counts = np.stack([(kinds == i).sum(0) for i in range(len(KINDS))])
         # The weight of each keypoint in the similarity of its instance.
         parts = batch.visible.sum(1)
@@ -126,13 +131,25 @@ class ErrorKinds:
     def kinds(self) -> np.ndarray:
         """Return which of :data:`KINDS` each keypoint is, -1 where it is not
         annotated, int8 of shape (N, K)."""
-        return self._judge()[0]
+        return self._judged[0]
+
+    def losses(self, kind: str) -> np.ndarray:
+        """Return what the similarities of the keypoints with a kind of error
+        lack of 1, summed up by instance, shape (N, )."""
+        kinds, own, *_ = self._judged
+        return ((kinds == KINDS.index(kind)) * (1 - own)).sum(1)
+
+    @property
+    def _judged(self) -> tuple:
+        if self._judgement is None:
+            self._judgement = self._judge()
+        return self._judgement
 
     def _judge(self) -> tuple:
         """Return the kind of each keypoint, -1 where it is not annotated, and
         its similarities with its own place, the mirrored one and the nearest
         one; each of shape (N, K)."""
-        visible, found = self._batch.visible, self._batch.found
+        visible, found = self.batch.visible, self.batch.found
         everybody = np.arange(len(found))
         own = np.exp(-self._distances(everybody, everybody))
         mirrored = np.exp(
@@ -153,8 +170,8 @@ class ErrorKinds:
     def _others(self) -> np.ndarray:
         """Return the highest similarity with another instance of the image, 0
         where there is none, shape (N, K)."""
-        nearest = np.full(self._batch.visible.shape, np.inf)
-        first, second = image_pairs(self._batch.images, self._batch.found)
+        nearest = np.full(self.batch.visible.shape, np.inf)
+        first, second = image_pairs(self.batch.images, self.batch.found)
         for start in range(0, len(first), _CHUNK):
             one = first[start:start + _CHUNK]
             other = second[start:start + _CHUNK]
@@ -173,18 +190,18 @@ class ErrorKinds:
         """Return the negative exponents of :func:`keypoint_similarity` between
         some predictions and the ground truth of others, or their mirrored
         keypoints; infinite where there is none."""
-        place, visible = self._batch.truth[truth], self._batch.visible[truth]
+        place, visible = self.batch.truth[truth], self.batch.visible[truth]
         if mirrored:
             place = place[:, self._mirrored]
             visible = visible[:, self._mirrored] & self._has_mirrored
         if points is None:
-            points = self._batch.predicted
+            points = self.batch.predicted
         offset = points[predicted].astype(float)
         offset -= place
         np.square(offset, out=offset)
         squares = offset[..., 0] + offset[..., 1]
         # COCO's evaluation does the same, so that an area of 0 is no divisor.
-        squares /= (self._batch.areas[truth] + np.spacing(1))[:, None]
+        squares /= (self.batch.areas[truth] + np.spacing(1))[:, None]
         squares /= 2 * np.square(2 * self._sigmas)
         # A prediction that is NaN is near nothing.
         squares[~visible | np.isnan(squares)] = np.inf
@@ -192,7 +209,7 @@ class ErrorKinds:
 
     def _sides(self, own: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
         """See :class:`ErrorCounts`."""
-        batch = self._batch
+        batch = self.batch
         everybody = np.arange(len(batch.found))
         between = self._distances(
             everybody, everybody, mirrored=True, points=batch.truth)

@@ -14,6 +14,7 @@ from ..accuracy.instances import InstanceBatch
 from ..accuracy.keypoint_curves import curve_groups
 from ..accuracy.scored_predictions import UNMATCHED
 from .diagnosis import Diagnosis, Validation
+from .error_examples import Judged, error_examples
 from .error_figure import draw_error_figure
 from .error_kinds import (KINDS, ErrorCounts, ErrorKinds, mirrored_keypoints,
                           other_side)
@@ -42,6 +43,9 @@ class ErrorDiagnosis(Diagnosis):
                                               models
     ``errors/by_keypoint``                    A figure of the kinds of error:
                                               a bar for each keypoint
+    ``errors/examples/<kind>``                The two instances that lose most
+                                              by each kind of error, from
+                                              different images
     ========================================= ==============================
 
     Wrong keypoints are jittered, exchanged with the other side, on another
@@ -69,10 +73,17 @@ class ErrorDiagnosis(Diagnosis):
         flips = wrong_flips_of(runner, validation.parts)
 
         @functools.lru_cache(None)
-        def summary() -> ErrorSummary:  # In the writer's thread, once.
-            return ErrorSummary([(part, _kinds(
-                part, part.instances.batch()).results())
-                                 for part in parts], flips, validation.kpt_thr)
+        def judged() -> List[Judged]:  # In the writer's thread, once.
+            return [
+                Judged(part, _kinds(part, part.instances.batch()))
+                for part in parts
+            ]
+
+        @functools.lru_cache(None)
+        def summary() -> ErrorSummary:
+            return ErrorSummary([(part, errors.results())
+                                 for part, errors in judged()], flips,
+                                validation.kpt_thr)
 
         yield Record(
             validation.step,
@@ -81,6 +92,10 @@ class ErrorDiagnosis(Diagnosis):
         yield Record(
             validation.step,
             lambda: summary().figure(validation.when),
+            kind=IMAGE)
+        yield Record(
+            validation.step,
+            lambda: error_examples(judged(), validation),
             kind=IMAGE)
 
 

@@ -2,8 +2,8 @@
 from typing import List, Optional
 
 from ....core.measurements import KeypointAccuracy
+from ....core.pose_measurements import CodecCeiling, TargetErrors
 from ....core.registry import DETECTORS
-from ....core.target_measurements import CodecCeiling, TargetErrors
 from ...detector import Detector, Streaks
 from ...report import NOTE, Finding
 

@@ -1,0 +1,77 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""Measurements of poses and of their targets, see ``measurements``."""
+from dataclasses import dataclass
+from typing import Dict, Optional, Tuple
+
+from ..writers.record import Measurement
+
+
+@dataclass(frozen=True)
+class KeypointBias(Measurement):
+    """The mean offsets of a top-down model's predictions in a validation.
+
+    Of the keypoints that are within 0.1 of the box's longer side.
+
+    Attributes:
+        codec (str): The type of the codec that has decoded them.
+        in_place (float): Of the annotated keypoints, the fraction of these.
+        offsets (dict[str, tuple[float, float]]): By keypoint, the mean offset
+            from the ground truth to the right and downwards, in pixels of the
+            heatmap.
+    """
+    codec: str
+    in_place: float
+    offsets: Dict[str, Tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class PoseSpread(Measurement):
+    """How much the poses of a validation differ, relative to their boxes.
+
+    Attributes:
+        instances (int): The number of instances with a prediction.
+        spread (float): The standard deviation of the predicted keypoints over
+            that of the ground truth.
+        pck_auc (float): The area under the PCK over the thresholds from 0 to
+            0.2, from 0 to 1.
+        of_mean_pose (float): The same if the mean pose of the ground truth
+            were predicted for each instance.
+    """
+    instances: int
+    spread: float
+    pck_auc: float
+    of_mean_pose: float
+
+
+@dataclass(frozen=True)
+class CodecCeiling(Measurement):
+    """How accurate the predictions of a perfect model would be.
+
+    Attributes:
+        codec (str): The class of the codec.
+        pixel (float): The longer side of a pixel of its heatmaps in pixels of
+            the input; 1 where there are no heatmaps.
+        pck (float): As in :class:`KeypointAccuracy`.
+        oks (float, optional): As in :class:`KeypointAccuracy`.
+    """
+    codec: str
+    pixel: float
+    pck: float
+    oks: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class TargetErrors(Measurement):
+    """How far the decoded targets of a training are from the annotations.
+
+    Attributes:
+        count (int): The number of samples that were compared.
+        allowed (float): The largest error that the codec explains, in pixels
+            of the input.
+        misplaced (tuple[dict]): The samples with a larger one: ``img_path``
+            and ``id``, as far as they are known, and ``error``, that of the
+            median keypoint.
+    """
+    count: int
+    allowed: float
+    misplaced: Tuple[dict, ...] = ()

@@ -1,0 +1,246 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from ..accuracy.data_set_accuracy import DataSetAccuracy
+from ..accuracy.instances import InstanceBatch
+from ..accuracy.keypoint_tally import keypoint_similarity
+from ..accuracy.matching import equal_sigmas
+from .confidence import PCK_THRESHOLD, keypoint_hits, longer_sides
+from .error_kinds import KINDS, NEAR, ErrorKinds, mirrored_keypoints
+
+# The suspicion from which on an annotation is named.
+LEAST_SUSPICION = 0.5
+# The number of consecutive validations in which a keypoint stays far away.
+VALIDATIONS = 3
+# Two keypoints with a lower similarity are so far apart that no point is near
+# both: twice as far as the farthest that is near.
+_APART = NEAR**4
+# The least number of keypoints that tell whether an instance is mirrored, and
+# the fraction on the wrong side in a model that does not distinguish them.
+_MIN_SIDES = 4
+_EXCHANGED = 0.2
+# A score is high if so many of the keypoints from there on are right.
+_PRECISION = 0.9
+_MIN_COUNT = 20
+
+
+class Suspect(NamedTuple):
+    """An annotation that may be wrong.
+
+    Attributes:
+        suspicion (float): From 0 to 1.
+        reason (str): 'mirrored', 'far' or 'absent', see
+            :class:`SuspectLabels`.
+        row (int): The index of the instance.
+        keypoints (tuple[int]): The indices of the keypoints in question.
+        detail (str): The numbers, in words.
+    """
+    suspicion: float
+    reason: str
+    row: int
+    keypoints: Tuple[int, ...]
+    detail: str
+
+
+class SuspectLabels:
+    """Find annotations that contradict a model that is right elsewhere.
+
+    ============ ===========================================================
+    ``mirrored`` With left and right exchanged, the annotation fits the
+                 prediction far better. The suspicion is the difference of the
+                 mean keypoint similarities (KS), over the keypoints that are
+                 apart from their mirrored ones
+    ``far``      A keypoint was predicted with a high score, away from its
+                 annotation and from those of all others of the image, at the
+                 same place in three consecutive validations
+    ``absent``   A keypoint that is annotated as absent was predicted with a
+                 high score, on an instance of which most keypoints are right
+    ============ ===========================================================
+
+    A score is high if at least 0.9 of the keypoints with that score or a
+    higher one are right, as of ``pr/keypoints/PCK@0.1``. The suspicion of
+    ``far`` and ``absent`` is the fraction of the right keypoints whose scores
+    are not higher. A model whose scores are all the same has no high ones.
+
+    The same object looks at all validations of a training.
+    """
+
+    def __init__(self) -> None:
+        # By data set and instance, of each keypoint: in how many validations
+        # it was away, and where it was predicted.
+        self._away: Dict[tuple, Dict[int, tuple]] = {}
+
+    def find(self, part: DataSetAccuracy) -> List[Suspect]:
+        """Look at a validation.
+
+        Args:
+            part (DataSetAccuracy): A data set.
+
+        Returns:
+            list[Suspect]: Those with :data:`LEAST_SUSPICION` or more, the
+            highest first. The row is that in ``part.instances.batch()``.
+        """
+        batch = part.instances.batch()
+        sigmas = part.sigmas
+        if sigmas is None:
+            sigmas = equal_sigmas(len(part.names))
+        mirrored = mirrored_keypoints(part.names, part.meta)
+        counted, hit = keypoint_hits(batch)
+        found = [] if mirrored is None else list(
+            _mirrored(batch, counted & ~hit, sigmas, mirrored))
+        known = batch.found.copy()
+        known[[suspect.row for suspect in found]] = False
+        scores = HighScores(batch.keypoint_scores[counted & known[:, None]],
+                            hit[counted & known[:, None]])
+        high = known[:, None] & (batch.keypoint_scores >= scores.least)
+
+        away = high & counted & ~hit
+        away &= _is_miss(batch, away.any(1), sigmas, mirrored)
+        found += self._far(part.name, batch, away, scores)
+
+        absent = high & ~batch.visible & batch.visible.any(0)
+        absent &= (2 * hit.sum(1) > counted.sum(1))[:, None]
+        if mirrored is not None:
+            # Seen from the side, one hides the other.
+            absent &= _similarity(batch, batch.predicted, sigmas,
+                                  mirrored) < NEAR
+        found += _absent(batch, absent, scores)
+        return sorted(
+            (s for s in found if s.suspicion >= LEAST_SUSPICION),
+            key=lambda s:
+            (-s.suspicion, batch.images[s.row], batch.ids[s.row], s.reason))
+
+    def _far(self, name: Optional[str], batch: InstanceBatch, away: np.ndarray,
+             scores: 'HighScores') -> Iterator[Suspect]:
+        before = self._away
+        self._away = {k: v for k, v in before.items() if k[0] != name}
+        sides = longer_sides(batch)
+        for row in np.flatnonzero(away.any(1)).tolist():
+            key = (name, *_key(batch, row))
+            earlier, now = before.get(key, {}), {}
+            for k in np.flatnonzero(away[row]).tolist():
+                place = batch.predicted[row, k]
+                count, last = earlier.get(k, (0, place))
+                stays = np.hypot(*(place - last)) < PCK_THRESHOLD * sides[row]
+                now[k] = (count + 1 if stays else 1), place
+            self._away[key] = now
+            stayed = [k for k, (n, _) in now.items() if n >= VALIDATIONS]
+            if stayed:
+                distance = np.linalg.norm(
+                    batch.predicted[row, stayed] - batch.truth[row, stayed],
+                    axis=-1).max() / sides[row]
+                yield scores.suspect(
+                    'far', batch, row, stayed, f'up to {distance:.2f} of the '
+                    f'box away in {max(n for n, _ in now.values())} '
+                    'validations, {score}')
+
+
+class HighScores:
+    """Tell which scores are high.
+
+    Args:
+        scores (np.ndarray): The scores of annotated keypoints, shape (n, ).
+        hits (np.ndarray): Which of them are right, bool of shape (n, ).
+
+    Attributes:
+        least (float): The lowest of the high scores, infinite if there is
+            none.
+    """
+
+    def __init__(self, scores: np.ndarray, hits: np.ndarray) -> None:
+        self._right = np.sort(scores[hits])
+        self.least = np.inf
+        values, index = np.unique(scores, return_inverse=True)
+        if len(values) < 2:
+            return
+        total, right = (
+            np.bincount(index[which], minlength=len(values))[::-1].cumsum()
+            for which in (slice(None), hits))
+        is_high = (total >= _MIN_COUNT) & (right >= _PRECISION * total)
+        if is_high.any():
+            self.least = values[::-1][is_high][-1]
+
+    def rank(self, scores: np.ndarray) -> np.ndarray:
+        """Return the fraction of the right keypoints whose scores are not
+        higher."""
+        return np.searchsorted(
+            self._right, scores, side='right') / max(len(self._right), 1)
+
+    def suspect(self, reason: str, batch: InstanceBatch, row: int,
+                keypoints: List[int], detail: str) -> Suspect:
+        """Return a suspect, the keypoint with the highest score first."""
+        scores = batch.keypoint_scores[row, keypoints]
+        order = np.argsort(-scores, kind='stable')
+        highest = scores[order[0]]
+        return Suspect(
+            float(self.rank(highest)), reason, row,
+            tuple(keypoints[i] for i in order),
+            detail.format(score=f'with a score of {highest:.2f}'))
+
+
+def _mirrored(batch: InstanceBatch, missed: np.ndarray, sigmas: np.ndarray,
+              mirrored: np.ndarray) -> Iterator[Suspect]:
+    """Yield the instances whose mirrored annotation fits far better."""
+    own = _similarity(batch, batch.predicted, sigmas)
+    other = _similarity(batch, batch.predicted, sigmas, mirrored)
+    apart = _similarity(batch, batch.truth, sigmas, mirrored) < _APART
+    apart &= batch.visible & batch.visible[:, mirrored]
+    apart &= batch.found[:, None] & (mirrored != np.arange(len(mirrored)))
+    right, wrong = ((apart & (near >= NEAR)).sum() for near in (own, other))
+    if wrong > _EXCHANGED * (right + wrong):
+        return
+    counts = apart.sum(1)
+    own, other = (
+        np.where(apart, near, 0).sum(1) / np.maximum(counts, 1)
+        for near in (own, other))
+    gains = np.where(counts >= _MIN_SIDES, other - own, 0)
+    for row in np.flatnonzero(gains >= LEAST_SUSPICION).tolist():
+        yield Suspect(
+            float(gains[row]), 'mirrored', row,
+            tuple(np.flatnonzero(apart[row] & missed[row]).tolist()),
+            f'mirrored a KS of {other[row]:.2f}, as annotated {own[row]:.2f}')
+
+
+def _absent(batch: InstanceBatch, absent: np.ndarray,
+            scores: HighScores) -> Iterator[Suspect]:
+    for row in np.flatnonzero(absent.any(1)).tolist():
+        yield scores.suspect('absent', batch, row,
+                             np.flatnonzero(absent[row]).tolist(),
+                             'annotated as absent, predicted {score}')
+
+
+def _is_miss(batch: InstanceBatch, rows: np.ndarray, sigmas: np.ndarray,
+             mirrored: Optional[np.ndarray]) -> np.ndarray:
+    """Return which keypoints of some instances are near no annotation of the
+    image, bool of shape (N, K)."""
+    missed = np.zeros(batch.visible.shape, bool)
+    of_images = np.isin(batch.images, batch.images[rows])
+    if of_images.any():
+        kinds = ErrorKinds(batch.take(of_images), sigmas, mirrored).kinds()
+        missed[of_images] = kinds == KINDS.index('miss')
+    return missed
+
+
+def _similarity(batch: InstanceBatch,
+                points: np.ndarray,
+                sigmas: np.ndarray,
+                mirrored: Optional[np.ndarray] = None) -> np.ndarray:
+    """Return the similarity of points with the annotation, 0 where there is
+    none, shape (N, K)."""
+    truth, visible = batch.truth, batch.visible
+    if mirrored is not None:
+        truth, visible = truth[:, mirrored], visible[:, mirrored]
+    offset = points.astype(float) - truth
+    squares = np.square(offset[..., 0]) + np.square(offset[..., 1])
+    areas = np.where(batch.areas >= 0, batch.areas, np.nan)
+    near = keypoint_similarity(squares, areas[:, None], sigmas)
+    return np.where(visible, np.nan_to_num(near), 0)
+
+
+def _key(batch: InstanceBatch, row: int) -> tuple:
+    """Return what identifies an instance in all validations."""
+    number = int(batch.ids[row])
+    return int(batch.images[row]), number, (None if number >= 0 else
+                                            batch.truth[row].tobytes())
