@@ -22,14 +22,15 @@ def main() -> None:
             html_report
     else:
         from mmpose.engine.monitors.run.html_report import html_report
-    found = sorted(folder
-                   for folder, _, names in os.walk(args.work_dir)
+    found = sorted(folder for folder, _, names in os.walk(args.work_dir)
                    if any('tfevents' in name for name in names))
     if not found:
         sys.exit(f'There is no event file in {args.work_dir}.')
     for folder in found:
-        title = os.path.relpath(folder, os.path.dirname(
-            os.path.abspath(args.work_dir)))
+        parent = os.path.dirname(os.path.abspath(args.work_dir))
+        title = os.path.relpath(folder, parent)
+        if os.path.basename(title) == 'vis_data':
+            title = os.path.dirname(title)
         print(html_report.write_report(folder, title))
 
 

@@ -30,7 +30,7 @@ CHARTS = (
     CurveChart('Object keypoint similarity', 'instances/OKS'),
     CurveChart('Kinds of error, fraction of the keypoints',
                'errors/(jitter|inversion|swap|miss|not_found)'),
-    CurveChart('Learning rate', '(train/)?lr'),
+    CurveChart('Learning rate', 'lr'),
     CurveChart('Gradient norm', 'train/gradient_norm/global', log=True),
     CurveChart('Samples per second', 'system/samples_per_second'),
 )
@@ -49,8 +49,8 @@ def draw_charts(scalars: Dict[str, Sequence[Point]]) -> List[str]:
     for chart in CHARTS:
         curves = {
             tag: points
-            for tag, points in scalars.items() if re.fullmatch(
-                chart.tags, tag) and points
+            for tag, points in scalars.items()
+            if re.fullmatch(chart.tags, tag) and points
         }
         if curves:
             drawn.append(_draw(chart, curves))
@@ -61,6 +61,7 @@ def _draw(chart: CurveChart, curves: Dict[str, Sequence[Point]]) -> str:
     # A Figure of its own: pyplot's are global.
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
     figure = Figure(figsize=(5.2, 3), tight_layout=True)
     FigureCanvasSVG(figure)
     axes = figure.add_subplot()
@@ -74,6 +75,7 @@ def _draw(chart: CurveChart, curves: Dict[str, Sequence[Point]]) -> str:
                   label=tag if len(curves) > 1 else None)
     if chart.log and all(p.value > 0 for c in curves.values() for p in c):
         axes.set_yscale('log')
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_title(chart.title, fontsize=11)
     axes.grid(alpha=0.3)
     axes.tick_params(labelsize=8)

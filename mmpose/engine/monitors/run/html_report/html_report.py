@@ -2,9 +2,13 @@
 import os.path as osp
 from typing import Optional
 
+from mmengine.config import Config
+
 from ...core.arguments import flag
 from ...core.monitor import Monitor
 from ...core.registry import MONITORS
+from ...writers.record import Record, Text
+from ..redaction import redact
 from .page import report_page
 from .run_log import RunLog
 
@@ -13,13 +17,20 @@ _HTML_REPORT = flag(
     'Write ``report.html`` and ``scalars.csv`` when a training ends, see '
     ':class:`HTMLReportMonitor`.',
     presets=dict(fast=False, balanced=False, detailed=True))
+_MAX_DIFF = 30000
 
 
 @MONITORS.register_module()
 class HTMLReportMonitor(Monitor):
     """Write a report on the training that needs no TensorBoard.
 
-    What it tells: It has no curves. ``report.html`` beside the event file is
+    ====================== ==================================================
+    ``run/config_changes`` A text: the lines of the config that differ from
+                           those of its base, without secrets; not of a lazy
+                           config
+    ====================== ==================================================
+
+    What it tells: ``report.html`` beside the event file is
     one page for any browser or printer, without scripts and under 5 MB: the
     best metrics and when, the curves, accuracy and errors by keypoint,
     pictures, findings, changes to the base config, and the environment.
@@ -35,10 +46,37 @@ class HTMLReportMonitor(Monitor):
     switches = (_HTML_REPORT, )
     watches_others = True
 
+    def before_train(self, runner) -> None:
+        changes = config_changes(runner.cfg)
+        if changes:
+            self.emit(
+                Record(runner.iter,
+                       lambda: [Text('run/config_changes', changes)]))
+
     def after_run(self, runner) -> None:
         path = write_report(
             str(self.writer.log_dir), osp.basename(runner.work_dir))
         runner.logger.info(f'EnhancedTensorBoardHook wrote {path}.')
+
+
+def config_changes(cfg: Optional[Config]) -> str:
+    """Compare a config with its base.
+
+    Args:
+        cfg (Config, optional): The config of a run.
+
+    Returns:
+        str: Markdown: a diff without secrets. '' where there is no base.
+    """
+    path = getattr(cfg, 'filename', None)
+    if not path or not osp.exists(path) or Config._is_lazy_import(path):
+        return ''
+    base = Config()
+    for name in Config._get_base_files(path):
+        found, _ = Config._get_cfg_path(name, path)
+        base.merge_from_dict(Config.fromfile(found).to_dict())
+    diff = redact(Config.diff(base, cfg)) if len(base) else ''
+    return f'```diff\n{diff[:_MAX_DIFF]}\n```' if diff else ''
 
 
 def write_report(log_dir: str, title: Optional[str] = None) -> str:

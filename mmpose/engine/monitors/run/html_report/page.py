@@ -11,10 +11,10 @@ from .run_log import RunLog
 
 # The page stays under 5 MB: base64 needs a third more.
 _MAX_PICTURE_BYTES = 3 << 20
-_SECTIONS = (('Accuracy and errors by keypoint',
-              ('keypoints/accuracy', 'errors/by_keypoint')),
-             ('Validation', ('val/hard_samples', 'val/images')),
-             ('Training', ('train/images', )))
+_SECTIONS = (('Accuracy and errors by keypoint', ('keypoints/accuracy',
+                                                  'errors/by_keypoint')),
+             ('Validation', ('val/hard_samples',
+                             'val/images')), ('Training', ('train/images', )))
 _STYLE = """
 body { font: 15px/1.5 system-ui, 'Noto Sans', 'Noto Sans CJK KR', sans-serif;
        color: #222; margin: 0 auto; padding: 16px; max-width: 1200px; }
@@ -22,7 +22,8 @@ h1 { font-size: 1.5em; overflow-wrap: anywhere; margin-bottom: 0; }
 h2 { border-bottom: 1px solid #ccc; margin-top: 2em; }
 .verdict { background: #f3f5f8; padding: 10px 14px; border-radius: 6px; }
 .grid { display: grid; gap: 12px;
-        grid-template-columns: repeat(auto-fill, minmax(min(100%, 360px), 1fr)); }
+        grid-template-columns:
+        repeat(auto-fill, minmax(min(100%, 360px), 1fr)); }
 .grid svg, .grid img { width: 100%; height: auto; }
 figure { margin: 0; } figcaption { color: #666; font-size: 0.85em; }
 table { border-collapse: collapse; } td, th { padding: 2px 10px 2px 0;
@@ -60,7 +61,8 @@ def _body(log: RunLog, title: str) -> Iterator[str]:
            f'{state}.</p>')
     report = log.texts.get('health/report', '')
     if report:
-        yield f'<div class="verdict">{_markdown(report.split(chr(10))[0])}</div>'
+        verdict = _markdown(report.partition('\n')[0])
+        yield f'<div class="verdict">{verdict}</div>'
     yield from _metrics(log)
     charts = draw_charts(log.scalars)
     if charts:
