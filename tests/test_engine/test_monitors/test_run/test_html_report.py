@@ -156,7 +156,7 @@ def test_what_a_config_changes_is_in_the_report(tmp_path):
     changes = config_changes(Config.fromfile(str(config)))
     assert '-model = dict(depth=50)' in changes
     assert '+model = dict(depth=18)' in changes
-    assert "+api_key" in changes and 'abc123' not in changes
+    assert '+api_key' in changes and 'abc123' not in changes
     assert '-lr' not in changes
     assert config_changes(Config.fromfile(str(tmp_path / 'base.py'))) == ''
     assert config_changes(Config(dict(lr=1))) == ''
