@@ -33,7 +33,8 @@ class ActivationProbe:
 
     Inside a ``with`` block, layers of these classes are looked at where they
     are called: ReLU, ReLU6, SiLU, GELU, Hardswish, Sigmoid, Hardsigmoid and
-    Tanh. Functions such as :func:`torch.sigmoid` are not.
+    Tanh. Functions such as :func:`torch.sigmoid` are not, nor what an
+    attention makes of the mean over an image.
 
     Args:
         model (nn.Module): The model. After the block it has no hook of ours.
@@ -93,16 +94,21 @@ class ActivationProbe:
 
     def _see(self, name: str, layer: nn.Module, inputs: Tuple) -> None:
         entering = inputs[0]
+        if entering.dim() == 4 and entering.shape[2:].numel() == 1:
+            # The squeezed channels of an attention are few, and closed for a
+            # few samples by chance.
+            return
         low, high = _OPEN[type(layer).__name__]
-        is_open = entering > low
-        if high < math.inf:
-            is_open &= entering < high
         # The channels of an image are in the second dimension, those of
         # tokens in the last one.
         channel = 1 if entering.dim() in (2, 4) else entering.dim() - 1
         others = [i for i in range(entering.dim()) if i != channel]
-        # ``any`` over several dimensions is newer than PyTorch 1.13.
-        self._open[name].append(is_open.float().amax(others))
+        if high < math.inf:
+            # ``any`` over several dimensions is newer than PyTorch 1.13.
+            is_open = ((entering > low) & (entering < high)).amax(others)
+        else:
+            is_open = entering.amax(others) > low
+        self._open[name].append(is_open)
 
 
 def _closed(masks: List[Tensor], forwards: int) -> Tensor:
@@ -119,5 +125,6 @@ def _closed(masks: List[Tensor], forwards: int) -> Tensor:
         of_call = masks[i::calls]
         if len(sizes) > 1:
             of_call = [m for m in of_call if m.shape == of_call[0].shape]
-        fractions.append(1 - torch.stack(of_call).amax(0).mean())
+        is_open = torch.stack(of_call).amax(0)
+        fractions.append(1 - is_open.sum() / is_open.numel())
     return torch.stack(fractions).max()

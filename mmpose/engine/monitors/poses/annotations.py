@@ -71,6 +71,18 @@ def nobody(num_keypoints: int) -> dict:
         occluded=np.zeros((0, num_keypoints), bool))
 
 
+def has_keypoints(annotation: dict) -> bool:
+    """Return whether a keypoint of an instance is annotated.
+
+    Args:
+        annotation (dict): As in a COCO file.
+    """
+    # Those of a whole body are in several lists.
+    return any(flag > 0 for name, values in annotation.items()
+               if name == 'keypoints' or name.endswith('_kpts')
+               for flag in values[2::3])
+
+
 def _occluded(info: dict, num_keypoints: int) -> Sequence[bool]:
     """Return which keypoints have COCO's flag for occluded, 1."""
     flags = info.get('keypoints')

@@ -7,7 +7,7 @@ import torch
 from mmpose.structures.bbox import bbox_overlaps, bbox_xywh2xyxy
 from .accuracy.evaluation_rules import EvaluationRules, find_rules
 from .accuracy.matching import match
-from .annotations import nobody, read_annotations
+from .annotations import has_keypoints, nobody, read_annotations
 from .pictures.model_inputs import ModelInput, image_path
 from .predictions import box_scales, box_scores, predictions, to_numpy
 
@@ -180,6 +180,38 @@ class PoseSampleReader:
             img_id=sample.get('img_id'),
             instance_scores=rules.score(scores,
                                         box_scores(sample, len(scores))))
+
+    def is_ignored(self, sample) -> bool:
+        """Return whether a prediction without an annotation may be right.
+
+        Args:
+            sample (PoseDataSample): What the model returned for an image.
+
+        Returns:
+            bool: True where an instance is annotated that is not evaluated: a
+            crowd, or an instance without annotated keypoints. With a
+            detector's boxes, as in :meth:`read`, it overlaps with the box; a
+            crowd covers at least half of the box.
+        """
+        rules = self.rules(self.dataset_name(sample))
+        if rules.coco is None:
+            infos = sample.get('raw_ann_info') or ()
+        else:
+            infos = rules.coco.imgToAnns.get(sample.get('img_id'), ())
+        infos = [
+            info for info in ([infos] if isinstance(infos, dict) else infos)
+            if info and not (rules.counts(info) and has_keypoints(info))
+        ]
+        if not infos or not self.is_detected(sample):
+            return bool(infos)
+        box = np.asarray(sample.gt_instances.bboxes, float).reshape(-1, 4)[:1]
+        boxes = bbox_xywh2xyxy(
+            np.array([info['bbox'] for info in infos], float))
+        boxes = torch.from_numpy(box), torch.from_numpy(boxes)
+        overlaps, covered = (
+            bbox_overlaps(*boxes, mode=mode)[0] for mode in ('iou', 'iof'))
+        crowds = torch.tensor([bool(info.get('iscrowd')) for info in infos])
+        return bool((torch.where(crowds, covered, overlaps) >= 0.5).any())
 
     def chosen(self, result, sample: PoseSample,
                sigmas: Optional[np.ndarray]) -> PoseSample:

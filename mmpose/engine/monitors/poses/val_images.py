@@ -41,8 +41,9 @@ class ValImageMonitor(Monitor):
     The samples are the same in every validation. They are spread over the
     batches that are due, or over all if too few are due. With a detector's
     boxes, those of annotated instances come first, and the others are called
-    false positives. With an ``EMAHook`` the EMA model predicts, and the
-    pictures say so.
+    false positives, unless there is a crowd or an instance without annotated
+    keypoints, which is not evaluated. With an ``EMAHook`` the EMA model
+    predicts, and the pictures say so.
 
     Args:
         interval (int | dict | Schedule): From which batches to take samples.
@@ -92,7 +93,9 @@ class ValImageMonitor(Monitor):
                     make_visible(preprocess(model, given)),
                     read_heatmap(outputs[i], self._codec),
                     whole=self._whole,
-                    detected=outputs[i].gt_instances.get('bboxes')))
+                    detected=outputs[i].gt_instances.get('bboxes'),
+                    ignored=not sample.visible.any()
+                    and self._reader.is_ignored(outputs[i])))
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
         scenes, self._scenes = self._scenes, []
@@ -143,7 +146,7 @@ class ValImageMonitor(Monitor):
                 with self.guard:
                     sample = self._reader.read(outputs[i])
                     first = first or (i, sample)
-                    if len(sample.truth):
+                    if sample.visible.any():
                         first = i, sample
                         break
             if first is not None:

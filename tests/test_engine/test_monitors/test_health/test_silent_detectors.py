@@ -14,6 +14,8 @@ from mmpose.engine.monitors.core.metric_names import (MainMetric,
                                                       main_metric)
 from mmpose.engine.monitors.health.detectors.activations import \
     ActivationDetector
+from mmpose.engine.monitors.health.detectors.divergence import \
+    DivergenceDetector
 from mmpose.engine.monitors.health.detectors.loss_oscillation import \
     LossOscillationDetector
 from mmpose.engine.monitors.health.detectors.machine.host_memory import \
@@ -170,6 +172,27 @@ def test_other_terms_begin_anew():
           for step, measured in losses(WAVES[:6], terms=(('b', 1.), )))
     ]
     assert not watch(LossOscillationDetector(), events)
+
+
+# learning_rate_too_high
+
+
+@pytest.mark.parametrize('at_best, later, diverges', [
+    (.6, .0, True),
+    (.6, .25, True),
+    (.6, .35, False),
+    (.02, .02, True),
+    (None, None, True),
+])
+def test_a_loss_with_another_weight_does_not_make_the_model_worse(
+        at_best, later, diverges):
+    """A ramp inside of a loss was taken for a divergence."""
+    values = [(100 * i, .3 if i < 20 else .3 + .02 * (i - 20))
+              for i in range(1, 80)]
+    events = [(step, Losses(value, accuracy=at_best if value == .3 else later))
+              for step, value in values]
+    courses = watch(DivergenceDetector(), events, training(8000))
+    assert bool(courses) == diverges
 
 
 # validation_unmoved

@@ -19,7 +19,7 @@ from run_logs import read_run
 
 from mmpose.datasets import CocoDataset
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
-from mmpose.evaluation.metrics import CocoMetric
+from mmpose.evaluation.metrics import CocoMetric, posetrack18_metric
 from mmpose.registry import TRANSFORMS
 from mmpose.utils import register_all_modules
 
@@ -179,6 +179,28 @@ def test_a_bottom_up_model(tmp_path, evaluations, metric):
     evaluation, = evaluations
     assert_is_evaluated(
         events, evaluation, use_area=metric.get('use_area', True))
+
+
+def test_posetrack(tmp_path, evaluations, monkeypatch):
+    """It scores and suppresses by settings of its own.
+
+    What its package ``poseval`` makes of them is compared as COCO does it.
+    """
+    monkeypatch.setattr(posetrack18_metric, 'has_poseval', True)
+    for name in ('results2json', '_do_python_keypoint_eval'):
+        monkeypatch.setattr(posetrack18_metric.PoseTrack18Metric, name,
+                            vars(CocoMetric)[name])
+    ann_file = write(tmp_path / 'a.json', annotations())
+    dataset = dict(
+        type='CocoDataset',
+        ann_file=ann_file,
+        bbox_file=write_boxes(tmp_path / 'b.json'),
+        test_mode=True,
+        pipeline=[dict(type='PackKnown', ann_file=ann_file)])
+    evaluator = dict(type='PoseTrack18Metric', ann_file=ann_file, nms_thr=0.3)
+    events = validate(tmp_path / 'run', dataset, evaluator)
+    evaluation, = evaluations
+    assert_is_evaluated(events, evaluation)
 
 
 def test_one_instance_and_one_prediction_far_from_it(tmp_path, evaluations):

@@ -287,6 +287,41 @@ def test_the_figure_tells_bad_from_good(tmp_path, figures, monkeypatch,
     assert loose == [1] * 17
 
 
+def test_the_figure_tells_exchanged_sides(tmp_path, figures, monkeypatch):
+    """P8: of an instance that faces the camera, PCK@0.2 would be 1."""
+    pose = np.array([[7.5, 4], [8, 3.5], [7, 3.5], [8.8, 3.8], [6.2, 3.8],
+                     [10, 8], [5, 8], [11, 13], [4, 13], [11.2, 18], [3.8, 18],
+                     [9.2, 20], [5.8, 20], [9.4, 29], [5.6, 29], [9.5, 38],
+                     [5.5, 38]], np.float32)
+    partners = [0, *np.arange(1, 17).reshape(8, 2)[:, ::-1].ravel()]
+
+    def exchange(self, inputs, data_samples, mode):
+        for sample in data_samples:
+            sample.set_metainfo(dict(raw_ann_info=dict(area=360.)))
+            sample.pred_instances = InstanceData(
+                keypoints=sample.gt_instances.keypoints[:, partners])
+        return data_samples
+
+    monkeypatch.setattr(NoisyModel, 'forward', exchange)
+    meta = parse_pose_metainfo(
+        dict(from_file='configs/_base_/datasets/coco.py'))
+    fields = dict(
+        keypoints=pose[None],
+        keypoints_visible=np.ones((1, 17), np.float32),
+        bboxes=np.float32([[0, 0, 15, 40]]))
+    cfg = runner_cfg(tmp_path, dict(log_val_images=False, hard_samples=0),
+                     dict(meta=meta, fields=fields))
+    Runner(**cfg).val()
+    (values, _), = figures
+    assert values[0] == 1 and (values[1:] < 0.75).all()
+    loose = [
+        value
+        for (tag, _), value in keypoint_scalars(read_run(tmp_path)).items()
+        if 'PCK@0.2/' in tag
+    ]
+    assert loose == [1] * 17
+
+
 # Hard samples
 
 

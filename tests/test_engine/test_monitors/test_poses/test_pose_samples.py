@@ -250,6 +250,20 @@ def test_a_box_of_a_person_without_keypoints(tmp_path, annotations):
     assert not reader.read(detected([50, 10, 70, 30])).visible.any()
 
 
+@pytest.mark.parametrize('box, image, ignored', [
+    ([50, 10, 70, 30], 5, True),
+    ([9, 0, 30, 40], 5, True),
+    ([12, 5, 20, 30], 5, True),
+    ([70, 70, 90, 90], 5, False),
+    ([9, 0, 30, 40], 6, False),
+])
+def test_a_box_on_what_is_not_evaluated(tmp_path, annotations, box, image,
+                                        ignored):
+    """It was called a false positive; a crowd may be larger than the box."""
+    reader = detecting_reader(tmp_path, annotations)
+    assert reader.is_ignored(detected(box, image=image)) is ignored
+
+
 def test_boxes_without_annotations():
     """No COCO metric is in the config."""
     dataset = NoisyPoses()

@@ -281,6 +281,36 @@ def test_a_false_positive_is_called_one(composed):
     assert list(panels) == ['prediction, 2 of 2']
 
 
+@pytest.mark.parametrize('count, ignored, words', [
+    (0, False, 'nothing is predicted'),
+    (1, False, 'a false positive'),
+    (2, False, 'false positives'),
+    (1, True, 'a crowd, or no annotated keypoints'),
+])
+def test_what_is_predicted_without_ground_truth(count, ignored, words):
+    sample = nobody_in()
+    sample = sample._replace(
+        predicted=sample.predicted.repeat(count, 0),
+        scores=sample.scores.repeat(count, 0))
+    caption = scene_of(sample, whole=True, ignored=ignored).caption
+    assert caption.endswith(words)
+    assert ('false' in caption) == (count > 0 and not ignored)
+
+
+def test_an_instance_without_keypoints_is_said(composed):
+    sample = sample_with([[20, 20], [44, 30]], [10, 15, 40, 45])
+    sample.visible[:] = False
+    draw(scene_of(sample, ignored=True))
+    panels, caption, _ = composed[0]
+    assert 'no annotated keypoints' in caption and 'GT' in panels
+
+
+def test_a_box_without_a_size_is_no_measure():
+    """Defect: 'error 7071067.812 of the box'."""
+    scene = scene_of(sample_with([[20, 20], [44, 30]], [10, 15, 10, 15]))
+    assert scene.caption == 'error 1.4 px of the image'
+
+
 def test_low_scoring_keypoints_are_counted_not_left_out(composed):
     """An untrained model had an empty panel."""
     sample = sample_with([[20, 20], [44, 30]], [10, 15, 40, 45])

@@ -7,7 +7,8 @@ from ..chains import StoppedLearning
 from ..detector import Detector, Streaks
 from ..report import Finding
 
-# Of a few samples a healthy layer leaves some channels without effect.
+# Of a few samples a healthy layer leaves some channels without effect: 28 % at
+# most in 15 backbones of MMPose with random weights, for four random images.
 _CLOSED = 0.9
 _CONSECUTIVE = 2
 # These end a branch, and a gradient vanishes at either end of them.

@@ -16,6 +16,10 @@ _RATIO_OF_FIRST = 10
 # A rise by less than this fraction of how far the loss has fallen undoes
 # nothing: of an overfitted model it is a rise from next to 0.
 _OF_FALL = 0.01
+# With this fraction of the accuracy at its lowest loss, if that was
+# above chance, the model has not diverged: the loss has got another weight.
+_ACCURATE = 0.5
+_BY_CHANCE = 0.05
 # The MAD z-score that counts where ratios are of no use, since the loss may be
 # negative.
 _SCORE = 6
@@ -26,12 +30,13 @@ _ITERS = 100
 
 
 class _Measured(NamedTuple):
-    """Hold the loss at a step."""
+    """Hold the loss at a step, and the accuracy of the batches before it."""
     step: int
     median: float
     deviation: float
     lr: Optional[float]
     terms: tuple
+    accuracy: Optional[float]
 
 
 @DETECTORS.register_module()
@@ -39,7 +44,7 @@ class DivergenceDetector(Detector):
     """``learning_rate_too_high``: the loss has risen and stays there.
 
     When the terms of the loss or their weights change, the comparison starts
-    anew.
+    anew. It is none where ``acc_pose`` is still half of what it was.
 
     Args:
         ratio (float): The ratio of the loss to the lowest one before, above
@@ -74,7 +79,7 @@ class DivergenceDetector(Detector):
             return None
         self._judge(
             _Measured(step, measurement.median, measurement.deviation,
-                      self._lr, measurement.terms))
+                      self._lr, measurement.terms, measurement.accuracy))
         return self._present
 
     def _judge(self, measured: _Measured) -> None:
@@ -85,7 +90,8 @@ class DivergenceDetector(Detector):
         if best is None or measured.median < best.median:
             self._best, self._fell_from = measured, self._highest
             self._highest_lr_at_best = self._highest_lr
-        elif self._is_far_above(measured, best) and not self._restarted():
+        elif (self._is_far_above(measured, best) and not self._restarted()
+              and not _is_accurate(measured, best)):
             self._above.append(measured)
             if not self._present and self._stays_there():
                 self._present = [self._finding(self._above[0], measured)]
@@ -130,3 +136,10 @@ class DivergenceDetector(Detector):
             'there was a jump of the loss right before, look at the samples '
             'of that step first. If the training data or a ramp inside of a '
             'loss changed on purpose there, it is no divergence.', ERROR)
+
+
+def _is_accurate(measured: _Measured, best: _Measured) -> bool:
+    """Return whether the model still predicts what it did."""
+    return (None not in (measured.accuracy, best.accuracy)
+            and best.accuracy > _BY_CHANCE
+            and measured.accuracy >= _ACCURATE * best.accuracy)

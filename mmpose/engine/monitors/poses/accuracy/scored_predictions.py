@@ -7,6 +7,7 @@ from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from ..annotations import has_keypoints
 from ..pose_samples import PoseSample
 from .evaluation_rules import EvaluationRules
 from .instances import InstanceBatch, ScoredPredictions
@@ -144,7 +145,7 @@ def _ignored(predicted: np.ndarray, image: Optional[int],
     """
     annotations = [] if rules.coco is None else [
         a for a in rules.coco.imgToAnns.get(image, ())
-        if 'bbox' in a and not (rules.counts(a) and _has_keypoints(a))
+        if 'bbox' in a and not (rules.counts(a) and has_keypoints(a))
     ]
     if not annotations:
         return None, ()
@@ -165,10 +166,3 @@ def _ignored(predicted: np.ndarray, image: Optional[int],
                                                   known[..., 2] > 0,
                                                   areas[[i]], points, sigmas)
     return similarity, [bool(a.get('iscrowd')) for a in annotations]
-
-
-def _has_keypoints(annotation: dict) -> bool:
-    # Those of a whole body are in several lists.
-    return any(flag > 0 for name, values in annotation.items()
-               if name == 'keypoints' or name.endswith('_kpts')
-               for flag in values[2::3])

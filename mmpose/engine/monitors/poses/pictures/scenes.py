@@ -68,7 +68,8 @@ def sample_scene(sample: PoseSample,
                  caption: Optional[str] = None,
                  instance: Optional[int] = None,
                  whole: bool = False,
-                 detected: Optional[np.ndarray] = None) -> Scene:
+                 detected: Optional[np.ndarray] = None,
+                 ignored: bool = False) -> Scene:
     """Return the scene of a validation sample.
 
     Args:
@@ -76,8 +77,8 @@ def sample_scene(sample: PoseSample,
         given (ModelInput): What the model was given.
         seen (VisibleInput): The same, made visible.
         heatmap (Heatmap, optional): What the model returned. Defaults to None.
-        caption (str, optional): Defaults to None: the error, or that it is a
-            false positive.
+        caption (str, optional): Defaults to None: the error, or that nothing
+            is annotated.
         instance (int, optional): The index of the instance to cut out.
             Defaults to None: all instances.
         whole (bool): Show the whole input unless an instance is cut out.
@@ -85,6 +86,8 @@ def sample_scene(sample: PoseSample,
         detected (np.ndarray, optional): The boxes that the model predicted in,
             shape (B, 4), shown where no instance is annotated. Defaults to
             None.
+        ignored (bool): Whether what is predicted without ground truth may be
+            right. Defaults to False: it is a false positive.
 
     Returns:
         Scene: In the input's pixels.
@@ -93,8 +96,8 @@ def sample_scene(sample: PoseSample,
         sizes = (sample.boxes[:, 2:] - sample.boxes[:, :2]).max(-1, initial=0)
         caption = error_caption(sample.truth, sample.visible, sample.predicted,
                                 sizes, 'image')
-        if not len(sample.truth):
-            caption = 'no ground truth here: a false positive'
+        if not sample.visible.any():
+            caption = _without_truth(len(sample.predicted), ignored)
     box = None
     if instance is not None or not whole:
         box = _box(sample, instance, detected, given.meta.get('ori_shape'))
@@ -142,6 +145,16 @@ def file_scene(sample: PoseSample,
         VisibleInput(pixels, pixels, np.zeros(())),
         caption=caption,
         instance=instance)
+
+
+def _without_truth(count: int, ignored: bool) -> str:
+    """Return the caption of some predictions without ground truth."""
+    text = 'no ground truth here'
+    if ignored:
+        return f'{text}: a crowd, or no annotated keypoints'
+    if not count:
+        return f'{text}, and nothing is predicted'
+    return f'{text}: {"a false positive" if count == 1 else "false positives"}'
 
 
 def _box(sample: PoseSample, instance: Optional[int],
@@ -209,7 +222,7 @@ def mean_error(truth: np.ndarray,
         return math.nan
     nearest = sums.min(1)
     if sizes is not None:
-        nearest = nearest / np.maximum(sizes, 1e-6)
+        nearest = nearest / sizes
     return float(nearest.sum() / visible.sum())
 
 
@@ -243,7 +256,8 @@ def error_caption(truth: np.ndarray, visible: np.ndarray,
     if not np.isfinite(error):
         return ''
     parts = [f'{error:.1f} px of the {pixels}']
-    if sizes is not None and len(sizes) == len(truth):
+    # The box of an instance may have no size.
+    if sizes is not None and len(sizes) == len(truth) and (sizes > 0).all():
         relative = mean_error(truth, visible, predicted, sizes)
         parts.insert(0, f'{relative:.3f} of the box')
     return 'error ' + ', '.join(parts)
