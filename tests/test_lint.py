@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LINTED = ('mmpose', 'configs', 'tools', 'tests', 'docs', 'README.md',
-          'setup.py')
+          'CONTRIBUTING.md', 'setup.py')
 COPYRIGHTED = ('mmpose', 'tests', 'tools', 'setup.py')
 COPYRIGHT = '# Copyright (c) OpenMMLab. All rights reserved.\n'
 

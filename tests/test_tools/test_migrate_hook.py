@@ -454,6 +454,14 @@ def test_the_target_is_what_is_verified(stub, monkeypatch):
         migration.Migration(other).verify()
 
 
+def test_hook_that_comes_from_another_file(stub):
+    """As where somebody has copied it, and exports the copy."""
+    write(stub, HOOKS / 'my_copy.py', read(stub, HOOK_FILE))
+    write(stub, EXPORTS, f'from .my_copy import {HOOK}\n')
+    with pytest.raises(VerificationError, match='comes from .*my_copy.py'):
+        migration.Migration(stub / 'mmpose').verify()
+
+
 def test_verified_also_when_nothing_is_to_do(tree, run, monkeypatch):
     run(tree)
     before = contents(tree)

@@ -17,6 +17,9 @@ PYTHONS = [(3, minor) for minor in range(8, 13)]
 CUDA = Torch('2.1.2+cu121', '12.1')
 CPU = Torch('2.1.2+cpu', '')
 
+# A machine forbids it.
+install = setup_env.install
+
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
@@ -272,6 +275,30 @@ def commands(machine, monkeypatch):
     commands = []
     monkeypatch.setattr(setup_env, 'run', commands.append)
     return commands
+
+
+def test_how_each_part_is_installed(commands, monkeypatch):
+    """What pip is to build with, and what it must not bring along."""
+    monkeypatch.setattr(setup_env, 'make_venv', lambda: None)
+    monkeypatch.setattr(setup_env, 'expected_torch', lambda: CPU)
+    monkeypatch.setattr(setup_env, 'obtain_mmcv', lambda torch: 'mmcv.whl')
+    setup_env.VENV.mkdir()
+    install()
+    given = [[str(word) for word in command[3:]] for command in commands]
+    folder = str(setup_env.REQUIREMENTS)
+    given = [[word.replace(f'{folder}/', '') for word in words]
+             for words in given]
+    build, torch, runtime, tests, openmmlab = setup_env.INSTALLED
+    assert given == [
+        ['install', '-c', build, '-c', torch, 'pip', 'setuptools', 'wheel'],
+        ['install', '-r', build, '-r', torch, '-c', runtime],
+        [
+            'install', '--no-build-isolation', '-c', build, '-c', torch, '-r',
+            runtime, '-r', tests
+        ],
+        ['install', '--no-deps', '--force-reinstall', 'mmcv.whl'],
+        ['install', '--no-deps', '-r', openmmlab],
+    ]
 
 
 def test_environment_of_others_is_not_touched(commands):

@@ -467,7 +467,7 @@ class SpyingSGD(torch.optim.SGD):
 
     def step(self, closure=None):
         grads = [
-            p.grad.to_dense().double().flatten() for group in self.param_groups
+            p.grad.double().flatten() for group in self.param_groups
             for p in group['params'] if p.grad is not None
         ]
         self.steps.append(torch.cat(grads).norm().item())

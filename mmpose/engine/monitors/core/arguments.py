@@ -157,6 +157,10 @@ class Arguments(SimpleNamespace):
         """Return whether the config gives a value that is not the default."""
         return name in self._given
 
+    def is_on(self, name: str) -> bool:
+        """Return whether a switch is on: False if no monitor declares it."""
+        return bool(getattr(self, name, False))
+
 
 def presets(declared: Iterable[Argument]) -> Dict[str, Dict[str, Any]]:
     """Return the values of each preset by the names of the arguments."""

@@ -100,7 +100,8 @@ class FailureGuard:
                 traceback.format_exception(kind, error, error.__traceback__)),
             logger='current',
             level=logging.DEBUG)
-        if self._in_a_row == self.limit:
+        # Another thread may have set it back to 0, the limit that never trips.
+        if self.limit and self._in_a_row == self.limit:
             self.trip(f'it failed {self.limit} times in a row')
 
     def trip(self, reason: str) -> None:

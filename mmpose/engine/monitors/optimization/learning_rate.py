@@ -65,7 +65,7 @@ class LearningRateMonitor(Monitor):
 
     @classmethod
     def is_wanted(cls, given: Arguments) -> bool:
-        return given.log_lr or given.log_health
+        return given.log_lr or given.is_on('log_health')
 
     def before_train(self, runner) -> None:
         # By optimizer and its number of groups: for each group the first one

@@ -50,8 +50,8 @@ class MetricMonitor(Monitor):
 
     @classmethod
     def is_wanted(cls, given: Arguments) -> bool:
-        return (given.log_val_metrics or given.log_health
-                or given.log_run_info)
+        return (given.log_val_metrics or given.is_on('log_health')
+                or given.is_on('log_run_info'))
 
     def __init__(self, curves: bool = True, strict: bool = False) -> None:
         super().__init__(strict=strict)

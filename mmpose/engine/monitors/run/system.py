@@ -73,7 +73,7 @@ class SystemMonitor(Monitor):
 
     @classmethod
     def is_wanted(cls, given: Arguments) -> bool:
-        return given.log_system or given.log_health
+        return given.log_system or given.is_on('log_health')
 
     def __init__(self,
                  interval: Interval,

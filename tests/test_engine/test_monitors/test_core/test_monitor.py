@@ -112,6 +112,15 @@ def test_a_failure_that_cannot_be_reported_is_held_back(monkeypatch):
     assert guard.failures == 1
 
 
+def test_a_guard_that_never_trips():
+    """Defect: it did where another thread had a success meanwhile."""
+    guard = FailureGuard('guard', limit=0)
+    for guard._in_a_row in (-1, 0, 1, 2):
+        with guard:
+            raise KeyError
+    assert guard.failures == 4 and not guard.tripped
+
+
 def test_time_is_counted_also_of_a_failure():
     guard = FailureGuard('guard')
     with guard:

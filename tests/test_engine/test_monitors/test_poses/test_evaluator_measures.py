@@ -68,6 +68,7 @@ def read(loader, evaluator):
         val_dataloader=loader,
         val_evaluator=evaluator,
         hooks=[],
+        message_hub=MessageHub('validation'),
         _train_loop=None)
     for i, batch in enumerate(loader):
         outputs = predict(batch['data_samples'])

@@ -60,13 +60,14 @@ def score_paired(batch: InstanceBatch, images: Dict[int, tuple],
     matches = np.zeros((len(OKS_THRESHOLDS), len(batch.found)), np.int8)
     # The instances of an image compete.
     order = np.lexsort((-batch.scores, batch.images))
-    edges = np.flatnonzero(np.diff(batch.images[order])) + 1
-    for rows in np.split(order, edges):
-        mine = batch.take(rows)
+    batch = batch.take(order)
+    edges = np.flatnonzero(np.diff(batch.images)) + 1
+    for start, end in zip([0, *edges], [*edges, len(order)]):
+        mine = InstanceBatch(*(values[start:end] for values in batch))
         _, img_id = images.get(int(mine.images[0]), (None, None))
-        matches[:,
-                rows[mine.found]] = _matches(mine, mine.predicted[mine.found],
-                                             img_id, rules, sigmas)
+        of_image = matches[:, start:end]
+        of_image[:, mine.found] = _matches(mine, mine.predicted[mine.found],
+                                           img_id, rules, sigmas)
     found = batch.found
     return ScoredPredictions(batch.scores[found],
                              batch.keypoint_scores[found].mean(1),
@@ -107,12 +108,19 @@ def _match_all(
     """
     matches = np.full((len(OKS_THRESHOLDS), similarity.shape[1]), UNMATCHED,
                       np.int8)
-    columns = similarity.T.tolist()
-    others = [[]] * len(columns) if ignored is None else ignored.T.tolist()
+    best = similarity.max(0, initial=0)
+    if ignored is not None:
+        best = np.maximum(best, ignored.max(0, initial=0))
+    # Most boxes of a detector are near nobody.
+    near = np.flatnonzero(best >= OKS_THRESHOLDS[0])
+    columns = similarity[:, near].T.tolist()
+    others = [[]] * len(near)
+    if ignored is not None:
+        others = ignored[:, near].T.tolist()
     for row, threshold in zip(matches, OKS_THRESHOLDS):
         free = [True] * len(similarity)
         others_free = [True] * len(crowds)
-        for i, (values, further) in enumerate(zip(columns, others)):
+        for i, values, further in zip(near.tolist(), columns, others):
             chosen = _best(values, free, threshold)
             if chosen >= 0:
                 free[chosen] = False

@@ -1,0 +1,74 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""What the tallies and diagnoses of a validation take.
+
+Counts only: a time says nothing on a machine that others use too.
+"""
+import sys
+
+import pytest
+from benchmarks import validation
+from benchmarks.validation import (INSTANCES, collect, diagnose, make_people,
+                                   measure, memory)
+
+from mmpose.engine.monitors.poses.diagnosis.diagnoses import DIAGNOSES
+
+
+def calls_of(function) -> int:
+    """How many functions it calls, in Python and in C."""
+    function()  # What happens the first time only.
+    count = 0
+
+    def see(frame, event, argument):
+        nonlocal count
+        count += event in ('call', 'c_call')
+
+    sys.setprofile(see)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def calls_of_an_instance(function, detected) -> float:
+    """How many more it calls for each more instance."""
+    few, many = (make_people(count, detected) for count in (150, 600))
+    more = calls_of(function(many)) - calls_of(function(few))
+    return more / (many.count - few.count)
+
+
+@pytest.mark.parametrize('detected', [False, True])
+def test_an_instance_takes_few_calls(detected):
+    """A call takes 0.1 to 1 microseconds: together less than 100."""
+
+    def tallies(people):
+        return lambda: collect(people)
+
+    def diagnoses(people):
+        part = collect(people)
+        return lambda: diagnose(part, DIAGNOSES)
+
+    assert calls_of_an_instance(tallies, detected) < (100 if detected else 45)
+    assert calls_of_an_instance(diagnoses, detected) < (2 if detected else 40)
+
+
+@pytest.mark.parametrize('detected', [False, True])
+def test_an_instance_takes_few_bytes(detected):
+    """P6: COCO's validation stays below 5 MB."""
+    few, many = (memory(count, detected) for count in (150, 600))
+    people = [make_people(count, detected).count for count in (150, 600)]
+    for what, limit in dict(kept=5e6, pickled=5e6, most=25e6).items():
+        more = (many[what] - few[what]) / (people[1] - people[0])
+        assert more * INSTANCES < limit, what
+
+
+def test_everything_is_timed(monkeypatch, capsys):
+    times = measure(40, True, 1)
+    assert set(times) == {
+        'tallies', "COCO's evaluation", *(kind.__name__ for kind in DIAGNOSES)
+    }
+    assert all(value > 0 for values in times.values() for value in values)
+    monkeypatch.setattr(sys, 'argv', ['validation', '40'])
+    validation.main()
+    printed = capsys.readouterr().out
+    assert printed.count('all together') == 2

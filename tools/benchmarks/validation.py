@@ -1,0 +1,291 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+"""What the tallies and diagnoses of a validation take.
+
+    python -m benchmarks.validation
+
+in ``tools/`` prints a table: microseconds of an instance, and how often COCO's
+own evaluation could be done in that time, which was measured in turn with the
+rest. Pictures are not among it: there is the same number of them in any
+validation.
+"""
+import io
+import pickle
+import sys
+import tracemalloc
+from types import SimpleNamespace
+from typing import Callable, Dict, List, NamedTuple, Sequence
+
+import numpy as np
+from torch import nn
+
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
+from mmpose.engine.monitors.poses.accuracy.data_set_accuracy import \
+    DataSetAccuracy
+from mmpose.engine.monitors.poses.accuracy.evaluation_rules import \
+    EvaluationRules
+from mmpose.engine.monitors.poses.accuracy.hard_samples import (HardSamples,
+                                                                image_key)
+from mmpose.engine.monitors.poses.accuracy.instances import instance_batch
+from mmpose.engine.monitors.poses.accuracy.matching import match
+from mmpose.engine.monitors.poses.accuracy.scored_predictions import \
+    score_predictions
+from mmpose.engine.monitors.poses.diagnosis.diagnoses import DIAGNOSES
+from mmpose.engine.monitors.poses.diagnosis.diagnosis import Validation
+from mmpose.engine.monitors.poses.pose_samples import PoseSample
+from mmpose.engine.monitors.writers.record import IMAGE
+from .timing import Subject, interleave, median
+
+# COCO's validation: people with keypoints, images with any of them, and how
+# many predictions of an image are evaluated at most.
+INSTANCES, IMAGES, PREDICTIONS = 6352, 2346, 20
+_BATCH = 32
+
+
+class People(NamedTuple):
+    """The images of a validation.
+
+    Attributes:
+        samples (list[PoseSample]): The images. If people were predicted in the
+            boxes of a detector, with all predictions; if in those of the
+            ground truth, one for each person.
+        detected (bool): Whether they were.
+        meta (dict): The metainfo of the data set.
+    """
+    samples: List[PoseSample]
+    detected: bool
+    meta: dict
+
+    @property
+    def count(self) -> int:
+        """int: The number of annotated people."""
+        return sum(len(sample.truth) for sample in self.samples)
+
+
+def make_people(instances: int, detected: bool) -> People:
+    """Make people as there are in COCO, some predicted badly.
+
+    Args:
+        instances (int): About how many.
+        detected (bool): Whether a detector has found them, and much more.
+    """
+    rng = np.random.default_rng(0)
+    meta = parse_pose_metainfo(
+        dict(from_file='configs/_base_/datasets/coco.py'))
+    samples = []
+    counts = rng.geometric(IMAGES / INSTANCES,
+                           max(instances * IMAGES // INSTANCES, 1))
+    for image, count in enumerate(counts.clip(max=PREDICTIONS).tolist()):
+        corners = rng.uniform(0, 400, (count, 2))
+        sizes = rng.uniform(30, 200, (count, 1)) * [.5, 1.]
+        truth = (corners[:, None] + sizes[:, None] * rng.random(
+            (count, 17, 2))).astype(np.float32)
+        visible = rng.random((count, 17)) < .7
+        visible[:, 0] = True
+        noise = rng.choice([1., 5., 60.],
+                           (count, 17, 1)) * rng.normal(size=(count, 17, 2))
+        predicted = (truth + noise).astype(np.float32)
+        if detected:
+            more = rng.uniform(0, 500, (PREDICTIONS - count, 17, 2))
+            predicted = np.concatenate([predicted, more.astype(np.float32)])
+        scores = rng.random((len(predicted), 17)).astype(np.float32)
+        boxes = np.concatenate([corners, corners + sizes], 1)
+        people = PoseSample(
+            f'data/coco/val2017/{image:012}.jpg',
+            truth=truth,
+            visible=visible,
+            boxes=boxes.astype(np.float32),
+            areas=.53 * sizes.prod(1),
+            predicted=predicted,
+            scores=scores,
+            meta=meta,
+            img_id=image,
+            ids=100 * image + np.arange(count),
+            occluded=visible & (rng.random((count, 17)) < .3),
+            instance_scores=scores.mean(1))
+        samples += [people] if detected else _one_by_one(people)
+    return People(samples, detected, meta)
+
+
+def _one_by_one(people: PoseSample) -> List[PoseSample]:
+    """A sample for each box, as with boxes of the ground truth."""
+    return [
+        people._replace(
+            **{
+                name: getattr(people, name)[i:i + 1]
+                for name in ('truth', 'visible', 'boxes', 'areas', 'predicted',
+                             'scores', 'ids', 'occluded', 'instance_scores')
+            }) for i in range(len(people.truth))
+    ]
+
+
+def collect(people: People, diagnosed: bool = True) -> DataSetAccuracy:
+    """What :class:`KeypointMonitor` does with the batches of a validation.
+
+    Args:
+        people (People): The images.
+        diagnosed (bool): Whether they are kept for the diagnoses. Defaults to
+            True.
+    """
+    sigmas = np.array(people.meta['sigmas'])
+    part = DataSetAccuracy(None, 17, people.meta, sigmas)
+    hardest = HardSamples(4)
+    for start in range(0, len(people.samples), _BATCH):
+        samples = people.samples[start:start + _BATCH]
+        if people.detected:
+            owners = [
+                match(s.truth, s.visible, s.areas, s.predicted, sigmas)
+                for s in samples
+            ]
+        else:
+            owners = [np.zeros(1, int)] * len(samples)
+        batch = instance_batch(samples, owners)
+        part.add(batch, samples, [start / len(people.samples)] * len(samples),
+                 hardest)
+        if not diagnosed:
+            continue
+        part.instances.add(batch, map(image_key, samples))
+        if people.detected:
+            part.instances.add_predictions(
+                score_predictions(samples, EvaluationRules(), sigmas))
+    return part
+
+
+def diagnose(part: DataSetAccuracy, kinds: Sequence[type]) -> None:
+    """Let diagnoses say all but pictures of a validation.
+
+    Args:
+        part (DataSetAccuracy): The result of :func:`collect`.
+        kinds (Sequence[type]): The classes of the diagnoses.
+    """
+    validation = Validation([part], 1, 'epoch 1', False, .3,
+                            lambda name: EvaluationRules(), '', None, (), None)
+    runner = SimpleNamespace(model=nn.Identity(), _train_loop=None)
+    for kind in kinds:
+        for record in kind().records(runner, validation):
+            if record.kind != IMAGE:
+                list(record.values())
+
+
+def cocos_evaluation(people: People) -> Callable:
+    """COCO's evaluation of the same people, without reading any file."""
+    from xtcocotools.coco import COCO
+    from xtcocotools.cocoeval import COCOeval
+
+    def rows(points, flags):
+        return np.dstack([points, flags]).reshape(len(points), -1).tolist()
+
+    truth, results = [], []
+    for s in people.samples:
+        for keypoints, box, area, number in zip(
+                rows(s.truth, 2 * s.visible), s.boxes.tolist(), s.areas,
+                s.ids):
+            truth.append(
+                dict(
+                    id=int(number) + 1,
+                    image_id=s.img_id,
+                    category_id=1,
+                    iscrowd=0,
+                    area=float(area),
+                    bbox=[*box[:2], box[2] - box[0], box[3] - box[1]],
+                    num_keypoints=sum(f > 0 for f in keypoints[2::3]),
+                    keypoints=keypoints))
+        results += [
+            dict(
+                image_id=s.img_id,
+                category_id=1,
+                score=float(score),
+                keypoints=keypoints) for keypoints, score in zip(
+                    rows(s.predicted, s.scores), s.instance_scores)
+        ]
+
+    def evaluate() -> None:
+        coco = COCO()
+        coco.dataset = dict(
+            images=[dict(id=i) for i in {s.img_id
+                                         for s in people.samples}],
+            annotations=truth,
+            categories=[dict(id=1, name='person')])
+        stdout, sys.stdout = sys.stdout, io.StringIO()
+        try:
+            coco.createIndex()
+            evaluation = COCOeval(coco, coco.loadRes(results), 'keypoints',
+                                  np.array(people.meta['sigmas']))
+            evaluation.evaluate()
+            evaluation.accumulate()
+        finally:
+            sys.stdout = stdout
+
+    return evaluate
+
+
+def measure(instances: int, detected: bool,
+            repeat: int) -> Dict[str, List[float]]:
+    """Time the tallies and each diagnosis, and COCO's evaluation, in turn.
+
+    Args:
+        instances (int): About how many annotated people.
+        detected (bool): See :func:`make_people`.
+        repeat (int): How often.
+
+    Returns:
+        dict[str, list[float]]: Microseconds of an instance.
+    """
+    people = make_people(instances, detected)
+    part = collect(people)
+    subjects = {
+        'tallies': Subject(lambda: collect(people)),
+        "COCO's evaluation": Subject(cocos_evaluation(people))
+    }
+    for kind in DIAGNOSES:
+        subjects[kind.__name__] = Subject(
+            lambda kind=kind: diagnose(part, [kind]))
+    times = interleave(subjects, repeat)
+    return {
+        name: [1e3 * time / people.count for time in found.run]
+        for name, found in times.items()
+    }
+
+
+def memory(instances: int, detected: bool) -> Dict[str, int]:
+    """Bytes that a validation holds.
+
+    Args:
+        instances (int): About how many annotated people.
+        detected (bool): See :func:`make_people`.
+
+    Returns:
+        dict[str, int]: ``kept`` until its end, and the ``most`` while it is
+        diagnosed.
+    """
+    people = make_people(instances, detected)
+    collect(people)
+    tracemalloc.start()
+    part = collect(people)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.reset_peak()
+    diagnose(part, DIAGNOSES)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return dict(kept=kept, most=most, pickled=len(pickle.dumps(part)))
+
+
+def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else INSTANCES
+    for detected in (False, True):
+        print('boxes of a detector' if detected else 'boxes of the truth')
+        times = {
+            name: median(values)
+            for name, values in measure(count, detected, 3).items()
+        }
+        floor = times.pop("COCO's evaluation")
+        times['all together'] = sum(times.values())
+        for name, value in times.items():
+            print(f'{name:24} {value:8.1f} us {value / floor:6.2f}')
+        print({
+            name: f'{size / 1e6:.2f} MB'
+            for name, size in memory(count, detected).items()
+        })
+
+
+if __name__ == '__main__':
+    main()
