@@ -182,6 +182,9 @@ def test_the_order_of_the_stages(series):
                           ('run/metrics', 'core'),
                           ('poses/train_images', 'pictures'),
                           ('poses/keypoints', 'keypoints'),
+                          ('poses/pose_codec', 'codec'),
+                          ('poses/codec/round_trip', 'codec'),
+                          ('poses/diagnosis/group_accuracy', 'diagnosis'),
                           ('run/hparams', 'run'), ('health/health', 'health'),
                           ('poses/lifting', 'lifting')]:
         assert at[f'{HOUSE}/{module}.py'] == stage

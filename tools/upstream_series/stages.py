@@ -78,7 +78,7 @@ STAGES = (
         use_case(',\n        log_error_kinds=True')),
     Stage(
         'codec', f'[Feature] Measure what a codec can reach with {HOOK}',
-        ('poses/codec/', ),
+        ('poses/pose_codec', 'poses/codec/'),
         'Encoding keypoints into targets and decoding them again costs '
         'accuracy that no training gains back. This measures how much, on the '
         'data set and the pipeline of the config.',

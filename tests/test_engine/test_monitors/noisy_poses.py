@@ -9,6 +9,7 @@ import copy
 import glob
 import json
 import os.path as osp
+import re
 import uuid
 import zlib
 from typing import List, NamedTuple
@@ -354,9 +355,14 @@ class OutputWitness(Hook):
 
 
 def keypoint_scalars(events: EventAccumulator) -> dict:
-    """All scalars under ``keypoints/``: the value of each by tag and step."""
+    """The measures by keypoint: the value of each by tag and step.
+
+    Not the distribution of the errors, which has tests of its own.
+    """
+    others = r'keypoints/(error_p\d+|PCK_AUC|bias|spread)'
     return {(tag, event.step): event.value
-            for tag in events.Tags()['scalars'] if tag.startswith('keypoints/')
+            for tag in events.Tags()['scalars']
+            if tag.startswith('keypoints/') and not re.match(others, tag)
             for event in events.Scalars(tag)}
 
 

@@ -20,6 +20,7 @@ TorchDispatchMode = pytest.importorskip(
 
 class Written:
     """Takes the place of a writer."""
+    log_dir = ''
 
     def __init__(self):
         self.records = []

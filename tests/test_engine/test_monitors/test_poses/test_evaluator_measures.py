@@ -68,8 +68,8 @@ def read(loader, evaluator):
         val_dataloader=loader,
         val_evaluator=evaluator,
         hooks=[],
-        _train_loop=None,
-        message_hub=MessageHub.get_current_instance())
+        message_hub=MessageHub('validation'),
+        _train_loop=None)
     for i, batch in enumerate(loader):
         outputs = predict(batch['data_samples'])
         evaluator.process(data_samples=outputs, data_batch=batch)

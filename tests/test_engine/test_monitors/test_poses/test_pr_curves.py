@@ -1,15 +1,27 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """P8: TensorBoard's PR Curves are those of COCO's evaluation."""
 import os
+import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from evaluated_poses import annotations, write, write_boxes
+from planted_errors import COCO, apart
 from tensorboard.util.tensor_util import make_ndarray
 from test_evaluators import validate
 
+from mmpose.engine.monitors.poses.accuracy.data_set_accuracy import \
+    DataSetAccuracy
+from mmpose.engine.monitors.poses.accuracy.evaluation_rules import \
+    EvaluationRules
+from mmpose.engine.monitors.poses.accuracy.hard_samples import image_key
+from mmpose.engine.monitors.poses.accuracy.instances import instance_batch
+from mmpose.engine.monitors.poses.accuracy.scored_predictions import \
+    score_predictions
 from mmpose.engine.monitors.poses.diagnosis import precision_recall
+from mmpose.engine.monitors.poses.pose_samples import PoseSample
 from mmpose.utils import register_all_modules
 
 register_all_modules()
@@ -138,3 +150,57 @@ def test_samples_of_real_data_sets(tmp_path, evaluations, curves, kind, folder,
                       dict(type='CocoMetric', ann_file=ann_file, **metric),
                       how == 'bottom_up')
     assert_is_evaluated(events, curves, evaluations[0])
+
+
+@pytest.mark.parametrize('paired', [True, False])
+def test_shards_merge_into_the_whole(paired):
+    """Also where the instances of an image are not on the same rank."""
+    rng = np.random.default_rng(0)
+    people = apart(60, 17)
+    for person in people:
+        person[4] = person[1] + rng.normal(0, rng.choice([.2, .5, 3]), (17, 2))
+    # Some are predicted where another one is.
+    for i in range(0, 60, 5):
+        people[i][4], people[i + 1][4] = people[i + 1][4], people[i][4]
+    sigmas = np.array(COCO['sigmas'])
+
+    def part_of(people):
+        part = DataSetAccuracy(None, 17, COCO, sigmas)
+        for image, truth, visible, area, predicted in people:
+            sample = PoseSample(
+                None,
+                truth=truth[None],
+                visible=visible[None],
+                boxes=np.array([[0., 0, 100, 100]]),
+                areas=np.array([area]),
+                predicted=np.float32(predicted)[None],
+                scores=np.full((1, 17), predicted[0, 0] % 1, np.float32),
+                img_id=image,
+                ids=np.array([7]),
+                occluded=np.zeros((1, 17), bool),
+                instance_scores=np.float32([predicted[0, 1] % 1]))
+            batch = instance_batch([sample], [np.zeros(1, int)])
+            part.instances.add(batch, [image_key(sample)])
+            if not paired:
+                part.instances.add_predictions(
+                    score_predictions([sample], EvaluationRules(), sigmas))
+        return part
+
+    def curves_of(part):
+        validation = SimpleNamespace(
+            parts=[part], rules=lambda name: EvaluationRules())
+        return list(precision_recall.precision_recall_curves(validation))
+
+    whole = curves_of(part_of(people))
+    total, other = pickle.loads(
+        pickle.dumps([part_of(people[rank::2]) for rank in range(2)]))
+    total.merge(other)
+    merged = curves_of(total)
+    assert len(whole) == len(merged) == 3
+    for mine, its in zip(merged, whole):
+        assert mine.tag == its.tag and mine.positives == its.positives > 40
+        assert (mine.true_positives == its.true_positives).all()
+        assert (mine.false_positives == its.false_positives).all()
+        assert 0 < mine.true_positives[0] < its.positives
+    # Those that were exchanged match the other one of their image.
+    assert (whole[0].true_positives[0] > 40) == paired

@@ -186,7 +186,7 @@ def test_planted_ones_are_all_that_is_named(name):
         found = labels.find(part)
         suspicions = [s.suspicion for s in found]
         assert suspicions == sorted(suspicions, reverse=True)
-        assert min(suspicions) >= 0.5
+        assert min(suspicions) >= 0.6
         # To stay far away takes three validations.
         expected = {it for it in planted if validation >= 2 or it[1] != 'far'}
         assert set(named(found, part)) == expected

@@ -84,7 +84,7 @@ def draw_calibration(bins: 'Bins', kept: Sequence[Tuple[str, Kept]],
         **style)
     below.set_ylabel('keypoints', size=_FONT)
     below.set_xlabel('score', size=_FONT)
-    below.legend(loc='upper left', fontsize=_FONT, frameon=False)
+    below.legend(loc='best', fontsize=_FONT, frameon=False)
     for name, at in kept:
         for axes in (above, below):
             axes.axvline(

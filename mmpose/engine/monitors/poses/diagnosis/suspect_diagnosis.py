@@ -22,7 +22,6 @@ _COLUMNS = ('suspicion', 'reason', 'data_set', 'annotation_id', 'image',
             'keypoints', 'detail')
 _MAX_ROWS = 1000
 _MAX_PICTURES = 8
-_MAX_NAMES = 3
 
 
 class SuspectDiagnosis(Diagnosis):
@@ -125,11 +124,11 @@ def _scene(part: DataSetAccuracy, suspect: Suspect,
            validation: Validation) -> Optional[Scene]:
     """Return the scene of a suspect, None without its image."""
     it = _Found(part, suspect)
-    names = ', '.join(it.keypoints[:_MAX_NAMES])
-    more = len(it.keypoints) - _MAX_NAMES
-    names += f' and {more} more' if more > 0 else ''
     number = int(part.instances.batch().ids[suspect.row])
-    name = f'id {number}, ' if number >= 0 else ''
+    name = f', id {number}' if number >= 0 else ''
+    # The picture of a slim instance is narrow.
+    more = len(it.keypoints) - 1
+    names = ''.join(it.keypoints[:1]) + (f' + {more}' if more > 0 else '')
     return instance_scene(
-        part, suspect.row, f'{suspect.suspicion:.2f} {suspect.reason}: '
-        f'{name}{names}: {suspect.detail}', validation)
+        part, suspect.row,
+        f'{suspect.suspicion:.2f} {suspect.reason}{name}: {names}', validation)

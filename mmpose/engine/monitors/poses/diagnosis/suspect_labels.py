@@ -11,9 +11,11 @@ from .confidence import PCK_THRESHOLD, keypoint_hits, longer_sides
 from .error_kinds import KINDS, NEAR, ErrorKinds, mirrored_keypoints
 
 # The suspicion from which on an annotation is named.
-LEAST_SUSPICION = 0.5
-# The number of consecutive validations in which a keypoint stays far away.
+LEAST_SUSPICION = 0.6
+# The number of consecutive validations in which a keypoint stays far away, and
+# how far that is, as a fraction of the box's longer side.
 VALIDATIONS = 3
+FAR = 0.2
 # Two keypoints with a lower similarity are so far apart that no point is near
 # both: twice as far as the farthest that is near.
 _APART = NEAR**4
@@ -52,9 +54,10 @@ class SuspectLabels:
                  prediction far better. The suspicion is the difference of the
                  mean keypoint similarities (KS), over the keypoints that are
                  apart from their mirrored ones
-    ``far``      A keypoint was predicted with a high score, away from its
-                 annotation and from those of all others of the image, at the
-                 same place in three consecutive validations
+    ``far``      A keypoint was predicted with a high score, more than 0.2 of
+                 the box's longer side away from its annotation, near no other
+                 annotation of the image, and at the same place in three
+                 consecutive validations
     ``absent``   A keypoint that is annotated as absent was predicted with a
                  high score, on an instance of which most keypoints are right
     ============ ===========================================================
@@ -96,7 +99,10 @@ class SuspectLabels:
                             hit[counted & known[:, None]])
         high = known[:, None] & (batch.keypoint_scores >= scores.least)
 
-        away = high & counted & ~hit
+        offset = batch.predicted - batch.truth
+        away = high & counted & (
+            np.hypot(offset[..., 0], offset[..., 1]) >
+            FAR * longer_sides(batch)[:, None])
         away &= _is_miss(batch, away.any(1), sigmas, mirrored)
         found += self._far(part.name, batch, away, scores)
 
