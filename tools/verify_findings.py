@@ -15,7 +15,6 @@ import os
 import os.path as osp
 import subprocess
 import sys
-from collections import defaultdict
 from pathlib import Path
 
 import mdformat
@@ -55,6 +54,8 @@ def main():
         default=300,
         help='of a healthy run, and of a family (default: 300)')
     parser.add_argument(
+        '--tests', nargs='*', help='names of files, instead of all')
+    parser.add_argument(
         '--configs', nargs='*', help='instead of one of each family')
     parser.add_argument('--work-dir', default='work_dirs/verify_findings')
     parser.add_argument('--child', help=argparse.SUPPRESS)
@@ -65,11 +66,13 @@ def main():
     os.makedirs(args.work_dir, exist_ok=True)
     file = Path(args.work_dir) / 'found.json'
     found = json.loads(file.read_text()) if file.exists() else {}
-    if 'planted' in args.what:
-        found['planted'] = run_tests(PLANTED)
-    if 'healthy' in args.what:
-        os.environ['HEALTHY_ITERATIONS'] = str(args.iterations)
-        found['healthy'] = run_tests(HEALTHY)
+    os.environ['HEALTHY_ITERATIONS'] = str(args.iterations)
+    for part, files in dict(planted=PLANTED, healthy=HEALTHY).items():
+        for test in files if part in args.what else ():
+            if args.tests and test.name not in args.tests:
+                continue
+            found.setdefault(part, {})[test.name] = run_tests(test)
+            file.write_text(json.dumps(found, indent=1))
     if 'families' in args.what:
         for config in args.configs or verify_configs.FAMILIES:
             row = run_family(config, args)
@@ -80,8 +83,8 @@ def main():
     PAGE.write_text(page(found), encoding='utf-8')
 
 
-def run_tests(files):
-    """Run tests, and note what is found in each of their trainings.
+def run_tests(file):
+    """Run the tests of a file, and note what their trainings find.
 
     Returns:
         list[dict]: Of each training that came to its end, or was ended by the
@@ -90,12 +93,9 @@ def run_tests(files):
     """
     import pytest
     trainings = Trainings()
-    folders = defaultdict(list)
-    for file in files:
-        folders[file.parent].append(str(file))
-    for of_folder in folders.values():
-        pytest.main(['-q', '-p', 'no:cacheprovider', *of_folder],
-                    plugins=[trainings])
+    pytest.main(['-q', '-p', 'no:cacheprovider',
+                 str(file)],
+                plugins=[trainings])
     return trainings.rows
 
 
@@ -108,23 +108,20 @@ class Trainings:
 
     def pytest_runtest_setup(self, item):
         self._test = item.name
-        self._watch()
 
-    def _watch(self):
+    def pytest_sessionstart(self):
         from mmengine.runner import Runner
 
         from mmpose.engine.monitors.health.report import HealthReport
-        if hasattr(Runner.train, 'watched'):
-            return
-        train, update = Runner.train, HealthReport.update
-        trainings = self
+        self._undo = Runner, Runner.train, HealthReport, HealthReport.update
+        _, train, _, update = self._undo
 
         def watched(runner):
             row = dict(
-                test=trainings._test,
+                test=self._test,
                 steps=sorted(_steps(runner.cfg.get('custom_hooks') or [])),
                 findings=[])
-            trainings.rows.append(row)
+            self.rows.append(row)
             try:
                 return train(runner)
             finally:
@@ -132,15 +129,17 @@ class Trainings:
 
         def noted(report, step, detector, findings):
             changes = update(report, step, detector, findings)
-            if trainings.rows:
-                trainings.rows[-1]['findings'] += [
-                    (f.name, f.severity, step, f.what) for kind, f in changes
-                    if kind == 'begins'
-                ]
+            if self.rows:
+                self.rows[-1]['findings'] += [(f.name, f.severity, step,
+                                               f.what) for kind, f in changes
+                                              if kind == 'begins']
             return changes
 
-        watched.watched = True
         Runner.train, HealthReport.update = watched, noted
+
+    def pytest_sessionfinish(self):
+        runner, train, report, update = self._undo
+        runner.train, report.update = train, update
 
 
 def _steps(hooks):
@@ -208,8 +207,7 @@ def page(found):
         '| :-- | :-- | --: | --: | --: | :-- |'
     ]
     rows = [
-        row for row in found.get('planted', ())
-        if IS_HEALTHY not in row['test']
+        row for row in _rows(found, 'planted') if IS_HEALTHY not in row['test']
     ]
     tried = set()
     lines = set()
@@ -229,7 +227,7 @@ def page(found):
         (', '.join(f'`{name}`' for name in missing) or 'none') + '.'
     ]
     healthy = [
-        row for part in ('planted', 'healthy') for row in found.get(part, ())
+        row for part in ('planted', 'healthy') for row in _rows(found, part)
         if IS_HEALTHY in row['test']
     ]
     text += [
@@ -261,6 +259,10 @@ def page(found):
     ]
     return mdformat.text(
         '\n'.join(text) + '\n', options=FORMAT, extensions={'openmmlab'})
+
+
+def _rows(found, part):
+    return [row for rows in found.get(part, {}).values() for row in rows]
 
 
 def _is_false(row):

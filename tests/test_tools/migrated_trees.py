@@ -1,5 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """MMPoses to migrate: clones, installations, with hooks of others in them."""
+import json
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from hook_migration.exports import HOOK
 from hook_migration.mmpose_tree import patch_files
+from hook_migration.transaction import File, fingerprint
 from mmpose_copies import PARTS, copy_mmpose
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,8 +87,13 @@ def clone(tree):
 def original(tree):
     """A clone with the original hook and its correction in it."""
     clone(tree)
-    write(tree, HOOK_FILE, ORIGINAL)
+    add_original(tree)
     write(tree, FIXED_FILE, ORIGINAL + '# corrected\n')
+
+
+def add_original(tree):
+    """Make a fork of an MMPose: it exports the original hook."""
+    write(tree, HOOK_FILE, ORIGINAL)
     text = read(tree, EXPORTS)
     text = text.replace(
         'from .mode', 'from .enhanced_tensorboard_hook import '
@@ -170,3 +177,13 @@ def check_parts(tree, link):
     text = read(tree, EXPORTS)
     assert text.count(f'from .enhanced_tensorboard_hook import {HOOK}') == 1
     assert text.count(HOOK) == 2
+
+
+def make_older(tree):
+    """Let what a migration has brought be of an older version."""
+    write(tree, HOOK_FILE, 'older\n')
+    manifest = json.loads(read(tree, MANIFEST))
+    manifest['version'] = '1.9'
+    manifest['files']['engine/hooks/enhanced_tensorboard_hook.py'][
+        'after'] = fingerprint(File(b'older\n', 0o644))
+    write(tree, MANIFEST, json.dumps(manifest))

@@ -14,7 +14,8 @@ from hook_migration.exports import HOOK
 from hook_migration.verification import VerificationError
 from migrated_trees import (EXPORTS, HOOK_FILE, HOOKS, MANIFEST, MONITOR,
                             ORIGINAL, TOOL, check_parts, clone, corrected,
-                            make_tree, original, read, run_tool, write)
+                            make_older, make_tree, original, read, run_tool,
+                            write)
 from mmpose_copies import contents
 
 # File systems
@@ -397,16 +398,6 @@ def test_python_that_is_too_old(tree):
     assert result.returncode == 1
     assert len(result.stderr.splitlines()) == 1
     assert '3.8 or newer' in result.stderr and 'is Python 3.7' in result.stderr
-
-
-def make_older(tree):
-    """Let what is there be of an older version."""
-    write(tree, HOOK_FILE, 'older\n')
-    manifest = json.loads(read(tree, MANIFEST))
-    manifest['version'] = '1.9'
-    manifest['files']['engine/hooks/enhanced_tensorboard_hook.py'][
-        'after'] = transaction.fingerprint(transaction.File(b'older\n', 0))
-    write(tree, MANIFEST, json.dumps(manifest))
 
 
 def test_status_says_whether_an_upgrade_is_due(tree, run):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from hook_migration import command
+from migrated_trees import add_original, make_older
 from mmengine.config import Config
 from mmpose_copies import PARTS, contents, copy_mmpose
 from tensorboard.backend.event_processing.event_accumulator import \
@@ -398,6 +399,44 @@ def test_beside(kind, wheel, mmpose_wheel, clone, borrowed, flat, tmp_path):
     assert not (environment.folder / 'bin' / 'mmpose-migrate-hook').exists()
     printed = environment.python('-c', WHERE)
     assert f'MMPose is {mmpose / "__init__.py"}' in printed
+
+
+def install_fork(environment, mmpose_wheel, clone):
+    add_original(clone)
+    return put_on_path(environment, mmpose_wheel, clone)
+
+
+@pytest.mark.parametrize('install', [
+    install_wheel, install_editable, install_legacy, put_on_path, install_fork
+])
+def test_migrated(install, mmpose_wheel, clone, borrowed, flat, tmp_path):
+    """Brought in, trained with, upgraded and taken out, by the Python that
+    imports MMPose, whichever way it does."""
+    shutil.copytree(str(clone), str(tmp_path / 'clone'))
+    environment = Environment(tmp_path / 'venv', borrowed)
+    mmpose = install(environment, mmpose_wheel, tmp_path / 'clone')
+    trees = environment.site, tmp_path / 'clone'
+    before = [without_compiled(contents(tree)) for tree in trees]
+    tool = ROOT / 'tools' / 'migrate_hook.py'
+    printed = environment.python(tool)
+    assert f'in {mmpose}\n' in printed and 'finds it' in printed
+
+    folder = tmp_path / 'run'
+    shutil.copytree(str(flat), str(folder))
+    (folder / 'configs').symlink_to(clone / 'configs')
+    (folder / 'config.py').write_text(
+        FULL_NAME.replace(f'{PACKAGE}.Enhanced', 'Enhanced'))
+    printed = environment.python('-c', TRAIN + WHERE, cwd=folder)
+    assert f'MMPose is {mmpose / "__init__.py"}' in printed
+    check_events(folder)
+
+    make_older(mmpose.parent)
+    assert 'An upgrade is due' in environment.python(tool, '--status')
+    assert 'change engine/hooks/enhanced_' in environment.python(tool)
+    assert 'It is up to date' in environment.python(tool, '--status')
+    # Which imports MMPose's hooks once more.
+    assert 'Done: everything is as' in environment.python(tool, '--restore')
+    assert [without_compiled(contents(tree)) for tree in trees] == before
 
 
 def check_events(folder):

@@ -211,6 +211,7 @@ class EnhancedTensorBoardHook(Hook):
                     closing_line(self._writer, self._guards(),
                                  self._train_seconds, runner.work_dir))
                 release_writer(runner)
+            self._dispatcher.notify('after_run', runner)
 
     def _begin(self, runner) -> None:
         self._writer = None

@@ -254,7 +254,7 @@ class OneConvolution(BaseModel):
 
 def test_a_loss_that_goes_up_and_down(train, read_events):
     runner = train(
-        WATCH,
+        dict(WATCH, overhead_budget=None),
         train_cfg=iterations(600),
         model=dict(type='OneConvolution', period=80),
         default_hooks=SELDOM,

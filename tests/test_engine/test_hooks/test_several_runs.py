@@ -151,3 +151,14 @@ def test_a_resumed_run_in_another_work_directory(shared, tmp_path):
     assert 'curves begin anew at iteration 9' in ''.join(
         messages(second, 'INFO'))
     assert 'begin anew' not in ''.join(messages(first, 'INFO'))
+
+
+def test_a_training_writes_its_report_when_it_ends(train):
+    runner = train(dict(html_report=True, log_val_images=False))
+    folder = directory(runner)
+    with open(f'{folder}/report.html') as file:
+        page = file.read()
+    assert 'finished.' in page and '<svg' in page
+    with open(f'{folder}/scalars.csv') as file:
+        assert 'loss' in file.read()
+    assert any('report.html' in line for line in messages(runner, 'INFO'))

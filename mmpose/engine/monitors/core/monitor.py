@@ -330,6 +330,9 @@ class Monitor:
     def after_train(self, runner) -> None:
         """Handle the end of a training; the writer is still open."""
 
+    def after_run(self, runner) -> None:
+        """Handle the end of a run on the rank that has written."""
+
 
 def scalar_layout(monitors: Iterable[Monitor], runner) -> ScalarLayout:
     """Return the Custom Scalars page of a run, which has just one layout.

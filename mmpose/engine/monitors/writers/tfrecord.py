@@ -29,14 +29,16 @@ def event_files(log_dir: str) -> List[str]:
     return sorted(glob.glob(osp.join(glob.escape(log_dir), '*tfevents*')))
 
 
-def events_in(log_dir: str) -> Iterator:
+def events_in(log_dir: str, with_pictures: bool = False) -> Iterator:
     """Read what has been written to a directory, in the order of its files.
 
-    Skips pictures and other large events and does not check checksums:
-    TensorBoard's reader takes a third of a second for each MB.
+    Does not check checksums: TensorBoard's reader takes a third of a second
+    for each MB.
 
     Args:
         log_dir (str): The directory.
+        with_pictures (bool): Whether to read pictures and other large events.
+            Defaults to False.
 
     Yields:
         tensorboard.compat.proto.event_pb2.Event: One event after another. Of
@@ -52,7 +54,7 @@ def events_in(log_dir: str) -> Iterator:
                 file.seek(_CHECKSUM.size, os.SEEK_CUR)
                 if file.tell() + length > end:
                     break
-                if length > _LARGE_EVENT_BYTES:
+                if length > _LARGE_EVENT_BYTES and not with_pictures:
                     file.seek(length, os.SEEK_CUR)
                 else:
                     yield Event.FromString(file.read(length))

@@ -5,7 +5,7 @@ import pytest
 from mmpose.engine.hooks import EnhancedTensorBoardHook
 from mmpose.engine.monitors import (DETECTORS, Detector, HealthMonitor,
                                     build_detectors)
-from mmpose.engine.monitors.core import measurements
+from mmpose.engine.monitors.core import measurements, pose_measurements
 from mmpose.engine.monitors.health.chains import Chain
 from mmpose.engine.monitors.writers.record import Measurement
 
@@ -70,7 +70,8 @@ def test_mistakes_are_named_at_once(change, error, words):
 
 def test_what_every_detector_declares():
     known = [
-        value for value in vars(measurements).values()
+        value for module in (measurements, pose_measurements)
+        for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Measurement)
     ]
     for detector in build_detectors():

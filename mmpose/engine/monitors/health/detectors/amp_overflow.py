@@ -18,6 +18,8 @@ _LEAST_LOSS_SCALE = 1
 # overflows, the gradients themselves are within a factor of 32 of it.
 _LARGEST = 65504
 _SMALL_LOSS_SCALE = 16
+# The number of updates in which it is found.
+_SETTLED = 50
 
 
 @DETECTORS.register_module()
@@ -50,8 +52,9 @@ class LossScaleDetector(Detector):
         # By optimizer: updates and skipped ones of the last measurements.
         self._recent: Dict[str, deque] = defaultdict(deque)
         self._present: Dict[str, List[Finding]] = {}
-        # By optimizer: the highest loss scale, and the consecutive
-        # measurements in which a lowered one is small.
+        # By optimizer: the number of updates, the highest loss scale, and the
+        # consecutive measurements in which a lowered one is small.
+        self._updates: Dict[str, int] = defaultdict(int)
         self._highest: Dict[str, float] = {}
         self._streaks: Dict[str, Streaks] = defaultdict(Streaks)
 
@@ -66,9 +69,10 @@ class LossScaleDetector(Detector):
             or amp.scale < _LEAST_LOSS_SCALE)
         highest = self._highest[amp.optimizer] = max(
             amp.scale, self._highest.get(amp.optimizer, 0.))
+        self._updates[amp.optimizer] += amp.updates
         is_near = self._streaks[amp.optimizer].update(
-            ['near'] if amp.scale <= min(_SMALL_LOSS_SCALE, highest /
-                                         2) else [])
+            ['near'] if self._updates[amp.optimizer] >= _SETTLED
+            and amp.scale <= min(_SMALL_LOSS_SCALE, highest / 2) else [])
         name, of = of_optimizer('amp_overflow', amp.optimizer)
         self._present[amp.optimizer] = [
             Finding(
