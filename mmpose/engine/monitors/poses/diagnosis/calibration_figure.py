@@ -84,7 +84,14 @@ def draw_calibration(bins: 'Bins', kept: Sequence[Tuple[str, Kept]],
         **style)
     below.set_ylabel('keypoints', size=_FONT)
     below.set_xlabel('score', size=_FONT)
-    below.legend(loc='best', fontsize=_FONT, frameon=False)
+    # Room for the legend above the bars.
+    below.set_ylim(0, 1.4 * totals.max())
+    below.legend(
+        loc='upper left',
+        ncol=2,
+        fontsize=_FONT,
+        framealpha=1,
+        edgecolor='none')
     for name, at in kept:
         for axes in (above, below):
             axes.axvline(
