@@ -116,7 +116,8 @@ class Instances:
     def batch(self) -> InstanceBatch:
         """Return all, image by image; at least one must have been added."""
         batch = _joined(self._batches)
-        if (np.diff(batch.images) < 0).any():
+        # Differences of such large numbers would overflow.
+        if (batch.images[1:] < batch.images[:-1]).any():
             batch = batch.take(np.argsort(batch.images, kind='stable'))
         self._batches = [batch]  # The next call is fast.
         return batch
