@@ -439,6 +439,21 @@ def test_migrated(install, mmpose_wheel, clone, borrowed, flat, tmp_path):
     assert [without_compiled(contents(tree)) for tree in trees] == before
 
 
+def test_beside_a_fork(wheel, clone, borrowed, tmp_path):
+    """The package leaves its hook in place, and says that it does."""
+    shutil.copytree(str(clone), str(tmp_path / 'clone'))
+    environment = Environment(tmp_path / 'venv', borrowed)
+    mmpose = install_fork(environment, None, tmp_path / 'clone')
+    before = environment.installed(), without_compiled(contents(mmpose))
+    environment.pip('install', wheel)
+    environment.pip('install', '--force-reinstall', wheel)
+    printed = environment.python('-c', f'import {PACKAGE}')
+    assert 'that one is used' in printed
+    environment.pip('uninstall', '-y', NAME)
+    assert (environment.installed(),
+            without_compiled(contents(mmpose))) == before
+
+
 def check_events(folder):
     """The hook has written its curves and pictures."""
     file, = glob.glob(f'{folder}/work_dir/*/vis_data/events.out.tfevents.*')

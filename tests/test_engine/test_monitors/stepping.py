@@ -24,6 +24,7 @@ class Written:
 
     def __init__(self):
         self.records = []
+        self.log_dir = ''
         self._readings = {}
         self._num_read = 0
 

@@ -15,8 +15,9 @@ def read_annotations(keypoints: np.ndarray, visible: Optional[np.ndarray],
         keypoints (np.ndarray): Shape (N, K, 2), or with a depth.
         visible (np.ndarray, optional): Shape (N, K), or (N, K, 2) with
             weights. None: all are visible.
-        boxes (np.ndarray, optional): (left, top, right, bottom), shape (N, 4).
-            None: the bounds of the keypoints.
+        boxes (np.ndarray, optional): (left, top, right, bottom), shape (N, 4),
+            or the corners of rotated boxes, shape (N, 4, 2). None: the bounds
+            of the keypoints.
         infos (Sequence[dict]): Their annotations, empty where unknown.
         rules (EvaluationRules): The rules of their evaluation.
 
@@ -31,7 +32,10 @@ def read_annotations(keypoints: np.ndarray, visible: Optional[np.ndarray],
     visible = visible > 0
     if boxes is None:
         boxes = [_bounds(*instance) for instance in zip(keypoints, visible)]
-    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    boxes = np.array(boxes, np.float32)
+    if boxes.ndim == 3:  # As ``BottomupRandomAffine`` leaves them.
+        boxes = np.concatenate([boxes.min(1), boxes.max(1)], axis=1)
+    boxes = boxes.reshape(-1, 4)
     areas = np.array([
         np.nan if area is None else area
         for area in (rules.area(info) if info else None for info in infos)

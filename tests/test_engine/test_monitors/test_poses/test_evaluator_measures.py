@@ -227,13 +227,16 @@ def test_tpck_of_jhmdb(tmp_path):
         scalar(events, 'jhmdb/Head tPCK'))
 
 
-def test_nme_of_faces_by_the_distance_of_the_eyes(tmp_path):
+@pytest.mark.parametrize(
+    'kind', ['WFLWDataset', 'Face300WDataset', 'COFWDataset', 'LapaDataset'])
+def test_nme_of_faces_by_the_distance_of_the_eyes(kind, tmp_path):
     """With the keypoints that the metric takes for this data set."""
-    dataset, events = run(tmp_path / 'run',
-                          write_dataset('WFLWDataset', tmp_path, count=9),
-                          dict(EYES, prefix='wflw'))
-    assert mean_of(written(events), 'NME', dataset) == pytest.approx(
-        scalar(events, 'wflw/NME'), rel=1e-6)
+    loader = loader_of(write_dataset(kind, tmp_path, count=9))
+    scalars, evaluated = validate(
+        loader, evaluator_of(loader.dataset, dict(face=EYES)))
+    assert evaluated['face/NME'] > 0
+    assert mean_of(scalars, 'NME', loader.dataset) == pytest.approx(
+        evaluated['face/NME'], rel=1e-6)
 
 
 @pytest.mark.parametrize('kind, metrics, expected', [

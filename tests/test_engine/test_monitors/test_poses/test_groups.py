@@ -151,6 +151,12 @@ def test_shards_merge_into_the_whole():
     assert merged.weakest() == pytest.approx(whole.weakest())
 
 
+def test_instances_are_sorted_by_image_whatever_its_number():
+    """The numbers are hashes: from one to the next may be more than int64."""
+    batch = batch_of(4, images=np.array([2**62, -2**62 - 9, -2**62 - 9, 5]))
+    assert part_of(batch).instances.batch().ids.tolist() == [1, 2, 3, 0]
+
+
 def test_several_data_sets_are_added():
     crowd = data_set_meta('crowdpose')
     one = batch_of(seed=1)

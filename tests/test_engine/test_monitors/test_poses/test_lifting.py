@@ -15,6 +15,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, pseudo_collate
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MessageHub
 from mmengine.model import BaseDataPreprocessor
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
@@ -447,7 +448,8 @@ class Validation:
             val_dataloader=Loader(batches, dataset or SimpleNamespace(),
                                   sampler),
             val_evaluator=evaluator,
-            _train_loop=None)
+            _train_loop=None,
+            message_hub=MessageHub.get_current_instance())
         self.runner.train_dataloader = self.runner.val_dataloader
 
     def train(self, batch):

@@ -13,12 +13,16 @@ from xtcocotools.coco import COCO
 from xtcocotools.cocoeval import COCOeval
 
 from mmpose.datasets import CocoDataset, CocoWholeBodyDataset, CombinedDataset
+from mmpose.engine.monitors.poses.accuracy.evaluation_rules import \
+    EvaluationRules
 from mmpose.engine.monitors.poses.accuracy.instances import instance_batch
+from mmpose.engine.monitors.poses.annotations import read_annotations
 from mmpose.engine.monitors.poses.pictures.model_inputs import sample_name
 from mmpose.engine.monitors.poses.pose_samples import (PoseSample,
                                                        PoseSampleReader,
                                                        owners, predictions)
 from mmpose.structures import PoseDataSample
+from mmpose.structures.bbox import bbox_xyxy2corner
 
 
 def packed(fields, predicted=None, **meta):
@@ -248,6 +252,20 @@ def test_a_box_of_a_person_without_keypoints(tmp_path, annotations):
     """It does not count for a neighbour."""
     reader = detecting_reader(tmp_path, annotations)
     assert not reader.read(detected([50, 10, 70, 30])).visible.any()
+
+
+def test_boxes_that_are_corners():
+    """DEKR's and AE's training samples: the hook failed on two instances."""
+    boxes = np.array([[0, 0, 20, 40], [50, 10, 70, 30]], np.float32)
+    keypoints, visible = np.zeros((2, 17, 2)), np.ones((2, 17))
+    read = [
+        read_annotations(keypoints, visible, given, [{}, {}],
+                         EvaluationRules())
+        for given in (boxes, bbox_xyxy2corner(boxes))
+    ]
+    for name in ('boxes', 'areas'):
+        np.testing.assert_array_equal(read[0][name], read[1][name])
+    assert len(read[1]['areas']) == 2
 
 
 @pytest.mark.parametrize('box, image, ignored', [

@@ -118,7 +118,8 @@ class Instances:
         if len(self._batches) > 1:
             self._batches = [_joined(self._batches)]
         batch = self._batches[0]
-        if (np.diff(batch.images) < 0).any():
+        # Differences of such large numbers would overflow.
+        if (batch.images[1:] < batch.images[:-1]).any():
             batch = batch.take(np.argsort(batch.images, kind='stable'))
             self._batches = [batch]
         return batch
