@@ -119,7 +119,7 @@ class Trainings:
         def watched(runner):
             row = dict(
                 test=self._test,
-                steps=sorted(_steps(runner.cfg.get('custom_hooks') or [])),
+                steps=sorted(_steps(runner.hooks)),
                 findings=[])
             self.rows.append(row)
             try:
@@ -143,10 +143,8 @@ class Trainings:
 
 
 def _steps(hooks):
-    return {
-        hook['step']
-        for hook in hooks if isinstance(hook, dict) and 'step' in hook
-    }
+    steps = (vars(hook).get('step') for hook in hooks)
+    return {step for step in steps if isinstance(step, int)}
 
 
 def run_family(config, args):
@@ -210,17 +208,18 @@ def page(found):
         row for row in _rows(found, 'planted') if IS_HEALTHY not in row['test']
     ]
     tried = set()
-    lines = set()
+    lines = {}
     for row in rows:
         planted = min(row['steps'], default=1)
         for name, severity, step, what in row['findings']:
             tried.add(name.partition('/')[0])
-            lines.add((name, row['test'], planted, step, step - planted,
-                       what.replace('|', '\\|')))
-    text += [
-        f'| `{name}` | `{test}` | {planted} | {step} | {later} | {what} |'
-        for name, test, planted, step, later, what in sorted(lines)
-    ]
+            # A test may make several trainings, for instance with other
+            # optimizers: the first one counts.
+            test = row['test'].partition('[')[0]
+            lines.setdefault((name, test),
+                             f'| `{name}` | `{test}` | {planted} | {step} | '
+                             f'{step - planted} | {what} |')
+    text += [lines[key] for key in sorted(lines)]
     missing = sorted(_declared() - tried)
     text += [
         '', 'Not planted in a training, but tested with measurements: ' +

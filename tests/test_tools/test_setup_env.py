@@ -77,6 +77,8 @@ def test_every_package_has_one_version(python):
         pins = setup_env.parse_pins(text, python)
         named = re.findall(r'^([\w.-]+)', text, re.M)
         assert set(pins) == set(named), file
+        if file.name == 'trackers.txt':
+            continue  # In an environment of its own, over .venv.
         for name, version in pins.items():
             assert versions.setdefault(name, version) == version, name
 

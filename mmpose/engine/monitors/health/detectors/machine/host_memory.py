@@ -6,7 +6,7 @@ import numpy as np
 from ....core.measurements import HostMemory
 from ....core.registry import DETECTORS
 from ....core.runner_parts import is_iter_based
-from ...detector import Detector
+from ...detector import HYSTERESIS, Detector
 from ...report import NOTE, WARNING, Finding
 
 # At least this many measurements, and this fraction of what was left.
@@ -15,6 +15,8 @@ _FRACTION = 0.05
 # What grows without end grows as fast in each quarter of the time; a cache
 # that fills grows ever more slowly.
 _QUARTER = 0.75
+# It is resolved when it has slowed down to this.
+_RESOLVED = 0.25
 # When there are twice as many, every second measurement is kept.
 _KEPT = 200
 
@@ -39,6 +41,7 @@ class GrowingMemoryDetector(Detector):
         self._fraction = fraction
 
     def before_train(self, runner) -> None:
+        self._present: List[Finding] = []
         # Steps, and what is resident and available there.
         self._measured: List[Tuple[int, float, float]] = []
         self._first_step = runner.iter + 1
@@ -57,17 +60,20 @@ class GrowingMemoryDetector(Detector):
         lost = available[0] - available[-1]
         quarters = -np.diff(
             np.interp(np.linspace(steps[0], steps[-1], 5), steps, available))
-        if lost <= self._fraction * available[0] or (
-                quarters.min() < _QUARTER * lost / len(quarters)):
-            return []
-        per_step = lost / (steps[-1] - steps[0])
-        ends_at = step + available[-1] / per_step
-        if ends_at >= self._last_step:
-            return []
-        return [
-            self._finding(steps, per_step, lost, ends_at,
-                          resident[-1] - resident[0])
-        ]
+        slowest, until = _QUARTER, self._last_step
+        if self._present:
+            slowest, until = _RESOLVED, until / HYSTERESIS
+        self._present = []
+        if lost > self._fraction * available[0] and (
+                quarters.min() >= slowest * lost / len(quarters)):
+            per_step = lost / (steps[-1] - steps[0])
+            ends_at = step + available[-1] / per_step
+            if ends_at < until:
+                self._present = [
+                    self._finding(steps, per_step, lost, ends_at,
+                                  resident[-1] - resident[0])
+                ]
+        return self._present
 
     def _finding(self, steps: np.ndarray, per_step: float, lost: float,
                  ends_at: float, own: float) -> Finding:
