@@ -1,5 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """The configs that are MMPose's own with the hook."""
+import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,6 +47,13 @@ def clone(tmp_path_factory):
 def test_there_is_one_for_each_kind_of_model():
     assert len(CONFIGS) == 11
     assert len({config.split('/')[0] for config in CONFIGS}) == 6
+
+
+def test_readme_names_every_one():
+    text = (ROOT / 'configs' / 'README.md').read_text(encoding='utf-8')
+    named = re.findall(r'\[config\]\((.+?)\)', text)
+    lazy = LAZY.relative_to('configs').as_posix()
+    assert sorted(named) == sorted([*CONFIGS, lazy])
 
 
 @pytest.mark.parametrize('name', CONFIGS)

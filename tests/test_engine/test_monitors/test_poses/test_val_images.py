@@ -297,6 +297,14 @@ def test_what_is_predicted_without_ground_truth(count, ignored, words):
     assert ('false' in caption) == (count > 0 and not ignored)
 
 
+def test_that_nothing_is_predicted_is_said():
+    """Defect: the caption was empty."""
+    sample = sample_with([[20, 20], [44, 30]], [10, 15, 40, 45])
+    sample = sample._replace(
+        predicted=sample.predicted[:0], scores=sample.scores[:0])
+    assert scene_of(sample, whole=True).caption == 'nothing is predicted'
+
+
 def test_an_instance_without_keypoints_is_said(composed):
     sample = sample_with([[20, 20], [44, 30]], [10, 15, 40, 45])
     sample.visible[:] = False

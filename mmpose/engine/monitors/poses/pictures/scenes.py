@@ -252,6 +252,8 @@ def error_caption(truth: np.ndarray, visible: np.ndarray,
             the same pixels, shape (N, ).
         pixels (str): Whose pixels they are, such as 'image'.
     """
+    if visible.any() and not len(predicted):
+        return 'nothing is predicted'
     error = mean_error(truth, visible, predicted)
     if not np.isfinite(error):
         return ''
