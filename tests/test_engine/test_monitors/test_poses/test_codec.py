@@ -314,12 +314,12 @@ def test_a_codec_of_the_user_is_known_by_its_base():
 def test_the_smallest_instances_may_have_no_target():
     """As with SPR, which discards them; nor what is outside of the input."""
     codec = KEYPOINT_CODECS.build(BOTTOM_UP['spr'][0])
-    truth, visible = people(4)
+    truth, visible = people(3)
     # Too small for a target.
-    truth[0] = 400 + truth[0] / 100
+    truth[:2] = 400 + truth[:2] / 100
     sample = TrainingSample({}, truth, visible,
-                            np.tile([0., 0, 160, 160], (4, 1)),
-                            np.full(4, 9000.),
+                            np.tile([0., 0, 160, 160], (3, 1)),
+                            np.full(3, 9000.),
                             codec.encode(truth, visible.astype(np.float32)),
                             None, None)
     tally = CodecTally(codec, codec, COCO, SIGMAS, Geometry((512, 512)), 17)
