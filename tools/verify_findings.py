@@ -218,11 +218,11 @@ def page(found):
             test = row['test'].partition('[')[0]
             lines.setdefault((name, test),
                              f'| `{name}` | `{test}` | {planted} | {step} | '
-                             f'{step - planted} | {what} |')
+                             f'{max(step - planted, 0)} | {what} |')
     text += [lines[key] for key in sorted(lines)]
     missing = sorted(_declared() - tried)
     text += [
-        '', 'Not planted in a training, but tested with measurements: ' +
+        '', 'Not planted in one of these trainings: ' +
         (', '.join(f'`{name}`' for name in missing) or 'none') + '.'
     ]
     healthy = [

@@ -103,6 +103,13 @@ STAGES = (
         (f'{HOOK}: a report on the anomalies of a training', f'{HOOK}：训练异常报告'),
         use_case(",\n        on_nonfinite='stop'")),
     Stage(
+        'samples', f'[Feature] Show the samples of a finding with {HOOK}',
+        ('poses/suspect_images', ),
+        'A finding on a batch, a loss that is NaN say, comes from one of its '
+        'samples. This shows them as the model sees them, with their targets.',
+        (f'{HOOK}: pictures of the samples of a finding',
+         f'{HOOK}：异常所涉及样本的图片'), use_case('')),
+    Stage(
         'lifting', f'[Feature] Log 3D poses of lifting models with {HOOK}',
         ('poses/lifting', ),
         'Pose lifting trains on keypoints, so there is no picture to look '

@@ -13,7 +13,8 @@ from ..writers.record import Record, Value
 from .accuracy.keypoint_tally import usable_sigmas
 from .arguments import LOG_ERROR_KINDS, LOG_KEYPOINTS
 from .codec.codec_tally import CodecTally
-from .codec.round_trip import find_encoder, pipeline_transforms, why_not
+from .codec.round_trip import (find_encoder, input_size, pipeline_transforms,
+                               why_not)
 from .codec.training_samples import (Geometry, TrainingSample,
                                      read_training_sample)
 from .model_kinds import lifts_poses
@@ -151,7 +152,7 @@ class CodecMonitor(Monitor):
 def _geometry(runner, codec) -> Geometry:
     """Return how the validation crops, and whether the training uses UDP."""
     from mmpose.datasets.transforms import GetBBoxCenterScale, TopdownAffine
-    geometry = Geometry(codec.input_size)
+    geometry = Geometry(input_size(codec))
     loader = getattr(runner.val_loop, 'dataloader', None)
     for step in pipeline_transforms(loader.dataset) if loader else ():
         if isinstance(step, GetBBoxCenterScale):

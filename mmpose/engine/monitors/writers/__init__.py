@@ -10,8 +10,10 @@
 ``record`` is what can be written. Every writer has ``write(record)``,
 ``flush()`` and ``close()``, and most wrap another one:
 
-- ``TensorBoardWriter`` makes events of records; a writer for another backend
-  is a file like this one, joined in ``EventWriter``.
+- ``TensorBoardWriter`` makes events of records; a writer of another format is
+  a file like this one, joined in ``EventWriter``.
+- ``MirrorWriter`` sends records to experiment trackers, too; another tracker
+  is a class in ``mirrors/clients.py``.
 - ``BoundedWriter`` drops what the disk has no space for.
 - ``ObservedWriter`` delivers measurements to detectors.
 - ``BackgroundWriter`` moves all that to a thread; ``ForegroundWriter`` does

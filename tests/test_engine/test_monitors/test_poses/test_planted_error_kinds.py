@@ -221,3 +221,46 @@ def test_planted_kinds_are_read_back_by_keypoint(folders, name, processes):
                                                     annotated[:, k].sum())
             else:
                 assert tag not in tags
+
+
+@pytest.mark.parametrize('fraction, expected', [(.2, {'instances_swapped'}),
+                                                (.03, set())])
+def test_keypoints_on_another_instance_are_found_in_a_training(
+        tmp_path, fraction, expected):
+    """Three validations of a model that is good but for that."""
+    people = apart(30, 17, area=0.53 * 100**2)
+    for person in people:
+        person[1] *= 10
+    coco_form(people, tmp_path / 'a.json')
+    rng = np.random.default_rng(0)
+    predictions = {}
+    for i, (image, truth, *_) in enumerate(people):
+        other, = [
+            p[1] for j, p in enumerate(people)
+            if p[0] == image and j // 2 == i // 2 and j != i
+        ]
+        is_wrong = rng.random((17, 1)) < fraction
+        predictions[i] = np.where(is_wrong, other, truth).tolist()
+    (tmp_path / 'p.json').write_text(json.dumps(predictions))
+    cfg = runner_cfg(
+        tmp_path / 'run',
+        dict(log_val_images=False, hard_samples=0, grad_norm_interval=0),
+        model=dict(type='KnownOrTrained'),
+        train_cfg=dict(by_epoch=True, max_epochs=3))
+    cfg['val_dataloader'].update(batch_size=16)
+    cfg['val_dataloader']['dataset'] = dict(
+        type='CocoDataset',
+        ann_file=str(tmp_path / 'a.json'),
+        test_mode=True,
+        pipeline=[
+            dict(
+                type=PackPlanted.__name__,
+                predictions=str(tmp_path / 'p.json'))
+        ])
+    Runner(**cfg).train()
+    events = read_run(tmp_path / 'run')
+    assert expected == {
+        tag.split('/')[-1]
+        for tag in events.Tags()['scalars']
+        if tag.startswith('health/finding/')
+    }

@@ -115,11 +115,13 @@ class Instances:
 
     def batch(self) -> InstanceBatch:
         """Return all, image by image; at least one must have been added."""
-        batch = _joined(self._batches)
+        if len(self._batches) > 1:
+            self._batches = [_joined(self._batches)]
+        batch = self._batches[0]
         # Differences of such large numbers would overflow.
         if (batch.images[1:] < batch.images[:-1]).any():
             batch = batch.take(np.argsort(batch.images, kind='stable'))
-        self._batches = [batch]  # The next call is fast.
+            self._batches = [batch]
         return batch
 
     def of_image(self, image: Hashable) -> InstanceBatch:

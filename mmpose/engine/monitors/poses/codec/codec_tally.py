@@ -60,9 +60,7 @@ class CodecTally:
         if sample.crop is not None:
             crop = self._geometry.validated(sample.boxes[0])
             points = self._geometry.to_input(points, *crop)
-        # No codec decodes what is outside of the input.
-        inside = ((points >= 0) & (points < self._geometry.size)).all(-1)
-        visible = sample.visible & inside
+        visible = sample.visible & self._inside(points)
         if not visible.any():
             return
         decoded = round_trip(self._encoder, self.codec, points, visible)
@@ -88,13 +86,14 @@ class CodecTally:
         if sample.crop is not None:
             counted = counted & sample.visible
         truth = self._geometry.trained(sample, target, counted)
-        both = sample.visible[:, None] & counted
+        visible = sample.visible & self._inside(truth)
+        both = visible[:, None] & counted
         distances = np.linalg.norm(truth[:, None] - target, axis=-1)
         distances[~both] = np.nan
-        # The instances of a target may be in another order.
+        # Its instances may be in another order, and without the smallest.
         means = np.nansum(distances, -1) / np.maximum(both.sum(-1), 1)
         means[~both.any(-1)] = np.inf
-        distances = distances[np.arange(len(truth)), means.argmin(1)]
+        distances = distances[means.argmin(0), np.arange(len(target))]
         distances = distances[np.isfinite(distances)]
         if len(distances) < _MIN_KEYPOINTS:
             return
@@ -103,6 +102,11 @@ class CodecTally:
         error = float(np.median(distances))
         if error > self._allowed:
             self._misplaced.append(dict(sample.source, error=error))
+
+    def _inside(self, points: np.ndarray) -> np.ndarray:
+        """Return which points, (..., 2), are in the input: the others cannot
+        be decoded."""
+        return ((points >= 0) & (points < self._geometry.size)).all(-1)
 
     def scalars(self, by_keypoint: bool) -> Iterator[Scalar]:
         """Yield what a perfect prediction would be measured as.

@@ -1,5 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import Dict, Iterator, Optional
+from typing import Dict, Iterator, Optional, Tuple
 
 import numpy as np
 import torch
@@ -83,6 +83,12 @@ def round_trip(encoder, codec, keypoints: np.ndarray,
     with np.errstate(all='ignore'):  # Of a keypoint that is not encoded.
         decode = _ROUND_TRIPS[_kind(codec)]
         return decode(codec, encoded, keypoints, visible)
+
+
+def input_size(codec) -> Tuple[int, int]:
+    """Return the width and the height of the input of a codec."""
+    # One that has a heatmap and a regression consists of two.
+    return getattr(codec, 'keypoint_codec', codec).input_size
 
 
 def heatmap_pixel(codec) -> float:
