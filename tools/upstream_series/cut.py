@@ -273,8 +273,9 @@ def needs_of(tree, path, modules, branch_of):
         branch_of (dict[str, int]): The branch of each file of the library.
 
     Returns:
-        set[str]: The files that it imports or names, as classes, as
-        arguments of the hook or as tags.
+        set[str]: The files that it imports or names, as classes (``NEEDS``
+        lists those that it does not name otherwise), as arguments of the hook
+        or as tags.
     """
 
     def first(paths):
