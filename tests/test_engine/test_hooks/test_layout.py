@@ -9,6 +9,7 @@ from mmpose.engine.hooks import EnhancedTensorBoardHook
 from mmpose.engine.monitors import scalar_layout
 from mmpose.registry import MODELS
 
+NEEDS = ('LiftingMonitor', )
 TAG = 'custom_scalars__config__'
 FLAGS = ('log_val_metrics', 'log_lr', 'log_grad_norm', 'log_health',
          'log_system', 'log_keypoints')

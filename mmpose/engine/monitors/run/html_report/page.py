@@ -116,8 +116,8 @@ def _pictures(log: RunLog) -> Iterator[str]:
     left = _MAX_PICTURE_BYTES
     for heading, tags in _SECTIONS:
         figures: List[str] = []
-        for tag in tags:
-            step, pictures = log.pictures.get(tag, (0, []))
+        for tag in sorted(t for t in log.pictures if t.startswith(tags)):
+            step, pictures = log.pictures[tag]
             for i, picture in enumerate(pictures):
                 if len(picture) > left:
                     break
