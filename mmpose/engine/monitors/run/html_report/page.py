@@ -11,10 +11,14 @@ from .run_log import RunLog
 
 # The page stays under 5 MB: base64 needs a third more.
 _MAX_PICTURE_BYTES = 3 << 20
-_SECTIONS = (('Accuracy and errors by keypoint', ('keypoints/accuracy',
-                                                  'errors/by_keypoint')),
-             ('Validation', ('val/hard_samples',
-                             'val/images')), ('Training', ('train/images', )))
+# Their pictures by the beginnings of the tags.
+_SECTIONS = (
+    ('Accuracy and errors by keypoint', ('keypoints/', 'errors/by_keypoint',
+                                         'instances/', 'calibration/')),
+    ('Examples of errors', ('errors/examples/', )),
+    ('Validation', ('val/', )),
+    ('Training', ('train/', )),
+)
 _STYLE = """
 body { font: 15px/1.5 system-ui, 'Noto Sans', 'Noto Sans CJK KR', sans-serif;
        color: #222; margin: 0 auto; padding: 16px; max-width: 1200px; }
