@@ -212,7 +212,10 @@ def test_the_flag_puts_the_hook_into_an_upstream_config(data_root, tmp_path):
     assert 'train/gradient_norm/global' in tags_written['scalars']
     assert 'loss' in tags_written['scalars']
     # 30 groups, by the preset.
-    assert 20 < len(tags_written['histograms']) <= 30
+    groups = [
+        tag for tag in tags_written['histograms'] if tag.startswith('weights/')
+    ]
+    assert 20 < len(groups) <= 30
 
 
 @pytest.mark.parametrize('preset', ['fast', 'balanced', 'detailed'])

@@ -197,7 +197,10 @@ def test_one_of_the_losses_is_nan(train, read_events, step):
         train_cfg=iterations(60),
         model=dict(type='TwoLosses', step=step),
         optim_wrapper=adamw())
-    assert history(read_events(runner)) == {'nonfinite_loss': [(step, 1)]}
+    found = history(read_events(runner))
+    # Beside so small a model the data takes most of the time.
+    found.pop('data_loader', None)
+    assert found == {'nonfinite_loss': [(step, 1)]}
     assert f'at step {step}: loss_seg.' in logged(runner)[0]
 
 
@@ -233,16 +236,17 @@ def test_workers_that_need_more_and_more_memory(train, read_events,
     process = psutil.Process()
 
     def used():
-        return sum(p.memory_info().rss for p in (process, *process.children()))
+        # Not this process: other tests may have left it memory to free.
+        return sum(p.memory_info().rss for p in process.children())
 
-    total = used() + (900 << 20)
+    total = used() + (1000 << 20)
     monkeypatch.setattr(system.psutil, 'virtual_memory',
                         lambda: SimpleNamespace(available=total - used()))
     runner = train(
         dict(WATCH, grad_norm_interval=1),
         train_cfg=iterations(160),
         train_dataloader=dict(
-            batch_size=4,
+            batch_size=8,
             num_workers=1,
             persistent_workers=True,
             sampler=dict(type='DefaultSampler', shuffle=True),

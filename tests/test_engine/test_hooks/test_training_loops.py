@@ -22,6 +22,7 @@ from mmpose.registry import (DATASETS, HOOKS, MODELS,
                              TRANSFORMS)
 
 # Nearly everything. The images of the validation exist nowhere.
+NEEDS = ('HealthMonitor', 'NonfiniteDetector', 'NonfiniteLossDetector')
 OFTEN = dict(
     grad_norm_interval=1,
     weight_hist_interval=1,
@@ -467,8 +468,8 @@ def what_does_not_depend_on_time(events):
     return {
         tag: scalars(events, tag) if tag in tags['scalars'] else None
         for kind in ('scalars', 'histograms', 'tensors') for tag in tags[kind]
-        if not tag.startswith(('system/', 'telemetry/')) and tag not in (
-            'time', 'data_time', 'memory')
+        if not tag.startswith(('system/', 'telemetry/', 'time/'))
+        and tag not in ('time', 'data_time', 'memory')
     }
 
 
