@@ -21,8 +21,8 @@ from mmpose.registry import (DATASETS, HOOKS, MODELS,
                              OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS,
                              TRANSFORMS)
 
-# Nearly everything. The images of the validation exist nowhere.
 NEEDS = ('HealthMonitor', 'NonfiniteDetector', 'NonfiniteLossDetector')
+# Nearly everything. The images of the validation exist nowhere.
 OFTEN = dict(
     grad_norm_interval=1,
     weight_hist_interval=1,
