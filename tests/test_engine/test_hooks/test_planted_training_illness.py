@@ -24,7 +24,9 @@ WATCH = dict(
     log_val_images=False,
     log_keypoints=False,
     hard_samples=0,
-    log_model_stats=False)
+    log_model_stats=False,
+    # Beside so small models the data may take most of the time.
+    detectors=[dict(type='DataLoaderDetector', enabled=False)])
 
 
 def iterations(count):
@@ -253,7 +255,7 @@ def test_a_data_loader_that_sleeps(train, read_events):
         sampler=dict(type='DefaultSampler', shuffle=True),
         dataset=dict(type='SleepyPoseDataset'))
     runner = train(
-        WATCH,
+        dict(WATCH, detectors=None),
         train_cfg=iterations(72),
         train_dataloader=loader,
         optim_wrapper=adamw())
