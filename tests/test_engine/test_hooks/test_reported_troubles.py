@@ -236,7 +236,8 @@ def test_workers_that_need_more_and_more_memory(train, read_events,
         system.psutil, 'virtual_memory', lambda: SimpleNamespace(
             available=(500 - LeakingPoseDataset.kept.value) << 20))
     runner = train(
-        dict(WATCH, grad_norm_interval=1),
+        # Measured in the iteration, and not some iterations later.
+        dict(WATCH, grad_norm_interval=1, async_write=False),
         train_cfg=iterations(160),
         train_dataloader=dict(
             batch_size=4,
