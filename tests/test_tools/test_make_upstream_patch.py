@@ -601,8 +601,8 @@ def test_what_importing_costs(tmp_path, monkeypatch):
 
 def test_the_tests_of_a_branch_are_run(tmp_path):
     for name, result in (('x', 2), ('y', 3)):
-        (tmp_path / f'test_{name}.py').write_text(
-            f'def test_{name}():\n    assert 1 + 1 == {result}\n')
+        (tmp_path / f'test_{name}.py'
+         ).write_text(f'def test_{name}():\n    assert 1 + 1 == {result}\n')
     passed, said = checks.run_tests(tmp_path, ['test_x.py'])
     assert passed and said.splitlines()[-1].startswith('1 passed')
     assert not checks.run_tests(tmp_path, ['test_y.py'])[0]

@@ -7,13 +7,13 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.structures import InstanceData
 from test_planted_training_illness import (WATCH, adamw, history, iterations,
                                            logged)
+from test_training_loops import SteppingByTurns  # noqa: F401, registered
 
 from mmpose.engine.monitors.run import system
 from mmpose.evaluation.metrics import PCKAccuracy
@@ -43,25 +43,12 @@ class StoppedHead:
                 torch.optim.AdamW(model.head.parameters(), lr=0.)))
 
 
-@MODELS.register_module(force=True)
-class TwoOptimizers(TopdownPoseEstimator):
-
-    def train_step(self, data, optim_wrapper):
-        data = self.data_preprocessor(data, True)
-        loss, log_vars = self.parse_losses(self(**data, mode='loss'))
-        loss.backward()
-        for wrapper in optim_wrapper.values():
-            wrapper.step()
-            wrapper.zero_grad()
-        return log_vars
-
-
 def test_one_optimizer_of_two_at_learning_rate_0(train, read_events,
                                                  runner_cfg):
     runner = train(
         WATCH,
         train_cfg=iterations(60),
-        model=dict(runner_cfg()['model'], type='TwoOptimizers'),
+        model=dict(runner_cfg()['model'], type='SteppingByTurns'),
         optim_wrapper=dict(constructor='StoppedHead'))
     found = history(read_events(runner))
     # After a twentieth of the training, or an epoch.
@@ -301,20 +288,6 @@ def test_a_validation_of_old_predictions(train, read_events):
 # A metric that nobody knows
 
 
-@METRICS.register_module(force=True)
-class OwnMetric(BaseMetric):
-
-    def __init__(self, course):
-        super().__init__()
-        self.course = list(course)
-
-    def process(self, data_batch, data_samples):
-        self.results.append(0)
-
-    def compute_metrics(self, results):
-        return dict(quality=self.course.pop(0))
-
-
 @pytest.mark.parametrize('name, sign, which, course', [
     ('plateau', 1, 'higher', [.1, .2, .3, *[.5] * 10, .49]),
     ('overfitting', -1, 'lower',
@@ -328,7 +301,9 @@ def test_a_metric_of_one_s_own(train, read_events, name, course, sign, which):
         model=dict(type='OneConvolution'),
         optim_wrapper=adamw(1e-2),
         val_evaluator=dict(
-            type='OwnMetric', course=[sign * value for value in course]))
+            type='ScriptedMetric',
+            course=[sign * value for value in course],
+            name='quality'))
     # The best one is the fourth; five without a better one.
     assert history(read_events(runner)) == {name: [(9 * 4, 1)]}
     line, = logged(runner)

@@ -71,15 +71,16 @@ class Poison(Hook):
 class ScriptedMetric(BaseMetric):
     """A metric that takes the course it is told."""
 
-    def __init__(self, course):
+    def __init__(self, course, name='AP'):
         super().__init__()
         self.course = list(course)
+        self.name = name
 
     def process(self, data_batch, data_samples):
         self.results.append(0)
 
     def compute_metrics(self, results):
-        return dict(AP=self.course.pop(0))
+        return {self.name: self.course.pop(0)}
 
 
 def history(events):

@@ -70,6 +70,33 @@ def write(path, annotations):
     return str(path)
 
 
+def known_dataset(folder, annotations, bottom_up=None):
+    """Write annotations, and describe a data set of them.
+
+    Args:
+        folder (Path): Where to write.
+        annotations (list[dict]): The annotations.
+        bottom_up (bool, optional): Whether an image is a sample; else a box of
+            a detector. Defaults to None: a box of the ground truth.
+
+    Returns:
+        tuple[str, dict]: The file of annotations, and the config.
+    """
+    ann_file = write(folder / 'a.json', annotations)
+    packed = dict(type='PackKnown', ann_file=ann_file)
+    dataset = dict(
+        type='CocoDataset',
+        ann_file=ann_file,
+        test_mode=True,
+        pipeline=[packed])
+    if bottom_up:
+        dataset['data_mode'] = 'bottomup'
+        packed['count'] = 8
+    elif bottom_up is not None:
+        dataset['bbox_file'] = write_boxes(folder / 'b.json')
+    return ann_file, dataset
+
+
 def write_boxes(path):
     """Write a detector's boxes: many of some instances, none of others.
 

@@ -194,6 +194,12 @@ def _is_disk_quota(quota: dict) -> bool:
         for name, value in quota.items())
 
 
+def _are_mirrors(value) -> bool:
+    if isinstance(value, str):
+        return value == 'auto'
+    return value is None or set(value) <= set(MIRRORS)
+
+
 # Arguments of monitors in several rooms.
 
 GRAD_NORM_INTERVAL = interval(
@@ -271,9 +277,9 @@ RUN_ARGUMENTS = (
         'config for W&B, MLflow, ClearML, Neptune, Aim and DVCLive, and '
         'ClearML or MLflow where they capture TensorBoard; a list of their '
         'names; None: none.',
-        one_of_types((str, list, tuple), "'auto', None or a list of "
-                     f'{", ".join(map(repr, MIRRORS))}', lambda v: v == 'auto'
-                     if isinstance(v, str) else set(v) <= set(MIRRORS))),
+        one_of_types((str, list, tuple, type(None)),
+                     "'auto', None or a list of "
+                     f'{", ".join(map(repr, MIRRORS))}', _are_mirrors)),
     number(
         'overhead_budget', "The fraction of the training's time that the hook "
         'may take of its thread, 0.01 say. The intervals of the costliest '

@@ -97,6 +97,7 @@ def closing_line(writer: 'EventWriter', guards: Sequence[FailureGuard],
         train_seconds (float): How long the training took; 0: there was none.
         work_dir (str): What TensorBoard is to be pointed at.
     """
+    guards = [*guards, *(mirror.guard for mirror in writer.mirrors)]
     written = writer.written
     parts = [
         f'EnhancedTensorBoardHook wrote {written["Scalar"]:,} scalars, '

@@ -1,12 +1,15 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import json
+import logging
 import subprocess
 import time
 from collections import deque
 from contextlib import suppress
 from typing import Deque, List
 
-from ..core.arguments import Argument, one_of_types
+from mmengine.logging import print_log
+
+from ..core.arguments import Argument, Arguments, one_of_types
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..writers.record import Alert
@@ -46,6 +49,16 @@ class OnFindingMonitor(Monitor):
     settings = dict(on_finding=_ON_FINDING)
     # It only receives what HealthMonitor finds.
     watches_others = True
+
+    @classmethod
+    def settings_from(cls, given: Arguments) -> dict:
+        if not given.log_health:
+            print_log(
+                'EnhancedTensorBoardHook: on_finding is never run, since '
+                'log_health=False finds nothing.',
+                logger='current',
+                level=logging.WARNING)
+        return super().settings_from(given)
 
     def __init__(self, on_finding: str, strict: bool = False) -> None:
         super().__init__(strict=strict)

@@ -47,6 +47,7 @@ class EventWriter(Writer):
         log_dir (str): The directory of the event file.
         continues (bool): Whether this run continues an earlier one in the same
             directory.
+        mirrors (Sequence[Mirror]): The experiment trackers.
     """
 
     def __init__(self,
@@ -64,6 +65,7 @@ class EventWriter(Writer):
         file = self._shared.file
         self.log_dir = file.log_dir
         self.continues = False
+        self.mirrors = mirrors
         self._listeners = Listeners()
         self._queue = DroppingQueue(max_items, max_bytes)
         self._tensorboard = TensorBoardWriter(file)

@@ -103,6 +103,12 @@ def test_it_is_off_unless_asked_for():
     assert OnFindingMonitor in map(type, hook.monitors)
 
 
+def test_without_a_report_a_warning_says_so(warnings_logged):
+    EnhancedTensorBoardHook(on_finding='true', log_health=False)
+    assert len(warnings_logged) == 1
+    assert 'on_finding is never run' in warnings_logged[0]
+
+
 def test_the_report_tells_it(tmp_path):
     """From the measurement to the command."""
     from test_health import ColdDetector, degrees

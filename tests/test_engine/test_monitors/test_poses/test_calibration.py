@@ -2,7 +2,7 @@
 """Whether the scores of keypoints tell right from wrong."""
 import numpy as np
 import pytest
-from evaluated_poses import annotations, write, write_boxes
+from evaluated_poses import annotations, known_dataset
 from noisy_poses import pictures
 from scipy.stats import ks_2samp, mannwhitneyu
 from test_evaluators import counted, longer_side, validate
@@ -92,17 +92,7 @@ def test_what_is_not_known_is_not_written(scores, hits):
 @pytest.mark.parametrize('detected', [False, True])
 def test_calibration_of_a_validation(tmp_path, evaluations, detected):
     """By hand from what COCO's evaluation has matched."""
-    ann_file = write(tmp_path / 'a.json', annotations())
-    pack = dict(
-        type='PackKnown', ann_file=ann_file, count=1 if detected else 8)
-    dataset = dict(
-        type='CocoDataset',
-        ann_file=ann_file,
-        data_mode='topdown' if detected else 'bottomup',
-        test_mode=True,
-        pipeline=[pack])
-    if detected:
-        dataset['bbox_file'] = write_boxes(tmp_path / 'b.json')
+    ann_file, dataset = known_dataset(tmp_path, annotations(), not detected)
     events = validate(tmp_path / 'run', dataset,
                       dict(type='CocoMetric', ann_file=ann_file), not detected)
     scores, hits = [], []

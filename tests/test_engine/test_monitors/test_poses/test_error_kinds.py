@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from evaluated_poses import IMAGES, annotations, write, write_boxes
+from evaluated_poses import IMAGES, annotations, known_dataset
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from noisy_poses import (HEIGHT, WIDTH, NoisyModel, metainfo, pictures,
@@ -381,17 +381,7 @@ def test_what_is_matched_is_what_cocos_evaluation_matches(
     # As in COCO, crowds have no keypoints.
     people[1]['keypoints'], people[1]['num_keypoints'] = [0] * 51, 0
     people[1]['bbox'] = [0, 0, 30, 30]
-    ann_file = write(tmp_path / 'a.json', people)
-    dataset = dict(
-        type='CocoDataset',
-        ann_file=ann_file,
-        test_mode=True,
-        pipeline=[dict(type='PackKnown', ann_file=ann_file)])
-    if bottom_up:
-        dataset['data_mode'] = 'bottomup'
-        dataset['pipeline'][0]['count'] = 8
-    else:
-        dataset['bbox_file'] = write_boxes(tmp_path / 'b.json')
+    ann_file, dataset = known_dataset(tmp_path, people, bottom_up)
     evaluator = dict(type='CocoMetric', ann_file=ann_file, nms_mode='none')
     events = validate(
         tmp_path / 'run', dataset, evaluator, bottom_up, kpt_thr=0.5)

@@ -10,7 +10,7 @@ import re
 
 import numpy as np
 import pytest
-from evaluated_poses import IMAGES, PEOPLE, annotations, write, write_boxes
+from evaluated_poses import IMAGES, PEOPLE, annotations, known_dataset, write
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from noisy_poses import (HEIGHT, WIDTH, keypoint_scalars, metainfo, pictures,
@@ -142,14 +142,7 @@ METRICS = [
 @pytest.mark.parametrize('metric', METRICS)
 def test_a_detectors_boxes(tmp_path, evaluations, metric):
     """Each annotated instance counts once, found or not; a box never does."""
-    ann_file = write(tmp_path / 'a.json', annotations())
-    bbox_file = write_boxes(tmp_path / 'b.json')
-    dataset = dict(
-        type='CocoDataset',
-        ann_file=ann_file,
-        bbox_file=bbox_file,
-        test_mode=True,
-        pipeline=[dict(type='PackKnown', ann_file=ann_file)])
+    ann_file, dataset = known_dataset(tmp_path, annotations(), False)
     evaluator = dict(type='CocoMetric', ann_file=ann_file, **metric)
     events = validate(tmp_path / 'run', dataset, evaluator)
     evaluation, = evaluations
@@ -167,13 +160,7 @@ def test_a_detectors_boxes(tmp_path, evaluations, metric):
 
 @pytest.mark.parametrize('metric', METRICS)
 def test_a_bottom_up_model(tmp_path, evaluations, metric):
-    ann_file = write(tmp_path / 'a.json', annotations())
-    dataset = dict(
-        type='CocoDataset',
-        ann_file=ann_file,
-        data_mode='bottomup',
-        test_mode=True,
-        pipeline=[dict(type='PackKnown', ann_file=ann_file, count=8)])
+    ann_file, dataset = known_dataset(tmp_path, annotations(), True)
     evaluator = dict(type='CocoMetric', ann_file=ann_file, **metric)
     events = validate(tmp_path / 'run', dataset, evaluator, bottom_up=True)
     evaluation, = evaluations
@@ -190,13 +177,7 @@ def test_posetrack(tmp_path, evaluations, monkeypatch):
     for name in ('results2json', '_do_python_keypoint_eval'):
         monkeypatch.setattr(posetrack18_metric.PoseTrack18Metric, name,
                             vars(CocoMetric)[name])
-    ann_file = write(tmp_path / 'a.json', annotations())
-    dataset = dict(
-        type='CocoDataset',
-        ann_file=ann_file,
-        bbox_file=write_boxes(tmp_path / 'b.json'),
-        test_mode=True,
-        pipeline=[dict(type='PackKnown', ann_file=ann_file)])
+    ann_file, dataset = known_dataset(tmp_path, annotations(), False)
     evaluator = dict(type='PoseTrack18Metric', ann_file=ann_file, nms_thr=0.3)
     events = validate(tmp_path / 'run', dataset, evaluator)
     evaluation, = evaluations
@@ -237,12 +218,7 @@ def test_one_instance_and_one_prediction_far_from_it(tmp_path, evaluations):
 ])
 def test_pck_of_ground_truth_boxes(tmp_path, evaluator, measure):
     """The mean over the keypoints is the evaluator's number."""
-    ann_file = write(tmp_path / 'a.json', annotations())
-    dataset = dict(
-        type='CocoDataset',
-        ann_file=ann_file,
-        test_mode=True,
-        pipeline=[dict(type='PackKnown', ann_file=ann_file)])
+    _, dataset = known_dataset(tmp_path, annotations())
     evaluator['prefix'] = 'its'
     events = validate(tmp_path / 'run', dataset, evaluator)
     values = [

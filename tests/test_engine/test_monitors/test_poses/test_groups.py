@@ -2,7 +2,7 @@
 """For which instances and keypoints predictions are wrong."""
 import numpy as np
 import pytest
-from evaluated_poses import annotations, write, write_boxes
+from evaluated_poses import annotations, known_dataset
 from planted_errors import COCO, data_set_meta
 from pycocotools import mask
 from test_evaluators import counted, validate
@@ -307,17 +307,7 @@ def test_the_instances_are_those_of_cocos_evaluation(tmp_path, evaluations,
     people = annotations()
     for i, annotation in enumerate(people):
         annotation['area'] *= (.3, 1., 15.)[i % 3]
-    ann_file = write(tmp_path / 'a.json', people)
-    dataset = dict(
-        type='CocoDataset',
-        ann_file=ann_file,
-        test_mode=True,
-        pipeline=[dict(type='PackKnown', ann_file=ann_file)])
-    if bottom_up:
-        dataset['data_mode'] = 'bottomup'
-        dataset['pipeline'][0]['count'] = 8
-    else:
-        dataset['bbox_file'] = write_boxes(tmp_path / 'b.json')
+    ann_file, dataset = known_dataset(tmp_path, people, bottom_up)
     events = validate(
         tmp_path / 'run', dataset,
         dict(type='CocoMetric', ann_file=ann_file, nms_mode='none'), bottom_up)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from evaluated_poses import annotations, write, write_boxes
+from evaluated_poses import annotations, known_dataset
 from planted_errors import COCO, apart
 from tensorboard.util.tensor_util import make_ndarray
 from test_evaluators import validate
@@ -103,17 +103,7 @@ def assert_is_evaluated(events, curves, evaluation):
 def test_what_is_right_is_what_cocos_evaluation_matches(
         tmp_path, evaluations, curves, bottom_up, metric):
     """With boxes of a detector, and of all instances at once."""
-    ann_file = write(tmp_path / 'a.json', annotations())
-    dataset = dict(
-        type='CocoDataset',
-        ann_file=ann_file,
-        test_mode=True,
-        pipeline=[dict(type='PackKnown', ann_file=ann_file)])
-    if bottom_up:
-        dataset['data_mode'] = 'bottomup'
-        dataset['pipeline'][0]['count'] = 8
-    else:
-        dataset['bbox_file'] = write_boxes(tmp_path / 'b.json')
+    ann_file, dataset = known_dataset(tmp_path, annotations(), bottom_up)
     events = validate(tmp_path / 'run', dataset,
                       dict(type='CocoMetric', ann_file=ann_file, **metric),
                       bottom_up)

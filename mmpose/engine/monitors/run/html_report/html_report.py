@@ -1,6 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+import functools
 import os.path as osp
-from typing import Optional
+from typing import Iterator, Optional
 
 from mmengine.config import Config
 
@@ -30,10 +31,10 @@ class HTMLReportMonitor(Monitor):
                            config
     ====================== ==================================================
 
-    What it tells: ``report.html`` beside the event file is
-    one page for any browser or printer, without scripts and under 5 MB: the
-    best metrics and when, the curves, accuracy and errors by keypoint,
-    pictures, findings, changes to the base config, and the environment.
+    What it tells: ``report.html`` beside the event file is one page for any
+    browser or printer, without scripts and under 5 MB: the best metrics and
+    when, the curves, accuracy and errors by keypoint, pictures, findings,
+    changes to the base config, and the environment.
     ``scalars.csv`` beside it has all scalars.
 
     It takes a few seconds after the training. ``python tools/make_report.py
@@ -47,16 +48,19 @@ class HTMLReportMonitor(Monitor):
     watches_others = True
 
     def before_train(self, runner) -> None:
-        changes = config_changes(runner.cfg)
-        if changes:
-            self.emit(
-                Record(runner.iter,
-                       lambda: [Text('run/config_changes', changes)]))
+        # In the writer's thread, since files are read.
+        self.emit(Record(runner.iter, functools.partial(_changes, runner.cfg)))
 
     def after_run(self, runner) -> None:
         path = write_report(
             str(self.writer.log_dir), osp.basename(runner.work_dir))
         runner.logger.info(f'EnhancedTensorBoardHook wrote {path}.')
+
+
+def _changes(cfg: Optional[Config]) -> Iterator[Text]:
+    changes = config_changes(cfg)
+    if changes:
+        yield Text('run/config_changes', changes)
 
 
 def config_changes(cfg: Optional[Config]) -> str:

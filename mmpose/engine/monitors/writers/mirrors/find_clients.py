@@ -2,18 +2,10 @@
 """Find the experiment trackers that a run has."""
 import functools
 import sys
-from typing import Callable, Dict, Iterable, List, Optional, Union
+from typing import Callable, Dict, Iterable, List, Union
 
 from . import MIRRORS
 from .clients import ClearMLClient, Client, MLflowClient, WandbClient
-
-# Those of :data:`MIRRORS` that need more than the interface of MMEngine.
-_CLIENTS: Dict[str, Callable[..., Client]] = dict(
-    WandbVisBackend=WandbClient,
-    MLflowVisBackend=lambda backend: _mlflow_client(backend.experiment, backend
-                                                    ),
-    ClearMLVisBackend=lambda backend: ClearMLClient(
-        backend.experiment.Logger.current_logger(), backend))
 
 
 def find_clients(visualizer, mirror: Union[str, Iterable[str],
@@ -32,22 +24,32 @@ def find_clients(visualizer, mirror: Union[str, Iterable[str],
     Raises:
         ValueError: A tracker that ``mirror`` names is not there.
     """
-    wanted = MIRRORS if mirror == 'auto' else tuple(mirror or ())
-    found: Dict[str, Callable[[], Optional[Client]]] = {}
+    found: Dict[str, Callable[[], Client]] = {}
     for backend in visualizer._vis_backends.values():
-        for cls in type(backend).__mro__:
-            name = cls.__name__
+        for name in (cls.__name__ for cls in type(backend).__mro__):
             if name in MIRRORS:
-                found[name] = functools.partial(
-                    _CLIENTS.get(name, Client), backend)
+                found[name] = functools.partial(_client_of, name, backend)
     for name, client in _capturing().items():
         if f'{name}VisBackend' not in found:
             found[name] = client
-    missing = sorted(set(wanted) - set(found)) if mirror != 'auto' else []
+    wanted = list(found) if mirror == 'auto' else list(mirror or ())
+    missing = sorted(set(wanted) - set(found))
     if missing:
         raise ValueError(f'mirror names {", ".join(missing)}, but the run has '
                          f'{", ".join(found) or "no tracker"}')
-    return [found[name]() for name in found if name in wanted]
+    return [client() for name, client in found.items() if name in wanted]
+
+
+def _client_of(name: str, backend) -> Client:
+    """Return the client of a backend, by the name of its class."""
+    if name == 'WandbVisBackend':
+        return WandbClient(backend)
+    if name == 'MLflowVisBackend':
+        return _mlflow_client(backend.experiment, backend)
+    if name == 'ClearMLVisBackend':
+        logger = backend.experiment.Logger.current_logger()
+        return ClearMLClient(logger, backend)
+    return Client(backend)
 
 
 def _capturing() -> Dict[str, Callable[[], Client]]:
@@ -56,11 +58,11 @@ def _capturing() -> Dict[str, Callable[[], Client]]:
     found: Dict[str, Callable[[], Client]] = {}
     clearml = sys.modules.get('clearml')
     if hasattr(FileWriter, 'clearml') and clearml.Task.current_task():
-        found['ClearML'] = lambda: ClearMLClient(clearml.Task.current_task().
-                                                 get_logger())
+        logger = clearml.Task.current_task().get_logger()
+        found['ClearML'] = functools.partial(ClearMLClient, logger)
     mlflow = sys.modules.get('mlflow')
     if mlflow and _is_patched_by('mlflow', FileWriter) and mlflow.active_run():
-        found['MLflow'] = lambda: _mlflow_client(mlflow)
+        found['MLflow'] = functools.partial(_mlflow_client, mlflow)
     return found
 
 

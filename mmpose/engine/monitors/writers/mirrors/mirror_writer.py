@@ -60,9 +60,13 @@ class Mirror:
     Args:
         client (Client): The tracker.
         guard (Guard): Told of failures; nothing is sent after it has tripped.
+
+    Attributes:
+        guard (Guard): The same.
     """
 
     def __init__(self, client: Client, guard: Guard) -> None:
+        self.guard = guard
         self._thread = BackgroundWriter(
             _ClientWriter(client, guard),
             DroppingQueue(_MAX_ITEMS, _MAX_BYTES),
