@@ -9,11 +9,13 @@ import uuid
 import pytest
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmengine.visualization import BaseVisBackend
 from tensorboard.backend.event_processing.event_accumulator import \
     EventAccumulator
 from test_enhanced_tensorboard_hook import hook_of, messages
 
-from mmpose.registry import HOOKS
+from mmpose.engine.monitors import Monitor, Record
+from mmpose.registry import HOOKS, VISBACKENDS
 
 STEPS = list(range(1, 13))
 TAGS = ('loss', 'train/gradient_norm/global')
@@ -162,3 +164,33 @@ def test_a_training_writes_its_report_when_it_ends(train):
     with open(f'{folder}/scalars.csv') as file:
         assert 'loss' in file.read()
     assert any('report.html' in line for line in messages(runner, 'INFO'))
+
+
+@VISBACKENDS.register_module(force=True)
+class UnfinishedBackend(BaseVisBackend):
+    """It lacks what is abstract, so that it cannot be built."""
+
+
+class FailsToCompute(Monitor):
+    """The thread that writes logs it."""
+
+    def before_train(self, runner):
+        self.emit(Record(1, lambda: 1 / 0))
+
+
+def test_one_after_a_runner_that_could_not_be_built(train, read_events):
+    """MMEngine keeps a lock then, which the thread that writes would need."""
+    with pytest.raises(TypeError, match='abstract'):
+        train(
+            visualizer=dict(
+                type='Visualizer',
+                vis_backends=[dict(type='UnfinishedBackend')]))
+    runner = train(
+        dict(
+            grad_norm_interval=1,
+            log_val_images=False,
+            strict=False,
+            monitors=[dict(type=FailsToCompute)]))
+    assert steps_in(directory(runner)) == [STEPS, STEPS]
+    warnings = ''.join(messages(runner, 'WARNING'))
+    assert 'ZeroDivisionError' in warnings and 'lost' not in warnings

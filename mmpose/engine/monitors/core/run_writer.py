@@ -1,7 +1,10 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """Find the writer of a run, and describe it in the log."""
 import shlex
+from contextlib import suppress
 from typing import TYPE_CHECKING, List, Optional, Sequence, Union
+
+from mmengine.utils import manager
 
 from .failure_guard import FailureGuard
 from .runner_parts import has_ema_model
@@ -34,6 +37,7 @@ def writer_of_run(runner,
     Raises:
         ImportError: tensorboard is missing or broken.
     """
+    release_leaked_lock()
     # Only a run that logs waits for these.
     from ..writers.disk_quota import DiskQuota
     from ..writers.drain_on_signal import drain_on_signal
@@ -57,6 +61,19 @@ def writer_of_run(runner,
             'train/images, gradients and weights are those of the model in '
             'training.')
     return writer
+
+
+def release_leaked_lock() -> None:
+    """Release MMEngine's lock if an exception has left it to this thread.
+
+    ``ManagerMixin.get_instance`` keeps it where a constructor raises, for
+    instance that of a visualizer. After that no other thread can log: the one
+    that writes would wait for ever.
+    """
+    lock = getattr(manager, '_lock', None)
+    with suppress(RuntimeError):  # It is not held any more.
+        while lock is not None:
+            lock.release()
 
 
 def _mirrors_of(runner, guard: FailureGuard,
