@@ -15,9 +15,12 @@ import os
 import os.path as osp
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import mdformat
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 
 sys.path.insert(0, osp.dirname(osp.abspath(__file__)))
 import verify_configs  # noqa: E402
@@ -53,6 +56,12 @@ def main():
         type=int,
         default=300,
         help='of a healthy run, and of a family (default: 300)')
+    parser.add_argument(
+        '--minutes',
+        type=float,
+        default=15,
+        help='after which a family is ended, at the end of its epoch, '
+        'whatever it has of its iterations (default: 15)')
     parser.add_argument(
         '--tests', nargs='*', help='names of files, instead of all')
     parser.add_argument(
@@ -177,17 +186,36 @@ def train_family(out, args):
         batch_size=2,
         epochs=2)
     cfg = verify_configs.load(config, options)
-    epochs = max(args.iterations // 4, 2)
-    length = dict(
-        max_epochs=epochs) if 'max_epochs' in cfg.train_cfg else (dict(
-            max_iters=args.iterations))
-    # Not at the end of each of so short epochs.
+    # Eight images, two in a batch.
+    length = dict(max_epochs=max(args.iterations // 4, 2)) \
+        if 'max_epochs' in cfg.train_cfg else dict(max_iters=args.iterations)
+    # Ten validations, not one at the end of each of so short epochs.
     cfg.train_cfg.update(
-        length, val_interval=max(list(length.values())[0] // 3, 1))
+        length, val_interval=max(*length.values(), 10) // 10)
+    HOOKS.register_module(module=EndInTime)
+    cfg.custom_hooks.append(dict(type='EndInTime', minutes=args.minutes))
     _, _, work_dir = verify_configs.run(cfg, 'train', copy.deepcopy(HOOK))
     found = verify_configs.read_run(work_dir)['findings']
     Path(out).write_text(
-        json.dumps(dict(iterations=args.iterations, findings=found)))
+        json.dumps(dict(iterations=EndInTime.iterations, findings=found)))
+
+
+class EndInTime(Hook):
+    """End a training at the end of its epoch, some minutes after its start.
+
+    Attributes:
+        iterations (int): How many the training of this process has had.
+    """
+
+    iterations = 0
+
+    def __init__(self, minutes):
+        self.end = time.monotonic() + 60 * minutes
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        EndInTime.iterations = runner.iter + 1
+        if time.monotonic() > self.end:
+            runner.train_loop.stop_training = True
 
 
 def page(found):
