@@ -13,6 +13,7 @@ import copy
 import json
 import os
 import os.path as osp
+import re
 import subprocess
 import sys
 import time
@@ -35,6 +36,10 @@ PLANTED = [
     TESTS / 'test_hooks/test_reported_troubles.py',
     TESTS / 'test_monitors/test_health/test_planted_step_illness.py',
     TESTS / 'test_monitors/test_poses/test_error_kinds.py',
+    TESTS / 'test_monitors/test_poses/test_planted_error_kinds.py',
+    TESTS / 'test_monitors/test_poses/test_one_pose.py',
+    TESTS / 'test_monitors/test_poses/test_keypoint_distribution.py',
+    TESTS / 'test_monitors/test_poses/test_codec_findings.py',
 ]
 HEALTHY = [TESTS / 'test_hooks/test_healthy_runs.py']
 # Tests of healthy runs among the others.
@@ -80,7 +85,8 @@ def main():
         for test in files if part in args.what else ():
             if args.tests and test.name not in args.tests:
                 continue
-            found.setdefault(part, {})[test.name] = run_tests(test)
+            rows = run_tests(test, Path(args.work_dir) / 'curves')
+            found.setdefault(part, {})[test.name] = rows
             file.write_text(json.dumps(found, indent=1))
     if 'families' in args.what:
         for config in args.configs or verify_configs.FAMILIES:
@@ -92,16 +98,22 @@ def main():
     PAGE.write_text(page(found), encoding='utf-8')
 
 
-def run_tests(file):
+def run_tests(file, curves):
     """Run the tests of a file, and note what their trainings find.
+
+    Args:
+        file (Path): The file.
+        curves (Path): The folder for the scalars of these trainings, of which
+            pictures are made.
 
     Returns:
         list[dict]: Of each training that came to its end, or was ended by the
-        hook: the test, the iterations, the steps at which its hooks plant
-        something, and ``findings``: name, severity, step and first sentence.
+        hook: the test and whether it has passed; the iterations, the steps at
+        which its hooks plant something, ``curves``, and ``findings``: name,
+        severity, step, first sentence, and whether it names samples.
     """
     import pytest
-    trainings = Trainings()
+    trainings = Trainings(curves)
     pytest.main(['-q', '-p', 'no:cacheprovider',
                  str(file)],
                 plugins=[trainings])
@@ -109,14 +121,24 @@ def run_tests(file):
 
 
 class Trainings:
-    """Note each training of a test, as a plugin of pytest."""
+    """Note each training of a test, as a plugin of pytest.
 
-    def __init__(self):
+    Args:
+        curves (Path): See :func:`run_tests`.
+    """
+
+    def __init__(self, curves):
         self.rows = []
+        self._curves = curves
         self._test = ''
 
     def pytest_runtest_setup(self, item):
         self._test = item.name
+
+    def pytest_runtest_logreport(self, report):
+        for row in self.rows:
+            if report.nodeid.endswith(f'::{row["test"]}'):
+                row['passed'] = row.get('passed', True) and not report.failed
 
     def pytest_sessionstart(self):
         from mmengine.runner import Runner
@@ -135,13 +157,16 @@ class Trainings:
                 return train(runner)
             finally:
                 row['iterations'] = runner.iter
+                if row['findings']:
+                    row['curves'] = self._keep_curves(runner.log_dir)
 
         def noted(report, step, detector, findings):
             changes = update(report, step, detector, findings)
             if self.rows:
-                self.rows[-1]['findings'] += [(f.name, f.severity, step,
-                                               f.what) for kind, f in changes
-                                              if kind == 'begins']
+                self.rows[-1]['findings'] += [
+                    (f.name, f.severity, step, f.what, 'suspects.json'
+                     in f.evidence) for kind, f in changes if kind == 'begins'
+                ]
             return changes
 
         Runner.train, HealthReport.update = watched, noted
@@ -149,6 +174,21 @@ class Trainings:
     def pytest_sessionfinish(self):
         runner, train, report, update = self._undo
         runner.train, report.update = train, update
+
+    def _keep_curves(self, log_dir):
+        """Write the scalars of a run, by tag, and return the file's name."""
+        from mmpose.engine.monitors.writers.tfrecord import events_in
+        curves = {}
+        for event in events_in(f'{log_dir}/vis_data'):
+            for value in event.summary.value:
+                if value.WhichOneof('value') == 'simple_value':
+                    curves.setdefault(value.tag, []).append(
+                        (event.step, value.simple_value))
+        self._curves.mkdir(parents=True, exist_ok=True)
+        name = re.sub(r'\W+', '_', self._test).strip('_') + (
+            f'_{sum(r["test"] == self._test for r in self.rows)}.json')
+        (self._curves / name).write_text(json.dumps(curves))
+        return name
 
 
 def _steps(hooks):
@@ -229,8 +269,8 @@ def page(found):
         'Each row is a training of a test. Planted: from that step on; 1 is '
         'the beginning. A finding that follows from a planted one is not '
         'listed: the report does not name it.', '',
-        '| finding | test | planted | found | iterations later | it says |',
-        '| :-- | :-- | --: | --: | --: | :-- |'
+        '| finding | test | planted | found | iterations later | samples | '
+        'it says |', '| :-- | :-- | --: | --: | --: | :-- | :-- |'
     ]
     rows = [
         row for row in _rows(found, 'planted') if IS_HEALTHY not in row['test']
@@ -239,14 +279,15 @@ def page(found):
     lines = {}
     for row in rows:
         planted = min(row['steps'], default=1)
-        for name, severity, step, what in row['findings']:
+        for name, severity, step, what, *samples in row['findings']:
             tried.add(name.partition('/')[0])
             # A test may make several trainings, for instance with other
             # optimizers: the first one counts.
             test = row['test'].partition('[')[0]
             lines.setdefault((name, test),
                              f'| `{name}` | `{test}` | {planted} | {step} | '
-                             f'{max(step - planted, 0)} | {what} |')
+                             f'{max(step - planted, 0)} | '
+                f'{"named" if any(samples) else ""} | {what} |')
     text += [lines[key] for key in sorted(lines)]
     missing = sorted(_declared() - tried)
     text += [
@@ -293,12 +334,12 @@ def _rows(found, part):
 
 
 def _is_false(row):
-    return any(severity != 'note' for _, severity, _, _ in row['findings'])
+    return any(severity != 'note' for _, severity, *_ in row['findings'])
 
 
 def _names(row):
     return ', '.join(f'`{name}`' + ' (a note)' * (severity == 'note')
-                     for name, severity, _, _ in row['findings']) or 'none'
+                     for name, severity, *_ in row['findings']) or 'none'
 
 
 def _declared():
