@@ -7,24 +7,18 @@ import numpy as np
 from torch import nn
 
 from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH
-from ..core.measurements import Losses, Spike
+from ..core.measurements import Losses
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, losses_of_iteration,
                                  value_of_iteration)
+from ..core.statistics.recent_losses import RecentLosses
 from ..writers.record import Record, Scalar, Value
 
 # The largest number of iterations between two measurements.
 _MAX_HELD = 1000
 # This many consecutive losses of exactly 0 are reported at once.
 _ZEROS = 20
-# The number of losses before and after a loss that it is compared with. With
-# 25 the scatter is estimated so badly that one in 100,000 healthy losses
-# stands out. With 50 none of 300,000 did, drawn from normal, gamma and
-# exponential distributions.
-_REACH = 50
-# The scatter is taken to be 5 % at least: any loss may move by that.
-_LEAST_SCATTER = 0.05
 
 
 @MONITORS.register_module()
@@ -149,13 +143,15 @@ class LossMonitor(Monitor):
                 accuracy: Optional[float], terms: tuple) -> Iterator[Value]:
         self._recent.add(*zip(*losses))
         found = dict(self._recent.statistics())
+        spike = self._recent.spike()
+        if spike is not None:
+            found.update({
+                f'spike_{quantity}': float(value)
+                for quantity, value in spike._asdict().items()
+                if value is not None
+            })
         for quantity, value in found.items():
             yield Scalar(f'health/loss/{quantity}', value)
-        spike = None
-        if 'spike_score' in found:
-            spike = Spike(
-                int(found['spike_step']), found['spike_score'],
-                found.get('spike_ratio'))
         yield Losses(found['median'], found['deviation'], spike, nonfinite,
                      num_zero, accuracy, terms)
 
@@ -196,59 +192,3 @@ def _size(data_batch) -> float:
     if isinstance(data_batch, dict) and 'inputs' in data_batch:
         return len(data_batch['inputs'])
     return math.inf
-
-
-class RecentLosses:
-    """Find what stands out among the last losses of a training."""
-
-    def __init__(self) -> None:
-        self._steps = np.empty(0, dtype=int)
-        self._losses = np.empty(0)
-
-    def add(self, steps: Sequence[int], losses: Sequence[float]) -> None:
-        """Add the losses since the last measurement.
-
-        Args:
-            steps (Sequence[int]): One or more steps, ascending.
-            losses (Sequence[float]): Their losses, finite and not 0.
-        """
-        # The earlier ones were judged already; they are compared with.
-        self._steps = np.append(self._steps[-2 * _REACH:], steps)
-        self._losses = np.append(self._losses[-2 * _REACH:], losses)
-        self._added = len(losses)
-
-    def statistics(self) -> Iterator[Tuple[str, float]]:
-        """Compute the values in the table of :class:`LossMonitor`.
-
-        Yields:
-            tuple[str, float]: Name and value.
-        """
-        last = self._losses[-max(self._added, 2 * _REACH + 1):]
-        yield 'median', np.median(last)
-        yield 'deviation', _mad_std(last)
-        if len(self._losses) > 2 * _REACH:
-            yield from self._spike()
-
-    def _spike(self) -> Iterator[Tuple[str, float]]:
-        places = np.arange(_REACH, len(self._losses) - _REACH)
-        around = self._losses[places[:, None] + np.arange(-_REACH, _REACH + 1)]
-        positive = (around > 0).all(axis=1)
-        around[positive] = np.log(around[positive])
-        median = np.median(around, axis=1)
-        floor = _LEAST_SCATTER * np.where(positive, 1, abs(median))
-        scatter = np.maximum(_mad_std(around), floor)
-        height = around[:, _REACH] - median
-        score = np.divide(
-            height, scatter, out=np.zeros_like(height), where=scatter > 0)
-        i = score.argmax()
-        yield 'spike_score', score[i]
-        if positive[i]:
-            yield 'spike_ratio', np.exp(height[i])
-        yield 'spike_step', float(self._steps[places[i]])
-
-
-def _mad_std(values: np.ndarray) -> np.ndarray:
-    """Compute MAD standard deviations over the last dimension."""
-    # MMPose's data sets have imported it already.
-    from scipy.stats import median_abs_deviation
-    return median_abs_deviation(values, axis=-1, scale='normal')

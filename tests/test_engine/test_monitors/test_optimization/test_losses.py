@@ -11,7 +11,7 @@ from stepping import Written, no_waiting
 from torch import nn
 
 from mmpose.engine.monitors import Every, LossMonitor
-from mmpose.engine.monitors.optimization.losses import RecentLosses
+from mmpose.engine.monitors.core.statistics.recent_losses import RecentLosses
 
 NAN, INF = float('nan'), float('inf')
 
@@ -202,10 +202,9 @@ def test_a_spike_of_a_loss_that_is_negative(scatter, height, score):
     values[70] = -20 + height
     recent = RecentLosses()
     recent.add(np.arange(1, 151), values)
-    statistics = dict(recent.statistics())
-    assert statistics['spike_step'] == 71
-    assert statistics['spike_score'] == pytest.approx(score, rel=0.2)
-    assert 'spike_ratio' not in statistics
+    spike = recent.spike()
+    assert spike.step == 71 and spike.ratio is None
+    assert spike.score == pytest.approx(score, rel=0.2)
 
 
 def test_accuracies_and_other_things_are_no_losses():
