@@ -207,7 +207,8 @@ def run_family(config, args):
         subprocess.call([
             sys.executable, __file__, '--configs', config, '--child', out,
             '--work-dir', args.work_dir, '--iterations',
-            str(args.iterations)
+            str(args.iterations), '--minutes',
+            str(args.minutes)
         ],
                         stdout=log,
                         stderr=subprocess.STDOUT)
@@ -227,13 +228,16 @@ def train_family(out, args):
         epochs=2)
     cfg = verify_configs.load(config, options)
     # Eight images, two in a batch.
-    length = dict(max_epochs=max(args.iterations // 4, 2)) \
-        if 'max_epochs' in cfg.train_cfg else dict(max_iters=args.iterations)
+    length = dict(max_iters=args.iterations)
+    if 'max_epochs' in cfg.train_cfg:
+        length = dict(max_epochs=max(args.iterations // 4, 2))
     # Ten validations, not one at the end of each of so short epochs.
-    cfg.train_cfg.update(
-        length, val_interval=max(*length.values(), 10) // 10)
+    cfg.train_cfg.update(length, val_interval=max(*length.values(), 10) // 10)
     HOOKS.register_module(module=EndInTime)
-    cfg.custom_hooks.append(dict(type='EndInTime', minutes=args.minutes))
+    cfg.custom_hooks.append(
+        dict(
+            type='EndInTime', iterations=args.iterations,
+            minutes=args.minutes))
     _, _, work_dir = verify_configs.run(cfg, 'train', copy.deepcopy(HOOK))
     found = verify_configs.read_run(work_dir)['findings']
     Path(out).write_text(
@@ -241,7 +245,7 @@ def train_family(out, args):
 
 
 class EndInTime(Hook):
-    """End a training at the end of its epoch, some minutes after its start.
+    """End a training at the end of its epoch, when it was long enough.
 
     Attributes:
         iterations (int): How many the training of this process has had.
@@ -249,12 +253,13 @@ class EndInTime(Hook):
 
     iterations = 0
 
-    def __init__(self, minutes):
+    def __init__(self, iterations, minutes):
+        self.enough = iterations
         self.end = time.monotonic() + 60 * minutes
 
     def after_train_iter(self, runner, *args, **kwargs):
         EndInTime.iterations = runner.iter + 1
-        if time.monotonic() > self.end:
+        if runner.iter + 1 >= self.enough or time.monotonic() > self.end:
             runner.train_loop.stop_training = True
 
 
@@ -278,16 +283,16 @@ def page(found):
     tried = set()
     lines = {}
     for row in rows:
+        # A test may make several trainings, for instance with other
+        # optimizers: the first one counts.
+        test = row['test'].partition('[')[0]
         planted = min(row['steps'], default=1)
         for name, severity, step, what, *samples in row['findings']:
             tried.add(name.partition('/')[0])
-            # A test may make several trainings, for instance with other
-            # optimizers: the first one counts.
-            test = row['test'].partition('[')[0]
-            lines.setdefault((name, test),
-                             f'| `{name}` | `{test}` | {planted} | {step} | '
-                             f'{max(step - planted, 0)} | '
-                f'{"named" if any(samples) else ""} | {what} |')
+            cells = (f'`{name}`', f'`{test}`', planted, step,
+                     max(step - planted, 0), 'named' * any(samples), what)
+            line = ' | '.join(map(str, cells))
+            lines.setdefault((name, test), f'| {line} |')
     text += [lines[key] for key in sorted(lines)]
     missing = sorted(_declared() - tried)
     text += [

@@ -134,11 +134,9 @@ class OtherRanksMonitor(Monitor):
             for entry in entries[known:]:
                 spike = entry.get('spike')
                 yield RankLosses(
-                    rank,
-                    entry['step'],
+                    rank, entry['step'],
                     dict.fromkeys(entry.get('nonfinite', ()), entry['step']),
-                    Spike(*spike) if spike else None,
-                    tuple(entry['samples']),
+                    Spike(*spike) if spike else None, tuple(entry['samples']),
                     entry['batch_size'])
 
 
@@ -173,8 +171,7 @@ class _OwnLosses:
         if becomes_nonfinite:
             self.batches.keep()
             self._write(
-                step,
-                nonfinite=[n for n, v in losses if not math.isfinite(v)])
+                step, nonfinite=[n for n, v in losses if not math.isfinite(v)])
         self.batches.release()
         self._losses += [(step, loss) for name, loss in losses
                          if name == 'loss' and loss and math.isfinite(loss)]
@@ -191,8 +188,7 @@ class _OwnLosses:
 
     def _write_entry(self, step: int, what: dict) -> None:
         samples, batch_size = suspects_of(self.batches, step)
-        entry = dict(
-            step=step, samples=samples, batch_size=batch_size, **what)
+        entry = dict(step=step, samples=samples, batch_size=batch_size, **what)
         with self._guard, self._lock:
             self._entries = [*self._entries, entry][:_MAX_ENTRIES]
             os.makedirs(osp.dirname(self._path), exist_ok=True)

@@ -41,8 +41,8 @@ class Suspects:
 
     def add(self, losses: RankLosses) -> None:
         """Add the samples of another rank that stand out."""
-        self._of_ranks[losses.rank, losses.step] = (list(losses.samples),
-                                                    losses.batch_size)
+        self._of_ranks[losses.rank,
+                       losses.step] = (list(losses.samples), losses.batch_size)
         if len(self._of_ranks) > _MAX_STEPS:
             del self._of_ranks[next(iter(self._of_ranks))]
 
@@ -127,8 +127,8 @@ def suspects_of(batches: RecentBatches, step: int) -> Tuple[List[dict], int]:
     """
     samples = batches.samples(step)
     broken = batches.nonfinite(step) if samples else []
-    return ([dict(samples[i], nonfinite=tensor)
-             for i, tensor in broken] or samples, len(samples))
+    return ([dict(samples[i], nonfinite=tensor) for i, tensor in broken]
+            or samples, len(samples))
 
 
 def _ids(sample: dict) -> list:

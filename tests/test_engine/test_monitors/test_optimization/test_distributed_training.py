@@ -223,9 +223,8 @@ def spoiled_second(interval, step, factor, samples):
             return top_down(
                 dict(NUMBERS_ONLY, grad_norm_interval=interval),
                 other_hooks=[hook],
-                train_cfg=dict(
-                    by_epoch=True, max_epochs=8, val_interval=8))(
-                        work_dir)
+                train_cfg=dict(by_epoch=True, max_epochs=8, val_interval=8))(
+                    work_dir)
 
     return run
 
