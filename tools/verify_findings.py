@@ -227,12 +227,13 @@ def train_family(out, args):
         batch_size=2,
         epochs=2)
     cfg = verify_configs.load(config, options)
-    # Eight images, two in a batch.
     length = dict(max_iters=args.iterations)
     if 'max_epochs' in cfg.train_cfg:
-        length = dict(max_epochs=max(args.iterations // 4, 2))
+        from mmengine.runner import Runner
+        loader = Runner.build_dataloader(copy.deepcopy(cfg.train_dataloader))
+        length = dict(max_epochs=-(-args.iterations // len(loader)))
     # Ten validations, not one at the end of each of so short epochs.
-    cfg.train_cfg.update(length, val_interval=max(*length.values(), 10) // 10)
+    cfg.train_cfg.update(length, val_interval=-(-max(length.values()) // 10))
     HOOKS.register_module(module=EndInTime)
     cfg.custom_hooks.append(
         dict(
@@ -245,7 +246,7 @@ def train_family(out, args):
 
 
 class EndInTime(Hook):
-    """End a training at the end of its epoch, when it was long enough.
+    """End a training at the end of its epoch, some minutes after its start.
 
     Attributes:
         iterations (int): How many the training of this process has had.
@@ -253,13 +254,12 @@ class EndInTime(Hook):
 
     iterations = 0
 
-    def __init__(self, iterations, minutes):
-        self.enough = iterations
+    def __init__(self, minutes):
         self.end = time.monotonic() + 60 * minutes
 
     def after_train_iter(self, runner, *args, **kwargs):
         EndInTime.iterations = runner.iter + 1
-        if runner.iter + 1 >= self.enough or time.monotonic() > self.end:
+        if time.monotonic() > self.end:
             runner.train_loop.stop_training = True
 
 
