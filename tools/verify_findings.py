@@ -235,10 +235,7 @@ def train_family(out, args):
     # Ten validations, not one at the end of each of so short epochs.
     cfg.train_cfg.update(length, val_interval=-(-max(length.values()) // 10))
     HOOKS.register_module(module=EndInTime)
-    cfg.custom_hooks.append(
-        dict(
-            type='EndInTime', iterations=args.iterations,
-            minutes=args.minutes))
+    cfg.custom_hooks.append(dict(type='EndInTime', minutes=args.minutes))
     _, _, work_dir = verify_configs.run(cfg, 'train', copy.deepcopy(HOOK))
     found = verify_configs.read_run(work_dir)['findings']
     Path(out).write_text(
