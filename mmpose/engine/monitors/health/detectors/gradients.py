@@ -101,8 +101,8 @@ class VanishingGradientDetector(Detector):
             group for group, norm in norms.items()
             if not group.endswith('/bias') and (
                 norm < least or self._past.is_beyond(
-                    self._shrunk, [1 / g for g in growth.get(group, [])],
-                    group))
+                    self._shrunk, [1 / g
+                                   for g in growth.get(group, [])], group))
         ]
         self._past.add({g: n for g, n in norms.items() if g not in vanished})
         for group, norm in norms.items():
@@ -198,8 +198,7 @@ class _Past:
         past = self._norms[name]
         return statistics.median(past) if len(past) >= _MIN_PAST else 0.
 
-    def is_beyond(self, limit: float, changes: List[float],
-                  name: str) -> bool:
+    def is_beyond(self, limit: float, changes: List[float], name: str) -> bool:
         """Return whether a norm has changed by more than it usually does.
 
         Args:
