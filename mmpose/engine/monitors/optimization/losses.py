@@ -1,6 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import math
+from collections import deque
 from typing import Dict, Iterator, List, Optional, Set, Tuple
 
 import numpy as np
@@ -71,11 +72,15 @@ class LossMonitor(Monitor):
         # The losses since the last measurement, with their steps; and by name
         # the first step at which a loss was not finite.
         self._losses: List[Tuple[int, float]] = []
+        # The last ones of each single loss.
+        self._parts: Dict[str, deque] = {}
         self._nonfinite: Dict[str, int] = {}
         self._names: Set[str] = set()
         self._num_zero = 0
         self._accuracies: List[float] = []
-        self._settings = LossSettings(bare_model(runner.model))
+        self._settings = LossSettings(
+            bare_model(runner.model),
+            getattr(runner.train_dataloader, 'dataset', None))
         self._recent = RecentLosses()
         # None where batches may be of any size.
         self._batch_size = getattr(runner.train_dataloader, 'batch_size', None)
@@ -93,8 +98,12 @@ class LossMonitor(Monitor):
             if not math.isfinite(loss):
                 nonfinite[name] = step
             # Exactly 0 is the loss of a batch in which nothing is annotated.
-            elif name == 'loss' and loss and whole:
-                self._losses.append((step, loss))
+            elif name == 'loss':
+                if loss and whole:
+                    self._losses.append((step, loss))
+            elif whole:
+                self._parts.setdefault(name, deque(
+                    maxlen=RecentLosses.NUMBER)).append(loss)
             if name == 'loss':
                 self._num_zero = 0 if loss else self._num_zero + 1
         if 'acc_pose' in (outputs or {}):
@@ -131,16 +140,20 @@ class LossMonitor(Monitor):
         accuracy = (
             float(np.mean(self._accuracies)) if self._accuracies else None)
         self._accuracies = []
+        parts = {}
+        if len(self._parts) > 1:
+            parts = {name: list(last) for name, last in self._parts.items()}
         if losses:
             self.emit(
                 Record(
                     step,
                     functools.partial(self._values, losses, nonfinite,
-                                      self._num_zero, accuracy, terms)))
+                                      self._num_zero, accuracy, terms, parts)))
 
-    def _values(self, losses: List[Tuple[int, float]],
-                nonfinite: Dict[str, int], num_zero: int,
-                accuracy: Optional[float], terms: tuple) -> Iterator[Value]:
+    def _values(self, losses: List[Tuple[int, float]], nonfinite: Dict[str,
+                                                                       int],
+                num_zero: int, accuracy: Optional[float], terms: tuple,
+                parts: Dict[str, list]) -> Iterator[Value]:
         self._recent.add(*zip(*losses))
         found = dict(self._recent.statistics())
         spike = self._recent.spike()
@@ -153,38 +166,62 @@ class LossMonitor(Monitor):
         for quantity, value in found.items():
             yield Scalar(f'health/loss/{quantity}', value)
         yield Losses(found['median'], found['deviation'], spike, nonfinite,
-                     num_zero, accuracy, terms)
+                     num_zero, accuracy, terms,
+                     {k: float(np.median(v))
+                      for k, v in parts.items()})
 
 
 class LossSettings:
-    """Follow the settings of a model that its loss may depend on.
+    """Follow the settings that a loss may depend on.
 
-    These are all numbers that are called a weight and all flags, such as
-    ``head.loss_module.loss_weight`` and ``head.use_aux_loss``.
+    These are all numbers of the model that are called a weight, or stand in a
+    list or dict that is, and all flags: ``head.loss_module.loss_weight``,
+    ``loss_weights['kpt']``, ``head.use_aux_loss``. And how often the pipeline
+    of the training data has been replaced, as by ``PipelineSwitchHook``.
 
     Args:
         model (nn.Module): The model.
+        dataset (Dataset, optional): The training data. Defaults to None.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, dataset=None) -> None:
         # Layers of PyTorch have none.
         self._places = [(name, module, key)
                         for name, module in model.named_modules()
                         if not type(module).__module__.startswith('torch.')
                         for key, value in vars(module).items()
-                        if key != 'training' and _is_setting(key, value)]
+                        if key != 'training' and _numbers(key, value)]
+        self._dataset = dataset
+        self._pipeline = getattr(dataset, 'pipeline', None)
+        self._pipelines = 0
 
     def values(self) -> List[Tuple[str, float]]:
         """Return name and value of each, as they are now."""
-        return [(f'{name}.{key}', float(value))
-                for name, module, key in self._places
-                for value in (getattr(module, key, None), )
-                if _is_setting(key, value)]
+        pipeline = getattr(self._dataset, 'pipeline', None)
+        if pipeline is not self._pipeline:
+            self._pipeline = pipeline
+            self._pipelines += 1
+        return [
+            ('pipelines', float(self._pipelines)),
+            *((f'{name}.{key}{place}', value)
+              for name, module, key in self._places
+              for place, value in _numbers(key, getattr(module, key, None)))
+        ]
 
 
-def _is_setting(key: str, value) -> bool:
-    return isinstance(
-        value, bool) or 'weight' in key and isinstance(value, (int, float))
+def _numbers(key: str, value) -> List[Tuple[str, float]]:
+    """Return the numbers in an attribute, if it is a setting, with a place."""
+    if isinstance(value, bool):
+        return [('', float(value))]
+    if 'weight' not in key:
+        return []
+    items = [('', value)]
+    if isinstance(value, dict):
+        items = [(f'.{k}', v) for k, v in value.items()]
+    elif isinstance(value, (list, tuple)):
+        items = [(f'.{i}', v) for i, v in enumerate(value)]
+    return [(place, float(v)) for place, v in items
+            if isinstance(v, (int, float))]
 
 
 def _size(data_batch) -> float:

@@ -15,7 +15,13 @@ _LEAST_SCATTER = 0.05
 
 
 class RecentLosses:
-    """Find what stands out among the last losses of a training."""
+    """Find what stands out among the last losses of a training.
+
+    Attributes:
+        NUMBER (int): The least number of losses of a median.
+    """
+
+    NUMBER = 2 * _REACH + 1
 
     def __init__(self) -> None:
         self._steps = np.empty(0, dtype=int)

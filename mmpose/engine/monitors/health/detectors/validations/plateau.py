@@ -99,7 +99,8 @@ class OverfittingDetector(Detector):
 class PlateauDetector(Detector):
     """``plateau``: the main metric has not improved for long.
 
-    It is not looked for before the last milestone of a schedule.
+    It is not looked for before the last milestone of a schedule, or before the
+    last one begins.
 
     Args:
         patience (int): The number of validations without a better one.
@@ -173,7 +174,7 @@ class PlateauDetector(Detector):
 
 
 def _last_milestone(runner) -> int:
-    """Return the last iteration at which a schedule of steps has one."""
+    """Return the last iteration at which a schedule has a step or begins."""
     schedulers = getattr(runner, 'param_schedulers', None) or []
     if isinstance(schedulers, dict):
         schedulers = [s for of_one in schedulers.values() for s in of_one]
@@ -182,7 +183,10 @@ def _last_milestone(runner) -> int:
         unit = 1
         if scheduler.by_epoch:
             unit = runner.max_iters / runner.max_epochs
-        steps = list(getattr(scheduler, 'milestones', ()))
+        steps = [
+            *getattr(scheduler, 'milestones', ()),
+            getattr(scheduler, 'begin', 0)
+        ]
         size = getattr(scheduler, 'step_size', None)
         if size:
             steps += range(size, math.ceil(runner.max_iters / unit), size)
