@@ -146,13 +146,16 @@ class PlateauDetector(Detector):
             self._lr_at_best = self._lr
             self._present = []
             return self._present
+        if measurement.iteration <= self._last_milestone:
+            # What comes then has to show an effect first.
+            self._waiting_since = course.last
         if self._lr is not None and self._lr_at_best is not None and not (
                 _LOWERED * self._lr_at_best <= self._lr <= self._lr_at_best):
             self._lr_at_best = self._lr
             self._waiting_since = course.last
         if (not self._present
-                and course.last - self._waiting_since >= self._patience and
-                self._last_milestone < measurement.iteration <= self._last_part
+                and course.last - self._waiting_since >= self._patience
+                and measurement.iteration <= self._last_part
                 and not self._is_perfect()):
             self._present = [self._finding()]
         return self._present
