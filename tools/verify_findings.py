@@ -19,13 +19,12 @@ import sys
 import time
 from pathlib import Path
 
-import mdformat
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 sys.path.insert(0, osp.dirname(osp.abspath(__file__)))
+import finding_page  # noqa: E402
 import verify_configs  # noqa: E402
-from make_doc_tables import FORMAT  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / 'docs/en/verified_findings.md'
@@ -42,8 +41,6 @@ PLANTED = [
     TESTS / 'test_monitors/test_poses/test_codec_findings.py',
 ]
 HEALTHY = [TESTS / 'test_hooks/test_healthy_runs.py']
-# Tests of healthy runs among the others.
-IS_HEALTHY = 'healthy'
 HOOK = dict(
     type='mmpose.engine.hooks.enhanced_tensorboard_hook.'
     'EnhancedTensorBoardHook',
@@ -95,7 +92,8 @@ def main():
             print(Path(config).stem, row, flush=True)
             file.write_text(json.dumps(found, indent=1))
     file.write_text(json.dumps(found, indent=1))
-    PAGE.write_text(page(found), encoding='utf-8')
+    page = finding_page.page(found, len(verify_configs.FAMILIES))
+    PAGE.write_text(page, encoding='utf-8')
 
 
 def run_tests(file, curves):
@@ -258,95 +256,6 @@ class EndInTime(Hook):
         EndInTime.iterations = runner.iter + 1
         if time.monotonic() > self.end:
             runner.train_loop.stop_training = True
-
-
-def page(found):
-    """Return the page of the documentation."""
-    text = [
-        '# How the findings were verified', '',
-        'Made by `tools/verify_findings.py`. A finding of '
-        '[health/report](health.md) is tried by real trainings in which the '
-        'anomaly is planted, and by healthy ones, in which it may not appear.',
-        '', '## Planted', '',
-        'Each row is a training of a test. Planted: from that step on; 1 is '
-        'the beginning. A finding that follows from a planted one is not '
-        'listed: the report does not name it.', '',
-        '| finding | test | planted | found | iterations later | samples | '
-        'it says |', '| :-- | :-- | --: | --: | --: | :-- | :-- |'
-    ]
-    rows = [
-        row for row in _rows(found, 'planted') if IS_HEALTHY not in row['test']
-    ]
-    tried = set()
-    lines = {}
-    for row in rows:
-        # A test may make several trainings, for instance with other
-        # optimizers: the first one counts.
-        test = row['test'].partition('[')[0]
-        planted = min(row['steps'], default=1)
-        for name, severity, step, what, *samples in row['findings']:
-            tried.add(name.partition('/')[0])
-            cells = (f'`{name}`', f'`{test}`', planted, step,
-                     max(step - planted, 0), 'named' * any(samples), what)
-            line = ' | '.join(map(str, cells))
-            lines.setdefault((name, test), f'| {line} |')
-    text += [lines[key] for key in sorted(lines)]
-    missing = sorted(_declared() - tried)
-    text += [
-        '', 'Not planted in one of these trainings: ' +
-        (', '.join(f'`{name}`' for name in missing) or 'none') + '.'
-    ]
-    healthy = [
-        row for part in ('planted', 'healthy') for row in _rows(found, part)
-        if IS_HEALTHY in row['test']
-    ]
-    text += [
-        '', '## Healthy runs', '',
-        f'{len(healthy)} trainings of a small model, with '
-        f'{sum(map(_is_false, healthy))} false findings.', '',
-        '| run | iterations | findings |', '| :-- | --: | :-- |'
-    ]
-    text += [
-        f'| `{row["test"]}` | {row["iterations"]} | {_names(row)} |'
-        for row in healthy
-    ]
-    families = found.get('families', {})
-    trained = {k: v for k, v in families.items() if 'findings' in v}
-    text += [
-        '', '## Families', '',
-        'One config of each family of MMPose at its own learning rate and '
-        'with its own warm-up, on eight generated images, two in a batch; '
-        f'{len(trained)} of {len(verify_configs.FAMILIES)} were trained, with '
-        f'{sum(bool(v["findings"]) for v in trained.values())} that have a '
-        'finding.', '', '| config | iterations | findings |',
-        '| :-- | --: | :-- |'
-    ]
-    text += [
-        f'| `{name}` | {row.get("iterations", 0)} | ' +
-        (', '.join(f'`{f}`' for f in row['findings']) or 'none'
-         if 'findings' in row else row['why']) + ' |'
-        for name, row in families.items()
-    ]
-    return mdformat.text(
-        '\n'.join(text) + '\n', options=FORMAT, extensions={'openmmlab'})
-
-
-def _rows(found, part):
-    return [row for rows in found.get(part, {}).values() for row in rows]
-
-
-def _is_false(row):
-    return any(severity != 'note' for _, severity, *_ in row['findings'])
-
-
-def _names(row):
-    return ', '.join(f'`{name}`' + ' (a note)' * (severity == 'note')
-                     for name, severity, *_ in row['findings']) or 'none'
-
-
-def _declared():
-    from mmpose.engine.monitors import build_detectors
-    return {name for d in build_detectors() for name in d.findings}
 
 
 if __name__ == '__main__':
