@@ -1,7 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import random
 from contextlib import ExitStack, contextmanager
-from typing import Iterator, List, Tuple
+from typing import Iterable, Iterator, List, Set, Tuple
 
 import numpy as np
 import torch
@@ -29,23 +29,60 @@ def eval_without_side_effects(model: nn.Module) -> Iterator[None]:
                for name, buffer in module._buffers.items()]
     values = [(buffer, buffer.detach().clone()) for _, _, buffer in buffers
               if buffer is not None]
-    devices = {
-        tensor.device.index
-        for module in modules
-        for tensor in (*module._parameters.values(), *module._buffers.values())
-        if tensor is not None and tensor.is_cuda
-    }
     # If one of these fails, the others are restored all the same.
     with ExitStack() as restore:
-        restore.callback(random.setstate, random.getstate())
-        restore.callback(np.random.set_state, np.random.get_state())
-        restore.enter_context(torch.random.fork_rng(devices))
+        restore.enter_context(generators_restored(devices_of(model)))
         restore.enter_context(torch.no_grad())
         restore.callback(_restore_values, values)
         restore.callback(_restore_buffers, buffers)
         restore.callback(_set_training, flags)
         _set_training([(module, False) for module in modules])
         yield
+
+
+@contextmanager
+def generators_restored(devices: Iterable[int] = ()) -> Iterator[None]:
+    """Restore all random number generators after a block.
+
+    Args:
+        devices (Iterable[int]): The CUDA devices whose generators may be used.
+            Defaults to ().
+    """
+    with ExitStack() as restore:
+        restore.callback(random.setstate, random.getstate())
+        restore.callback(np.random.set_state, np.random.get_state())
+        restore.enter_context(torch.random.fork_rng(devices))
+        yield
+
+
+def fix_generators(devices: Iterable[int] = ()) -> None:
+    """Let all generators draw the same from now on.
+
+    To be called inside :func:`generators_restored`.
+
+    Args:
+        devices (Iterable[int]): The CUDA devices. No other is initialised or
+            seeded, as :func:`torch.manual_seed` does. Defaults to ().
+    """
+    random.seed(0)
+    np.random.seed(0)
+    torch.default_generator.manual_seed(0)
+    for device in devices:
+        torch.cuda.default_generators[device].manual_seed(0)
+
+
+def devices_of(model: nn.Module) -> Set[int]:
+    """Return the indices of the CUDA devices that a model is on.
+
+    Args:
+        model (nn.Module): The model.
+    """
+    return {
+        tensor.device.index
+        for module in model.modules()
+        for tensor in (*module._parameters.values(), *module._buffers.values())
+        if tensor is not None and tensor.is_cuda
+    }
 
 
 def _set_training(flags: List[Tuple[nn.Module, bool]]) -> None:
