@@ -2,250 +2,25 @@
 """Trainings of real models whose loss of the validation is logged.
 
 What is logged is compared with what the model returns for the same samples
-after the training, in pipelines that are written out here.
+after the training, in pipelines that are written out.
 """
 import copy
 import json
 import logging
-import pickle
 
 import numpy as np
 import pytest
 import torch
+from loss_families import (BATCH_SIZE, MODELS_OF, data_of, hook, pipelines_of,
+                           settings_of)
 from mmengine.dataset import pseudo_collate
-from mmengine.evaluator import BaseMetric
 from mmengine.hooks import EMAHook
 from mmengine.logging import MessageHub, MMLogger
-from mmengine.utils import digit_version
 from painted_people import paint_data_set
 
-import mmpose
-from mmpose.engine.monitors import ValidationLossMonitor
-from mmpose.registry import DATASETS, METRICS, MODELS, TRANSFORMS
-from mmpose.structures import PoseDataSample
-
-SIZE = (64, 64)
-BATCH_SIZE = 4
-COCO = 'configs/_base_/datasets/coco.py'
-PREPROCESSOR = dict(
-    type='PoseDataPreprocessor',
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
-    bgr_to_rgb=True)
-RESNET = dict(type='ResNet', depth=18, stem_channels=8, base_channels=8)
-# All of the levels, in the size of the finest.
-FINE = dict(
-    backbone=dict(RESNET, out_indices=(0, 1, 2, 3)),
-    neck=dict(type='FeatureMapProcessor', concat=True))
-CODECS = dict(
-    heatmap=dict(
-        type='MSRAHeatmap', input_size=SIZE, heatmap_size=(16, 16), sigma=2),
-    simcc=dict(
-        type='SimCCLabel',
-        input_size=SIZE,
-        sigma=6.0,
-        simcc_split_ratio=2.0),
-    regression=dict(type='RegressionLabel', input_size=SIZE),
-    rle=dict(type='RegressionLabel', input_size=SIZE),
-    dekr=dict(
-        type='SPR',
-        input_size=SIZE,
-        heatmap_size=(16, 16),
-        sigma=(4, 2),
-        minimal_diagonal_length=32**0.5,
-        generate_keypoint_heatmaps=True,
-        decode_max_instances=30),
-    cid=dict(
-        type='DecoupledHeatmap', input_size=SIZE, heatmap_size=(16, 16)),
-    rtmo=dict(
-        type='YOLOXPoseAnnotationProcessor',
-        expand_bbox=True,
-        input_size=SIZE))
-MODELS_OF = dict(
-    heatmap=dict(
-        type='TopdownPoseEstimator',
-        backbone=RESNET,
-        head=dict(
-            type='HeatmapHead',
-            in_channels=64,
-            out_channels=17,
-            deconv_out_channels=(8, 8, 8),
-            deconv_kernel_sizes=(4, 4, 4),
-            loss=dict(type='KeypointMSELoss', use_target_weight=True),
-            decoder=CODECS['heatmap'])),
-    simcc=dict(
-        type='TopdownPoseEstimator',
-        backbone=RESNET,
-        head=dict(
-            type='SimCCHead',
-            in_channels=64,
-            out_channels=17,
-            input_size=SIZE,
-            in_featuremap_size=(2, 2),
-            simcc_split_ratio=2.0,
-            deconv_out_channels=None,
-            loss=dict(type='KLDiscretLoss', use_target_weight=True),
-            decoder=CODECS['simcc'])),
-    regression=dict(
-        type='TopdownPoseEstimator',
-        backbone=RESNET,
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(
-            type='RegressionHead',
-            in_channels=64,
-            num_joints=17,
-            loss=dict(type='SmoothL1Loss', use_target_weight=True),
-            decoder=CODECS['regression'])),
-    rle=dict(
-        type='TopdownPoseEstimator',
-        backbone=RESNET,
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(
-            type='RLEHead',
-            in_channels=64,
-            num_joints=17,
-            loss=dict(type='RLELoss', use_target_weight=True),
-            decoder=CODECS['rle'])),
-    dekr=dict(
-        type='BottomupPoseEstimator',
-        **FINE,
-        head=dict(
-            type='DEKRHead',
-            in_channels=120,
-            num_keypoints=17,
-            num_heatmap_filters=8,
-            num_displacement_filters_per_keypoint=3,
-            heatmap_loss=dict(type='KeypointMSELoss', use_target_weight=True),
-            displacement_loss=dict(
-                type='SoftWeightSmoothL1Loss',
-                use_target_weight=True,
-                supervise_empty=False,
-                beta=1 / 9,
-                loss_weight=0.002),
-            decoder=CODECS['dekr'])),
-    cid=dict(
-        type='BottomupPoseEstimator',
-        **FINE,
-        head=dict(
-            type='CIDHead',
-            in_channels=120,
-            num_keypoints=17,
-            gfd_channels=8,
-            coupled_heatmap_loss=dict(type='FocalHeatmapLoss'),
-            decoupled_heatmap_loss=dict(type='FocalHeatmapLoss'),
-            contrastive_loss=dict(type='InfoNCELoss', temperature=0.05),
-            decoder=CODECS['cid']),
-        # Fewer than a batch has: some are drawn.
-        train_cfg=dict(max_train_instances=3)),
-    rtmo=dict(
-        type='BottomupPoseEstimator',
-        backbone=dict(
-            type='CSPDarknet',
-            deepen_factor=0.33,
-            widen_factor=0.0625,
-            out_indices=(3, 4)),
-        neck=dict(
-            type='ChannelMapper',
-            in_channels=[32, 64],
-            kernel_size=1,
-            out_channels=32,
-            act_cfg=None),
-        head=dict(
-            type='RTMOHead',
-            num_keypoints=17,
-            featmap_strides=(16, 32),
-            head_module_cfg=dict(
-                num_classes=1,
-                in_channels=16,
-                cls_feat_channels=16,
-                num_groups=2,
-                channels_per_group=8,
-                pose_vec_channels=16),
-            assigner=dict(
-                type='SimOTAAssigner',
-                dynamic_k_indicator='oks',
-                oks_calculator=dict(type='PoseOKS', metainfo=COCO),
-                use_keypoints_for_center=True),
-            prior_generator=dict(
-                type='MlvlPointGenerator',
-                centralize_points=True,
-                strides=[16, 32]),
-            dcc_cfg=dict(
-                in_channels=16,
-                feat_channels=16,
-                num_bins=(24, 32),
-                spe_channels=16,
-                gau_cfg=dict(s=16, dropout_rate=0.5, pos_enc='add')),
-            loss_cls=dict(
-                type='VariFocalLoss', reduction='sum', use_target_weight=True),
-            loss_bbox=dict(type='IoULoss', mode='square', reduction='sum'),
-            loss_oks=dict(type='OKSLoss', reduction='none', metainfo=COCO),
-            loss_vis=dict(
-                type='BCELoss', use_target_weight=True, reduction='mean'),
-            loss_mle=dict(type='MLECCLoss', use_target_weight=True)),
-        test_cfg=dict(input_size=SIZE, score_thr=0.1, nms_thr=0.65)))
-PACKING = dict(
-    type='PackPoseInputs',
-    meta_keys=('id', 'img_id', 'img_path', 'ori_shape', 'img_shape',
-               'input_size', 'input_center', 'input_scale'))
-TOP_DOWN = [
-    dict(type='LoadImage'),
-    dict(type='GetBBoxCenterScale', padding=1.1),
-    dict(type='TopdownAffine', input_size=SIZE),
-]
-# How a bottom-up training resizes an image without augmentation.
-RESIZED = dict(
-    type='BottomupRandomAffine',
-    input_size=SIZE,
-    shift_prob=0,
-    rotate_prob=0,
-    scale_prob=0,
-    scale_type='long')
-FILTERED = dict(
-    type='FilterAnnotations', by_kpt=True, by_box=True, keep_empty=False)
-
-
-@METRICS.register_module(force=True)
-class NoMetric(BaseMetric):
-
-    def __init__(self, names=()):
-        super().__init__()
-        self.names = names
-
-    def process(self, data_batch, data_samples):
-        self.results.append(0)
-
-    def compute_metrics(self, results):
-        return {name: 77. for name in self.names}
-
-
-def pipelines_of(family):
-    """The training's, the validation's and one that makes targets."""
-    targets = [dict(type='GenerateTarget', encoder=CODECS[family])]
-    pack = [dict(type='PackPoseInputs')]
-    if family not in ('dekr', 'cid', 'rtmo'):
-        jitter = dict(type='RandomBBoxTransform')
-        return ([
-            *TOP_DOWN[:2], jitter,
-            dict(type='RandomFlip', direction='horizontal'), TOP_DOWN[2],
-            *targets, *pack
-        ], [*TOP_DOWN, PACKING], [*TOP_DOWN, *targets, *pack])
-    resize = dict(type='BottomupResize', input_size=SIZE)
-    resized = dict(RESIZED)
-    affine = dict(type='BottomupRandomAffine', input_size=SIZE)
-    if family == 'rtmo':
-        before = [FILTERED]
-        for step in affine, resized:
-            step.update(bbox_keep_corner=False, clip_border=True)
-    else:
-        before = []
-        resize.update(resize_mode='expand')
-        targets = [*targets, dict(type='BottomupGetHeatmapMask')]
-    load = [dict(type='LoadImage')]
-    flip = [dict(type='RandomFlip', direction='horizontal')]
-    return ([*load, affine, *flip, *before, *targets,
-             *pack], [*load, resize,
-                      PACKING], [*load, resized, *before, *targets, *pack])
+from mmpose.models import TopdownPoseEstimator
+from mmpose.registry import DATASETS, MODELS
+from mmpose.utils import register_all_modules
 
 
 @pytest.fixture(scope='module')
@@ -257,56 +32,6 @@ def folders(tmp_path_factory):
         # Square, so that an expanded image is one that fits.
         paint_data_set(folders[name], num_images=6, size=(128, 128), seed=seed)
     return folders
-
-
-@pytest.fixture
-def settings(folders):
-    """A function that makes the arguments of a training of a family."""
-
-    def data(name, pipeline, family='heatmap', **kwargs):
-        bottom_up = family in ('dekr', 'cid', 'rtmo')
-        return dict(
-            type='CocoDataset',
-            data_root=str(folders[name]),
-            ann_file='people.json',
-            data_prefix=dict(img=''),
-            data_mode='bottomup' if bottom_up else 'topdown',
-            pipeline=pipeline,
-            **kwargs)
-
-    def make(family, **changes):
-        train, val, _ = pipelines_of(family)
-        loader = dict(
-            batch_size=BATCH_SIZE,
-            num_workers=0,
-            sampler=dict(type='DefaultSampler', shuffle=True))
-        cfg = dict(
-            model=dict(
-                data_preprocessor=PREPROCESSOR, **MODELS_OF[family]),
-            train_dataloader=dict(loader, dataset=data('train', train,
-                                                       family)),
-            val_dataloader=dict(
-                loader,
-                batch_size=1,
-                sampler=dict(type='DefaultSampler', shuffle=False),
-                dataset=data('val', val, family, test_mode=True)),
-            train_cfg=dict(by_epoch=True, max_epochs=1, val_interval=1),
-            val_evaluator=dict(type='NoMetric'),
-            test_dataloader=None,
-            test_cfg=None,
-            test_evaluator=None)
-        cfg.update(changes)
-        return copy.deepcopy(cfg)
-
-    make.data = data
-    return make
-
-
-def hook(**kwargs):
-    return dict(
-        dict(log_keypoints=False, hard_samples=0, log_val_images=False,
-             log_train_images=False, log_model_stats=False,
-             log_run_info=False, log_graph=False), **kwargs)
 
 
 def direct_losses(model, dataset, batch_size=BATCH_SIZE):
@@ -351,17 +76,182 @@ def logged(read_events):
 
 
 @pytest.mark.parametrize('family', MODELS_OF)
-def test_it_is_the_loss_of_the_same_samples(family, train, settings,
-                                            logged):
+def test_it_is_the_loss_of_the_same_samples(family, train, folders,
+                                            logged, monkeypatch):
     """P8, of every family of heads."""
-    if family == 'cid':
-        np.random.seed(0)
-    runner = train(hook(), **settings(family))
+    if family == 'cid':  # Its codec draws where a centre is.
+        monkeypatch.setattr(np.random, 'randint',
+                            lambda low, high, size: np.zeros(size, int))
+    runner = train(hook(), **settings_of(family, folders))
     pipeline = pipelines_of(family)[2]
     for prefix, name in ('val', 'val'), ('train_as_val', 'train'):
         expected = direct_losses(runner.model,
-                                 settings.data(name, pipeline, family))
+                                 data_of(folders[name], pipeline, family))
         if len(expected) == 2:  # One term is the loss itself.
             expected = dict(loss=expected['loss'])
         found = {k: v[-1] for k, v in logged(runner, prefix).items()}
         assert found == pytest.approx(expected, rel=1e-6), prefix
+
+
+def direct_loss(runner, folders, name='val', **kwargs):
+    """The loss of the samples that a top-down model validates."""
+    dataset = data_of(folders[name],
+                      pipelines_of('heatmap')[2], 'heatmap', **kwargs)
+    return direct_losses(runner.model, dataset)['loss']
+
+
+@MODELS.register_module(force=True)
+class KeepsState(TopdownPoseEstimator):
+    """Its loss counts, draws, logs and spoils its samples."""
+    calls, flag = 0, False
+
+    def loss(self, inputs, data_samples):
+        losses = super().loss(inputs, data_samples)
+        self.calls += 1
+        self.flag = not self.flag
+        self.own = np.random.rand()
+        hub = MessageHub.get_current_instance()
+        hub.update_scalar('train/own', float(np.random.rand()))
+        hub.update_info('calls', self.calls)
+        for sample in data_samples:
+            sample.gt_fields.heatmaps.zero_()
+        return losses
+
+
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_the_training_is_the_same_bit_for_bit(num_workers, train, folders,
+                                              logged):
+    """P1, with a loss that keeps state, over two epochs."""
+    ends = []
+    for samples in (0, 64):
+        cfg = settings_of(
+            'heatmap',
+            folders,
+            train_cfg=dict(by_epoch=True, max_epochs=2, val_interval=1))
+        cfg['model']['type'] = 'KeepsState'
+        cfg['val_dataloader']['num_workers'] = num_workers
+        runner = train(hook(val_loss_samples=samples), **cfg)
+        ends.append([
+            *(w.tolist() for w in runner.model.state_dict().values()),
+            torch.get_rng_state().tolist(),
+            np.random.get_state()[1].tolist(),
+            [m.training for m in runner.model.modules()],
+            runner.model.calls,
+            runner.model.flag,
+            runner.message_hub.get_info('calls'),
+            runner.message_hub.get_scalar('train/own').data[0].tolist(),
+        ])
+    assert len(logged(runner, 'val')['loss']) == 2
+    assert ends[0] == ends[1]
+
+
+def test_it_is_the_loss_of_the_ema_model(train, folders, logged):
+    runner = train(
+        hook(),
+        **settings_of(
+            'heatmap',
+            folders,
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=1.)),
+            custom_hooks=[dict(type='EMAHook', momentum=0.1)]))
+    found = logged(runner, 'val')['loss'][-1]
+    own = direct_loss(runner, folders)
+    ema, = (h.ema_model for h in runner.hooks if isinstance(h, EMAHook))
+    runner.model.load_state_dict(ema.module.state_dict())
+    assert found == pytest.approx(direct_loss(runner, folders), rel=1e-6)
+    assert found != pytest.approx(own, rel=1e-3)
+
+
+def test_the_annotated_boxes_take_the_place_of_a_detectors(
+        train, folders, logged, tmp_path):
+    boxes = [
+        dict(image_id=i, category_id=1, bbox=[1, 2, 60, 70], score=0.9)
+        for i in range(1, 7)
+    ]
+    (tmp_path / 'boxes.json').write_text(json.dumps(boxes))
+    cfg = settings_of('heatmap', folders)
+    cfg['val_dataloader']['dataset'].update(
+        bbox_file=str(tmp_path / 'boxes.json'))
+    runner = train(hook(), **cfg)
+    assert logged(runner, 'val')['loss'][-1] == pytest.approx(
+        direct_loss(runner, folders), rel=1e-6)
+
+
+def test_a_metric_keeps_its_name(train, folders, logged):
+    runner = train(
+        hook(),
+        **settings_of(
+            'heatmap',
+            folders,
+            val_evaluator=dict(type='NoMetric', names=['loss'])))
+    assert logged(runner, 'val')['loss'] == [77]
+    assert len(logged(runner, 'train_as_val')['loss']) == 1
+
+
+@pytest.fixture
+def lines():
+    """The lines of the log that say why there is no loss."""
+    found = []
+    handler = logging.Handler(logging.INFO)
+    handler.emit = lambda record: found.append(record.getMessage())
+
+    def take(run):
+        logger = MMLogger.get_current_instance()
+        logger.addHandler(handler)
+        run()
+        logger.removeHandler(handler)
+        return [line for line in found if 'writes no' in line]
+
+    return take
+
+
+NO_TARGETS = 'the training pipeline has no GenerateTarget'
+
+
+@pytest.mark.parametrize('left_out, reason', [
+    ('GenerateTarget', NO_TARGETS),
+    ('TopdownAffine', 'has neither TopdownAffine nor BottomupResize'),
+    ('PackPoseInputs', 'has no PackPoseInputs'),
+])
+def test_where_there_are_no_targets_a_line_says_why(left_out, reason, folders):
+    from mmpose.engine.monitors.poses.validation_loss.targets import (
+        NoTargetsError, with_targets)
+    register_all_modules()
+    train, val, _ = pipelines_of('heatmap')
+    built = []
+    for pipeline in train, val:
+        pipeline = [step for step in pipeline if step['type'] != left_out]
+        cfg = data_of(folders['train'], pipeline, 'heatmap')
+        built.append(DATASETS.build(cfg).pipeline.transforms)
+    with pytest.raises(NoTargetsError, match=reason):
+        with_targets(built[1], built[0])
+
+
+def test_a_model_without_a_loss_in_evaluation_mode_says_so(
+        train, folders, lines, logged, runner_cfg, monkeypatch):
+    from mmengine.runner import Runner
+    cfg = settings_of('heatmap', folders)
+    loss = TopdownPoseEstimator.loss
+
+    def in_training(self, *args):
+        if not self.training:
+            raise RuntimeError('no loss in evaluation mode\nand so on')
+        return loss(self, *args)
+
+    monkeypatch.setattr(TopdownPoseEstimator, 'loss', in_training)
+    runner = Runner(**runner_cfg(hook(), **cfg))
+    said = lines(runner.train)
+    assert len(said) == 2
+    assert said[0].endswith(
+        'writes no val/loss: RuntimeError: no loss in evaluation mode.')
+    assert logged(runner, 'val') == {}
+
+
+def test_a_sharded_model_says_so(folders, lines, logged, runner_cfg,
+                                 monkeypatch):
+    from mmengine.runner import Runner
+
+    from mmpose.engine.monitors.poses.validation_loss import validation_loss
+    monkeypatch.setattr(validation_loss, 'needs_all_ranks', lambda model: True)
+    runner = Runner(**runner_cfg(hook(), **settings_of('heatmap', folders)))
+    line, = lines(runner.train)
+    assert 'takes all ranks' in line and logged(runner, 'val') == {}

@@ -236,8 +236,9 @@ def _or_why(name: str, function: Callable, *args):
         reason = str(error)
     except Exception as error:  # Of a data set or a model, in a use of ours.
         reason = f'{type(error).__name__}: {error}'
-    # That of a worker has its traceback as text.
-    _tell(name, reason.strip().splitlines()[-1])
+    # That of a worker ends with its traceback.
+    lines = reason.strip().splitlines()
+    _tell(name, lines[-1 if 'in DataLoader worker' in lines[0] else 0])
     return None
 
 
