@@ -77,10 +77,7 @@ def test_each_part_has_its_own_time(train, read_events, monkeypatch, by_epoch):
     found = times(read_events(runner))
     # The first iteration does not count, the last one has no later step.
     assert list(found['data']) == list(range(3, runner.iter + 1))
-    quiet = {
-        part: min(values.values())
-        for part, values in found.items()
-    }
+    quiet = {part: min(values.values()) for part, values in found.items()}
     least = dict(data=50, forward=10, backward=20, optimizer=40, hooks=30)
     for part, milliseconds in least.items():
         assert milliseconds <= quiet[part] < milliseconds + 200, quiet
