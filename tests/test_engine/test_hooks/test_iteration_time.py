@@ -1,8 +1,8 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """Where the time of an iteration goes, in real trainings.
 
-What takes long sleeps for a known time, so only a lower bound and the order
-of the parts are certain on a busy machine.
+What takes long sleeps for a known time, so only a lower bound and the order of
+the parts are certain on a busy machine.
 """
 import time
 from types import SimpleNamespace
