@@ -235,8 +235,11 @@ def test_a_training_shows_it_once(tmp_path):
     write_coco(ann_file)
     cfg = topdown_cfg(
         tmp_path / 'run',
-        dict(log_keypoints=False, hard_samples=0, log_val_images=False),
-        ann_file)
+        dict(
+            log_data=True,
+            log_keypoints=False,
+            hard_samples=0,
+            log_val_images=False), ann_file)
     runner = Runner(**cfg)
     runner.train()
     events = read_run(tmp_path / 'run')
@@ -251,7 +254,8 @@ def test_a_training_shows_it_once(tmp_path):
 
 def test_what_is_not_in_memory_is_said_in_a_line(tmp_path):
     """P8: never left out in silence."""
-    runner = Runner(**runner_cfg(tmp_path, dict(log_keypoints=False)))
+    runner = Runner(
+        **runner_cfg(tmp_path, dict(log_data=True, log_keypoints=False)))
     runner.train()
     events = read_run(tmp_path)
     assert 'data/overview' not in events.Tags()['tensors']
