@@ -12,11 +12,11 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH
-from ..core.evaluation_losses import evaluation_losses
 from ..core.measurements import EmaLosses, EmaModel, Nonfinite
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import bare_model, needs_all_ranks
+from ..core.side_effects import evaluation_losses
 from ..writers.record import Record, Value
 from .norms import named_norms
 

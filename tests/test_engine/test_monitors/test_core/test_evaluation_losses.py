@@ -6,7 +6,7 @@ from mmengine.logging import MessageHub
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import nn
 
-from mmpose.engine.monitors.core.evaluation_losses import evaluation_losses
+from mmpose.engine.monitors.core.side_effects import evaluation_losses
 from mmpose.utils.dist_utils import reduce_mean
 
 

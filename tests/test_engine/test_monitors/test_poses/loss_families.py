@@ -26,10 +26,7 @@ CODECS = dict(
     heatmap=dict(
         type='MSRAHeatmap', input_size=SIZE, heatmap_size=(16, 16), sigma=2),
     simcc=dict(
-        type='SimCCLabel',
-        input_size=SIZE,
-        sigma=6.0,
-        simcc_split_ratio=2.0),
+        type='SimCCLabel', input_size=SIZE, sigma=6.0, simcc_split_ratio=2.0),
     regression=dict(type='RegressionLabel', input_size=SIZE),
     rle=dict(type='RegressionLabel', input_size=SIZE),
     dekr=dict(
@@ -40,11 +37,9 @@ CODECS = dict(
         minimal_diagonal_length=32**0.5,
         generate_keypoint_heatmaps=True,
         decode_max_instances=30),
-    cid=dict(
-        type='DecoupledHeatmap', input_size=SIZE, heatmap_size=(16, 16)),
+    cid=dict(type='DecoupledHeatmap', input_size=SIZE, heatmap_size=(16, 16)),
     rtmo=dict(
-        type='YOLOXPoseAnnotationProcessor',
-        expand_bbox=True,
+        type='YOLOXPoseAnnotationProcessor', expand_bbox=True,
         input_size=SIZE))
 MODELS_OF = dict(
     heatmap=dict(

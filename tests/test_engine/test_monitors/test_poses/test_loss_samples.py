@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from loss_families import CODECS, data_of, pipelines_of
+from loss_families import data_of, pipelines_of
 from painted_people import paint_data_set
 from torch.utils.data import Dataset
 

@@ -4,7 +4,6 @@
 What is logged is compared with what the model returns for the same samples
 after the training, in pipelines that are written out.
 """
-import copy
 import json
 import logging
 
@@ -67,17 +66,18 @@ def logged(read_events):
             for value in event.summary.value:
                 if value.tag.startswith(f'{prefix}/') and 'loss' in value.tag:
                     name = value.tag[len(prefix) + 1:]
-                    found.setdefault(name, []).append(value.tensor.float_val[0]
-                                                      if value.tensor.float_val
-                                                      else value.simple_value)
+                    found.setdefault(
+                        name,
+                        []).append(value.tensor.float_val[0] if value.tensor.
+                                   float_val else value.simple_value)
         return found
 
     return read
 
 
 @pytest.mark.parametrize('family', MODELS_OF)
-def test_it_is_the_loss_of_the_same_samples(family, train, folders,
-                                            logged, monkeypatch):
+def test_it_is_the_loss_of_the_same_samples(family, train, folders, logged,
+                                            monkeypatch):
     """P8, of every family of heads."""
     if family == 'cid':  # Its codec draws where a centre is.
         monkeypatch.setattr(np.random, 'randint',

@@ -180,8 +180,8 @@ class _OfAnySize:
         generator = copy.copy(self._generator)
         if isinstance(generator.encoder, list):
             generator.encoder = [
-                _resized(codec, cfg, size) for codec, cfg in zip(
-                    generator.encoder, generator.encoder_cfg)
+                _resized(codec, cfg, size)
+                for codec, cfg in zip(generator.encoder, generator.encoder_cfg)
             ]
         else:
             generator.encoder = _resized(generator.encoder,

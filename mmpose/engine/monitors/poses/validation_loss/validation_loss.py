@@ -13,11 +13,11 @@ from mmengine.runner.amp import autocast
 from torch import Tensor, nn
 
 from ...core.arguments import Arguments, count
-from ...core.evaluation_losses import evaluation_losses
 from ...core.monitor import Chart, Monitor
 from ...core.registry import MONITORS
 from ...core.runner_parts import (bare_model, evaluation_step, is_iter_based,
                                   needs_all_ranks)
+from ...core.side_effects import evaluation_losses
 from ...writers.record import Record, Scalar, Value
 from .loss_samples import (LoadOnce, LossBatch, training_samples,
                            validation_samples)
@@ -99,6 +99,9 @@ class ValidationLossMonitor(Monitor):
         self._is_limit = is_limit
         self._trains = False
 
+    def charts_of(self, runner) -> Sequence[Chart]:
+        return () if needs_all_ranks(runner.model) else self.charts
+
     def before_train(self, runner) -> None:
         self._dataset = None
         self._loading: Dict[str, LoadOnce] = {}
@@ -106,8 +109,9 @@ class ValidationLossMonitor(Monitor):
         self._losses: Dict[str, Losses] = {}
         self._trains = not needs_all_ranks(runner.model)
         if not self._trains:
-            _tell('val', 'the model is sharded, or wrapped part by part, so '
-                  'that its loss takes all ranks')
+            _tell(
+                'val', 'the model is sharded, or wrapped part by part, so '
+                'that its loss takes all ranks')
 
     def after_train(self, runner) -> None:
         self._trains = False
@@ -140,8 +144,7 @@ class ValidationLossMonitor(Monitor):
         for name, of_samples in losses.items():
             values = functools.partial(_scalars, name, of_samples, taken)
             self.emit(
-                Record(
-                    evaluation_step(runner), values, (of_samples.values, )))
+                Record(evaluation_step(runner), values, (of_samples.values, )))
 
     def _load(self, runner) -> None:
         self._batches = {}
@@ -151,8 +154,8 @@ class ValidationLossMonitor(Monitor):
         if self._is_limit:
             trained = batch_size * _iterations_between(runner)
             samples = min(samples, max(_LEAST, trained // _ONE_IN))
-        for name, copied in (('val', validation_samples),
-                             ('train_as_val', training_samples)):
+        for name, copied in (('val', validation_samples), ('train_as_val',
+                                                           training_samples)):
             dataset = _or_why(name, copied, validation.dataset,
                               training.dataset)
             if dataset is not None:
