@@ -397,6 +397,16 @@ def test_healthy_processes_write_nothing_about_their_losses(results, folder):
     assert not list((folder / 'always').glob('**/suspects*'))
 
 
+def test_the_slowest_rank_is_named(results, folder):
+    """It sleeps for 0.1 s in a hook after each iteration, the other waits."""
+    events = read_run(folder / 'slow_first')
+    ranks = [e.value for e in events.Scalars('time/slowest_rank')]
+    assert ranks and set(ranks) == {0}
+    for e in events.Scalars('time/slowest_rank_ms'):
+        assert e.value > 50
+    assert 'time/slowest_rank' in read_run(folder / 'always').Tags()['scalars']
+
+
 @pytest.mark.skipif(not CAN_COUNT, reason='needs PyTorch 2')
 @pytest.mark.parametrize('name, talking', [
     ('always', []),
