@@ -288,6 +288,15 @@ def test_a_head_that_is_loaded_need_not_fall(part, is_expected):
     assert bool(found) == is_expected
 
 
+@pytest.mark.parametrize('accuracy, is_expected', [(.8, False), (.02, True),
+                                                   (None, True)])
+def test_a_model_that_is_accurate_at_first_was_loaded(accuracy, is_expected):
+    """By a hook or a script, head and backbone one by one."""
+    events = [(step, Losses(2., accuracy=accuracy))
+              for step, _ in medians([2.] * 9)]
+    assert bool(watch(NotLearningDetector(), events)) == is_expected
+
+
 # zero_accuracy
 
 
