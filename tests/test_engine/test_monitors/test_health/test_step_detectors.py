@@ -311,7 +311,8 @@ def test_the_name_stays_while_it_is_so():
 
 
 @pytest.mark.parametrize(
-    'norms', [
+    'norms',
+    [
         [EVERY] * 11 + [dict(EVERY, head=0.)] * 2 + [EVERY] * 5,
         [EVERY] * 11 + [{g: 1e-9
                          for g in GROUPS}] * 5,
