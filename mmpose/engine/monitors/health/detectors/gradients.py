@@ -243,3 +243,7 @@ def _finite(values: Dict[str, float]) -> Dict[str, float]:
 
 def _median(values: Dict[str, float]) -> float:
     return statistics.median(values.values())
+
+
+def _inverse(factors: List[float]) -> List[float]:
+    return [1 / factor if factor else math.inf for factor in factors]
