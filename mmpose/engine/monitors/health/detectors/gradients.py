@@ -101,8 +101,7 @@ class VanishingGradientDetector(Detector):
             group for group, norm in norms.items()
             if not group.endswith('/bias') and (
                 norm < least or self._past.is_beyond(
-                    self._shrunk, [1 / g
-                                   for g in growth.get(group, [])], group))
+                    self._shrunk, _inverse(growth.get(group, [])), group))
         ]
         self._past.add({g: n for g, n in norms.items() if g not in vanished})
         for group, norm in norms.items():

@@ -33,7 +33,8 @@ class NotLearningDetector(Detector):
     """``not_learning``: the loss is where it was in the beginning.
 
     It is not looked for in a training that is resumed or starts from loaded
-    weights, which a first ``acc_pose`` above 0.3 tells as well, nor before the learning rate has reached its highest value.
+    weights, which a first ``acc_pose`` above 0.3 tells as well, nor before the
+    learning rate has reached its highest value.
 
     Args:
         fraction (float): The fraction of the training after which the loss
