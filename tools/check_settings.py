@@ -99,7 +99,8 @@ def report(path: str, num_processes: int = 1) -> List:
     settings = describe(Config.fromfile(path), num_processes)
     findings = monitors('health.settings.check').check_settings(settings)
     missing = list(unknown(settings))
-    print(f'{path}: {len(findings) or "no"} findings'
+    plural = '' if len(findings) == 1 else 's'
+    print(f'{path}: {len(findings) or "no"} finding{plural}'
           f'{"; unknown: " if missing else ""}{", ".join(missing)}')
     for found in findings:
         print(f'  {found.severity} {found.name}: {found.what}\n'

@@ -3,10 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from looking import Looking
 from mmengine.optim.scheduler import LinearLR, MultiStepLR
+from planted_errors import data_set_meta
 
+from mmpose.engine.monitors.core.measurements import LocalizationErrors, Sides
+from mmpose.engine.monitors.health.detectors.settings.keypoints import (
+    KeypointInfoDetector, wrong_flips)
+from mmpose.engine.monitors.health.detectors.validations.localization import \
+    LeftRightDetector
 from mmpose.engine.monitors.health.settings.check import check_settings
-from mmpose.engine.monitors.health.settings.description import Length
+from mmpose.engine.monitors.health.settings.description import (DataSet,
+                                                                Length,
+                                                                Settings)
 from mmpose.engine.monitors.health.settings.read_config import read_config
 
 NAMES = ('nose', 'left_eye', 'right_eye', 'left_hip', 'right_hip')
@@ -380,3 +389,26 @@ def test_channels_of_a_backbone_that_nobody_knows():
     caffe = dict(mean=[103.53, 116.28, 123.675], bgr_to_rgb=False)
     assert not found(
         model__data_preprocessor=caffe, model__backbone__init_cfg=None)
+
+
+def test_what_follows_from_wrong_flip_indices_is_not_named():
+    names = ('nose', 'left_knee', 'right_knee')
+    sides = (Sides(names[1:], 900, 300, 400), )
+    for flips, expected in (([0, 1, 2], 'flip_indices'),
+                            ([0, 2, 1], 'left_right_exchanged')):
+        data_set = DataSet(
+            'train', 'CocoDataset',
+            dict(
+                num_keypoints=3,
+                keypoint_id2name=dict(enumerate(names)),
+                flip_indices=flips))
+        looking = Looking([KeypointInfoDetector(), LeftRightDetector()], None)
+        looking.see(1, Settings((data_set, )))
+        for step in range(3):
+            finding = looking.see(step, LocalizationErrors({}, sides))
+        assert [f.name for f in finding] == [expected]
+
+
+@pytest.mark.parametrize('name', ['coco', 'crowdpose', 'mpii'])
+def test_names_and_flip_indices_of_mmpose_agree(name):
+    assert not wrong_flips(DataSet('train', '', data_set_meta(name)))

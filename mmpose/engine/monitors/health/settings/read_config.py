@@ -177,7 +177,9 @@ def _head_keypoints(head: dict) -> Optional[int]:
     # The head of a model that predicts visibility wraps another one.
     inner = head.get('pose_cfg')
     head = inner if isinstance(inner, dict) else head
-    counts = [head[name] for name in _COUNTS if isinstance(head.get(name), int)]
+    counts = [
+        head[name] for name in _COUNTS if isinstance(head.get(name), int)
+    ]
     if not counts:
         return None
     decoder = _dict(head.get('decoder'))

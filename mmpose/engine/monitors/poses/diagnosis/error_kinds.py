@@ -9,6 +9,7 @@ from typing import NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from ...core.runner_parts import other_side
 from ..accuracy.instances import InstanceBatch
 from .groups.neighbours import image_pairs
 

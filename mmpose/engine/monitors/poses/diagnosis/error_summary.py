@@ -15,8 +15,7 @@ from ..accuracy.scored_predictions import UNMATCHED
 from .diagnosis import Diagnosis, Validation
 from .error_examples import Judged, error_examples
 from .error_figure import draw_error_figure
-from .error_kinds import (KINDS, ErrorCounts, ErrorKinds,
-                          mirrored_keypoints)
+from .error_kinds import KINDS, ErrorCounts, ErrorKinds, mirrored_keypoints
 
 # The kinds that are logged by keypoint.
 _BY_KEYPOINT = ('jitter', 'inversion', 'swap', 'miss')

@@ -1,5 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import Iterator, Optional, Tuple
+from typing import Iterator, Optional
 
 from ....core.registry import DETECTORS
 from ...report import NOTE, Finding

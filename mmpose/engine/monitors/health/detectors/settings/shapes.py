@@ -35,8 +35,8 @@ class GeometryDetector(SettingsDetector):
 
     ================== ====================================================
     ``input_size``     Pipelines, codecs and head have other sizes of input
-    ``use_udp``        Of some, unbiased data processing is on, of others off
-                       (a note if both pipelines crop in the same way)
+    ``use_udp``        Unbiased data processing is on in one and off in
+                       another (a note if both pipelines crop alike)
     ``codec_differs``  Targets are encoded by another codec than decoded
     ================== ====================================================
     """

@@ -1,12 +1,11 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import List, Optional
+from typing import List
 
 from ....core.measurements import LocalizationErrors, Sides
 from ....core.registry import DETECTORS
+from ...chains import ExchangedSides
 from ...detector import CONSECUTIVE, Detector, Streaks
 from ...report import Finding
-from ...settings.description import Settings
-from ..settings.keypoints import wrong_flips
 
 # The fraction of the predictions near one of two mirrored keypoints that are
 # near the wrong one: half if the model does not distinguish left and right,
@@ -27,7 +26,7 @@ class LeftRightDetector(Detector):
 
     It judges the pairs of keypoints of which at least half are predicted near
     either of the two, over three consecutive validations without improvement.
-    With wrong ``flip_indices`` it follows from these.
+    It follows from wrong ``flip_indices``.
 
     Args:
         fraction (float): The fraction of these above which too many
@@ -35,7 +34,8 @@ class LeftRightDetector(Detector):
     """
 
     findings = ('left_right_exchanged', )
-    wants = (LocalizationErrors, Settings)
+    wants = (LocalizationErrors, )
+    chain = ExchangedSides
 
     def __init__(self, fraction: float = _EXCHANGED) -> None:
         self._fraction = fraction
@@ -43,13 +43,8 @@ class LeftRightDetector(Detector):
     def before_train(self, runner) -> None:
         self._streaks = Streaks()
         self._fractions: List[dict] = []
-        self._is_explained = False
 
-    def see(self, step: int, errors) -> Optional[List[Finding]]:
-        if isinstance(errors, Settings):
-            self._is_explained = any(map(wrong_flips, errors.data_sets))
-        if self._is_explained or isinstance(errors, Settings):
-            return None
+    def see(self, step: int, errors: LocalizationErrors) -> List[Finding]:
         pairs = {' and '.join(s.names): s for s in errors.sides}
         fractions = {
             name: _wrong_fraction(sides)
