@@ -44,8 +44,7 @@ def describe(config: Config, num_processes: int = 1):
         loader = config.get(f'{where}_dataloader') or {}
         parts = read_config.config_parts(loader.get('dataset') or {})
         metas[where] = [metainfo(part) for part in parts]
-    return read_config.read_config(
-        config, metas, num_processes=num_processes)
+    return read_config.read_config(config, metas, num_processes=num_processes)
 
 
 def metainfo(data_set: dict) -> dict:
@@ -57,8 +56,8 @@ def metainfo(data_set: dict) -> dict:
     from mmpose.datasets.datasets.utils import parse_pose_metainfo
     from mmpose.registry import DATASETS
     meta = data_set.get('metainfo')
-    if not isinstance(meta, dict) or not {'from_file', 'keypoint_info'
-                                          } & set(meta):
+    if not isinstance(meta,
+                      dict) or not {'from_file', 'keypoint_info'} & set(meta):
         kind = data_set.get('type')
         cls = DATASETS.get(kind) if isinstance(kind, str) else kind
         meta = getattr(cls, 'METAINFO', None)

@@ -115,8 +115,7 @@ def test_nothing_is_wrong():
         ([1, 2, 0, 4, 3], ('left_eye', 'mine (train)')),
     ])
 def test_swap_that_is_not_mutual(flips, words):
-    only(
-        [f for f in found(meta(flip_indices=flips))], 'flip_indices', *words)
+    only([f for f in found(meta(flip_indices=flips))], 'flip_indices', *words)
 
 
 def test_names_without_a_side_must_be_mutual():
@@ -177,8 +176,8 @@ def test_a_converter_may_change_the_number():
     metas = dict(train=[meta()], val=[meta()])
     assert check_settings(read_config(cfg, metas)) == []
     converter['num_keypoints'] = 16
-    assert 'mine (train): 16' in check_settings(read_config(
-        cfg, metas))[0].evidence
+    assert 'mine (train): 16' in check_settings(read_config(cfg,
+                                                            metas))[0].evidence
 
 
 def test_of_combined_data_sets_the_leaves_count():
@@ -187,7 +186,8 @@ def test_of_combined_data_sets_the_leaves_count():
     cfg['train_dataloader']['dataset'] = dict(
         type='RepeatDataset',
         times=2,
-        dataset=dict(type='CombinedDataset', datasets=[inner, dict(inner)]))
+        dataset=dict(type='CombinedDataset', datasets=[inner,
+                                                       dict(inner)]))
     wrong = meta(
         NAMES[:3],
         dataset_name='small',
@@ -276,8 +276,8 @@ def test_warm_up_beyond_the_end(total, wrong):
     highest = max(rates(WARM_UP, total))
     assert (highest < 0.99) is wrong
     if wrong:
-        only(findings, 'warm_up_too_long', 'iteration 500',
-             '120 iterations', f'{highest:.0%} of its value')
+        only(findings, 'warm_up_too_long', 'iteration 500', '120 iterations',
+             f'{highest:.0%} of its value')
     else:
         assert not findings
 
@@ -290,8 +290,8 @@ def test_milestones_that_never_come(epochs):
     if lowered == 2:
         assert not findings
     else:
-        only(findings, 'milestone_too_late',
-             f'{2 - lowered} of 2 milestones', f'{epochs} epochs')
+        only(findings, 'milestone_too_late', f'{2 - lowered} of 2 milestones',
+             f'{epochs} epochs')
 
 
 def test_units_of_schedules():
@@ -328,8 +328,8 @@ def test_a_decay_that_goes_on_is_a_note():
         param_scheduler=[dict(cosine, begin=105, T_max=105)])
 
 
-@pytest.mark.parametrize('processes, base, factor',
-                         [(1, 512, '0.125'), (8, 64, '8')])
+@pytest.mark.parametrize('processes, base, factor', [(1, 512, '0.125'),
+                                                     (8, 64, '8')])
 def test_batch_size(processes, base, factor):
     auto = dict(base_batch_size=base)
     finding = only(
@@ -350,9 +350,7 @@ def test_the_other_momentum():
 
 def test_same_annotations():
     key = 'val_dataloader__dataset__ann_file'
-    only(
-        found(**{key: './train.json'}), 'same_annotations',
-        'data/train.json')
+    only(found(**{key: './train.json'}), 'same_annotations', 'data/train.json')
     # Another part of the same file.
     assert not found(**{
         key: 'train.json',
@@ -371,8 +369,7 @@ def test_same_annotations():
 ])
 def test_channels(changes, words):
     preprocessor = dict(RGB, **changes)
-    only(
-        found(model__data_preprocessor=preprocessor), 'normalization', *words)
+    only(found(model__data_preprocessor=preprocessor), 'normalization', *words)
 
 
 def test_channels_of_a_backbone_that_nobody_knows():

@@ -66,8 +66,8 @@ def read_config(config: dict,
         length=Length(length.epochs or epochs, length.iterations
                       or iterations),
         total_batch_size=_total_batch_size(config, num_processes),
-        base_batch_size=None if auto_scale.get('enable') else
-        auto_scale.get('base_batch_size'),
+        base_batch_size=None
+        if auto_scale.get('enable') else auto_scale.get('base_batch_size'),
         preprocessing=_preprocessing(model),
         pretrained=_pretrained(config, model),
         ema_momentum=_ema_momentum(config))
@@ -125,8 +125,8 @@ def _leaves(config: dict,
         for wrapped in inner:
             yield from walk(wrapped, steps)
         if not inner and part:
-            yield _data_set(part, where, known.get(id(part)) or {},
-                            steps), steps
+            yield _data_set(part, where,
+                            known.get(id(part)) or {}, steps), steps
 
     yield from walk(config, outer)
 
@@ -144,9 +144,9 @@ def _data_set(config: dict, where: str, meta: dict,
         ann_file = posixpath.normpath(
             posixpath.join(str(config.get('data_root') or ''), ann_file))
     return DataSet(
-        where, str(config.get('type', '')), meta, count, ann_file, ', '.join(
-            f'{name}={config[name]}' for name in _SUBSETS
-            if config.get(name) is not None), bool(converted))
+        where, str(config.get('type', '')), meta, count, ann_file,
+        ', '.join(f'{name}={config[name]}' for name in _SUBSETS
+                  if config.get(name) is not None), bool(converted))
 
 
 def _switched_pipelines(config: dict) -> Iterator[Pipeline]:

@@ -37,10 +37,9 @@ class ChannelDetector(SettingsDetector):
             return
         wrong = _wrong(given, _expects_imagenet(settings.pretrained))
         if wrong:
-            expects = (
-                f'{settings.pretrained} expects {_EXPECTED}.'
-                if _expects_imagenet(settings.pretrained) else
-                f'ImageNet in the order R, G, B: {_EXPECTED}.')
+            expects = (f'{settings.pretrained} expects {_EXPECTED}.'
+                       if _expects_imagenet(settings.pretrained) else
+                       f'ImageNet in the order R, G, B: {_EXPECTED}.')
             yield Finding(
                 'normalization', f'The input of the model: {wrong}.',
                 f'data_preprocessor has bgr_to_rgb={given.swaps_channels}, '

@@ -160,8 +160,8 @@ def _wrong_links(data_set: DataSet) -> Iterator[str]:
     count = data_set.meta['num_keypoints']
     for link in data_set.meta.get('skeleton_links') or ():
         ends = [int(end) for end in link]
-        if len(ends) != 2 or ends[0] == ends[1] or not all(
-                0 <= end < count for end in ends):
+        if len(ends) != 2 or ends[0] == ends[1] or not all(0 <= end < count
+                                                           for end in ends):
             yield f'{tuple(ends)}'
 
 
@@ -184,5 +184,5 @@ def _wrong_sigmas(data_set: DataSet) -> Iterator[str]:
 def _listed(names: Iterable[str]) -> str:
     names = list(names)
     more = len(names) - _MAX_NAMED
-    return ', '.join(names[:_MAX_NAMED]) + (f' and {more} more'
-                                            if more > 0 else '')
+    return ', '.join(
+        names[:_MAX_NAMED]) + (f' and {more} more' if more > 0 else '')

@@ -50,8 +50,7 @@ def _judge(schedule: Schedule, total: int,
     late = [m for m in schedule.milestones if m >= total]
     if late:
         yield Finding(
-            'milestone_too_late',
-            f'The training ends before {len(late)} of '
+            'milestone_too_late', f'The training ends before {len(late)} of '
             f'{len(schedule.milestones)} milestones of {schedule.type}: the '
             'learning rate is not lowered there.',
             f'Milestones at {unit} {", ".join(map(str, late))}; {ends}.',

@@ -22,8 +22,9 @@ class KeypointCountDetector(SettingsDetector):
             yield Finding(
                 'keypoint_count',
                 'The numbers of keypoints of data set and model differ.',
-                '; '.join(f'{where}: {count}' for where, count in counts) +
-                '.', 'Give the head as many keypoints as the data set has '
+                '; '.join(f'{where}: {count}'
+                          for where, count in counts) + '.',
+                'Give the head as many keypoints as the data set has '
                 '(out_channels, num_keypoints or num_joints), and joint_weights'
                 ' of the metainfo one number for each. A data set with other '
                 'keypoints needs a KeypointConverter in its pipeline.')
@@ -49,8 +50,8 @@ class GeometryDetector(SettingsDetector):
             yield Finding(
                 'input_size', 'The sizes of the input differ between '
                 'pipelines, codec and head.',
-                _groups((f'{w}x{h}', where)
-                        for where, (w, h) in sizes.items()),
+                _groups(
+                    (f'{w}x{h}', where) for where, (w, h) in sizes.items()),
                 "Use the codec's input_size in all of them, as "
                 "input_size=codec['input_size'].")
         yield from _mixed_udp(settings)
@@ -107,7 +108,8 @@ def _mixed_udp(settings: Settings) -> Iterator[Finding]:
     if len(set(used.values())) < 2:
         return
     yield Finding(
-        'use_udp', 'Unbiased data processing is used in one place and not in '
+        'use_udp',
+        'Unbiased data processing is used in one place and not in '
         'another: the input is scaled by another factor, which differs by a '
         'pixel over its width.',
         _groups((f'{"with" if is_used else "without"} UDP', where)
