@@ -25,9 +25,9 @@ class KeypointCountDetector(SettingsDetector):
                 '; '.join(f'{where}: {count}'
                           for where, count in counts) + '.',
                 'Give the head as many keypoints as the data set has '
-                '(out_channels, num_keypoints or num_joints), and joint_weights'
-                ' of the metainfo one number for each. A data set with other '
-                'keypoints needs a KeypointConverter in its pipeline.')
+                '(out_channels, num_keypoints or num_joints), and '
+                'joint_weights of the metainfo one number for each. A data '
+                'set with other keypoints needs a KeypointConverter.')
 
 
 @DETECTORS.register_module()
