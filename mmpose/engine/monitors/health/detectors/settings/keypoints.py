@@ -46,7 +46,7 @@ class KeypointInfoDetector(SettingsDetector):
                 f'Keypoints of {data_set.name} have the same name.',
                 f'{_listed(twice)}, of {data_set.meta["num_keypoints"]} '
                 'keypoints.',
-                "Give each keypoint a name of its own in keypoint_info: "
+                'Give each keypoint a name of its own in keypoint_info: '
                 'swaps and links refer to the last one of a name.')
             return
         for data_set, alone in _of_each(data_sets, _without_partner):
