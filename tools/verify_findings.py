@@ -31,6 +31,7 @@ PAGE = ROOT / 'docs/en/verified_findings.md'
 TESTS = ROOT / 'tests/test_engine'
 PLANTED = [
     TESTS / 'test_hooks/test_planted_training_illness.py',
+    TESTS / 'test_hooks/test_planted_settings.py',
     TESTS / 'test_hooks/test_planted_silent_anomalies.py',
     TESTS / 'test_hooks/test_reported_troubles.py',
     TESTS / 'test_monitors/test_health/test_planted_step_illness.py',
