@@ -14,8 +14,8 @@ PAGE = Path(__file__).resolve().parents[3] / 'docs' / 'en' / 'tags.md'
 # Written for one of TensorBoard's pages, under a name that nobody sees.
 INTERNAL = ('_hparams_/', 'custom_scalars__config__')
 # What takes a GPU, mixed precision, a lifter, several data sets, an illness,
-# several param groups, a config with a base, a hundred iterations or a full
-# queue.
+# several param groups, a config with a base, a hundred iterations, a full
+# queue, or another run to compare with.
 ELSEWHERE = ('system/gpu_', 'health/amp/', 'health/nonfinite_',
              'health/no_gradient/', 'health/not_in_optimizer/',
              'health/frozen_head', 'health/unchanged_weights/',
@@ -24,7 +24,7 @@ ELSEWHERE = ('system/gpu_', 'health/amp/', 'health/nonfinite_',
              'val/skeletons/', 'keypoints/MPJPE/', 'keypoints/<data set>/',
              'instances/OKS/<data set>', 'errors/false_positives',
              'health/suspects', 'val/suspect_labels',
-             'instances/count/<data set>', 'run/config_changes')
+             'instances/count/<data set>', 'run/config_changes', 'compare/')
 
 
 def test_what_is_written_is_described_and_what_is_described_is_written(

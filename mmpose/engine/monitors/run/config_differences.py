@@ -24,6 +24,9 @@ class ConfigDifferenceMonitor(Monitor):
                        of the run in ``compare``, without secrets
     ================== ======================================================
 
+    What it tells: What else may be the cause of a difference between the two
+    runs, beside what was meant to be changed.
+
     Args:
         compare (str): The directory of the other run, or its
             ``instances.npz``.

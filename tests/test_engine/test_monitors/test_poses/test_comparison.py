@@ -371,7 +371,7 @@ def test_what_is_no_run_is_refused(tmp_path):
     (tmp_path / 'instances.npz').write_bytes(b'PK no archive')
     (tmp_path / 'empty').mkdir()
     for run, message in (
-        ('nowhere', "must be the directory of a run or its instances.npz, but "
+        ('nowhere', 'must be the directory of a run or its instances.npz, but '
          "there is no 'nowhere'"),
         (str(tmp_path / 'a.pth'), 'a checkpoint is to be tested first'),
         (str(tmp_path / 'empty'), 'there is none in .*empty'),
