@@ -163,25 +163,18 @@ class NeptuneClient(Client):
 
     MMEngine's backend has one series for all pictures, of which Neptune keeps
     one a step.
-
-    Args:
-        backend (NeptuneVisBackend): The backend.
     """
-
-    def __init__(self, backend) -> None:
-        super().__init__(backend)
-        self.name = 'Neptune'
-        self._run = backend.experiment
 
     def scalars(self, values: Dict[str, float], step: int) -> None:
         for tag, value in values.items():
-            self._run[flat_key(tag)].append(value, step=step)
+            self.backend.experiment[flat_key(tag)].append(value, step=step)
 
     def image(self, image: Image, step: int) -> None:
         from neptune.types import File
         for i, picture in enumerate(image.pictures):
             picture = File.as_image(picture.astype(np.float32) / 255)
-            self._run[flat_key(f'{image.tag}/{i}')].append(picture, step=step)
+            self.backend.experiment[flat_key(f'{image.tag}/{i}')].append(
+                picture, step=step)
 
 
 class DVCLiveClient(Client):
@@ -189,20 +182,12 @@ class DVCLiveClient(Client):
 
     ``Live`` has one step, which MMEngine sets in the thread of the training,
     and would overwrite the pictures of earlier steps.
-
-    Args:
-        backend (DVCLiveVisBackend): The backend.
     """
-
-    def __init__(self, backend) -> None:
-        super().__init__(backend)
-        self.name = 'DVCLive'
-        self._folder = backend.experiment.plots_dir
 
     def scalars(self, values: Dict[str, float], step: int) -> None:
         from dvclive.plots import Metric
         for tag, value in values.items():
-            metric = Metric(tag, self._folder)
+            metric = Metric(tag, self.backend.experiment.plots_dir)
             metric.step = step
             metric.dump(value)
 
@@ -211,7 +196,7 @@ class DVCLiveClient(Client):
         for i, picture in enumerate(image.pictures):
             # A folder of pictures by step has a slider in DVC's viewers.
             LiveImage(f'{image.tag}/{i}/{step}.png',
-                      self._folder).dump(picture)
+                      self.backend.experiment.plots_dir).dump(picture)
 
 
 def _mlflow_key(tag: str) -> str:
