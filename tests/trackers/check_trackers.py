@@ -259,26 +259,6 @@ def test_neptune(train, tmp_path):
             if key in expected} == dict(expected)
 
 
-def test_aim(train, tmp_path):
-    from aim import Repo
-    scalars, images = train(
-        dict(type='AimVisBackend', init_kwargs=dict(repo=str(tmp_path))),
-        cwd=tmp_path)
-    arrived, pictures = collections.Counter(), collections.Counter()
-    run, = Repo(str(tmp_path)).iter_runs()
-    for metric in run.metrics():
-        for step in metric.values.sparse_list()[0]:
-            if (metric.name, step) in scalars:
-                arrived[metric.name, step] += 1
-    for sequence in run.collect_sequence_info('images')['images']:
-        tag, _, i = sequence['name'].rpartition('/')
-        series = run.get_image_sequence(sequence['name'], Context({}))
-        for step in series.values.sparse_list()[0]:
-            pictures[tag, int(i), step] += 1
-    assert arrived == scalars
-    assert pictures == images
-
-
 def test_dvclive(train, tmp_path):
     scalars, images = train(
         dict(

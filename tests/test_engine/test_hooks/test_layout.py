@@ -137,7 +137,7 @@ def test_nothing_is_written_by_a_hook_that_watches_nothing(train, read_events):
     off = [name for name in FLAGS if name != 'log_keypoints']
     off += [
         'log_keypoints', 'log_weight_hist', 'log_train_images',
-        'log_val_images', 'log_model_stats', 'log_run_info'
+        'log_val_images', 'log_model_stats', 'log_run_info', 'log_data'
     ]
     events = read_events(
         train(dict(dict.fromkeys(off, False), hard_samples=0)))

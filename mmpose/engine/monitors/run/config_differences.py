@@ -28,8 +28,8 @@ class ConfigDifferenceMonitor(Monitor):
     runs, beside what was meant to be changed.
 
     Args:
-        compare (str): The directory of the other run, or its
-            ``instances.npz``.
+        compare (str, optional): The directory of the other run, or its
+            ``instances.npz``. Defaults to None: there is none.
         strict (bool): See :class:`Monitor`. Defaults to False.
 
     Raises:
@@ -40,9 +40,11 @@ class ConfigDifferenceMonitor(Monitor):
     settings = dict(compare=COMPARE)
     watches_others = True
 
-    def __init__(self, compare: str, strict: bool = False) -> None:
+    def __init__(self,
+                 compare: Optional[str] = None,
+                 strict: bool = False) -> None:
         super().__init__(strict=strict)
-        self._path: Optional[str] = find_saved_instances(str(compare))
+        self._path = compare and find_saved_instances(str(compare))
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
         path, self._path = self._path, None
