@@ -94,6 +94,15 @@ STAGES = (
         (f'{HOOK}: an overview of the data of training and validation',
          f'{HOOK}：训练数据和验证数据的概览'), use_case('')),
     Stage(
+        'validation_loss',
+        f'[Feature] Log the loss of the validation with {HOOK}',
+        ('poses/validation_loss/', ),
+        'MMPose logs no loss of the validation. The training loss is of '
+        'augmented samples, so it does not tell whether a model overfits. '
+        'This computes both on fixed samples that are prepared in the same '
+        'way.', (f'{HOOK}: the loss of the validation', f'{HOOK}：验证集的损失'),
+        use_case(',\n        val_loss_samples=64')),
+    Stage(
         'run', f'[Feature] Log what a run is and costs with {HOOK}',
         ('run/', ),
         'Two runs can be compared if it is known what differs: environment, '
