@@ -166,7 +166,7 @@ def write_layout(hook, runner) -> None:
     monitors = [
         monitor for monitor in hook.monitors
         if handles(monitor, 'after_val_epoch')
-        and not handles(monitor, 'after_train_iter')
+        and not handles(monitor, 'before_train')
     ]
     layout = scalar_layout(monitors, runner, trains=False)
     if layout.categories:
