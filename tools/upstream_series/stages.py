@@ -121,6 +121,15 @@ STAGES = (
         (f'{HOOK}: a report on the anomalies of a training', f'{HOOK}：训练异常报告'),
         use_case(",\n        on_nonfinite='stop'")),
     Stage(
+        'settings', f'[Feature] Find contradictory settings with {HOOK}',
+        ('health/settings/', 'health/detectors/settings/'),
+        'Most trainings that go wrong were wrong before they began: a config '
+        'was copied from another data set. A swap that is missing, a warm-up '
+        'that is longer than the training, a validation in another size raise '
+        'no error. This compares config and data set at the first iteration.',
+        (f'{HOOK}: settings that contradict each other or the data set',
+         f'{HOOK}：相互矛盾或与数据集不符的设置'), use_case('')),
+    Stage(
         'samples', f'[Feature] Show the samples of a finding with {HOOK}',
         ('poses/suspect_images', ),
         'A finding on a batch, a loss that is NaN say, comes from one of its '
