@@ -16,7 +16,7 @@ INTERNAL = ('_hparams_/', 'custom_scalars__config__')
 # What takes a GPU, several processes, mixed precision, a lifter, several data
 # sets, an illness, several param groups, a config with a base, annotations in
 # memory, a hundred iterations or a full queue.
-ELSEWHERE = ('system/gpu_', 'health/amp/', 'health/nonfinite_',
+ELSEWHERE = ('compare/', 'system/gpu_', 'health/amp/', 'health/nonfinite_',
              'health/no_gradient/', 'health/not_in_optimizer/',
              'health/frozen_head', 'health/unchanged_weights/',
              'health/zero_learning_rate/', 'health/finding/',
