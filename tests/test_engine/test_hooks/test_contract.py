@@ -138,6 +138,7 @@ def test_all_that_fails_costs_a_warning_each_and_changes_nothing(
             strict=False,
             on_nonfinite='stop',
             on_finding='true',
+            profile_steps=(1, 2),
             preset='detailed'),
         custom_hooks=[dict(type='Witness')],
         **cfg)
