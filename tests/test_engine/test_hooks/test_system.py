@@ -200,7 +200,7 @@ def test_memory_of_the_gpu():
 
 
 class NVML:
-    """The functions of torch.cuda that ask it. Its names differ by version."""
+    """The functions of torch.cuda that ask it."""
 
     def __init__(self):
         self.asked_by = set()

@@ -59,8 +59,6 @@ class ProfileMonitor(Monitor):
 
     switches = (_PROFILE_STEPS, )
     settings = dict(profile_steps=_PROFILE_STEPS)
-    # Before other monitors measure.
-    priority = 'VERY_HIGH'
 
     def __init__(self,
                  profile_steps: Optional[Sequence[int]] = None,
