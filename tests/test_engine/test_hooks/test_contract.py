@@ -138,14 +138,9 @@ def test_all_that_fails_costs_a_warning_each_and_changes_nothing(
             strict=False,
             on_nonfinite='stop',
             on_finding='true',
-<<<<<<< HEAD
-            profile_steps=(1, 2),
-            preset='detailed'),
-=======
             preset='detailed',
             # Also what a setting of its own would switch on.
             monitors=[dict(type=name) for name in CLASSES]),
->>>>>>> main
         custom_hooks=[dict(type='Witness')],
         **cfg)
     assert final_state(runner) == final_state(reference)
