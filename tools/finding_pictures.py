@@ -58,6 +58,7 @@ GROUPS: Dict[str, Dict[str, Tuple[str, ...]]] = dict(
         validation_invalid=('val/AP', 'val/PCK'),
         validation_collapse=('val/PCK', ),
         validation_unmoved=('PCK', ),
+        heatmap_empty=('heatmap/peak', ),
         left_right_exchanged=('errors/inversion', ),
         instances_swapped=('errors/swap', ),
         one_pose=('keypoints/spread', ),
@@ -68,7 +69,7 @@ GROUPS: Dict[str, Dict[str, Tuple[str, ...]]] = dict(
 WITHOUT_CURVE = ('batch_size', 'codec_differs', 'ema_momentum', 'flip_indices',
                  'input_size', 'keypoint_count', 'keypoint_names',
                  'milestone_too_late', 'normalization', 'same_annotations',
-                 'schedule_cut_off', 'sigmas', 'skeleton_links',
+                 'sanity_val', 'schedule_cut_off', 'sigmas', 'skeleton_links',
                  'target_misplaced', 'use_udp', 'warm_up_too_long')
 # Those whose curve goes over several powers of ten.
 LOGARITHMIC = ('gradient_norm', 'loss_scale', 'update_ratio')
