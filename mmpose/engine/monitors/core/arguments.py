@@ -222,7 +222,8 @@ LOG_DETAILS = flag(
     'Write also the scalars that are rarely looked at: time and interval of '
     'each monitor, see :class:`TelemetryMonitor`; the best value of every '
     'metric, see :class:`HParamsMonitor`; PCK@0.2, NME and '
-    'kinds of error by keypoint, see :class:`KeypointMonitor`.',
+    'kinds of error by keypoint, see :class:`KeypointMonitor`; mean and '
+    'deviation of the input, see :class:`InputStatisticsMonitor`.',
     presets=dict(fast=False, balanced=False, detailed=True))
 LOG_HEALTH = flag(
     'log_health',
