@@ -24,8 +24,8 @@ ELSEWHERE = ('system/gpu_', 'health/amp/', 'health/nonfinite_',
              'time/slowest_rank', 'val/skeletons/', 'keypoints/MPJPE/',
              'keypoints/<data set>/', 'instances/OKS/<data set>',
              'errors/false_positives', 'health/suspects', 'val/suspect_labels',
-             'data/overview', 'instances/count/<data set>',
-             'run/config_changes')
+             'data/overview', 'data/augmentation',
+             'instances/count/<data set>', 'run/config_changes')
 
 
 def test_what_is_written_is_described_and_what_is_described_is_written(

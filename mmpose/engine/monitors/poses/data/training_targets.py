@@ -1,18 +1,19 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import logging
 from collections import deque
-from typing import List, Optional
+from typing import List
 
 from mmengine.logging import print_log
 
-from ...core.arguments import GRAD_NORM_INTERVAL
+from ...core.arguments import GRAD_NORM_INTERVAL, LOG_DETAILS
 from ...core.monitor import Chart, Monitor
 from ...core.registry import MONITORS
-from ...core.runner_parts import bare_model, data_set, pipeline_transforms
+from ...core.runner_parts import bare_model, data_set
 from ...core.schedule import Interval
 from ...writers.record import Record, Scalar
 from ..arguments import LOG_DATA
 from ..model_kinds import lifts_poses
+from ..pipelines import PipelineWatch, mixes_images
 from .lost_keypoints import Counts, count_keypoints
 
 # A curve is over so many measured batches.
@@ -27,7 +28,7 @@ class TargetMonitor(Monitor):
     ``data/keypoints_lost``  Fraction of the annotated keypoints that do not
                              count in the loss
     ``data/empty_samples``   Fraction of the samples in which no keypoint
-                             counts in the loss
+                             counts in the loss, with ``log_details``
     ======================== ================================================
 
     What it tells: A crop, a rotation or a half body moves keypoints out of
@@ -42,21 +43,26 @@ class TargetMonitor(Monitor):
 
     Args:
         interval (int | dict | Schedule): At which iterations.
+        details (bool): Whether to log the empty samples. Defaults to False.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
     switches = (LOG_DATA, )
-    settings = dict(interval=GRAD_NORM_INTERVAL)
+    settings = dict(interval=GRAD_NORM_INTERVAL, details=LOG_DETAILS)
     charts = (Chart('Data', 'keypoints lost in the pipeline',
                     'data/(keypoints_lost|empty_samples)$'), )
 
-    def __init__(self, interval: Interval, strict: bool = False) -> None:
+    def __init__(self,
+                 interval: Interval,
+                 details: bool = False,
+                 strict: bool = False) -> None:
         super().__init__(interval, strict)
+        self._details = details
         self._off = False
 
     def before_train(self, runner) -> None:
         self._batches: deque = deque(maxlen=_BATCHES)
-        self._pipeline: Optional[list] = None
+        self._pipeline = PipelineWatch()
         self._mixes = False
         self._off = lifts_poses(bare_model(runner.model))
         if self._off:
@@ -67,11 +73,9 @@ class TargetMonitor(Monitor):
         if self._off or not self.is_due(step):
             return
         dataset = runner.train_dataloader.dataset
-        pipeline = list(pipeline_transforms(dataset))
-        if pipeline != self._pipeline:
-            self._pipeline = pipeline
+        if self._pipeline.has_changed(dataset):
             self._batches.clear()
-            self._mixes = any(map(_mixes_images, pipeline))
+            self._mixes = mixes_images(dataset)
             if self._mixes:  # A later pipeline may not.
                 _say('the pipeline mixes images')
         if self._mixes:
@@ -87,25 +91,21 @@ class TargetMonitor(Monitor):
             _say('the samples do not tell which keypoints were annotated')
             return
         self._batches.append(counts)
-        values = _scalars([c for batch in self._batches for c in batch])
+        values = _scalars([c for batch in self._batches for c in batch],
+                          self._details)
         self.emit(Record(step, lambda: values))
 
 
-def _scalars(counts: List[Counts]) -> List[Scalar]:
+def _scalars(counts: List[Counts], details: bool) -> List[Scalar]:
     annotated = sum(c.annotated for c in counts)
     values = []
     if annotated:
         lost = annotated - sum(c.kept for c in counts)
         values.append(Scalar('data/keypoints_lost', lost / annotated))
-    if counts:
+    if counts and details:
         empty = sum(c.is_empty for c in counts)
         values.append(Scalar('data/empty_samples', empty / len(counts)))
     return values
-
-
-def _mixes_images(transform) -> bool:
-    """Return whether a transform makes one image of several."""
-    return 'MixImageTransform' in [c.__name__ for c in type(transform).__mro__]
 
 
 def _say(reason: str) -> None:
