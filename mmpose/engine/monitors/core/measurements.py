@@ -53,6 +53,8 @@ class Losses(Measurement):
             model does not say it.
         terms (tuple[tuple[str, float]]): What the loss is made of: the names
             of the losses, and the settings of the model that weigh them.
+        parts (dict[str, float]): The medians of the single losses, if there
+            are several.
     """
     median: Optional[float] = None
     deviation: float = 0.
@@ -61,6 +63,7 @@ class Losses(Measurement):
     num_zero: int = 0
     accuracy: Optional[float] = None
     terms: Tuple[Tuple[str, float], ...] = ()
+    parts: Dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -364,13 +367,9 @@ class LocalizationErrors(Measurement):
         fractions (dict[str, float]): Of the annotated keypoints, by kind:
             good, jitter, inversion, swap, miss, not_found.
         sides (tuple[Sides]): Of each pair of mirrored keypoints.
-        wrong_flips (tuple[tuple[str, str, str]]): What ``flip_indices`` of a
-            data set exchange against the keypoints' names: a keypoint, the
-            one it is exchanged with, and the one of the other side.
     """
     fractions: Dict[str, float]
     sides: Tuple[Sides, ...] = ()
-    wrong_flips: Tuple[Tuple[str, str, str], ...] = ()
 
 
 @dataclass(frozen=True)
