@@ -107,7 +107,7 @@ class AugmentationMonitor(Monitor):
             self._process.end()
 
     def wait(self) -> None:
-        """Wait until the process has ended. Meant for tests."""
+        """Wait until the process has ended, for tests."""
         if self._thread is not None:
             self._thread.join()
 

@@ -130,7 +130,8 @@ def draw(job: Job) -> List[np.ndarray]:
         panels = _annotated_panel(job, index)
         for number in range(1, job.draws + 1):
             packed = job.samples[index]
-            if packed is None:  # The pipeline has dropped it.
+            # The pipeline may drop a sample, or pack something else.
+            if not packed or 'inputs' not in packed:
                 continue
             panels.append(
                 draw_panel(packed['inputs'].numpy(),
