@@ -230,7 +230,8 @@ LOG_DETAILS = flag(
     'each monitor, see :class:`TelemetryMonitor`; the best value of every '
     'metric, see :class:`HParamsMonitor`; PCK@0.2, NME and '
     'kinds of error by keypoint, see :class:`KeypointMonitor`; mean and '
-    'deviation of the input, see :class:`InputStatisticsMonitor`.',
+    'deviation of the input, see :class:`InputStatisticsMonitor`; keypoints '
+    'that the pipeline loses, see :class:`TargetMonitor`.',
     presets=dict(fast=False, balanced=False, detailed=True))
 LOG_HEALTH = flag(
     'log_health',

@@ -6,8 +6,7 @@ from ..core.arguments import (Argument, count, flag, interval, number,
 LOG_DATA = flag(
     'log_data',
     'Show what is annotated and what the pipeline makes of it, see '
-    ':class:`DataOverviewMonitor`, :class:`AugmentationMonitor` and '
-    ':class:`TargetMonitor`.')
+    ':class:`DataOverviewMonitor` and :class:`AugmentationMonitor`.')
 LOG_TRAIN_IMAGES = flag(
     'log_train_images',
     'Write pictures of training samples, see :class:`TrainImageMonitor`.')

@@ -5,7 +5,7 @@ from typing import List
 
 from mmengine.logging import print_log
 
-from ...core.arguments import GRAD_NORM_INTERVAL, LOG_DETAILS
+from ...core.arguments import GRAD_NORM_INTERVAL, LOG_DETAILS, Arguments
 from ...core.monitor import Chart, Monitor
 from ...core.registry import MONITORS
 from ...core.runner_parts import bare_model, data_set
@@ -26,7 +26,7 @@ class TargetMonitor(Monitor):
 
     ======================== ================================================
     ``data/keypoints_lost``  Fraction of the annotated keypoints that do not
-                             count in the loss
+                             count in the loss, with ``log_details``
     ``data/empty_samples``   Fraction of the samples in which no keypoint
                              counts in the loss, with ``log_details``
     ======================== ================================================
@@ -43,21 +43,21 @@ class TargetMonitor(Monitor):
 
     Args:
         interval (int | dict | Schedule): At which iterations.
-        details (bool): Whether to log the empty samples. Defaults to False.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
-    switches = (LOG_DATA, )
-    settings = dict(interval=GRAD_NORM_INTERVAL, details=LOG_DETAILS)
+    # Both are needed.
+    switches = (LOG_DETAILS, )
+    settings = dict(interval=GRAD_NORM_INTERVAL)
     charts = (Chart('Data', 'keypoints lost in the pipeline',
                     'data/(keypoints_lost|empty_samples)$'), )
 
-    def __init__(self,
-                 interval: Interval,
-                 details: bool = False,
-                 strict: bool = False) -> None:
+    @classmethod
+    def is_wanted(cls, given: Arguments) -> bool:
+        return bool(super().is_wanted(given) and getattr(given, LOG_DATA.name))
+
+    def __init__(self, interval: Interval, strict: bool = False) -> None:
         super().__init__(interval, strict)
-        self._details = details
         self._off = False
 
     def before_train(self, runner) -> None:
@@ -91,18 +91,17 @@ class TargetMonitor(Monitor):
             _say('the samples do not tell which keypoints were annotated')
             return
         self._batches.append(counts)
-        values = _scalars([c for batch in self._batches for c in batch],
-                          self._details)
+        values = _scalars([c for batch in self._batches for c in batch])
         self.emit(Record(step, lambda: values))
 
 
-def _scalars(counts: List[Counts], details: bool) -> List[Scalar]:
+def _scalars(counts: List[Counts]) -> List[Scalar]:
     annotated = sum(c.annotated for c in counts)
     values = []
     if annotated:
         lost = annotated - sum(c.kept for c in counts)
         values.append(Scalar('data/keypoints_lost', lost / annotated))
-    if counts and details:
+    if counts:
         empty = sum(c.is_empty for c in counts)
         values.append(Scalar('data/empty_samples', empty / len(counts)))
     return values
