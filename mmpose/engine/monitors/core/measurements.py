@@ -385,23 +385,6 @@ class LocalizationErrors(Measurement):
 
 
 @dataclass(frozen=True)
-class PretrainedWeights(Measurement):
-    """How many weights a training has from a checkpoint when it begins.
-
-    Attributes:
-        checkpoint (str): As in the config; of several that of which least is
-            loaded.
-        place (str): The part of the model that it is for, or 'model'.
-        fraction (float): Of the weights of that part.
-        of_model (float): Of those of the model, from all checkpoints.
-    """
-    checkpoint: str
-    place: str
-    fraction: float
-    of_model: float
-
-
-@dataclass(frozen=True)
 class Remark(Measurement):
     """A sentence of the report on a run that is no finding.
 

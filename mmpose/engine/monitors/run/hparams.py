@@ -8,10 +8,11 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from ..core.arguments import LOG_DETAILS, LOG_RUN_INFO, Argument, one_of_types
-from ..core.measurements import PretrainedWeights, ValidationMetrics
+from ..core.measurements import ValidationMetrics
 from ..core.metric_names import (better, checkpoint_rules, direction,
                                  main_metric)
 from ..core.monitor import Monitor
+from ..core.pose_measurements import PretrainedWeights
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, evaluation_step, is_iter_based,
                                  is_sharded, iterations_per_pass,

@@ -10,7 +10,7 @@ import torch
 from mmengine.runner import checkpoint as checkpoints
 from torch import Tensor, nn
 
-from ..core.measurements import PretrainedWeights
+from ..core.pose_measurements import PretrainedWeights
 from ..core.runner_parts import bare_model, is_sharded
 
 # The same numbers in another order have another rounding error.

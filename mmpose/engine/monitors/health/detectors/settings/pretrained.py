@@ -1,7 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 from typing import List
 
-from ....core.measurements import PretrainedWeights
+from ....core.pose_measurements import PretrainedWeights
 from ....core.registry import DETECTORS
 from ...detector import Detector
 from ...report import Finding
