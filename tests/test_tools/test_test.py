@@ -94,6 +94,7 @@ def test_all_checkpoints_of_a_run_stand_at_their_epochs(
         'val/images', 'val/hard_samples', 'keypoints/accuracy',
         'errors/by_keypoint'
     }
+    assert 'data/overview' in now.Tags()['tensors']
     # Those of the figures are the same to the bit.
     assert images(now)['keypoints/accuracy'] == images(
         then)['keypoints/accuracy']

@@ -4,6 +4,7 @@ import logging
 from typing import Any, Dict, Iterator, List, NamedTuple
 
 from mmengine.logging import print_log
+from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
 from ...core.monitor import Monitor
@@ -59,7 +60,10 @@ class DataOverviewMonitor(Monitor):
                 logger='current',
                 level=logging.INFO)
             return
-        splits = [Split('training', runner.train_dataloader)]
+        splits = []
+        # ``tools/test.py`` calls it without a training.
+        if isinstance(runner._train_loop, BaseLoop):
+            splits.append(Split('training', runner.train_dataloader))
         val_loop = getattr(runner, 'val_loop', None)
         if getattr(val_loop, 'dataloader', None) is not None:
             splits.append(
