@@ -53,6 +53,8 @@ class Losses(Measurement):
             model does not say it.
         terms (tuple[tuple[str, float]]): What the loss is made of: the names
             of the losses, and the settings of the model that weigh them.
+        parts (dict[str, float]): The medians of the single losses, if there
+            are several.
     """
     median: Optional[float] = None
     deviation: float = 0.
@@ -61,6 +63,7 @@ class Losses(Measurement):
     num_zero: int = 0
     accuracy: Optional[float] = None
     terms: Tuple[Tuple[str, float], ...] = ()
+    parts: Dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

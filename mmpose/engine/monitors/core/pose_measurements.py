@@ -61,6 +61,18 @@ class CodecCeiling(Measurement):
 
 
 @dataclass(frozen=True)
+class SanityValidation(Measurement):
+    """The validation of a few samples before the training.
+
+    Attributes:
+        samples (int): How many were predicted.
+        problems (tuple[str]): What is wrong, a sentence each.
+    """
+    samples: int
+    problems: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class TargetErrors(Measurement):
     """How far the decoded targets of a training are from the annotations.
 
