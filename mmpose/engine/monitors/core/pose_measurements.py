@@ -1,5 +1,8 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""Measurements of poses and of their targets, see ``measurements``."""
+"""Measurements of poses, of their targets, and of how a training begins.
+
+See ``measurements``.
+"""
 from dataclasses import dataclass
 from typing import Dict, Optional, Tuple
 
@@ -58,6 +61,23 @@ class CodecCeiling(Measurement):
     pixel: float
     pck: float
     oks: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class PretrainedWeights(Measurement):
+    """How many weights a training has from a checkpoint when it begins.
+
+    Attributes:
+        checkpoint (str): As in the config; of several that of which least is
+            loaded.
+        place (str): The part of the model that it is for, or 'model'.
+        fraction (float): Of the weights of that part.
+        of_model (float): Of those of the model, from all checkpoints.
+    """
+    checkpoint: str
+    place: str
+    fraction: float
+    of_model: float
 
 
 @dataclass(frozen=True)
