@@ -5,12 +5,13 @@ import threading
 from typing import Any, Dict, Iterator, List, NamedTuple
 
 from mmengine.logging import print_log
+from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
 from ...core.monitor import Monitor
 from ...core.registry import MONITORS
-from ...core.runner_parts import (bare_model, data_set, keypoint_names,
-                                  pipeline_transforms)
+from ...core.runner_parts import (bare_model, data_set, evaluation_step,
+                                  keypoint_names, pipeline_transforms)
 from ...writers.record import IMAGE, Image, Record, Text
 from ..accuracy.keypoint_curves import curve_groups
 from ..arguments import LOG_DATA
@@ -64,13 +65,17 @@ class DataOverviewMonitor(Monitor):
                 logger='current',
                 level=logging.INFO)
             return
-        splits = [Split('training', runner.train_dataloader)]
+        splits, step = [], evaluation_step(runner)
+        # ``tools/test.py`` calls it without a training.
+        if isinstance(runner._train_loop, BaseLoop):
+            splits.append(Split('training', runner.train_dataloader))
+            step = runner.iter
         val_loop = getattr(runner, 'val_loop', None)
         if getattr(val_loop, 'dataloader', None) is not None:
             splits.append(
                 Split('validation', val_loop.dataloader,
                       getattr(val_loop, 'evaluator', None)))
-        self._write(runner.iter, splits)
+        self._write(step, splits)
 
     def _write(self, step: int, splits: List['Split']) -> None:
         splits = [split for split in splits if split.is_readable()]
