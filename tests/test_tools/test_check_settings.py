@@ -56,10 +56,10 @@ def test_no_config_of_mmpose_has_a_finding(capsys):
             continue
         processes = re.search(r'(\d+)xb\d+', path.name)
         settings = tool.describe(config, int(processes[1]) if processes else 1)
-        # As if an epoch had 20 iterations; how many it has, only data tell.
+        # As if an epoch had 50 iterations; how many it has, only data tell.
         epochs = settings.length.epochs or 0
         length = settings.length._replace(
-            iterations=settings.length.iterations or 20 * epochs)
+            iterations=settings.length.iterations or 50 * epochs)
         settings = dataclasses.replace(settings, length=length)
         for finding in check(settings):
             count = notes if finding.severity == 'note' else found
