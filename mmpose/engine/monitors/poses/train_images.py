@@ -4,22 +4,24 @@ import logging
 from typing import Iterable, List, Optional, Tuple
 
 from mmengine.logging import print_log
+from torch import nn
 
 from ..core.arguments import Arguments
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
-from ..core.runner_parts import (bare_model, data_set, data_set_parts,
-                                 needs_all_ranks)
+from ..core.runner_parts import bare_model, data_set, needs_all_ranks
 from ..core.schedule import Interval
 from ..writers.record import IMAGE, Record
 from .activations import ActivationProbe
 from .arguments import (KPT_THR, LOG_TRAIN_IMAGES, MAX_TRAIN_IMAGES,
                         TRAIN_IMAGE_INTERVAL)
-from .model_kinds import lifts_poses
+from .heatmaps.heatmap_pictures import HeatmapPictures, MapSample
+from .model_kinds import is_bottom_up, lifts_poses
 from .pictures.fixed_samples import FixedSamples, Predicted
 from .pictures.model_inputs import image_prefixes
 from .pictures.sample_pictures import SamplePictures
 from .pictures.scenes import Scene, error_caption, scene_tensors
+from .pipelines import PipelineWatch
 
 
 @MONITORS.register_module()
@@ -58,6 +60,7 @@ class TrainImageMonitor(Monitor):
         interval=TRAIN_IMAGE_INTERVAL,
         max_images=MAX_TRAIN_IMAGES,
         kpt_thr=KPT_THR)
+    parts = (HeatmapPictures, )
 
     @classmethod
     def is_wanted(cls, given: Arguments) -> bool:
@@ -75,7 +78,7 @@ class TrainImageMonitor(Monitor):
     def before_train(self, runner) -> None:
         # Each with the text that its captions add.
         self._sets: List[Tuple[FixedSamples, str]] = []
-        self._pipelines: Optional[list] = None
+        self._pipeline = PipelineWatch()
         # A lifter has no images.
         self._off = not self._max_images or lifts_poses(
             bare_model(runner.model))
@@ -92,10 +95,8 @@ class TrainImageMonitor(Monitor):
         if self._off:
             return
         dataset = data_set(runner.train_dataloader)
-        pipelines = _pipelines(dataset)
-        if self._pipelines is not None and _same(pipelines, self._pipelines):
+        if not self._pipeline.has_changed(dataset):
             return
-        self._pipelines = pipelines
         self._off = True  # A failure would be repeated.
         note = f', pipeline of step {runner.iter + 1:,}' if self._sets else ''
         meta = getattr(dataset, 'metainfo', {})
@@ -117,17 +118,34 @@ class TrainImageMonitor(Monitor):
             return
         model = bare_model(runner.model)
         with ActivationProbe(model) as probe:
-            scenes = [
-                scene for samples, note in self._sets
-                for scene in _scenes(samples, samples.predict(model),
-                                     f'step {step:,}{note}', self._meta)
-            ]
+            predicted = [samples.predict(model) for samples, _ in self._sets]
+        scenes = [
+            scene
+            for (samples, note), of_samples in zip(self._sets, predicted)
+            for scene in _scenes(samples, of_samples, f'step {step:,}{note}',
+                                 self._meta)
+        ]
         activations = probe.record(
             step, sum(samples.num_batches for samples, _ in self._sets))
         if activations is not None:
             self.emit(activations)
         draw = functools.partial(self._pictures.images, 'train/images', scenes)
         self.emit(Record(step, draw, scene_tensors(scenes), IMAGE))
+        for record in self._heatmap_records(step, model, predicted[0]):
+            self.emit(record)
+
+    def _heatmap_records(self, step: int, model: nn.Module,
+                         predicted: List[Predicted]) -> Iterable[Record]:
+        """Return what shows the heatmaps of the first set."""
+        samples, _ = self._sets[0]
+        pictures = HeatmapPictures(samples.loss, self._meta,
+                                   samples.inputs[0].shape[:0:-1],
+                                   not is_bottom_up(model))
+        return pictures.records(step, [
+            MapSample(name, target, one.maps) for name, target, one in zip(
+                samples.names, samples.target_maps, predicted)
+            if target is not None and one.maps
+        ])
 
 
 def _scenes(samples: FixedSamples, predicted: List[Predicted], when: str,
@@ -139,18 +157,3 @@ def _scenes(samples: FixedSamples, predicted: List[Predicted], when: str,
         error = error_caption(truth, visible, keypoints, size, 'input')
         yield Scene('   '.join(filter(None, [when, error])), name, keypoints,
                     one.scores, truth, visible, one.seen, meta, one.heatmap)
-
-
-def _pipelines(dataset) -> list:
-    """Return what makes the samples; a switch of the pipeline changes it."""
-    parts = []
-    for part in data_set_parts(dataset):
-        parts += [part, getattr(part, 'pipeline', None)]
-        if hasattr(part, '_skip_type_keys'):
-            parts.append(tuple(part._skip_type_keys or ()))
-    return parts
-
-
-def _same(one: list, other: list) -> bool:
-    return len(one) == len(other) and all(
-        a is b or isinstance(a, tuple) and a == b for a, b in zip(one, other))
