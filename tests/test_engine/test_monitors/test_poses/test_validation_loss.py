@@ -18,7 +18,7 @@ from mmengine.logging import MessageHub, MMLogger
 from painted_people import paint_data_set
 
 from mmpose.models import TopdownPoseEstimator
-from mmpose.registry import DATASETS, MODELS
+from mmpose.registry import DATASETS, METRICS, MODELS
 from mmpose.utils import register_all_modules
 
 
@@ -255,3 +255,69 @@ def test_a_sharded_model_says_so(folders, lines, logged, runner_cfg,
     runner = Runner(**runner_cfg(hook(), **settings_of('heatmap', folders)))
     line, = lines(runner.train)
     assert 'takes all ranks' in line and logged(runner, 'val') == {}
+
+
+def test_the_accuracy_of_the_same_training_samples(train, folders,
+                                                   read_events):
+    """P8: as MMPose's own metric counts them."""
+    cfg = settings_of('heatmap', folders)
+    runner = train(hook(log_details=True), **cfg)
+    dataset = data_of(folders['train'], pipelines_of('heatmap')[1], 'heatmap')
+    found = {}
+    for event in read_events(f'{runner.work_dir}/{runner.timestamp}/vis_data'):
+        for value in event.summary.value:
+            if value.tag.startswith('keypoints/train_as_val/PCK@0.05'):
+                found[value.tag[32:]] = (
+                    value.tensor.float_val[0]
+                    if value.tensor.float_val else value.simple_value)
+    runner.model.eval()
+    metric = METRICS.build(
+        dict(type='PCKAccuracy', thr=0.05, norm_item='bbox'))
+    built = DATASETS.build(dataset)
+    with torch.no_grad():
+        for i in range(len(built)):
+            data = pseudo_collate([built[i]])
+            outputs = runner.model.val_step(data)
+            metric.process(data, [one.to_dict() for one in outputs])
+    # The metric's is a mean over keypoints of means; each has its own here.
+    expected = metric.evaluate(len(built))['PCK']
+    each = [value for name, value in found.items() if name]
+    assert len(each) == 17
+    assert np.mean(each) == pytest.approx(expected, abs=1e-6)
+    assert found[''] == pytest.approx(expected, abs=0.02)
+
+
+@pytest.fixture
+def fixed(monkeypatch):
+    """The measurements of fixed samples that a training yields."""
+    from mmpose.engine.monitors.poses.validation_loss import validation_loss
+    made = []
+    kind = validation_loss.FixedLosses
+
+    def remember(*args):
+        made.append(kind(*args))
+        return made[-1]
+
+    monkeypatch.setattr(validation_loss, 'FixedLosses', remember)
+    return made
+
+
+@pytest.mark.parametrize('padding, differs', [(1.1, False), (4., True)])
+def test_a_validation_that_prepares_otherwise(padding, differs, train, folders,
+                                              fixed):
+    """Planted: the boxes of the validation are padded more."""
+    optim = dict(optimizer=dict(type='Adam', lr=2e-3))
+    cfg = settings_of(
+        'heatmap',
+        folders,
+        optim_wrapper=optim,
+        train_cfg=dict(by_epoch=True, max_epochs=40, val_interval=40))
+    # Some are known by heart then.
+    cfg['train_dataloader']['dataset']['pipeline'] = pipelines_of('heatmap')[2]
+    cfg['val_dataloader']['dataset']['pipeline'][1]['padding'] = padding
+    train(hook(), **cfg)
+    last = fixed[-1]
+    assert last.iteration == 120
+    print(last)
+    assert (last.training > 1.25 * last.batch) == differs
+    assert last.validation > last.batch
