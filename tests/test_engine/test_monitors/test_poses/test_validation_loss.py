@@ -4,6 +4,7 @@
 What is logged is compared with what the model returns for the same samples
 after the training, in pipelines that are written out.
 """
+import copy
 import json
 import logging
 
@@ -17,6 +18,7 @@ from mmengine.hooks import EMAHook
 from mmengine.logging import MessageHub, MMLogger
 from painted_people import paint_data_set
 
+from mmpose.engine.monitors import ValidationLossMonitor
 from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import DATASETS, METRICS, MODELS
 from mmpose.utils import register_all_modules
@@ -302,22 +304,25 @@ def fixed(monkeypatch):
     return made
 
 
-@pytest.mark.parametrize('padding, differs', [(1.1, False), (4., True)])
-def test_a_validation_that_prepares_otherwise(padding, differs, train, folders,
-                                              fixed):
-    """Planted: the boxes of the validation are padded more."""
-    optim = dict(optimizer=dict(type='Adam', lr=2e-3))
-    cfg = settings_of(
-        'heatmap',
-        folders,
-        optim_wrapper=optim,
-        train_cfg=dict(by_epoch=True, max_epochs=40, val_interval=40))
-    # Some are known by heart then.
-    cfg['train_dataloader']['dataset']['pipeline'] = pipelines_of('heatmap')[2]
-    cfg['val_dataloader']['dataset']['pipeline'][1]['padding'] = padding
-    train(hook(), **cfg)
-    last = fixed[-1]
-    assert last.iteration == 120
-    print(last)
-    assert (last.training > 1.25 * last.batch) == differs
-    assert last.validation > last.batch
+def test_the_last_batch_is_the_trainings(train, folders, fixed, logged,
+                                         monkeypatch):
+    """As its pipeline prepares it, by the model that is validated."""
+    batches = []
+    before = ValidationLossMonitor.before_train_iter
+
+    def remember(self, runner, batch_idx, data_batch):
+        batches.append(copy.deepcopy(data_batch))
+        before(self, runner, batch_idx, data_batch)
+
+    monkeypatch.setattr(ValidationLossMonitor, 'before_train_iter', remember)
+    runner = train(hook(), **settings_of('heatmap', folders))
+    runner.model.eval()
+    with torch.no_grad():
+        data = runner.model.data_preprocessor(batches[-1], False)
+        expected = runner.model(**data, mode='loss')['loss_kpt']
+    assert fixed[-1].batch == pytest.approx(float(expected), rel=1e-6)
+    assert fixed[-1].iteration == 3
+    for name in 'val', 'train_as_val':
+        value, = logged(runner, name)['loss']
+        own = dict(val=fixed[-1].validation, train_as_val=fixed[-1].training)
+        assert own[name] == pytest.approx(value)
