@@ -163,11 +163,11 @@ class Setup:
                                  f'{", ".join(PYTHONS)} on this machine')
             found = PYTHONS[0]  # uv downloads it.
         step(f'Making {self.folder.name} with Python {found}')
-        self.folder.mkdir(exist_ok=True)
+        shutil.rmtree(str(self.folder), ignore_errors=True)
+        self.folder.mkdir()
         self.stamp.write_text('unfinished')
-        self.call(self.uv, 'venv', '--quiet', '--clear', '--no-project',
-                  '--python', found, self.folder)
-        self.stamp.write_text('unfinished')
+        self.call(self.uv, 'venv', '--quiet', '--allow-existing',
+                  '--no-project', '--python', found, self.folder)
 
     def install(self):
         """Install everything; keep what is there already."""
@@ -370,7 +370,7 @@ def find_uv(env):
     if look([sys.executable, '-m', 'pip', '--version'], env):
         step(f'Installing uv {UV}')
         command = [
-            sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps',
+            sys.executable, '-m', 'pip', 'install', '--no-deps', '-q', '-q',
             '--upgrade', '--target',
             str(folder), f'uv=={UV}'
         ]
