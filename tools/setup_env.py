@@ -1,10 +1,10 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """Make .venv with uv: MMPose and all that the patch needs, linked with it.
 
-``make`` calls this before anything else. It needs a Python with pip, or uv, and
-can be interrupted anywhere: called again, it goes on. Once it has finished, it
-only looks at the links, until a version in ``requirements/`` changes. What is
-missing is said in one line before anything long begins.
+``make`` calls this before anything else. It needs a Python with pip, or uv,
+and can be interrupted anywhere: called again, it goes on. Once it has
+finished, it only looks at the links, until a version in ``requirements/``
+changes. What is missing is said in one line before anything long begins.
 """
 import argparse
 import ast
@@ -27,8 +27,8 @@ UV = '0.13.9'
 # OpenMMLab has no wheel of mmcv for the last one.
 PYTHONS = '3.11', '3.10', '3.9', '3.8', '3.12'
 MMCV_WHEELS = 'https://download.openmmlab.com/mmcv/dist/{}/torch{}/index.html'
-# uv's cache and .venv share the files.
-DISK_GB = {'cpu': 3, None: 8}
+# By whether torch does without CUDA; uv's cache and .venv share the files.
+DISK_GB = {True: 3, False: 8}
 FACTS = '''
 import json, platform, sys, sysconfig
 print(json.dumps(dict(
@@ -171,22 +171,13 @@ class Setup:
 
     def install(self):
         """Install everything; keep what is there already."""
-        # PyPI's torch for Linux on x86 brings 5 GB of CUDA along.
-        backend = 'cpu' if sys.platform == 'linux' and not has_gpu() else None
-        torch = self.resolve(self.torch.read_text(), '--torch-backend',
-                             'cpu') if backend else None
+        torch = self.installed_torch()
         if not torch:
-            backend = None
-            torch = self.resolve(self.torch.read_text())
-        if not torch:
-            raise SetupError('no package index can be reached: see what '
-                             f'{self.uv} pip compile {self.torch} says')
-        torch = re.search('^torch=+(.*)', torch, re.M).group(1)
-        if not self.installed_torch():
-            check_disk(DISK_GB[backend])
+            torch = self.choose_torch()
+            check_disk(DISK_GB['+cpu' in torch])
         if not self.find_mmcv(torch):
             self.check_compiler()
-        options = ['--torch-backend', backend] if backend else []
+        options = ['--torch-backend', 'cpu'] if '+cpu' in torch else []
         build, runtime, tests, openmmlab = self.others
         step('Installing torch and the tools to build with')
         self.add(*options, '-r', build, '-r', self.torch)
@@ -201,12 +192,26 @@ class Setup:
                  '--find-links', wheels, self.mmcv)
         # Copied: what the patch changes would be a file of uv's cache, too.
         self.add('--no-deps', '--link-mode', 'copy', '-r', openmmlab)
-        if has_gpu() and 'available' in self.look(
-                self.python, '-W', 'ignore', '-c', 'import mmcv.ops as ops; '
-                'print(ops.get_compiling_cuda_version())'):
+        compiled = has_gpu() and self.look(
+            self.python, '-W', 'ignore', '-c', 'import mmcv.ops as ops; '
+            'print(ops.get_compiling_cuda_version())')
+        if compiled == 'not available':
             step('mmcv is built without CUDA: on a GPU, models that use its '
                  'operators, such as deformable convolutions, will fail. With '
-                 'the nvcc of torch\'s CUDA: FORCE_CUDA=1 make clean setup')
+                 'the nvcc of torch\'s CUDA: rm -r '
+                 f'{self.folder.name}; FORCE_CUDA=1 make setup')
+
+    def choose_torch(self):
+        """Return the version of torch to install."""
+        wanted, found = self.torch.read_text(), None
+        # PyPI's torch for Linux on x86 brings 5 GB of CUDA along.
+        if sys.platform == 'linux' and not has_gpu():
+            found = self.resolve(wanted, '--torch-backend', 'cpu')
+        found = found or self.resolve(wanted)
+        if not found:
+            raise SetupError('no package index can be reached: '
+                             f'"{self.uv} pip compile {self.torch}" says more')
+        return re.search('^torch=+(.*)', found, re.M).group(1)
 
     # mmcv, whose compiled operators fit one torch and one Python only
 
@@ -349,8 +354,9 @@ def look(command, env, given=''):
 
 def has_gpu():
     """Return whether NVIDIA's driver is there."""
-    return bool(shutil.which('nvidia-smi')
-                or Path('/proc/driver/nvidia/version').exists())
+    return bool(
+        shutil.which('nvidia-smi')
+        or Path('/proc/driver/nvidia/version').exists())
 
 
 def check_disk(needed):
@@ -391,8 +397,8 @@ def pip_settings(env):
     listed = look([sys.executable, '-m', 'pip', 'config', 'list'], env) or ''
     settings = [line.partition('=')[::2] for line in listed.splitlines()]
     found = {
-        'SSL_CERT_FILE':
-        env.get('REQUESTS_CA_BUNDLE') or env.get('CURL_CA_BUNDLE')
+        'SSL_CERT_FILE': env.get('REQUESTS_CA_BUNDLE')
+        or env.get('CURL_CA_BUNDLE')
     }
     for scope in 'global', 'install', ':env:':
         for key, value in settings:
