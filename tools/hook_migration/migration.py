@@ -12,8 +12,9 @@ from collections import namedtuple
 from pathlib import Path
 
 from . import __version__, pip_records, verification
-from .exports import (MODULE, add_export, edit_file, find_mention,
-                      redirect_import, remove_export)
+from .exports import (MODULE, add_export, edit_file, find_imports,
+                      find_mention, redirect_import, remove_block,
+                      remove_export)
 from .git_tree import GitTree
 from .hook_defaults import is_ours
 from .lost_manifest import find_entries
@@ -312,7 +313,8 @@ class Migration:
         exports = self.package / EXPORTS_FILE
         if exports in entries:
             try:
-                wanted[exports] = self._restored_exports(wanted[exports])
+                wanted[exports] = self._restored_exports(
+                    wanted[exports], entries[exports]['after'])
             except BlockedError:
                 if not self.force:
                     raise
@@ -538,11 +540,10 @@ class Migration:
             new,
             path.stat().st_mode & 0o7777)
 
-    def _restored_exports(self, original):
+    def _restored_exports(self, original, after):
         """What was exported, with what the user or an upgrade of MMPose has
         changed since."""
-        exports = self.package / EXPORTS_FILE
-        if exports.read_bytes() == edit_file(original.data, _exporting):
+        if fingerprint(read(self.package / EXPORTS_FILE)) == after:
             return original
         before = original.data.decode('utf-8-sig')
         return self._edit_exports(lambda text: _not_exporting(text, before))
@@ -603,8 +604,8 @@ def _not_exporting(text, before):
     Returns:
         str: The text without the export, if there was none before.
     """
-    if add_export(before) == before:
+    if _exporting(before) == before:
         return text
-    if _exporting(before) != add_export(before):
-        return redirect_import(text, MODULE, FIXED)
+    if find_imports(before, FIXED):
+        return redirect_import(remove_block(text), MODULE, FIXED)
     return remove_export(text)

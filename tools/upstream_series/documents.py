@@ -6,6 +6,9 @@ Each names what the branch has, and nothing that comes later.
 import ast
 import re
 
+from hook_migration.exports import IMPORT
+
+from .git import PatchError
 from .imports import HOOK, HOOK_FILE, HOUSE, place_of
 
 UNRELEASED = '## **Unreleased**'
@@ -147,6 +150,28 @@ def block_for(block, have, modules):
             kept.pop()
     is_empty = len(kept) <= 2 or HOOK in block and HOOK not in '\n'.join(kept)
     return '' if is_empty else '\n'.join(kept)
+
+
+def add_export(text):
+    """Export the hook from MMPose's own package of hooks.
+
+    Args:
+        text (str): Its ``__init__.py``.
+
+    Returns:
+        str: The text with the import in its place and the entry at the end.
+
+    Raises:
+        PatchError: There is no place for them.
+    """
+    below = [
+        line for line in re.findall(r'^from \..*\n', text, re.MULTILINE)
+        if line > IMPORT
+    ]
+    if not below or not text.endswith("'\n]\n"):
+        raise PatchError('mmpose.engine.hooks has another form than before')
+    text = text.replace(below[0], f'{IMPORT}\n{below[0]}')
+    return f"{text[:-3]},\n    '{HOOK}'\n]\n"
 
 
 def exports_for(text, have):
