@@ -747,7 +747,7 @@ def test_interrupted_twice_by_the_user(tree, run, monkeypatch):
     before = contents(tree)
     with monkeypatch.context() as patch:
         patch.setattr(migration.Migration, 'verify', interrupt)
-        patch.setattr(migration.Transaction, '_remove_leftovers', interrupt)
+        patch.setattr(transaction.Transaction, '_remove_leftovers', interrupt)
         code, printed = run(tree)
     assert code == command.FAILED and 'the next run puts right' in printed
     assert 'nothing was changed' not in printed
@@ -763,7 +763,7 @@ def kill_when_all_is_in_place(tree, run, monkeypatch):
     """All is in place, and nobody is there any more to put it back."""
     with monkeypatch.context() as patch:
         patch.setattr(migration.Migration, 'verify', interrupt)
-        patch.setattr(migration.Transaction, 'recover', lambda *args: None)
+        patch.setattr(transaction.Transaction, 'recover', lambda *args: None)
         run(tree)
 
 
