@@ -85,6 +85,15 @@ STAGES = (
         (f'{HOOK}: the accuracy that a codec can reach', f'{HOOK}：编解码器可达到的精度'),
         use_case('')),
     Stage(
+        'data', f'[Feature] Show the data before it is trained on with {HOOK}',
+        ('poses/data/', ),
+        'Many trainings that go wrong were wrong before they began: other '
+        'annotations than one thinks, an augmentation that moves keypoints '
+        'out of the crop. These monitors show what is annotated, and what the '
+        'pipeline makes of it, when a training begins.',
+        (f'{HOOK}: an overview of the data of training and validation',
+         f'{HOOK}：训练数据和验证数据的概览'), use_case('')),
+    Stage(
         'run', f'[Feature] Log what a run is and costs with {HOOK}',
         ('run/', ),
         'Two runs can be compared if it is known what differs: environment, '

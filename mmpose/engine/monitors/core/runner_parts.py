@@ -243,3 +243,14 @@ def data_set_parts(dataset) -> Iterator:
                          None), *getattr(dataset, 'datasets', ())):
         if part is not None:
             yield from data_set_parts(part)
+
+
+def pipeline_transforms(dataset) -> Iterator:
+    """Iterate over the transforms of all pipelines of a data set.
+
+    Args:
+        dataset (Dataset): A data set, which may wrap or combine others.
+    """
+    for part in data_set_parts(dataset):
+        pipeline = getattr(part, 'pipeline', None)
+        yield from getattr(pipeline, 'transforms', ())
