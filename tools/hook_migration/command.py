@@ -139,15 +139,7 @@ def make_parser():
 
 
 def fail(code, message):
-    """Say what went wrong.
-
-    Args:
-        code (int): The exit code.
-        message (str or Exception): What to say.
-
-    Returns:
-        int: The exit code.
-    """
+    """Say what went wrong, and return the exit code."""
     print(f'{os.path.basename(sys.argv[0])}: {message}', file=sys.stderr)
     return code
 
