@@ -94,6 +94,15 @@ STAGES = (
         (f'{HOOK}: an overview of the data of training and validation',
          f'{HOOK}：训练数据和验证数据的概览'), use_case('')),
     Stage(
+        'validation_loss',
+        f'[Feature] Log the loss of the validation with {HOOK}',
+        ('poses/validation_loss/', ),
+        'MMPose logs no loss of the validation. The training loss is of '
+        'augmented samples, so it does not tell whether a model overfits. '
+        'This computes both on fixed samples that are prepared in the same '
+        'way.', (f'{HOOK}: the loss of the validation', f'{HOOK}：验证集的损失'),
+        use_case(',\n        val_loss_samples=64')),
+    Stage(
         'run', f'[Feature] Log what a run is and costs with {HOOK}',
         ('run/', ),
         'Two runs can be compared if it is known what differs: environment, '
@@ -111,6 +120,25 @@ STAGES = (
         'its evidence and a suggested action to the log and to TensorBoard.',
         (f'{HOOK}: a report on the anomalies of a training', f'{HOOK}：训练异常报告'),
         use_case(",\n        on_nonfinite='stop'")),
+    Stage(
+        'comparison', f'[Feature] Compare two runs with {HOOK}',
+        ('poses/diagnosis/comparison/', 'run/config_differences'),
+        'Whether one model is better than another is more than a difference '
+        'of two metrics: for which keypoints, on which instances, and is it '
+        'more than chance. This compares a validation with that of another '
+        'run, instance by instance.',
+        (f'{HOOK}: the differences between two runs by keypoint and instance',
+         f'{HOOK}：两次运行按关键点和实例的差异'),
+        use_case(",\n        compare='work_dirs/baseline'")),
+    Stage(
+        'settings', f'[Feature] Find contradictory settings with {HOOK}',
+        ('health/settings/', 'health/detectors/settings/'),
+        'Most trainings that go wrong were wrong before they began: a config '
+        'was copied from another data set. A swap that is missing, a warm-up '
+        'that is longer than the training, a validation in another size raise '
+        'no error. This compares config and data set at the first iteration.',
+        (f'{HOOK}: settings that contradict each other or the data set',
+         f'{HOOK}：相互矛盾或与数据集不符的设置'), use_case('')),
     Stage(
         'samples', f'[Feature] Show the samples of a finding with {HOOK}',
         ('poses/suspect_images', ),

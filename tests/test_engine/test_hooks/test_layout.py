@@ -44,8 +44,8 @@ def test_every_chart_of_a_training_has_a_curve(train, read_events):
     layout = layout_of(events)
     assert list(layout) == ['Overview', 'Keypoints']
     assert list(layout['Overview']) == [
-        'loss', 'validation metrics', 'learning rate', 'gradient norm',
-        'update-to-weight ratio', 'samples per second',
+        'loss', 'validation metrics', 'learning rate', 'validation loss',
+        'gradient norm', 'update-to-weight ratio', 'samples per second',
         'time of an iteration (ms)'
     ]
     assert list(layout['Keypoints']) == [
@@ -74,6 +74,8 @@ def test_every_chart_of_a_training_has_a_curve(train, read_events):
     }
     assert shown['loss'] == {'loss', 'loss_kpt'}
     assert shown['validation metrics'] == {'val/PCK'}
+    # The data set has no pipeline for samples of the training.
+    assert shown['validation loss'] == {'val/loss'}
     assert shown['learning rate'] == {'train/learning_rate/lr'}
     assert shown['gradient norm'] == {'train/gradient_norm/global'}
     assert shown['samples per second'] == {'system/samples_per_second'}
@@ -137,8 +139,11 @@ def test_nothing_is_written_by_a_hook_that_watches_nothing(train, read_events):
     off = [name for name in FLAGS if name != 'log_keypoints']
     off += [
         'log_keypoints', 'log_weight_hist', 'log_train_images',
-        'log_val_images', 'log_model_stats', 'log_run_info'
+        'log_val_images', 'log_model_stats', 'log_run_info', 'log_data'
     ]
     events = read_events(
-        train(dict(dict.fromkeys(off, False), hard_samples=0)))
+        train(
+            dict(
+                dict.fromkeys(off, False), hard_samples=0,
+                val_loss_samples=0)))
     assert TAG not in events.Tags()['tensors']
