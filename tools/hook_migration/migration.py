@@ -146,8 +146,7 @@ class Migration(State):
         exports = self.package / EXPORTS_FILE
         if exports in entries:
             try:
-                wanted[exports] = self._restored_exports(
-                    wanted[exports], entries[exports]['after'])
+                wanted[exports] = self._restored_exports(wanted[exports])
             except BlockedError:
                 if not self.force:
                     raise

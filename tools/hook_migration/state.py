@@ -253,10 +253,11 @@ class State:
             new,
             path.stat().st_mode & 0o7777)
 
-    def _restored_exports(self, original, after):
+    def _restored_exports(self, original):
         """What was exported, with what the user or an upgrade of MMPose has
         changed since."""
-        if fingerprint(read(self.package / EXPORTS_FILE)) == after:
+        exports = self.package / EXPORTS_FILE
+        if exports.read_bytes() == edit_file(original.data, exporting):
             return original
         before = original.data.decode('utf-8-sig')
         return self._edit_exports(lambda text: not_exporting(text, before))
