@@ -16,8 +16,8 @@ from migrated_trees import (EXPORTS, FAULTY, FIXED_FILE, GONE, HOOK_FILE,
                             HOOKS, JOURNAL, KINDS, MANIFEST, MONITOR,
                             MY_EXPORTS, MY_HOOK, ORDINARY, ORIGINAL, ROOT,
                             TOOL, check_parts, clone, corrected, fresh,
-                            make_tree, marked, only_corrected, original,
-                            others, read, run_tool, write)
+                            make_older, make_tree, marked, only_corrected,
+                            original, others, read, run_tool, write)
 from mmpose_copies import contents
 
 # There and back
@@ -312,6 +312,21 @@ def test_edits_of_the_exports_are_kept(kind, again, force, tmp_path, run):
     assert run(tree, '--restore', *force)[0] == 0
     assert read(tree, EXPORTS) == old + mine
     write(tree, EXPORTS, old)
+    assert contents(tree) == before
+
+
+def test_export_of_an_earlier_version(tree, run):
+    """It stood among MMPose's own, and goes with the others of its time."""
+    before = contents(tree)
+    old = read(tree, EXPORTS)
+    run(tree)
+    line = f'from .enhanced_tensorboard_hook import {HOOK}\n'
+    text = old.replace('from .mode', f'{line}from .mode')
+    write(tree, EXPORTS, text.replace("'\n]", f"',\n    '{HOOK}'\n]"))
+    make_older(tree)
+    assert run(tree)[0] == 0
+    check_parts(tree, ())
+    assert run(tree, '--restore')[0] == 0
     assert contents(tree) == before
 
 
