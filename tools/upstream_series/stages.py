@@ -132,7 +132,8 @@ STAGES = (
         use_case(",\n        compare='work_dirs/baseline'")),
     Stage(
         'settings', f'[Feature] Find contradictory settings with {HOOK}',
-        ('health/settings/', 'health/detectors/settings/'),
+        ('health/settings/', 'health/detectors/settings/',
+         'poses/sanity_val/'),
         'Most trainings that go wrong were wrong before they began: a config '
         'was copied from another data set. A swap that is missing, a warm-up '
         'that is longer than the training, a validation in another size raise '

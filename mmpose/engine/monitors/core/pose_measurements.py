@@ -61,6 +61,18 @@ class CodecCeiling(Measurement):
 
 
 @dataclass(frozen=True)
+class SanityValidation(Measurement):
+    """The validation of a few samples before the training.
+
+    Attributes:
+        samples (int): How many were predicted.
+        problems (tuple[str]): What is wrong, a sentence each.
+    """
+    samples: int
+    problems: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class TargetErrors(Measurement):
     """How far the decoded targets of a training are from the annotations.
 
@@ -75,3 +87,17 @@ class TargetErrors(Measurement):
     count: int
     allowed: float
     misplaced: Tuple[dict, ...] = ()
+
+
+@dataclass(frozen=True)
+class HeatmapPeaks(Measurement):
+    """The predicted heatmaps of a few training samples.
+
+    Attributes:
+        peak (float): The mean of their highest values, over those of the
+            targets.
+        near (float): The fraction of them whose highest value is within 5 % of
+            the input's longer side of the target, in [0, 1].
+    """
+    peak: float
+    near: float
