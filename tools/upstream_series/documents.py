@@ -168,10 +168,13 @@ def add_export(text):
         line for line in re.findall(r'^from \..*\n', text, re.MULTILINE)
         if line > IMPORT
     ]
-    if not below or not text.endswith("'\n]\n"):
+    end = re.search(r"(?<=')(\n?)\]\n\Z", text)
+    if not below or not end:
         raise PatchError('mmpose.engine.hooks has another form than before')
-    text = text.replace(below[0], f'{IMPORT}\n{below[0]}')
-    return f"{text[:-3]},\n    '{HOOK}'\n]\n"
+    indent = ' ' * len('    ' if end.group(1) else '__all__ = [')
+    entry = f",\n{indent}'{HOOK}'{end.group()}"
+    return text[:end.start()].replace(below[0],
+                                      f'{IMPORT}\n{below[0]}') + entry
 
 
 def exports_for(text, have):
