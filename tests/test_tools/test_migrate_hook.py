@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hook_migration import command, migration, mmpose_tree, transaction
+from hook_migration import command, migration, mmpose_tree, state, transaction
 from hook_migration.exports import HOOK
 from hook_migration.verification import VerificationError
 from migrated_trees import (EXPORTS, FAULTY, FIXED_FILE, GONE, HOOK_FILE,
@@ -140,7 +140,7 @@ def test_from_copies_to_links_and_back(first, second, tree, run):
 def test_newer_version(tmp_path, run, monkeypatch):
     tree = make_tree(tmp_path, original)
     before = contents(tree)
-    all_files = migration.patch_files
+    all_files = state.patch_files
 
     def older(package):
         files = all_files(package)
@@ -150,7 +150,7 @@ def test_newer_version(tmp_path, run, monkeypatch):
         return files
 
     with monkeypatch.context() as patch:
-        patch.setattr(migration, 'patch_files', older)
+        patch.setattr(state, 'patch_files', older)
         assert run(tree)[0] == 0
     assert run(tree)[0] == 0
     check_parts(tree, ())
@@ -184,7 +184,7 @@ def test_users_file_where_an_older_version_had_one(is_there, tree, run,
         (tree / GONE).parent.mkdir()
         write(tree, GONE, 'before\n')
     with monkeypatch.context() as patch:
-        patch.setattr(migration, 'patch_files', with_one_more)
+        patch.setattr(state, 'patch_files', with_one_more)
         run(tree, '--force')
     assert run(tree)[0] == 0
     there = {
@@ -200,7 +200,7 @@ def test_users_file_where_an_older_version_had_one(is_there, tree, run,
 
 def test_edited_file_that_a_newer_version_has_no_more(tree, run, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(migration, 'patch_files', with_one_more)
+        patch.setattr(state, 'patch_files', with_one_more)
         run(tree)
     write(tree, GONE, 'mine\n')
     assert run(tree)[0] == command.CONFLICT

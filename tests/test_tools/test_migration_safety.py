@@ -419,7 +419,7 @@ def newer_commit(manifest):
 
 @pytest.mark.parametrize('newer', [newer_version, newer_commit])
 def test_older_checkout(newer, tree, run, monkeypatch):
-    monkeypatch.setattr(migration, '_committed', lambda: 1700000000)
+    monkeypatch.setattr(state, 'committed_at', lambda: 1700000000)
     before = contents(tree)
     run(tree)
     manifest = json.loads(read(tree, MANIFEST))

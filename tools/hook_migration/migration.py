@@ -6,9 +6,9 @@ import json
 import os
 from collections import namedtuple
 
-from . import __version__, pip_records, verification
+from . import __version__, pip_records, state, verification
 from .git_tree import GitTree
-from .mmpose_tree import EXPORTS_FILE, HOOK_FILE, patch_files
+from .mmpose_tree import EXPORTS_FILE, HOOK_FILE
 from .state import FIXED_FILE, LOCK, MANIFEST, State, committed_at, exporting
 from .transaction import (BlockedError, ConflictError, File, fingerprint,
                           free_name, read)
@@ -103,7 +103,7 @@ class Migration(State):
         ]
         if not changes and not entries:
             return Plan([], None, [])
-        committed = committed_at()
+        committed = state.committed_at()
         manifest = dict(
             version=__version__,
             **(dict(committed=committed) if committed else {}),
@@ -290,7 +290,7 @@ class Migration(State):
         """What is to be where, in the order in which to put it there."""
         wanted = {
             path: self._patch_content(path, source, link)
-            for path, source in patch_files(self.package).items()
+            for path, source in self.patch().items()
         }
         for path in self.own_configs(entries):
             del wanted[path]

@@ -42,6 +42,10 @@ class State:
         self._found = {}
         self.transaction = Transaction(package / JOURNAL)
 
+    def patch(self):
+        """Return the files of the patch, place to source."""
+        return patch_files(self.package)
+
     @property
     def interrupted(self):
         """bool: Whether a run was killed and has to be put right."""
@@ -91,7 +95,7 @@ class State:
         return f'There is no {HOOK_FILE.name}.'
 
     def _linked(self):
-        for path in patch_files(self.package):
+        for path in self.patch():
             folder = path.parent
             # That one is MMPose's, and may be anywhere.
             if folder == self.package / HOOKS or not folder.is_symlink():
@@ -139,8 +143,7 @@ class State:
         return any(
             there.get(path) != fingerprint(
                 self._patch_content(path, source, link))
-            for path, source in patch_files(self.package).items()
-            if path not in own)
+            for path, source in self.patch().items() if path not in own)
 
     def is_older_than(self, manifest):
         """Whether what is in place is from a newer checkout than this.
@@ -207,7 +210,7 @@ class State:
     def _places(self):
         """What a migration by this version may change."""
         return [
-            *patch_files(self.package), self.package / EXPORTS_FILE,
+            *self.patch(), self.package / EXPORTS_FILE,
             self.package / FIXED_FILE
         ]
 
