@@ -9,7 +9,7 @@ from collections import namedtuple
 from . import __version__, pip_records, state, verification
 from .git_tree import GitTree
 from .mmpose_tree import EXPORTS_FILE, HOOK_FILE
-from .state import FIXED_FILE, LOCK, MANIFEST, State, committed_at, exporting
+from .state import FIXED_FILE, LOCK, MANIFEST, State, exporting
 from .transaction import (BlockedError, ConflictError, File, fingerprint,
                           free_name, read)
 
