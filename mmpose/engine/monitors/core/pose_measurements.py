@@ -1,5 +1,8 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""Measurements of poses and of their targets, see ``measurements``."""
+"""Measurements of poses, of their targets, and of how a training begins.
+
+See ``measurements``.
+"""
 from dataclasses import dataclass
 from typing import Dict, Optional, Tuple
 
@@ -61,6 +64,23 @@ class CodecCeiling(Measurement):
 
 
 @dataclass(frozen=True)
+class PretrainedWeights(Measurement):
+    """How many weights a training has from a checkpoint when it begins.
+
+    Attributes:
+        checkpoint (str): As in the config; of several that of which least is
+            loaded.
+        place (str): The part of the model that it is for, or 'model'.
+        fraction (float): Of the weights of that part.
+        of_model (float): Of those of the model, from all checkpoints.
+    """
+    checkpoint: str
+    place: str
+    fraction: float
+    of_model: float
+
+
+@dataclass(frozen=True)
 class SanityValidation(Measurement):
     """The validation of a few samples before the training.
 
@@ -87,6 +107,27 @@ class TargetErrors(Measurement):
     count: int
     allowed: float
     misplaced: Tuple[dict, ...] = ()
+
+
+@dataclass(frozen=True)
+class SharedImages(Measurement):
+    """Images that are both in the training and in the validation.
+
+    Attributes:
+        total (int): The number of images of the validation.
+        same_path (int): Of these, those that are the same file.
+        same_content (int): Those that are a copy of a file of the training.
+        first (tuple[tuple[str, str]]): The first of them: the file in the
+            validation and the one in the training.
+        listed_in (str): The file that lists all of them.
+        is_complete (bool): Whether all files of the same size were compared.
+    """
+    total: int
+    same_path: int
+    same_content: int
+    first: Tuple[Tuple[str, str], ...] = ()
+    listed_in: str = ''
+    is_complete: bool = True
 
 
 @dataclass(frozen=True)
