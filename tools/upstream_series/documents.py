@@ -8,7 +8,6 @@ import re
 
 from hook_migration.exports import IMPORT
 
-from .git import PatchError
 from .imports import HOOK, HOOK_FILE, HOUSE, place_of
 
 UNRELEASED = '## **Unreleased**'
@@ -162,7 +161,7 @@ def add_export(text):
         str: The text with the import in its place and the entry at the end.
 
     Raises:
-        PatchError: There is no place for them.
+        ValueError: There is no place for them.
     """
     below = [
         line for line in re.findall(r'^from \..*\n', text, re.MULTILINE)
@@ -170,7 +169,7 @@ def add_export(text):
     ]
     end = re.search(r"(?<=')(\n?)\]\n\Z", text)
     if not below or not end:
-        raise PatchError('mmpose.engine.hooks has another form than before')
+        raise ValueError('it has another form than before')
     indent = ' ' * len('    ' if end.group(1) else '__all__ = [')
     entry = f",\n{indent}'{HOOK}'{end.group()}"
     return text[:end.start()].replace(below[0],
