@@ -58,7 +58,9 @@ def page(found: dict, num_families: int) -> str:
         'with its own warm-up, on eight generated images, two in a batch, '
         'with ten validations. 300 iterations, or as many as a few minutes on '
         f'two busy CPU cores allow. {len(trained)} of {num_families} were '
-        f'trained, with {sum(bool(v["findings"]) for v in trained.values())} '
+        'trained, '
+        f'{sum(v["iterations"] >= 300 for v in trained.values())} of them for '
+        f'300 iterations, with {sum(bool(v["findings"]) for v in trained.values())} '
         'that have a finding.', '', '| config | iterations | findings |',
         '| :-- | --: | :-- |', *[
             f'| `{name}` | {row.get("iterations", 0)} | ' +
