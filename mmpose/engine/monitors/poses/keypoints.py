@@ -229,6 +229,8 @@ class KeypointMonitor(Monitor):
                 when += ', EMA model'
             figure = functools.partial(accuracy_figure, parts, when)
             self.emit(Record(step, figure, kind=IMAGE))
+            for part in parts if self._diagnoses else ():
+                part.instances.batch()  # Before another thread asks.
             validation = Validation(parts, step, when, self._every_measure,
                                     self._kpt_thr, self._reader.rules,
                                     self.writer.log_dir, self._files,
@@ -336,11 +338,12 @@ class KeypointMonitor(Monitor):
         part.add(batch, samples, positions, shard.hardest)
         if not self._diagnoses:
             return
-        part.instances.add(batch, map(image_key, samples))
+        part.instances.add(batch,
+                           [image_key(s) for s in samples if len(s.truth)])
         if not paired and part.sigmas is not None:
             part.instances.add_predictions(
                 score_predictions(samples, self._reader.rules(name),
-                                  part.sigmas))
+                                  part.sigmas, self._kpt_thr))
 
     def _images_of(self, name: Optional[str]) -> Dict[int, AnnotatedImage]:
         if name not in self._annotated:

@@ -10,11 +10,9 @@ from ...core.runner_parts import data_set_parts, keypoint_names
 from ...writers.record import IMAGE, LAYER_SCALAR, Image, Record, Scalar, Value
 from ..accuracy.data_set_accuracy import DataSetAccuracy
 from ..accuracy.hard_samples import HardSample
-from ..accuracy.instances import InstanceBatch
 from ..accuracy.keypoint_curves import curve_groups
-from ..accuracy.scored_predictions import UNMATCHED
 from .diagnosis import Diagnosis, Validation
-from .error_examples import Judged, error_examples
+from .error_examples import JudgedPart, error_examples, judge
 from .error_figure import draw_error_figure
 from .error_kinds import (KINDS, ErrorCounts, ErrorKinds, mirrored_keypoints,
                           other_side)
@@ -73,17 +71,13 @@ class ErrorDiagnosis(Diagnosis):
         flips = wrong_flips_of(runner, validation.parts)
 
         @functools.lru_cache(None)
-        def judged() -> List[Judged]:  # In the writer's thread, once.
-            return [
-                Judged(part, _kinds(part, part.instances.batch()))
-                for part in parts
-            ]
+        def judged() -> List[JudgedPart]:  # In the writer's thread, once.
+            return [judge(part) for part in parts]
 
         @functools.lru_cache(None)
         def summary() -> ErrorSummary:
-            return ErrorSummary([(part, errors.results())
-                                 for part, errors in judged()], flips,
-                                validation.kpt_thr)
+            return ErrorSummary([(part, counts)
+                                 for part, counts, _ in judged()], flips)
 
         yield Record(
             validation.step,
@@ -107,23 +101,19 @@ class ErrorSummary:
             with sigmas. Keypoints with the same name are added.
         flips (Sequence[tuple[str, str, str]]): See
             :class:`LocalizationErrors`. Defaults to ().
-        threshold (float): The least mean keypoint score of an unmatched
-            prediction that is a false positive. Defaults to 0.
     """
 
-    def __init__(self,
-                 parts: Sequence[Tuple[DataSetAccuracy, ErrorCounts]],
-                 flips: Sequence[Tuple[str, str, str]] = (),
-                 threshold: float = 0.) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Tuple[DataSetAccuracy, ErrorCounts]],
+        flips: Sequence[Tuple[str, str, str]] = ()
+    ) -> None:
         self._flips = tuple(flips)
         predictions = list(
             filter(None, (part.instances.predictions() for part, _ in parts)))
         self._images = sum(of_part.images for of_part in predictions)
-        # On images without annotations nobody knows what is wrong.
-        self._false_positives = sum(
-            (of_part.annotated & (of_part.matches[0] == UNMATCHED)
-             & (of_part.keypoint_scores >= threshold)).sum()
-            for of_part in predictions)
+        self._false_positives = sum(of_part.false_positives
+                                    for of_part in predictions)
         names = list(
             dict.fromkeys(name for part, _ in parts for name in part.names))
         places = {name: i for i, name in enumerate(names)}
@@ -241,14 +231,12 @@ def kinds_of(hard: HardSample,
         image = part.instances.of_image(hard.image)
         same = (image.truth == np.float32(truth)).all((1, 2))
         if same.any():
-            kinds = _kinds(part, image).kinds()[same.argmax()]
+            kinds = ErrorKinds(image, part.sigmas,
+                               mirrored_keypoints(
+                                   part.names,
+                                   part.meta)).kinds()[same.argmax()]
             return [KINDS[k] if k >= 0 else None for k in kinds.tolist()]
     return None
-
-
-def _kinds(part: DataSetAccuracy, batch: InstanceBatch) -> ErrorKinds:
-    return ErrorKinds(batch, part.sigmas,
-                      mirrored_keypoints(part.names, part.meta))
 
 
 def wrong_flips_of(runner, parts: Iterable[DataSetAccuracy]
