@@ -785,7 +785,7 @@ def test_every_parameter_for_itself(train, read_events):
 def test_the_learning_rate_is_the_one_of_the_step(train, read_events):
     """Schedulers step before the hook's ``after_train_iter``."""
     runner = train(
-        EVERY_ITER,
+        dict(log_details=True, **EVERY_ITER),
         param_scheduler=[
             dict(
                 type='LinearLR',
@@ -805,7 +805,7 @@ def test_the_learning_rate_is_the_one_of_the_step(train, read_events):
 
 def test_every_param_group_has_its_rate(train, read_events):
     runner = train(
-        dict(max_layers_to_log=-1, **EVERY_ITER),
+        dict(max_layers_to_log=-1, log_details=True, **EVERY_ITER),
         optim_wrapper=dict(
             optimizer=dict(type='Adam', lr=0.01, betas=(0.8, 0.99)),
             paramwise_cfg=dict(

@@ -221,8 +221,9 @@ LOG_DETAILS = flag(
     'log_details',
     'Write also the scalars that are rarely looked at: time and interval of '
     'each monitor, see :class:`TelemetryMonitor`; the best value of every '
-    'metric, see :class:`HParamsMonitor`; PCK@0.2, NME and '
-    'kinds of error by keypoint, see :class:`KeypointMonitor`.',
+    'metric, see :class:`HParamsMonitor`; PCK, NME and kinds of error by '
+    'keypoint, see :class:`KeypointMonitor`; statistics of the losses, see '
+    ':class:`LossMonitor`; and others, as said of each tag.',
     presets=dict(fast=False, balanced=False, detailed=True))
 LOG_HEALTH = flag(
     'log_health',

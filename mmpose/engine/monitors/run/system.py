@@ -5,7 +5,7 @@ from typing import Dict, Iterator, List, Optional
 import torch
 from mmengine.dist import get_world_size
 
-from ..core.arguments import GRAD_NORM_INTERVAL, Arguments, flag
+from ..core.arguments import GRAD_NORM_INTERVAL, LOG_DETAILS, Arguments, flag
 from ..core.measurements import DataTime, HostMemory
 from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
@@ -29,7 +29,8 @@ class SystemMonitor(Monitor):
     """Log how fast the training is and what it uses of the machine.
 
     ===================================== ==================================
-    ``system/iterations_per_second``      Since the last measurement
+    ``system/iterations_per_second``      Since the last measurement, with
+                                          ``log_details``
     ``system/samples_per_second``         The same times the samples of a
                                           batch, on all ranks
     ``time/left_hours``                   How long the rest of the training
@@ -60,11 +61,14 @@ class SystemMonitor(Monitor):
         curves (bool): Whether to write them; :class:`HealthMonitor` needs
             the time spent waiting for data and the memory in any case.
             Defaults to True.
+        details (bool): Whether to write the iterations per second, too.
+            Defaults to True.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
     switches = (_LOG_SYSTEM, )
-    settings = dict(interval=GRAD_NORM_INTERVAL, curves=_LOG_SYSTEM)
+    settings = dict(
+        interval=GRAD_NORM_INTERVAL, curves=_LOG_SYSTEM, details=LOG_DETAILS)
     charts = (Chart(
         'Overview',
         'samples per second',
@@ -78,9 +82,11 @@ class SystemMonitor(Monitor):
     def __init__(self,
                  interval: Interval,
                  curves: bool = True,
+                 details: bool = True,
                  strict: bool = False) -> None:
         super().__init__(interval, strict)
         self.writes_curves = curves
+        self._details = details
         self._process = psutil.Process() if psutil else None
 
     def before_train(self, runner) -> None:
@@ -131,7 +137,9 @@ class SystemMonitor(Monitor):
         seconds = self._mean(hub.get_scalar('train/time'))
         if seconds <= 0:
             return {}
-        values = {'system/iterations_per_second': 1 / seconds}
+        values = {}
+        if self._details:
+            values['system/iterations_per_second'] = 1 / seconds
         left = hub.get_info('eta')
         if left is not None:
             values['time/left_hours'] = left / 3600

@@ -24,8 +24,10 @@ class TelemetryMonitor(Monitor):
                                           the budget: of the weights in
                                           epochs, else in iterations; with
                                           ``log_details``
-    ``telemetry/queue_depth``             Records that wait to be written
-    ``telemetry/bytes_written``           Size of the event file, in bytes
+    ``telemetry/queue_depth``             Records that wait to be written,
+                                          with ``log_details``
+    ``telemetry/bytes_written``           Size of the event file, in bytes,
+                                          with ``log_details``
     ``telemetry/dropped/<kind>``          Records that were dropped since the
                                           run began, by kind. The writer logs
                                           it once a record was dropped
@@ -37,12 +39,11 @@ class TelemetryMonitor(Monitor):
 
     Args:
         interval (int | dict | Schedule): At which iterations to measure.
-        by_monitor (bool): Whether to log the time and the interval of each
-            monitor. Defaults to False.
+        details (bool): Whether to log the details. Defaults to False.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
-    settings = dict(interval=GRAD_NORM_INTERVAL, by_monitor=LOG_DETAILS)
+    settings = dict(interval=GRAD_NORM_INTERVAL, details=LOG_DETAILS)
     # After all other monitors have spent their time in the iteration.
     priority = 'LOWEST'
     watches_others = True
@@ -53,10 +54,10 @@ class TelemetryMonitor(Monitor):
 
     def __init__(self,
                  interval: Interval,
-                 by_monitor: bool = False,
+                 details: bool = False,
                  strict: bool = False) -> None:
         super().__init__(interval, strict)
-        self._by_monitor = by_monitor
+        self._details = details
 
     def before_train(self, runner) -> None:
         self._monitors = [m for m in self.peers if m is not self]
@@ -83,10 +84,10 @@ class TelemetryMonitor(Monitor):
             total = sum(percent.values())
             yield HookTime(total / 100)
             yield Scalar('telemetry/overhead_percent', total)
-            yield Scalar('telemetry/queue_depth', depth)
-            yield Scalar('telemetry/bytes_written',
-                         self.writer.bytes_on_disk())
-            if self._by_monitor:
+            if self._details:
+                yield Scalar('telemetry/queue_depth', depth)
+                yield Scalar('telemetry/bytes_written',
+                             self.writer.bytes_on_disk())
                 for name, value in percent.items():
                     yield Scalar(f'telemetry/time_percent/{name}', value)
                 for name, interval in intervals.items():

@@ -28,7 +28,7 @@ class CalibrationDiagnosis(Diagnosis):
                                      keypoint has a higher score than a wrong
                                      one; 0.5 is chance
     ``calibration/best_threshold``   The least score to keep that tells them
-                                     apart best
+                                     apart best, with ``log_details``
     ``calibration/keypoints``        A figure: above, the fraction that is
                                      right by score; below, the number of right
                                      and wrong ones; and what ``kpt_thr`` keeps
@@ -48,7 +48,8 @@ class CalibrationDiagnosis(Diagnosis):
 
         yield Record(
             validation.step,
-            lambda: calibration().values(validation.kpt_thr),
+            lambda: calibration().values(validation.kpt_thr, validation.details
+                                         ),
             kind=LAYER_SCALAR)
         yield Record(
             validation.step,
@@ -151,16 +152,17 @@ class Calibration:
             *(float(count / total) if total else np.nan
               for count, total in zip(self._scores.kept(threshold), totals)))
 
-    def values(self, kpt_thr: float) -> Iterator[Value]:
+    def values(self, kpt_thr: float, details: bool) -> Iterator[Value]:
         """Yield the scalars that are known, and a sentence for the report.
 
         Args:
             kpt_thr (float): The least score of a prediction that counts.
+            details (bool): Whether to yield the best threshold, too.
         """
         best = self.best_threshold()
         for name, value in (('ece', self.ece()), ('auroc', self.auroc()),
                             ('best_threshold', best)):
-            if np.isfinite(value):
+            if np.isfinite(value) and (details or name != 'best_threshold'):
                 yield Scalar(f'calibration/{name}', value)
         if self.num_hits + self.num_misses:
             text = (f'Of the keypoints, kpt_thr={kpt_thr:g} keeps '

@@ -26,9 +26,10 @@ class ErrorDiagnosis(Diagnosis):
 
     ========================================= ==============================
     ``errors/<kind>``                         Fraction of the annotated
-                                              keypoints that are good, jitter,
+                                              keypoints that are jitter,
                                               inversion, swap, miss or
-                                              not_found, see
+                                              not_found and, with
+                                              ``log_details``, good, see
                                               :class:`ErrorKinds`; where the
                                               data set has sigmas
     ``errors/<kind>/<keypoint>``              The same for each keypoint, with
@@ -136,24 +137,25 @@ class ErrorSummary:
             kind for kind in KINDS if self._mirrored or kind != 'inversion'
         ]
 
-    def values(self, by_keypoint: bool) -> Iterator[Value]:
+    def values(self, details: bool) -> Iterator[Value]:
         """Yield the scalars and the measurement, if there is an instance.
 
         Args:
-            by_keypoint (bool): Whether to yield the scalars of each keypoint.
+            details (bool): See :meth:`scalars`.
         """
         if self._counts.instances:
-            yield from self.scalars(by_keypoint)
+            yield from self.scalars(details)
             yield self.measurement()
 
-    def scalars(self, by_keypoint: bool) -> Iterator[Scalar]:
+    def scalars(self, details: bool) -> Iterator[Scalar]:
         """Yield the scalars.
 
         Args:
-            by_keypoint (bool): Whether to yield the scalars of each keypoint.
+            details (bool): Whether to yield the fraction of the good ones and
+                the scalars of each keypoint, too.
         """
         counts = self._by_kind()
-        for kind in self._kinds:
+        for kind in self._kinds if details else self._kinds[1:]:
             fraction = counts[kind].sum() / max(self._counts.counts.sum(), 1)
             yield Scalar(f'errors/{kind}', fraction)
         for kind in self._kinds[1:]:
@@ -164,7 +166,7 @@ class ErrorSummary:
             yield Scalar('errors/false_positives',
                          self._false_positives / self._images)
         totals = self._counts.counts.sum(0)
-        for kind in self._kinds if by_keypoint else ():
+        for kind in self._kinds if details else ():
             for name, indices in self._groups.items():
                 if kind in _BY_KEYPOINT and totals[indices].any():
                     yield Scalar(
