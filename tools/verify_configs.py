@@ -70,6 +70,12 @@ hand_3d_keypoint/internet/interhand3d/internet_res50_4xb16-20e_interhand3d-256x2
 '''.split()
 ]  # noqa: E501
 
+# A training that is made short has the schedules and the batch size of a long
+# one.
+OF_A_SHORT_TRAINING = [
+    dict(type=f'{name}Detector', enabled=False)
+    for name in ('Schedule', 'BatchSize')
+]
 # Everything that the hook can do, as often as it can.
 EVERYTHING = dict(
     # By its full name it is found also where pip has installed it.
@@ -80,6 +86,7 @@ EVERYTHING = dict(
     weight_hist_interval=1,
     train_image_interval=1,
     val_image_interval=1,
+    detectors=OF_A_SHORT_TRAINING,
     strict=True)
 # Models without a loss in MMPose.
 WITHOUT_LOSS = ('EDPoseHead', )

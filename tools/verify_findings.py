@@ -41,6 +41,7 @@ HOOK = dict(
     'EnhancedTensorBoardHook',
     grad_norm_interval=5,
     train_image_interval=20,
+    detectors=verify_configs.OF_A_SHORT_TRAINING,
     strict=True)
 
 

@@ -85,6 +85,24 @@ STAGES = (
         (f'{HOOK}: the accuracy that a codec can reach', f'{HOOK}：编解码器可达到的精度'),
         use_case('')),
     Stage(
+        'data', f'[Feature] Show the data before it is trained on with {HOOK}',
+        ('poses/data/', ),
+        'Many trainings that go wrong were wrong before they began: other '
+        'annotations than one thinks, an augmentation that moves keypoints '
+        'out of the crop. These monitors show what is annotated, and what the '
+        'pipeline makes of it, when a training begins.',
+        (f'{HOOK}: an overview of the data of training and validation',
+         f'{HOOK}：训练数据和验证数据的概览'), use_case('')),
+    Stage(
+        'validation_loss',
+        f'[Feature] Log the loss of the validation with {HOOK}',
+        ('poses/validation_loss/', ),
+        'MMPose logs no loss of the validation. The training loss is of '
+        'augmented samples, so it does not tell whether a model overfits. '
+        'This computes both on fixed samples that are prepared in the same '
+        'way.', (f'{HOOK}: the loss of the validation', f'{HOOK}：验证集的损失'),
+        use_case(',\n        val_loss_samples=64')),
+    Stage(
         'run', f'[Feature] Log what a run is and costs with {HOOK}',
         ('run/', ),
         'Two runs can be compared if it is known what differs: environment, '
@@ -102,6 +120,15 @@ STAGES = (
         'its evidence and a suggested action to the log and to TensorBoard.',
         (f'{HOOK}: a report on the anomalies of a training', f'{HOOK}：训练异常报告'),
         use_case(",\n        on_nonfinite='stop'")),
+    Stage(
+        'settings', f'[Feature] Find contradictory settings with {HOOK}',
+        ('health/settings/', 'health/detectors/settings/'),
+        'Most trainings that go wrong were wrong before they began: a config '
+        'was copied from another data set. A swap that is missing, a warm-up '
+        'that is longer than the training, a validation in another size raise '
+        'no error. This compares config and data set at the first iteration.',
+        (f'{HOOK}: settings that contradict each other or the data set',
+         f'{HOOK}：相互矛盾或与数据集不符的设置'), use_case('')),
     Stage(
         'samples', f'[Feature] Show the samples of a finding with {HOOK}',
         ('poses/suspect_images', ),

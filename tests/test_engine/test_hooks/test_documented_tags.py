@@ -13,18 +13,19 @@ from mmpose.registry import DATASETS
 PAGE = Path(__file__).resolve().parents[3] / 'docs' / 'en' / 'tags.md'
 # Written for one of TensorBoard's pages, under a name that nobody sees.
 INTERNAL = ('_hparams_/', 'custom_scalars__config__')
-# What takes a GPU, mixed precision, a lifter, several data sets, an illness,
-# several param groups, a config with a base, a hundred iterations or a full
-# queue.
+# What takes a GPU, several processes, mixed precision, a lifter, several data
+# sets, an illness, several param groups, a config with a base, annotations in
+# memory, a hundred iterations or a full queue.
 ELSEWHERE = ('system/gpu_', 'health/amp/', 'health/nonfinite_',
              'health/no_gradient/', 'health/not_in_optimizer/',
              'health/frozen_head', 'health/unchanged_weights/',
              'health/zero_learning_rate/', 'health/finding/',
              'health/loss/spike_', 'train/<setting>/', 'telemetry/dropped/',
-             'val/skeletons/', 'keypoints/MPJPE/', 'keypoints/<data set>/',
-             'instances/OKS/<data set>', 'errors/false_positives',
-             'health/suspects', 'val/suspect_labels',
-             'instances/count/<data set>', 'run/config_changes')
+             'time/slowest_rank', 'val/skeletons/', 'keypoints/MPJPE/',
+             'keypoints/<data set>/', 'instances/OKS/<data set>',
+             'errors/false_positives', 'health/suspects', 'val/suspect_labels',
+             'data/overview', 'train_as_val/', 'instances/count/<data set>',
+             'run/config_changes')
 
 
 def test_what_is_written_is_described_and_what_is_described_is_written(

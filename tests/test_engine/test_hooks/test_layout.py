@@ -44,8 +44,9 @@ def test_every_chart_of_a_training_has_a_curve(train, read_events):
     layout = layout_of(events)
     assert list(layout) == ['Overview', 'Keypoints']
     assert list(layout['Overview']) == [
-        'loss', 'validation metrics', 'learning rate', 'gradient norm',
-        'update-to-weight ratio', 'samples per second'
+        'loss', 'validation metrics', 'learning rate', 'validation loss',
+        'gradient norm', 'update-to-weight ratio', 'samples per second',
+        'time of an iteration (ms)'
     ]
     assert list(layout['Keypoints']) == [
         'PCK@0.05', 'OKS', 'PCK@0.2', 'normalized_error', 'PCK@0.5',
@@ -73,9 +74,15 @@ def test_every_chart_of_a_training_has_a_curve(train, read_events):
     }
     assert shown['loss'] == {'loss', 'loss_kpt'}
     assert shown['validation metrics'] == {'val/PCK'}
+    # The data set has no pipeline for samples of the training.
+    assert shown['validation loss'] == {'val/loss'}
     assert shown['learning rate'] == {'train/learning_rate/lr'}
     assert shown['gradient norm'] == {'train/gradient_norm/global'}
     assert shown['samples per second'] == {'system/samples_per_second'}
+    assert shown['time of an iteration (ms)'] == {
+        f'time/{part}_ms'
+        for part in ('data', 'forward', 'backward', 'optimizer', 'hooks')
+    }
     assert 'keypoints/PCK@0.05/keypoint_0' in shown['PCK@0.05']
     assert len(shown['PCK@0.2']) == 17
     assert shown['PCK@0.05'] - {'codec/ceiling/PCK@0.05'} == {
@@ -114,7 +121,8 @@ def test_what_is_not_written_has_no_chart(off, charts_of):
         assert set(everything) - set(less) == {'Keypoints'}
     else:
         assert set(less) == set(everything)
-        assert len(less['Overview']) == len(everything['Overview']) - 1
+        gone = 2 if off == 'log_system' else 1
+        assert len(less['Overview']) == len(everything['Overview']) - gone
 
 
 def test_a_model_that_lifts_has_other_measures(charts_of, model_runner,
@@ -131,8 +139,11 @@ def test_nothing_is_written_by_a_hook_that_watches_nothing(train, read_events):
     off = [name for name in FLAGS if name != 'log_keypoints']
     off += [
         'log_keypoints', 'log_weight_hist', 'log_train_images',
-        'log_val_images', 'log_model_stats', 'log_run_info'
+        'log_val_images', 'log_model_stats', 'log_run_info', 'log_data'
     ]
     events = read_events(
-        train(dict(dict.fromkeys(off, False), hard_samples=0)))
+        train(
+            dict(
+                dict.fromkeys(off, False), hard_samples=0,
+                val_loss_samples=0)))
     assert TAG not in events.Tags()['tensors']

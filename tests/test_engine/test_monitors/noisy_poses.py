@@ -193,6 +193,7 @@ def runner_cfg(work_dir, hook: dict, dataset: dict = None, **kwargs) -> dict:
                     'backend_args': dict(backend='painted'),
                     'val_image_interval': 1,
                     'log_train_images': False,
+                    'log_data': False,
                     'log_details': True,
                     'strict': True,
                     **hook

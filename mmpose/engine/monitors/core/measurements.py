@@ -364,13 +364,9 @@ class LocalizationErrors(Measurement):
         fractions (dict[str, float]): Of the annotated keypoints, by kind:
             good, jitter, inversion, swap, miss, not_found.
         sides (tuple[Sides]): Of each pair of mirrored keypoints.
-        wrong_flips (tuple[tuple[str, str, str]]): What ``flip_indices`` of a
-            data set exchange against the keypoints' names: a keypoint, the
-            one it is exchanged with, and the one of the other side.
     """
     fractions: Dict[str, float]
     sides: Tuple[Sides, ...] = ()
-    wrong_flips: Tuple[Tuple[str, str, str], ...] = ()
 
 
 @dataclass(frozen=True)

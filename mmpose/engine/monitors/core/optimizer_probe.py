@@ -107,45 +107,60 @@ class OptimizerProbe:
 
     def _wrap(self, owner, name: str, before: Callable,
               after: Callable) -> None:
-        """Call functions before and after a method of one object."""
-        was_set, method = name in vars(owner), getattr(owner, name)
-        before, after = _untraced(before), _untraced(after)
-        attached = True
-
-        @functools.wraps(getattr(method, '__func__', method))
-        def call(_, *args, **kwargs):
-            # Others may have wrapped it since, and still call this.
-            if not attached:
-                return method(*args, **kwargs)
-            before(*args, **kwargs)
-            result = method(*args, **kwargs)
-            after(*args, **kwargs)
-            return result
-
-        # By these attributes, which LBFGS and others get from the first
-        # ``torch.compile`` of a process, the method would be taken for this.
-        for attribute in [a for a in vars(call) if '_torchdynamo' in a]:
-            delattr(call, attribute)
-
-        # A new scheduler reads ``optimizer.step.__self__``.
-        wrapper = types.MethodType(_untraced(call, recursive=False), owner)
-        setattr(owner, name, wrapper)
-
-        def detach() -> None:
-            nonlocal attached
-            attached = False
-            if vars(owner).get(name) is not wrapper:
-                return
-            if was_set:
-                setattr(owner, name, method)
-            else:
-                delattr(owner, name)
-
-        self._detach.callback(detach)
+        self._detach.callback(observe_method(owner, name, before, after))
 
 
 def _overrides(monitor: Monitor, event: str) -> bool:
     return getattr(type(monitor), event) is not getattr(Monitor, event)
+
+
+def observe_method(owner, name: str, before: Callable,
+                   after: Callable) -> Callable[[], None]:
+    """Call functions before and after a method of one object.
+
+    Args:
+        owner (Any): The object.
+        name (str): The name of the method.
+        before (Callable): Called with the arguments of each call.
+        after (Callable): The same; not called if the method raises.
+
+    Returns:
+        Callable: Restores the method.
+    """
+    was_set, method = name in vars(owner), getattr(owner, name)
+    before, after = _untraced(before), _untraced(after)
+    attached = True
+
+    @functools.wraps(getattr(method, '__func__', method))
+    def call(_, *args, **kwargs):
+        # Others may have wrapped it since, and still call this.
+        if not attached:
+            return method(*args, **kwargs)
+        before(*args, **kwargs)
+        result = method(*args, **kwargs)
+        after(*args, **kwargs)
+        return result
+
+    # By these attributes, which LBFGS and others get from the first
+    # ``torch.compile`` of a process, the method would be taken for this.
+    for attribute in [a for a in vars(call) if '_torchdynamo' in a]:
+        delattr(call, attribute)
+
+    # A new scheduler reads ``optimizer.step.__self__``.
+    wrapper = types.MethodType(_untraced(call, recursive=False), owner)
+    setattr(owner, name, wrapper)
+
+    def detach() -> None:
+        nonlocal attached
+        attached = False
+        if vars(owner).get(name) is not wrapper:
+            return
+        if was_set:
+            setattr(owner, name, method)
+        else:
+            delattr(owner, name)
+
+    return detach
 
 
 def _untraced(function: Callable, recursive: bool = True) -> Callable:

@@ -1,6 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""Properties of a runner that several monitors need."""
+"""Properties of a runner and its data sets that several monitors need."""
 import math
+import re
 import sys
 from typing import Iterator, List, Tuple
 
@@ -15,6 +16,10 @@ from torch import nn
 
 # In the message hub of a run that does not train.
 CHECKPOINT_STEP = 'enhanced_tensorboard_checkpoint_step'
+
+_OTHER = dict(left='right', right='left', l='r', r='l', L='R', R='L')
+_OTHER.update({a.title(): b.title() for a, b in _OTHER.items()})
+_SIDE = re.compile('(?<![A-Za-z])(left|right|Left|Right|[lrLR])(?![A-Za-z])')
 
 
 def bare_model(model: nn.Module) -> nn.Module:
@@ -124,6 +129,17 @@ def keypoint_names(metainfo: dict, num_keypoints: int) -> List[str]:
     if len(names) != num_keypoints:
         return [f'keypoint_{i}' for i in range(num_keypoints)]
     return [str(names[i]) for i in range(num_keypoints)]
+
+
+def other_side(name: str) -> str:
+    """Return a name with left for right and right for left."""
+    return _SIDE.sub(lambda match: _OTHER[match[0]], name)
+
+
+def without_side(name: str) -> str:
+    """Return the words of a name without left and right."""
+    words = re.findall(r'[^\W_]+', _SIDE.sub('', name))
+    return ' '.join(words) or name
 
 
 def iterations_per_pass(runner) -> int:
@@ -243,3 +259,14 @@ def data_set_parts(dataset) -> Iterator:
                          None), *getattr(dataset, 'datasets', ())):
         if part is not None:
             yield from data_set_parts(part)
+
+
+def pipeline_transforms(dataset) -> Iterator:
+    """Iterate over the transforms of all pipelines of a data set.
+
+    Args:
+        dataset (Dataset): A data set, which may wrap or combine others.
+    """
+    for part in data_set_parts(dataset):
+        pipeline = getattr(part, 'pipeline', None)
+        yield from getattr(pipeline, 'transforms', ())

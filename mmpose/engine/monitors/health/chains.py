@@ -116,6 +116,14 @@ class NothingLearned(MostSerious):
     """Keep the plainest reason why nothing is learned."""
 
 
+class ExchangedSides(Chain):
+    """Keep the reason why left and right are exchanged."""
+
+    def follows(self, finding: Finding, cause: Finding) -> bool:
+        return (cause.name == 'flip_indices'
+                and finding.name == 'left_right_exchanged')
+
+
 def _place(finding: Finding) -> str:
     """Return the place of a finding; '' is everywhere."""
     place = finding.name.partition('/')[2]

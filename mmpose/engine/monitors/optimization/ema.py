@@ -16,7 +16,7 @@ from ..core.measurements import EmaLosses, EmaModel, Nonfinite
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import bare_model, needs_all_ranks
-from ..core.side_effects import eval_without_side_effects
+from ..core.side_effects import evaluation_losses
 from ..writers.record import Record, Value
 from .norms import named_norms
 
@@ -101,37 +101,10 @@ def _finite(names: List[str], *largest: np.ndarray) -> Iterator[Value]:
 
 def _losses(model: nn.Module, ema: nn.Module, data_batch) -> List[Tensor]:
     """Compute the losses of the model and of the EMA model."""
-    heads = _head_modules(model)
-    with eval_without_side_effects(model):
-        for module in heads:
-            module.training = True
-        losses = [_loss(model, data_batch)]
+    with evaluation_losses(model) as losses:
+        own = losses(data_batch)['loss']
         with _weights_of(ema, model):
-            losses.append(_loss(model, data_batch))
-    return losses
-
-
-def _head_modules(model: nn.Module) -> List[nn.Module]:
-    """Return what decides by ``training`` which outputs the loss gets.
-
-    RTMO's head computes some of them in training only. Dropout and
-    normalization layers have no children, or are PyTorch's own.
-    """
-    return [
-        module for name, module in model.named_modules()
-        if 'head' in name.split('.') and module.training
-        and any(module.children())
-        and not type(module).__module__.startswith('torch.')
-    ]
-
-
-def _loss(model: nn.Module, data_batch) -> Tensor:
-    # Not what ``torch.compile`` made of it, nor with the hooks of the model.
-    forward = getattr(model.forward, '_torchdynamo_orig_callable',
-                      model.forward)
-    data = model.data_preprocessor(data_batch, False)
-    total, _ = model.parse_losses(forward(**data, mode='loss'))
-    return total.detach()
+            return [own, losses(data_batch)['loss']]
 
 
 @contextmanager

@@ -5,6 +5,10 @@ import numpy as np
 
 from .accuracy.evaluation_rules import AREA_OF_BOX, EvaluationRules
 
+# The lists of a whole body's keypoints, in the order of MMPose's data sets.
+_WHOLE_BODY = ('keypoints', 'foot_kpts', 'face_kpts', 'lefthand_kpts',
+               'righthand_kpts')
+
 
 def read_annotations(keypoints: np.ndarray, visible: Optional[np.ndarray],
                      boxes: Optional[np.ndarray], infos: Sequence[dict],
@@ -87,13 +91,30 @@ def has_keypoints(annotation: dict) -> bool:
                for flag in values[2::3])
 
 
+def annotated_flags(annotation: dict,
+                    num_keypoints: int) -> Optional[np.ndarray]:
+    """Return COCO's flag of each keypoint of an instance.
+
+    Args:
+        annotation (dict): As in a COCO file.
+        num_keypoints (int): The number of keypoints K.
+
+    Returns:
+        np.ndarray | None: 0: not annotated, 1: occluded, 2: visible, shape
+        (K, ). None if the annotation has another number of keypoints.
+    """
+    for names in (_WHOLE_BODY[:1], _WHOLE_BODY):
+        if all(np.ndim(annotation.get(name)) == 1 for name in names):
+            flags = np.concatenate([annotation[name][2::3] for name in names])
+            if len(flags) == num_keypoints:
+                return flags
+    return None
+
+
 def _occluded(info: dict, num_keypoints: int) -> Sequence[bool]:
     """Return which keypoints have COCO's flag for occluded, 1."""
-    flags = info.get('keypoints')
-    flags = () if flags is None else flags[2::3]
-    if len(flags) != num_keypoints or np.ndim(flags) != 1:
-        return [False] * num_keypoints
-    return [flag == 1 for flag in flags]
+    flags = annotated_flags(info, num_keypoints)
+    return [False] * num_keypoints if flags is None else flags == 1
 
 
 def _bounds(keypoints: np.ndarray, visible: np.ndarray) -> np.ndarray:

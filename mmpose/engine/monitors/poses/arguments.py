@@ -3,6 +3,9 @@
 from ..core.arguments import (Argument, count, flag, interval, number,
                               one_of_types)
 
+LOG_DATA = flag(
+    'log_data', 'Show the data before it is trained on, see '
+    ':class:`DataOverviewMonitor`.')
 LOG_TRAIN_IMAGES = flag(
     'log_train_images',
     'Write pictures of training samples, see :class:`TrainImageMonitor`.')

@@ -8,13 +8,13 @@ from mmengine.logging import print_log
 from ..core.arguments import LOG_DETAILS, Arguments
 from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
-from ..core.runner_parts import bare_model, data_set, evaluation_step
+from ..core.runner_parts import (bare_model, data_set, evaluation_step,
+                                 pipeline_transforms)
 from ..writers.record import Record, Value
 from .accuracy.keypoint_tally import usable_sigmas
 from .arguments import LOG_ERROR_KINDS, LOG_KEYPOINTS
 from .codec.codec_tally import CodecTally
-from .codec.round_trip import (find_encoder, input_size, pipeline_transforms,
-                               why_not)
+from .codec.round_trip import find_encoder, input_size, why_not
 from .codec.training_samples import (Geometry, TrainingSample,
                                      read_training_sample)
 from .model_kinds import lifts_poses

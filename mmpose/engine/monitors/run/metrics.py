@@ -46,7 +46,8 @@ class MetricMonitor(Monitor):
 
     switches = (_LOG_VAL_METRICS, )
     settings = dict(curves=_LOG_VAL_METRICS)
-    charts = (Chart('Overview', 'validation metrics', 'val/', position=10), )
+    charts = (Chart(
+        'Overview', 'validation metrics', 'val/(?!loss)', position=10), )
 
     @classmethod
     def is_wanted(cls, given: Arguments) -> bool:

@@ -5,13 +5,14 @@ from typing import Dict, Iterator, List, Optional
 import torch
 from mmengine.dist import get_world_size
 
-from ..core.arguments import GRAD_NORM_INTERVAL, LOG_DETAILS, Arguments, flag
+from ..core.arguments import GRAD_NORM_INTERVAL, LOG_DETAILS, Arguments
 from ..core.measurements import DataTime, HostMemory
 from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import is_iter_based
 from ..core.schedule import Interval
 from ..writers.record import Record, Scalar, Value
+from .arguments import LOG_SYSTEM
 from .container_memory import free_in_container
 
 try:
@@ -19,8 +20,6 @@ try:
 except ImportError:
     psutil = None
 
-_LOG_SYSTEM = flag('log_system', 'Write speed and memory, see '
-                   ':class:`SystemMonitor`.')
 _MIB = 1 << 20
 
 
@@ -66,9 +65,9 @@ class SystemMonitor(Monitor):
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
-    switches = (_LOG_SYSTEM, )
+    switches = (LOG_SYSTEM, )
     settings = dict(
-        interval=GRAD_NORM_INTERVAL, curves=_LOG_SYSTEM, details=LOG_DETAILS)
+        interval=GRAD_NORM_INTERVAL, curves=LOG_SYSTEM, details=LOG_DETAILS)
     charts = (Chart(
         'Overview',
         'samples per second',

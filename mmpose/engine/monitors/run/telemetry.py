@@ -24,9 +24,9 @@ class TelemetryMonitor(Monitor):
                                           the budget: of the weights in
                                           epochs, else in iterations; with
                                           ``log_details``
-    ``telemetry/queue_depth``             Records that wait to be written,
-                                          with ``log_details``
-    ``telemetry/bytes_written``           Size of the event file, in bytes,
+    ``telemetry/queue_depth``             Records that wait to be written; with
+                                          ``log_details``
+    ``telemetry/bytes_written``           Size of the event file, in bytes;
                                           with ``log_details``
     ``telemetry/dropped/<kind>``          Records that were dropped since the
                                           run began, by kind. The writer logs
@@ -39,7 +39,8 @@ class TelemetryMonitor(Monitor):
 
     Args:
         interval (int | dict | Schedule): At which iterations to measure.
-        details (bool): Whether to log the details. Defaults to False.
+        details (bool): Whether to log more than the overhead. Defaults to
+            False.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 

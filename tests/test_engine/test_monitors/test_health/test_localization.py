@@ -66,16 +66,6 @@ def test_one_pair_alone_is_named():
     assert '400 of 700' in found[0].evidence
 
 
-def test_wrong_flip_indices_are_named_at_once():
-    errors = LocalizationErrors({},
-                                wrong_flips=(('left_eye', 'left_ear',
-                                              'right_eye'), ))
-    looking = Looking(LeftRightDetector(), training())
-    finding, = looking.see(1, errors)
-    assert finding.name == 'flip_indices'
-    assert 'left_eye with left_ear, not with right_eye' in finding.what
-
-
 @pytest.mark.parametrize(
     'swap, good, present',
     [

@@ -328,6 +328,16 @@ def test_nobody_is_too_late_for_an_exchange(results, folder):
     assert keypoint_scalars(read_run(folder / 'slow_first')) == expected
 
 
+def test_the_slowest_rank_is_named(results, folder):
+    """It sleeps for 0.1 s in a hook after each iteration, the other waits."""
+    events = read_run(folder / 'slow_first')
+    ranks = [e.value for e in events.Scalars('time/slowest_rank')]
+    assert ranks and set(ranks) == {0}
+    for e in events.Scalars('time/slowest_rank_ms'):
+        assert e.value > 50
+    assert 'time/slowest_rank' in read_run(folder / 'always').Tags()['scalars']
+
+
 def test_a_nan_in_another_process_is_thought_of(results, folder):
     """Its loss is not logged, only what follows from it."""
     results('nan_in_second')

@@ -1,11 +1,11 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import Dict, Iterator, Optional, Tuple
+from typing import Dict, Optional, Tuple
 
 import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from ...core.runner_parts import data_set_parts
+from ...core.runner_parts import pipeline_transforms
 from ..pictures.pose_targets import decode_labels
 
 # The distance of the tags of two instances, so that they are never grouped.
@@ -32,17 +32,6 @@ def find_encoder(dataset, codec):
             if isinstance(encoder, type(codec)):
                 found = encoder
     return found
-
-
-def pipeline_transforms(dataset) -> Iterator:
-    """Iterate over the transforms of all pipelines of a data set.
-
-    Args:
-        dataset (Dataset): A data set, which may wrap or combine others.
-    """
-    for part in data_set_parts(dataset):
-        pipeline = getattr(part, 'pipeline', None)
-        yield from getattr(pipeline, 'transforms', ())
 
 
 def why_not(codec) -> Optional[str]:

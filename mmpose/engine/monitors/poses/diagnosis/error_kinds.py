@@ -5,11 +5,11 @@ They were defined by M. R. Ronchi and P. Perona, "Benchmarking and Error
 Diagnosis in Multi-Instance Pose Estimation", ICCV 2017,
 https://arxiv.org/abs/1707.05388.
 """
-import re
 from typing import NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from ...core.runner_parts import other_side
 from ..accuracy.instances import InstanceBatch
 from .groups.neighbours import image_pairs
 
@@ -259,19 +259,3 @@ def mirrored_keypoints(names: Sequence[str],
         for i, name in enumerate(names)
     ]
     return None if mirrored == list(range(number)) else np.array(mirrored)
-
-
-def other_side(name: str) -> str:
-    """Return a name with left for right and right for left."""
-    return _SIDE.sub(lambda match: _OTHER[match[0]], name)
-
-
-def without_side(name: str) -> str:
-    """Return the words of a name without left and right."""
-    words = re.findall(r'[^\W_]+', _SIDE.sub('', name))
-    return ' '.join(words) or name
-
-
-_OTHER = dict(left='right', right='left', l='r', r='l', L='R', R='L')
-_OTHER.update({a.title(): b.title() for a, b in _OTHER.items()})
-_SIDE = re.compile('(?<![A-Za-z])(left|right|Left|Right|[lrLR])(?![A-Za-z])')

@@ -6,7 +6,6 @@ import numpy as np
 
 from ...core.measurements import LocalizationErrors, Sides
 from ...core.monitor import Chart
-from ...core.runner_parts import data_set_parts, keypoint_names
 from ...writers.record import IMAGE, LAYER_SCALAR, Image, Record, Scalar, Value
 from ..accuracy.data_set_accuracy import DataSetAccuracy
 from ..accuracy.hard_samples import HardSample
@@ -14,8 +13,7 @@ from ..accuracy.keypoint_curves import curve_groups
 from .diagnosis import Diagnosis, Validation
 from .error_examples import JudgedPart, error_examples, judge
 from .error_figure import draw_error_figure
-from .error_kinds import (KINDS, ErrorCounts, ErrorKinds, mirrored_keypoints,
-                          other_side)
+from .error_kinds import KINDS, ErrorCounts, ErrorKinds, mirrored_keypoints
 
 # The kinds that are logged by keypoint.
 _BY_KEYPOINT = ('jitter', 'inversion', 'swap', 'miss')
@@ -69,7 +67,6 @@ class ErrorDiagnosis(Diagnosis):
         parts = [part for part in validation.parts if part.sigmas is not None]
         if not parts:
             return
-        flips = wrong_flips_of(runner, validation.parts)
 
         @functools.lru_cache(None)
         def judged() -> List[JudgedPart]:  # In the writer's thread, once.
@@ -78,7 +75,7 @@ class ErrorDiagnosis(Diagnosis):
         @functools.lru_cache(None)
         def summary() -> ErrorSummary:
             return ErrorSummary([(part, counts)
-                                 for part, counts, _ in judged()], flips)
+                                 for part, counts, _ in judged()])
 
         yield Record(
             validation.step,
@@ -100,16 +97,10 @@ class ErrorSummary:
     Args:
         parts (Sequence[tuple[DataSetAccuracy, ErrorCounts]]): The data sets
             with sigmas. Keypoints with the same name are added.
-        flips (Sequence[tuple[str, str, str]]): See
-            :class:`LocalizationErrors`. Defaults to ().
     """
 
-    def __init__(
-        self,
-        parts: Sequence[Tuple[DataSetAccuracy, ErrorCounts]],
-        flips: Sequence[Tuple[str, str, str]] = ()
-    ) -> None:
-        self._flips = tuple(flips)
+    def __init__(self, parts: Sequence[Tuple[DataSetAccuracy,
+                                             ErrorCounts]]) -> None:
         predictions = list(
             filter(None, (part.instances.predictions() for part, _ in parts)))
         self._images = sum(of_part.images for of_part in predictions)
@@ -208,7 +199,7 @@ class ErrorSummary:
             {
                 kind: float(count.sum() / total)
                 for kind, count in self._by_kind().items()
-            }, tuple(sides), self._flips)
+            }, tuple(sides))
 
     def _by_kind(self) -> Dict[str, np.ndarray]:
         return dict(zip(KINDS, self._counts.counts))
@@ -239,30 +230,3 @@ def kinds_of(hard: HardSample,
                                    part.meta)).kinds()[same.argmax()]
             return [KINDS[k] if k >= 0 else None for k in kinds.tolist()]
     return None
-
-
-def wrong_flips_of(runner, parts: Iterable[DataSetAccuracy]
-                   ) -> List[Tuple[str, str, str]]:
-    """Return the pairs in ``flip_indices`` that contradict the names.
-
-    Those of the training and the validation, see :class:`LocalizationErrors`.
-    """
-    metas = [part.meta for part in parts]
-    loader = getattr(getattr(runner, '_train_loop', None), 'dataloader', None)
-    if loader is not None:
-        metas += [
-            getattr(dataset, 'metainfo', {})
-            for dataset in data_set_parts(loader.dataset)
-        ]
-    return list(
-        dict.fromkeys(flip for meta in metas for flip in wrong_flips(meta)))
-
-
-def wrong_flips(meta: dict) -> Iterator[Tuple[str, str, str]]:
-    """Yield the wrong pairs of one data set."""
-    flipped = meta.get('flip_indices', ())
-    names = keypoint_names(meta, len(flipped))
-    for name, index in zip(names, flipped):
-        other = other_side(name)
-        if other != name and other in names and names[index] != other:
-            yield name, names[index], other

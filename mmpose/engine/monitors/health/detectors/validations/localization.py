@@ -3,6 +3,7 @@ from typing import List
 
 from ....core.measurements import LocalizationErrors, Sides
 from ....core.registry import DETECTORS
+from ...chains import ExchangedSides
 from ...detector import CONSECUTIVE, Detector, Streaks
 from ...report import Finding
 
@@ -21,24 +22,20 @@ _SWAPPED = 0.1
 
 @DETECTORS.register_module()
 class LeftRightDetector(Detector):
-    """Find left and right keypoints that are exchanged.
-
-    ======================== ==============================================
-    ``flip_indices``         Those of a data set contradict the names of the
-                             keypoints
-    ``left_right_exchanged`` The model predicts keypoints on the other side
-    ======================== ==============================================
+    """``left_right_exchanged``: keypoints are predicted on the other side.
 
     It judges the pairs of keypoints of which at least half are predicted near
     either of the two, over three consecutive validations without improvement.
+    It follows from wrong ``flip_indices``.
 
     Args:
         fraction (float): The fraction of these above which too many
             predictions are near the wrong keypoint. Defaults to 0.3.
     """
 
-    findings = ('flip_indices', 'left_right_exchanged')
+    findings = ('left_right_exchanged', )
     wants = (LocalizationErrors, )
+    chain = ExchangedSides
 
     def __init__(self, fraction: float = _EXCHANGED) -> None:
         self._fraction = fraction
@@ -48,8 +45,6 @@ class LeftRightDetector(Detector):
         self._fractions: List[dict] = []
 
     def see(self, step: int, errors: LocalizationErrors) -> List[Finding]:
-        if errors.wrong_flips:
-            return [_wrong_flips(errors)]
         pairs = {' and '.join(s.names): s for s in errors.sides}
         fractions = {
             name: _wrong_fraction(sides)
@@ -134,16 +129,3 @@ def _is_located(sides: Sides) -> bool:
 
 def _wrong_fraction(sides: Sides) -> float:
     return sides.wrong_side / (sides.right_side + sides.wrong_side)
-
-
-def _wrong_flips(errors: LocalizationErrors) -> Finding:
-    name, flipped, other = errors.wrong_flips[0]
-    is_itself = 'itself' if name == flipped else flipped
-    return Finding(
-        'flip_indices',
-        f'A flip exchanges {name} with {is_itself}, not with {other}: left '
-        'and right are mixed up in flipped images.',
-        f'flip_indices of the data set say so of {len(errors.wrong_flips)} '
-        'keypoints.',
-        "Correct the 'swap' of these keypoints in keypoint_info of the data "
-        "set's metainfo.")

@@ -3,10 +3,10 @@ from typing import List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from ....core.runner_parts import without_side
 from ...accuracy.data_set_accuracy import DataSetAccuracy
 from ...accuracy.instances import InstanceBatch
 from ...accuracy.keypoint_curves import curve_groups
-from ..error_kinds import without_side
 from ..keypoint_errors import keypoint_errors
 from .groups import (CROWDING, KEYPOINTS, SIZE, VISIBILITY, Grouping,
                      crowding_of, keypoints_of, sizes_of)
