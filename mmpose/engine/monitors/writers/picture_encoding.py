@@ -6,10 +6,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
-# A drawing has at most so many colors, most of them at the edges of letters
-# and lines; a photograph has more.
+# A drawing has at most so many colors. Those beyond the palette are rare, at
+# the edges of letters and lines: at most this fraction of the pixels.
 _MAX_COLORS = 4096
 _PALETTE = 256
+_RARE = 0.03
+# How many rows are looked up at once, for the sake of memory.
+_ROWS = 64
 
 
 def encode_photo(picture: np.ndarray) -> bytes:
@@ -30,9 +33,9 @@ def encode_photo(picture: np.ndarray) -> bytes:
 def encode_drawing(picture: np.ndarray) -> bytes:
     """Encode a drawing as PNG.
 
-    With up to 256 colors it is lossless. Of up to 4096, the rare ones become
-    the nearest of the 256 most frequent, which nobody sees and takes a third
-    of the size. Anything else is lossless again.
+    With up to 256 colors it is lossless. Where 256 colors make up nearly all
+    of the picture, the others become the nearest of these, which nobody sees
+    and takes a third of the size. Anything else is lossless again.
 
     Args:
         picture (np.ndarray): RGB, uint8 of shape (H, W, 3).
@@ -52,16 +55,24 @@ def encode_drawing(picture: np.ndarray) -> bytes:
 
 def _indexed(picture: np.ndarray) -> Optional[Tuple[np.ndarray, np.ndarray]]:
     """Return a palette, uint8 of shape (C, 3), and the index of each pixel,
-    uint8 of shape (H, W); None with too many colors."""
-    pixels = picture.astype(np.int32)
-    keys = (pixels[..., 0] << 16) | (pixels[..., 1] << 8) | pixels[..., 2]
-    colors, counts = np.unique(keys, return_counts=True)
+    uint8 of shape (H, W); None if it does not do."""
+    # A pixel is a number.
+    pixels = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA).view(np.uint32)[..., 0]
+    colors, counts = np.unique(pixels, return_counts=True)
     if len(colors) > _MAX_COLORS:
         return None
-    rgb = np.stack([colors >> 16, colors >> 8 & 255, colors & 255], 1)
-    palette = rgb[np.argsort(-counts, kind='stable')[:_PALETTE]]
+    frequent = np.argsort(-counts, kind='stable')[:_PALETTE]
+    if counts[frequent].sum() < (1 - _RARE) * pixels.size:
+        return None
+    rgb = colors.view(np.uint8).reshape(-1, 4)[:, :3]
+    palette = rgb[frequent]
     distances = np.zeros((len(colors), len(palette)), np.int32)
     for channel in range(3):
-        distances += np.square(rgb[:, channel, None] - palette[:, channel])
+        of_channel = rgb[:, channel, None].astype(np.int32)
+        distances += np.square(of_channel - palette[:, channel])
     nearest = distances.argmin(1).astype(np.uint8)
-    return palette.astype(np.uint8), nearest[np.searchsorted(colors, keys)]
+    indices = np.empty(pixels.shape, np.uint8)
+    for start in range(0, len(pixels), _ROWS):
+        rows = slice(start, start + _ROWS)
+        indices[rows] = nearest[np.searchsorted(colors, pixels[rows])]
+    return palette, indices

@@ -34,7 +34,7 @@ def test_a_figure_looks_the_same_and_takes_a_third():
 
 
 @pytest.mark.parametrize('colors, indexed', [(1, True), (256, True),
-                                             (5000, False)])
+                                             (300, False), (5000, False)])
 def test_few_and_many_colors_are_lossless(colors, indexed):
     keys = np.arange(100 * 100).reshape(100, 100) % colors
     drawing = np.stack([keys & 255, keys >> 8, 255 - (keys & 255)],
