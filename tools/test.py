@@ -1,21 +1,26 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """MMPose's own test script, with what the hook shows of a validation.
 
-    python tools/test.py CONFIG CHECKPOINT --enhanced-tensorboard [PRESET]
+    python tools/test.py CONFIG CHECKPOINT --enhanced-tensorboard [PRESET] \
+        [--compare RUN]
 
 runs the ``test.py`` of the MMPose that is installed, with all its options.
 The test data is shown as the validation data is in a training: pictures, hard
 samples, accuracy by keypoint, kinds of error. The step is the epoch or the
 iteration of the checkpoint. CHECKPOINT may be a folder: all its
 ``epoch_*.pth`` or ``iter_*.pth`` are tested, in their order.
+
+RUN is the directory of another training or test on the same data: the pages
+``compare/...`` show what differs, by keypoint and by instance.
 """
+import argparse
 import functools
 import os
 import re
 import runpy
 import sys
 from pathlib import Path
-from typing import List
+from typing import List, Optional, Tuple
 
 from train import (add_hook_to_every_runner, change_every_config, find_script,
                    is_the_hook, split_args, train_on_cpu)
@@ -23,13 +28,64 @@ from train import (add_hook_to_every_runner, change_every_config, find_script,
 
 def main() -> None:
     preset, mmpose_args = split_args(sys.argv[1:])
+    compared, mmpose_args = split_compare(mmpose_args)
     script = find_script('test.py', __file__)
     change_every_config(train_on_cpu)
-    if preset is not None:
-        add_hook_to_every_runner(preset)
+    if preset is not None or compared:
+        add_hook_to_every_runner(preset or '')
+        compare_with(compared)
         test_as_validation()
     sys.argv[1:] = mmpose_args
     runpy.run_path(script, run_name='__main__')
+
+
+def split_compare(args: List[str]) -> Tuple[Optional[str], List[str]]:
+    """Take ``--compare RUN`` out of the command line.
+
+    Args:
+        args (list[str]): The command line without the script.
+
+    Returns:
+        tuple[str | None, list[str]]: RUN, and the other options.
+    """
+    parser = argparse.ArgumentParser(
+        add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS)
+    parser.add_argument(
+        '--compare',
+        metavar='RUN',
+        help='the directory of another training or test on the same data, or '
+        'its instances.npz, to compare with')
+    own, rest = parser.parse_known_args(args)
+    if {'-h', '--help'} & set(rest):
+        print(parser.format_help())
+    return own.compare, rest
+
+
+def compare_with(run: Optional[str]) -> None:
+    """Let the hook of every config compare with a run.
+
+    Args:
+        run (str, optional): The run; None changes nothing.
+    """
+    if run is None:
+        return
+    from mmpose.engine.monitors.core.other_runs.compared_run import \
+        find_saved_instances
+    try:
+        # The test may write into the same work directory.
+        path = find_saved_instances(run)
+    except ValueError as error:
+        sys.exit(f'--compare {error}.')
+
+    def compare(cfg) -> None:
+        hooks = [
+            *(cfg.get('custom_hooks') or []),
+            *(cfg.get('default_hooks') or {}).values()
+        ]
+        for hook in filter(is_the_hook, hooks):
+            hook['compare'] = path
+
+    change_every_config(compare)
 
 
 def test_as_validation() -> None:
@@ -53,6 +109,14 @@ def test_as_validation() -> None:
         for path in paths:
             runner._load_from, runner._has_loaded = path, False
             metrics = test(runner)
+        failed = [
+            diagnosis.failed for hook in filter(is_the_hook, runner.hooks)
+            for monitor in hook.monitors
+            for diagnosis in getattr(monitor, 'diagnoses', ())
+            if getattr(diagnosis, 'failed', None)
+        ]
+        if failed:
+            sys.exit(f'--compare: {failed[0]}.')
         return metrics
 
     Runner.test = test_checkpoints
@@ -60,6 +124,8 @@ def test_as_validation() -> None:
 
 def step_hook(name: str):
     """Make a hook that notes the step of the checkpoint that is loaded.
+
+    It also writes which curves share a chart.
 
     Args:
         name (str): The name of the step in the message hub.
@@ -78,8 +144,33 @@ def step_hook(name: str):
                                 not in f'{loop.get("type")}')
             unit = 'epoch' if by_epoch else 'iter'
             runner.message_hub.update_info(name, int(meta.get(unit) or 0))
+            for hook in filter(is_the_hook, runner.hooks):
+                write_layout(hook, runner)
 
     return CheckpointStepHook()
+
+
+def write_layout(hook, runner) -> None:
+    """Write the charts of what a test shows.
+
+    Args:
+        hook (EnhancedTensorBoardHook): The hook.
+        runner (Runner): The runner.
+    """
+    from mmpose.engine.monitors import Monitor, Record, scalar_layout
+
+    def handles(monitor: Monitor, event: str) -> bool:
+        return getattr(type(monitor), event) is not getattr(Monitor, event)
+
+    # The others have nothing to measure without a training.
+    monitors = [
+        monitor for monitor in hook.monitors
+        if handles(monitor, 'after_val_epoch')
+        and not handles(monitor, 'before_train')
+    ]
+    layout = scalar_layout(monitors, runner, trains=False)
+    if layout.categories:
+        monitors[0].emit(Record(0, lambda: [layout]))
 
 
 def list_checkpoints(checkpoint: str) -> List[str]:

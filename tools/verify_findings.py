@@ -13,29 +13,35 @@ import copy
 import json
 import os
 import os.path as osp
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-import mdformat
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 
 sys.path.insert(0, osp.dirname(osp.abspath(__file__)))
+import finding_page  # noqa: E402
 import verify_configs  # noqa: E402
-from make_doc_tables import FORMAT  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / 'docs/en/verified_findings.md'
 TESTS = ROOT / 'tests/test_engine'
 PLANTED = [
     TESTS / 'test_hooks/test_planted_training_illness.py',
+    TESTS / 'test_hooks/test_planted_settings.py',
     TESTS / 'test_hooks/test_planted_silent_anomalies.py',
     TESTS / 'test_hooks/test_reported_troubles.py',
     TESTS / 'test_monitors/test_health/test_planted_step_illness.py',
     TESTS / 'test_monitors/test_poses/test_error_kinds.py',
+    TESTS / 'test_monitors/test_poses/test_planted_error_kinds.py',
+    TESTS / 'test_monitors/test_poses/test_one_pose.py',
+    TESTS / 'test_monitors/test_poses/test_keypoint_distribution.py',
+    TESTS / 'test_monitors/test_poses/test_codec_findings.py',
 ]
 HEALTHY = [TESTS / 'test_hooks/test_healthy_runs.py']
-# Tests of healthy runs among the others.
-IS_HEALTHY = 'healthy'
 HOOK = dict(
     type='mmpose.engine.hooks.enhanced_tensorboard_hook.'
     'EnhancedTensorBoardHook',
@@ -55,6 +61,12 @@ def main():
         default=300,
         help='of a healthy run, and of a family (default: 300)')
     parser.add_argument(
+        '--minutes',
+        type=float,
+        default=15,
+        help='after which a family is ended, at the end of its epoch, '
+        'whatever it has of its iterations (default: 15)')
+    parser.add_argument(
         '--tests', nargs='*', help='names of files, instead of all')
     parser.add_argument(
         '--configs', nargs='*', help='instead of one of each family')
@@ -72,7 +84,8 @@ def main():
         for test in files if part in args.what else ():
             if args.tests and test.name not in args.tests:
                 continue
-            found.setdefault(part, {})[test.name] = run_tests(test)
+            rows = run_tests(test, Path(args.work_dir) / 'curves')
+            found.setdefault(part, {})[test.name] = rows
             file.write_text(json.dumps(found, indent=1))
     if 'families' in args.what:
         for config in args.configs or verify_configs.FAMILIES:
@@ -81,19 +94,26 @@ def main():
             print(Path(config).stem, row, flush=True)
             file.write_text(json.dumps(found, indent=1))
     file.write_text(json.dumps(found, indent=1))
-    PAGE.write_text(page(found), encoding='utf-8')
+    page = finding_page.page(found, len(verify_configs.FAMILIES))
+    PAGE.write_text(page, encoding='utf-8')
 
 
-def run_tests(file):
+def run_tests(file, curves):
     """Run the tests of a file, and note what their trainings find.
+
+    Args:
+        file (Path): The file.
+        curves (Path): The folder for the scalars of these trainings, of which
+            pictures are made.
 
     Returns:
         list[dict]: Of each training that came to its end, or was ended by the
-        hook: the test, the iterations, the steps at which its hooks plant
-        something, and ``findings``: name, severity, step and first sentence.
+        hook: the test and whether it has passed; the iterations, the steps at
+        which its hooks plant something, ``curves``, and ``findings``: name,
+        severity, step, first sentence, and whether it names samples.
     """
     import pytest
-    trainings = Trainings()
+    trainings = Trainings(curves)
     pytest.main(['-q', '-p', 'no:cacheprovider',
                  str(file)],
                 plugins=[trainings])
@@ -101,14 +121,24 @@ def run_tests(file):
 
 
 class Trainings:
-    """Note each training of a test, as a plugin of pytest."""
+    """Note each training of a test, as a plugin of pytest.
 
-    def __init__(self):
+    Args:
+        curves (Path): See :func:`run_tests`.
+    """
+
+    def __init__(self, curves):
         self.rows = []
+        self._curves = curves
         self._test = ''
 
     def pytest_runtest_setup(self, item):
         self._test = item.name
+
+    def pytest_runtest_logreport(self, report):
+        for row in self.rows:
+            if report.nodeid.endswith(f'::{row["test"]}'):
+                row['passed'] = row.get('passed', True) and not report.failed
 
     def pytest_sessionstart(self):
         from mmengine.runner import Runner
@@ -127,13 +157,16 @@ class Trainings:
                 return train(runner)
             finally:
                 row['iterations'] = runner.iter
+                if row['findings']:
+                    row['curves'] = self._keep_curves(runner.log_dir)
 
         def noted(report, step, detector, findings):
             changes = update(report, step, detector, findings)
             if self.rows:
-                self.rows[-1]['findings'] += [(f.name, f.severity, step,
-                                               f.what) for kind, f in changes
-                                              if kind == 'begins']
+                self.rows[-1]['findings'] += [
+                    (f.name, f.severity, step, f.what, 'suspects.json'
+                     in f.evidence) for kind, f in changes if kind == 'begins'
+                ]
             return changes
 
         Runner.train, HealthReport.update = watched, noted
@@ -141,6 +174,21 @@ class Trainings:
     def pytest_sessionfinish(self):
         runner, train, report, update = self._undo
         runner.train, report.update = train, update
+
+    def _keep_curves(self, log_dir):
+        """Write the scalars of a run, by tag, and return the file's name."""
+        from mmpose.engine.monitors.writers.tfrecord import events_in
+        curves = {}
+        for event in events_in(f'{log_dir}/vis_data'):
+            for value in event.summary.value:
+                if value.WhichOneof('value') == 'simple_value':
+                    curves.setdefault(value.tag, []).append(
+                        (event.step, value.simple_value))
+        self._curves.mkdir(parents=True, exist_ok=True)
+        name = re.sub(r'\W+', '_', self._test).strip('_') + (
+            f'_{sum(r["test"] == self._test for r in self.rows)}.json')
+        (self._curves / name).write_text(json.dumps(curves))
+        return name
 
 
 def _steps(hooks):
@@ -159,7 +207,8 @@ def run_family(config, args):
         subprocess.call([
             sys.executable, __file__, '--configs', config, '--child', out,
             '--work-dir', args.work_dir, '--iterations',
-            str(args.iterations)
+            str(args.iterations), '--minutes',
+            str(args.minutes)
         ],
                         stdout=log,
                         stderr=subprocess.STDOUT)
@@ -178,105 +227,37 @@ def train_family(out, args):
         batch_size=2,
         epochs=2)
     cfg = verify_configs.load(config, options)
-    epochs = max(args.iterations // 4, 2)
-    length = dict(
-        max_epochs=epochs) if 'max_epochs' in cfg.train_cfg else (dict(
-            max_iters=args.iterations))
-    # Not at the end of each of so short epochs.
-    cfg.train_cfg.update(
-        length, val_interval=max(list(length.values())[0] // 3, 1))
+    length = dict(max_iters=args.iterations)
+    if 'max_epochs' in cfg.train_cfg:
+        from mmengine.runner import Runner
+        loader = Runner.build_dataloader(copy.deepcopy(cfg.train_dataloader))
+        length = dict(max_epochs=-(-args.iterations // len(loader)))
+    # Ten validations, not one at the end of each of so short epochs.
+    cfg.train_cfg.update(length, val_interval=-(-max(length.values()) // 10))
+    HOOKS.register_module(module=EndInTime)
+    cfg.custom_hooks.append(dict(type='EndInTime', minutes=args.minutes))
     _, _, work_dir = verify_configs.run(cfg, 'train', copy.deepcopy(HOOK))
     found = verify_configs.read_run(work_dir)['findings']
     Path(out).write_text(
-        json.dumps(dict(iterations=args.iterations, findings=found)))
+        json.dumps(dict(iterations=EndInTime.iterations, findings=found)))
 
 
-def page(found):
-    """Return the page of the documentation."""
-    text = [
-        '# How the findings were verified', '',
-        'Made by `tools/verify_findings.py`. A finding of '
-        '[health/report](health.md) is tried by real trainings in which the '
-        'anomaly is planted, and by healthy ones, in which it may not appear.',
-        '', '## Planted', '',
-        'Each row is a training of a test. Planted: from that step on; 1 is '
-        'the beginning. A finding that follows from a planted one is not '
-        'listed: the report does not name it.', '',
-        '| finding | test | planted | found | iterations later | it says |',
-        '| :-- | :-- | --: | --: | --: | :-- |'
-    ]
-    rows = [
-        row for row in _rows(found, 'planted') if IS_HEALTHY not in row['test']
-    ]
-    tried = set()
-    lines = {}
-    for row in rows:
-        planted = min(row['steps'], default=1)
-        for name, severity, step, what in row['findings']:
-            tried.add(name.partition('/')[0])
-            # A test may make several trainings, for instance with other
-            # optimizers: the first one counts.
-            test = row['test'].partition('[')[0]
-            lines.setdefault((name, test),
-                             f'| `{name}` | `{test}` | {planted} | {step} | '
-                             f'{max(step - planted, 0)} | {what} |')
-    text += [lines[key] for key in sorted(lines)]
-    missing = sorted(_declared() - tried)
-    text += [
-        '', 'Not planted in one of these trainings: ' +
-        (', '.join(f'`{name}`' for name in missing) or 'none') + '.'
-    ]
-    healthy = [
-        row for part in ('planted', 'healthy') for row in _rows(found, part)
-        if IS_HEALTHY in row['test']
-    ]
-    text += [
-        '', '## Healthy runs', '',
-        f'{len(healthy)} trainings of a small model, with '
-        f'{sum(map(_is_false, healthy))} false findings.', '',
-        '| run | iterations | findings |', '| :-- | --: | :-- |'
-    ]
-    text += [
-        f'| `{row["test"]}` | {row["iterations"]} | {_names(row)} |'
-        for row in healthy
-    ]
-    families = found.get('families', {})
-    trained = {k: v for k, v in families.items() if 'findings' in v}
-    text += [
-        '', '## Families', '',
-        'One config of each family of MMPose at its own learning rate and '
-        'with its own warm-up, on eight generated images, two in a batch; '
-        f'{len(trained)} of {len(verify_configs.FAMILIES)} were trained, with '
-        f'{sum(bool(v["findings"]) for v in trained.values())} that have a '
-        'finding.', '', '| config | iterations | findings |',
-        '| :-- | --: | :-- |'
-    ]
-    text += [
-        f'| `{name}` | {row.get("iterations", 0)} | ' +
-        (', '.join(f'`{f}`' for f in row['findings']) or 'none'
-         if 'findings' in row else row['why']) + ' |'
-        for name, row in families.items()
-    ]
-    return mdformat.text(
-        '\n'.join(text) + '\n', options=FORMAT, extensions={'openmmlab'})
+class EndInTime(Hook):
+    """End a training at the end of its epoch, some minutes after its start.
 
+    Attributes:
+        iterations (int): How many the training of this process has had.
+    """
 
-def _rows(found, part):
-    return [row for rows in found.get(part, {}).values() for row in rows]
+    iterations = 0
 
+    def __init__(self, minutes):
+        self.end = time.monotonic() + 60 * minutes
 
-def _is_false(row):
-    return any(severity != 'note' for _, severity, _, _ in row['findings'])
-
-
-def _names(row):
-    return ', '.join(f'`{name}`' + ' (a note)' * (severity == 'note')
-                     for name, severity, _, _ in row['findings']) or 'none'
-
-
-def _declared():
-    from mmpose.engine.monitors import build_detectors
-    return {name for d in build_detectors() for name in d.findings}
+    def after_train_iter(self, runner, *args, **kwargs):
+        EndInTime.iterations = runner.iter + 1
+        if time.monotonic() > self.end:
+            runner.train_loop.stop_training = True
 
 
 if __name__ == '__main__':

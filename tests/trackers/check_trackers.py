@@ -4,6 +4,7 @@
 With the real packages, offline: ``make test-trackers``.
 """
 import collections
+import csv
 import glob
 import json
 import os
@@ -17,7 +18,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import \
     EventAccumulator
 
-from mmpose.engine.monitors.writers.mirrors.clients import _mlflow_key
+from mmpose.engine.monitors.writers.mirrors.clients import (_mlflow_key,
+                                                            flat_key)
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = 'configs/enhanced_tensorboard/td-hm_res18_1xb8-12e_synthetic-128x96.py'
@@ -25,8 +27,8 @@ TRAIN = """
 import runpy, sys
 {prelude}
 sys.argv = ['tools/train.py', *sys.argv[1:]]
-sys.path.insert(0, 'tools')
-runpy.run_path('tools/train.py', run_name='__main__')
+sys.path.insert(0, {tools!r})
+runpy.run_path({tools!r} + '/train.py', run_name='__main__')
 """
 # What MMEngine sends to its backends itself.
 OF_MMENGINE = ('lr', 'data_time', 'loss', 'loss_kpt', 'acc_pose', 'time',
@@ -49,7 +51,7 @@ def data_root(tmp_path_factory):
 def train(data_root, tmp_path):
     """A function that trains one epoch with a backend beside TensorBoard."""
 
-    def run(backend=None, prelude='', config_end='', **env):
+    def run(backend=None, prelude='', config_end='', cwd=ROOT, **env):
         options = [
             'train_cfg.max_epochs=1', 'default_hooks.enhanced_tensorboard.'
             'strict=True', 'default_hooks.enhanced_tensorboard.'
@@ -75,11 +77,11 @@ def train(data_root, tmp_path):
             f'{config_end}')
         result = subprocess.run([
             sys.executable, '-c',
-            TRAIN.format(prelude=prelude),
+            TRAIN.format(prelude=prelude, tools=str(ROOT / 'tools')),
             str(config), '--work-dir',
             str(tmp_path / 'run'), '--cfg-options', *options
         ],
-                                cwd=str(ROOT),
+                                cwd=str(cwd),
                                 env={
                                     **os.environ, 'OMP_NUM_THREADS': '1',
                                     **env
@@ -225,5 +227,54 @@ def test_clearml(train, tmp_path, captures):
                     arrived[tag, step] += 1
             elif title != 'config':
                 pictures[title, int(series), step] += 1
+    assert arrived == scalars
+    assert pictures == images
+
+
+def test_neptune(train, tmp_path):
+    found = train(dict(type='NeptuneVisBackend'), cwd=tmp_path)
+    path, = (tmp_path / '.neptune').rglob('data-*.log')
+    arrived, pictures = collections.Counter(), collections.Counter()
+    decoder = json.JSONDecoder()
+    text, at = path.read_text(), 0
+    while at < len(text):
+        operation, at = decoder.raw_decode(text, at)
+        at += len(text[at:]) - len(text[at:].lstrip())
+        operation = operation['obj']
+        key = '/'.join(operation['path'])
+        for value in operation.get('values', ()):
+            if operation['type'] == 'LogFloats':
+                arrived[key, value['step']] += 1
+            elif operation['type'] == 'LogImages':
+                pictures[key, value['step']] += 1
+    scalars, images = found
+    expected = collections.Counter(
+        (flat_key(tag), step) for tag, step in scalars)
+    assert {key: n
+            for key, n in arrived.items() if key in expected} == dict(expected)
+    expected = collections.Counter(
+        (flat_key(f'{tag}/{i}'), step) for tag, i, step in images)
+    assert {key: n
+            for key, n in pictures.items()
+            if key in expected} == dict(expected)
+
+
+def test_dvclive(train, tmp_path):
+    scalars, images = train(
+        dict(
+            type='DVCLiveVisBackend',
+            init_kwargs=dict(dir=str(tmp_path / 'live'), save_dvc_exp=False)),
+        cwd=tmp_path)
+    arrived, pictures = collections.Counter(), collections.Counter()
+    folder = tmp_path / 'live/plots/metrics'
+    for path in folder.rglob('*.tsv'):
+        tag = str(path.relative_to(folder))[:-len('.tsv')]
+        for row in csv.DictReader(path.open(), delimiter='\t'):
+            if (tag, int(row['step'])) in scalars:
+                arrived[tag, int(row['step'])] += 1
+    folder = tmp_path / 'live/plots/images'
+    for path in folder.rglob('*.png'):
+        *tag, i, step = path.relative_to(folder).with_suffix('').parts
+        pictures['/'.join(tag), int(i), int(step)] += 1
     assert arrived == scalars
     assert pictures == images

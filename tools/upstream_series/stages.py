@@ -121,8 +121,19 @@ STAGES = (
         (f'{HOOK}: a report on the anomalies of a training', f'{HOOK}：训练异常报告'),
         use_case(",\n        on_nonfinite='stop'")),
     Stage(
+        'comparison', f'[Feature] Compare two runs with {HOOK}',
+        ('poses/diagnosis/comparison/', 'run/config_differences'),
+        'Whether one model is better than another is more than a difference '
+        'of two metrics: for which keypoints, on which instances, and is it '
+        'more than chance. This compares a validation with that of another '
+        'run, instance by instance.',
+        (f'{HOOK}: the differences between two runs by keypoint and instance',
+         f'{HOOK}：两次运行按关键点和实例的差异'),
+        use_case(",\n        compare='work_dirs/baseline'")),
+    Stage(
         'settings', f'[Feature] Find contradictory settings with {HOOK}',
-        ('health/settings/', 'health/detectors/settings/'),
+        ('health/settings/', 'health/detectors/settings/',
+         'poses/sanity_val/'),
         'Most trainings that go wrong were wrong before they began: a config '
         'was copied from another data set. A swap that is missing, a warm-up '
         'that is longer than the training, a validation in another size raise '

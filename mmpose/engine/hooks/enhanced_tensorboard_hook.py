@@ -11,10 +11,10 @@ from ..monitors.core.arguments import Arguments
 from ..monitors.core.dispatch import Dispatcher
 from ..monitors.core.failure_guard import FailureGuard
 from ..monitors.core.monitor import scalar_layout
+from ..monitors.core.other_runs.resuming import ResumedRun
 from ..monitors.core.overhead_budget import OverheadBudget
 from ..monitors.core.registry import (HookSignature, build_monitors,
                                       hook_arguments)
-from ..monitors.core.resuming import ResumedRun
 from ..monitors.core.run_writer import (closing_line, release_writer,
                                         writer_of_run)
 from ..monitors.writers.record import Record

@@ -34,7 +34,7 @@ _MODULES = {
     'core.overhead_budget': ('OverheadBudget', ),
     'core.registry': ('DETECTORS', 'MONITORS', 'build_monitors',
                       'hook_arguments', 'monitor_classes'),
-    'core.resuming': ('interrupted_log_dir', ),
+    'core.other_runs.resuming': ('interrupted_log_dir', ),
     'core.runner_parts': ('bare_model', 'has_ema_model', 'is_sharded'),
     'core.schedule': ('Adaptive', 'Every', 'Schedule', 'build_schedule'),
     'health.detector': ('Detector', 'build_detectors'),

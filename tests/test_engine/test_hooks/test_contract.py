@@ -138,7 +138,9 @@ def test_all_that_fails_costs_a_warning_each_and_changes_nothing(
             strict=False,
             on_nonfinite='stop',
             on_finding='true',
-            preset='detailed'),
+            preset='detailed',
+            # Also what a setting of its own would switch on.
+            monitors=[dict(type=name) for name in CLASSES]),
         custom_hooks=[dict(type='Witness')],
         **cfg)
     assert final_state(runner) == final_state(reference)

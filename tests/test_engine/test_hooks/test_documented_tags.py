@@ -13,10 +13,11 @@ from mmpose.registry import DATASETS
 PAGE = Path(__file__).resolve().parents[3] / 'docs' / 'en' / 'tags.md'
 # Written for one of TensorBoard's pages, under a name that nobody sees.
 INTERNAL = ('_hparams_/', 'custom_scalars__config__')
-# What takes a GPU, several processes, mixed precision, a lifter, several data
-# sets, an illness, several param groups, a config with a base, annotations in
-# memory, a hundred iterations or a full queue.
-ELSEWHERE = ('system/gpu_', 'health/amp/', 'health/nonfinite_',
+# What takes a GPU, several processes, workers, a pipeline, another run, mixed
+# precision, a lifter, several data sets, an illness, several param groups, a
+# config with a base, annotations in memory, a hundred iterations or a full
+# queue.
+ELSEWHERE = ('compare/', 'system/gpu_', 'health/amp/', 'health/nonfinite_',
              'health/no_gradient/', 'health/not_in_optimizer/',
              'health/frozen_head', 'health/unchanged_weights/',
              'health/zero_learning_rate/', 'health/finding/',
@@ -25,6 +26,7 @@ ELSEWHERE = ('system/gpu_', 'health/amp/', 'health/nonfinite_',
              'keypoints/<data set>/', 'instances/OKS/<data set>',
              'errors/false_positives', 'health/suspects', 'val/suspect_labels',
              'data/overview', 'train_as_val/', 'instances/count/<data set>',
+             'data/transforms', 'run/profile', 'system/workers_memory_mib',
              'run/config_changes')
 
 

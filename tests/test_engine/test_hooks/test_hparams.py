@@ -283,7 +283,7 @@ def test_a_checkpoint_that_is_loaded(train):
         **epochs(1))
     runner = train(
         HOOK, load_from=f'{first.work_dir}/epoch_1.pth', **epochs(1))
-    assert hparams_of(runner.work_dir)['pretrained'] == 'yes'
+    assert hparams_of(runner.work_dir)['pretrained'] == '1.00'
 
 
 def test_keys_of_the_config(runner_cfg):

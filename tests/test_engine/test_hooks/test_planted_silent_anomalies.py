@@ -126,6 +126,43 @@ def test_a_sigmoid_that_is_saturated(train, read_events, runner_cfg, value):
     assert 'gate (Sigmoid) is saturated' in line
 
 
+# learning_rate_too_high, or another weight
+
+
+@MODELS.register_module(force=True)
+class HiddenWeight(BaseModel):
+    """Learns two things, of one with a weight that is no attribute."""
+
+    def __init__(self, step, factor, data_preprocessor=None):
+        super().__init__(dict(type='PoseDataPreprocessor'))
+        self.layer = torch.nn.Conv2d(3, 17, 3, 4, 1)
+        self.other = torch.nn.Linear(3, 1)
+        self.factor = lambda: factor if self.calls > step else 1.
+        self.calls = 0
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        self.calls += 1
+        targets = torch.stack([s.gt_fields.heatmaps for s in data_samples])
+        loss = (self.layer(inputs / 255) - targets).square().mean()
+        # It ends at 1, and cannot become better.
+        other = self.other(inputs.mean((2, 3)) / 255).square().mean() + 1
+        return dict(loss_kpt=loss, loss_other=other * self.factor())
+
+
+def test_a_weight_that_nobody_sees_is_no_divergence(train, read_events):
+    """A single loss becomes 25 times as large, the other one goes on."""
+    runner = train(
+        WATCH,
+        train_cfg=iterations(320),
+        model=dict(type='HiddenWeight', step=140, factor=25.),
+        optim_wrapper=adamw(3e-3))
+    found = history(read_events(runner))
+    assert list(found) == ['learning_rate_too_high']
+    line = logged(runner)[0]
+    assert 'note: loss_other alone has risen' in line
+    assert 'INFO' in line
+
+
 # stalled
 
 

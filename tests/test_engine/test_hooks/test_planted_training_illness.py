@@ -308,6 +308,17 @@ def test_validations_that_do_not_get_better(train, read_events, name, course):
     assert 'AP' in line and 'since step 8' in line
 
 
+def test_a_metric_that_becomes_nan(train, read_events):
+    runner = train(
+        WATCH,
+        train_cfg=dict(by_epoch=True, max_epochs=7, val_interval=1),
+        optim_wrapper=sgd(),
+        val_evaluator=dict(
+            type='ScriptedMetric', course=[.1, .3, .4, .5] + 3 * [math.nan]))
+    assert history(read_events(runner)) == {'validation_nan': [(5 * 4, 1)]}
+    assert 'after 4 validations in which it was a number' in logged(runner)[0]
+
+
 def test_curves_that_are_not_written_switch_no_finding_off(train, read_events):
     """Defect: the report was made of the curves."""
     course = [.1, .5, .48, .46, .44, .42, .40, .38, .36, .34, .32, .30]

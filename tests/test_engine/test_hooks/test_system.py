@@ -1,5 +1,8 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import os
+import subprocess
+import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -12,10 +15,10 @@ from mmengine.runner import log_processor
 from test_enhanced_tensorboard_hook import scalars
 
 from mmpose.engine.monitors import Every, Scalar, SystemMonitor
-from mmpose.engine.monitors.run import system
+from mmpose.engine.monitors.run import gpu_sensors, system
 from mmpose.registry import HOOKS
 
-HOOK = dict(grad_norm_interval=3)
+HOOK = dict(grad_norm_interval=3, log_details=True)
 STEPS = [1, 3, 6, 9, 12]
 SPEED = ['iterations_per_second', 'samples_per_second', 'data_time_percent']
 USAGE = ['cpu_percent', 'resident_memory_mib']
@@ -95,7 +98,7 @@ class Written:
 
 def speed(data_batch):
     """What is written of 0.5 seconds an iteration, 0.1 of it waiting."""
-    monitor = SystemMonitor(Every(1), strict=True)
+    monitor = SystemMonitor(Every(1), details=True, strict=True)
     monitor.writer = Written()
     hub = MessageHub(f'test_system_{time.time()}')
     runner = SimpleNamespace(iter=0, message_hub=hub)
@@ -138,6 +141,7 @@ class PlayedGPU:
     def __init__(self):
         self.allocated = self.peak = 100
         self.is_available = self.is_initialized = lambda: True
+        self.current_device = lambda: 0
         self.memory_allocated = lambda: self.allocated << 20
         self.memory_reserved = lambda: 2000 << 20
 
@@ -193,3 +197,58 @@ def test_memory_of_the_gpu():
     assert values['system/gpu_memory_allocated_mib'] <= values[
         'system/gpu_memory_peak_mib']
     del tensor
+
+
+class NVML:
+    """The functions of torch.cuda that ask it."""
+
+    def __init__(self):
+        self.asked_by = set()
+
+    def ask(self, value):
+
+        def sensor(device):
+            assert device == 0
+            self.asked_by.add(threading.current_thread().name)
+            return value
+
+        return sensor
+
+
+def test_the_sensors_of_the_gpu(train, read_events, monkeypatch):
+    """Asked by the writer's thread; what there is not is asked once."""
+    nvml, gpu, asked = NVML(), PlayedGPU(), []
+
+    def temperature(device):
+        asked.append(device)
+        raise RuntimeError('Not Supported')
+
+    monkeypatch.setattr(system, 'torch', SimpleNamespace(cuda=gpu))
+    monkeypatch.setattr(
+        gpu_sensors, 'torch',
+        SimpleNamespace(
+            cuda=SimpleNamespace(
+                utilization=nvml.ask(87),
+                power_draw=nvml.ask(250500),
+                temperature=temperature)))
+    read = readings(read_events(train(HOOK)))
+    assert read['gpu_utilization'] == dict.fromkeys(STEPS, 87)
+    assert read['gpu_power_watts'] == dict.fromkeys(STEPS, 250.5)
+    assert 'gpu_temperature_celsius' not in read and len(asked) == 1
+    assert threading.current_thread().name not in nvml.asked_by
+
+
+@pytest.mark.skipif(system.psutil is None, reason='needs psutil')
+def test_the_memory_of_the_workers(train, read_events):
+    process = subprocess.Popen([
+        sys.executable, '-c',
+        'data = bytearray(200 << 20); print(len(data), flush=True); input()'
+    ],
+                               stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE)
+    process.stdout.readline()
+    try:
+        read = readings(read_events(train(HOOK)))
+    finally:
+        process.communicate(b'\n')
+    assert min(read['workers_memory_mib'].values()) > 200

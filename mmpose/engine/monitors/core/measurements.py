@@ -53,6 +53,8 @@ class Losses(Measurement):
             model does not say it.
         terms (tuple[tuple[str, float]]): What the loss is made of: the names
             of the losses, and the settings of the model that weigh them.
+        parts (dict[str, float]): The medians of the single losses, if there
+            are several.
     """
     median: Optional[float] = None
     deviation: float = 0.
@@ -61,6 +63,7 @@ class Losses(Measurement):
     num_zero: int = 0
     accuracy: Optional[float] = None
     terms: Tuple[Tuple[str, float], ...] = ()
+    parts: Dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -243,8 +246,17 @@ class EmaLosses(Measurement):
 
 @dataclass(frozen=True)
 class DataTime(Measurement):
-    """Of an iteration, the fraction spent waiting for the data loader."""
+    """Of an iteration, the fraction spent waiting for the data loader, the
+    seconds of the rest, and the samples of its batch; 0 if unknown."""
     fraction: float
+    rest: float = 0.
+    samples: int = 0
+
+
+@dataclass(frozen=True)
+class TransformTimes(Measurement):
+    """The milliseconds of the transforms for a training sample, by name."""
+    milliseconds: Dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -275,9 +287,12 @@ class HostMemory(Measurement):
     Attributes:
         resident (float): That of this process.
         available (float): What is left of the machine's or the container's.
+        children (float): Resident memory of its child processes together,
+            such as the workers of the data loader. Defaults to 0.
     """
     resident: float
     available: float
+    children: float = 0.
 
 
 @dataclass(frozen=True)

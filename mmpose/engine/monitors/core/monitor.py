@@ -334,19 +334,25 @@ class Monitor:
         """Handle the end of a run on the rank that has written."""
 
 
-def scalar_layout(monitors: Iterable[Monitor], runner) -> ScalarLayout:
+def scalar_layout(monitors: Iterable[Monitor],
+                  runner,
+                  trains: bool = True) -> ScalarLayout:
     """Return the Custom Scalars page of a run, which has just one layout.
 
     Args:
         monitors (Iterable[Monitor]): The monitors that have charts.
         runner (Runner): The runner of the training process.
+        trains (bool): Whether the run trains; without a training there is no
+            loss. Defaults to True.
 
     Returns:
         ScalarLayout: The charts by category, the loss first.
     """
     categories: Dict[str, Dict[str, list]] = {}
     charts = [c for monitor in monitors for c in monitor.charts_of(runner)]
-    for chart in sorted((_LOSS, *charts), key=lambda chart: chart.position):
+    if trains:
+        charts.insert(0, _LOSS)
+    for chart in sorted(charts, key=lambda chart: chart.position):
         content = ['Multiline', [f'^{chart.tags}']]
         if chart.margins is not None:
             content = ['Margin', [chart.tags, *chart.margins]]

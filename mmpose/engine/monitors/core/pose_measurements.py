@@ -1,5 +1,8 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""Measurements of poses and of their targets, see ``measurements``."""
+"""Measurements of poses, of their targets, and of how a training begins.
+
+See ``measurements``.
+"""
 from dataclasses import dataclass
 from typing import Dict, Optional, Tuple
 
@@ -61,6 +64,35 @@ class CodecCeiling(Measurement):
 
 
 @dataclass(frozen=True)
+class PretrainedWeights(Measurement):
+    """How many weights a training has from a checkpoint when it begins.
+
+    Attributes:
+        checkpoint (str): As in the config; of several that of which least is
+            loaded.
+        place (str): The part of the model that it is for, or 'model'.
+        fraction (float): Of the weights of that part.
+        of_model (float): Of those of the model, from all checkpoints.
+    """
+    checkpoint: str
+    place: str
+    fraction: float
+    of_model: float
+
+
+@dataclass(frozen=True)
+class SanityValidation(Measurement):
+    """The validation of a few samples before the training.
+
+    Attributes:
+        samples (int): How many were predicted.
+        problems (tuple[str]): What is wrong, a sentence each.
+    """
+    samples: int
+    problems: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class TargetErrors(Measurement):
     """How far the decoded targets of a training are from the annotations.
 
@@ -75,3 +107,17 @@ class TargetErrors(Measurement):
     count: int
     allowed: float
     misplaced: Tuple[dict, ...] = ()
+
+
+@dataclass(frozen=True)
+class HeatmapPeaks(Measurement):
+    """The predicted heatmaps of a few training samples.
+
+    Attributes:
+        peak (float): The mean of their highest values, over those of the
+            targets.
+        near (float): The fraction of them whose highest value is within 5 % of
+            the input's longer side of the target, in [0, 1].
+    """
+    peak: float
+    near: float

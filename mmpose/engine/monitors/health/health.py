@@ -17,6 +17,7 @@ from ..writers.tfrecord import events_in
 from .arguments import ON_NONFINITE
 from .chains import Chain
 from .detector import DETECTOR_CHANGES, Detector, build_detectors, documented
+from .rank_losses import RankLosses
 from .recent_batches import RecentBatches
 from .report import NOTE, Change, Finding, HealthReport
 from .suspects import Suspects
@@ -124,6 +125,8 @@ class HealthMonitor(Monitor):
         # The step of a validation is the epoch in epoch-based training.
         step = getattr(measurement, 'iteration', step)
         self._step = max(self._step, step)
+        if isinstance(measurement, RankLosses):
+            self._suspects.add(measurement)
         if isinstance(measurement, Remark):
             self._report.remark(self._step, measurement.name, measurement.text)
             self._told = True

@@ -11,6 +11,7 @@ from ..core.registry import MONITORS
 from ..core.runner_parts import is_iter_based
 from ..writers.record import Measurement
 from .arguments import ON_NONFINITE
+from .rank_losses import RankLosses
 
 # At the same step, the first one explains the others.
 _KINDS = ('the weight', 'the loss', 'the gradient of', 'the update of')
@@ -120,7 +121,7 @@ class _Nonfinite(NamedTuple):
 
 
 def _nonfinite_in(step: int, measurement: Measurement) -> Iterator[_Nonfinite]:
-    if isinstance(measurement, Losses):
+    if isinstance(measurement, (Losses, RankLosses)):
         for name, first in measurement.nonfinite.items():
             # The exact step is known. Each loss tells more than their sum.
             yield _Nonfinite(first, 1, name == 'loss', f'{_KINDS[1]} {name}')

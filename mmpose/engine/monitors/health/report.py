@@ -27,6 +27,8 @@ class Finding(NamedTuple):
             could be, 'note' if it may be intended. Defaults to 'warning'.
         batch (int, optional): The training step whose samples may be the
             cause; the report names them. Defaults to None.
+        rank (int): The rank in distributed training whose batch it is.
+            Defaults to 0.
     """
     name: str
     what: str
@@ -34,6 +36,7 @@ class Finding(NamedTuple):
     advice: str
     severity: str = WARNING
     batch: Optional[int] = None
+    rank: int = 0
 
 
 class Change(NamedTuple):

@@ -5,6 +5,7 @@ import os.path as osp
 from typing import Dict, List, Tuple
 
 from ..core.measurements import SuspectSamples
+from .rank_losses import RankLosses
 from .recent_batches import RecentBatches
 from .report import Finding
 
@@ -20,8 +21,9 @@ class Suspects:
 
     ``suspects.json`` is a list with an entry for each finding: its name, the
     training step, ``samples`` with path and id of each, and ``ids``, those of
-    all their annotations. They are the broken samples of the batch if these
-    are known, else all.
+    all their annotations; in distributed training the ``rank``, if it is not
+    the first one. They are the broken samples of the batch if these are known,
+    else all.
 
     Args:
         batches (RecentBatches): The samples of the last batches.
@@ -33,7 +35,16 @@ class Suspects:
         self._batches = batches
         self._path = osp.join(folder, FILE)
         self._texts: Dict[tuple, str] = {}
+        # By rank and step, with the size of the batch.
+        self._of_ranks: Dict[tuple, tuple] = {}
         self._found: List[SuspectSamples] = []
+
+    def add(self, losses: RankLosses) -> None:
+        """Add the samples of another rank that stand out."""
+        self._of_ranks[losses.rank,
+                       losses.step] = (list(losses.samples), losses.batch_size)
+        if len(self._of_ranks) > _MAX_STEPS:
+            del self._of_ranks[next(iter(self._of_ranks))]
 
     def name(self, finding: Finding) -> Finding:
         """Add the samples of its step to a finding.
@@ -46,9 +57,9 @@ class Suspects:
         """
         if finding.batch is None:
             return finding
-        key = (finding.name, finding.batch)
+        key = (finding.name, finding.rank, finding.batch)
         if key not in self._texts:
-            text, samples = self._describe(finding.batch)
+            text, samples = self._describe(finding.rank, finding.batch)
             # Once, even if the file cannot be written.
             self._texts[key] = text
             if len(self._texts) > _MAX_STEPS:
@@ -56,12 +67,14 @@ class Suspects:
             if samples:
                 self._found.append(
                     SuspectSamples(finding.batch, tuple(samples)))
-                ids = [i for s in samples for i in _ids(s)]
                 self._write(
                     dict(
                         finding=finding.name,
                         step=finding.batch,
-                        ids=ids,
+                        **({
+                            'rank': finding.rank
+                        } if finding.rank else {}),
+                        ids=[i for s in samples for i in _ids(s)],
                         samples=samples))
         return finding._replace(evidence=finding.evidence + self._texts[key])
 
@@ -70,18 +83,18 @@ class Suspects:
         found, self._found = self._found, []
         return found
 
-    def _describe(self, step: int) -> Tuple[str, List[dict]]:
-        samples = self._batches.samples(step)
+    def _describe(self, rank: int, step: int) -> Tuple[str, List[dict]]:
+        if rank:
+            samples, size = self._of_ranks.get((rank, step), ([], 0))
+        else:
+            samples, size = suspects_of(self._batches, step)
         if not samples:
             return '', samples
-        broken = self._batches.nonfinite(step)
-        text = f' Samples of step {step:,}: '
-        if broken:
-            text = (f' Of the {len(samples)} samples of step {step:,} these '
-                    'hold a NaN or an infinity before they reach the model: ')
-            samples = [
-                dict(samples[i], nonfinite=tensor) for i, tensor in broken
-            ]
+        where = f'step {step:,}' + (f' on rank {rank}' if rank else '')
+        text = f' Samples of {where}: '
+        if 'nonfinite' in samples[0]:
+            text = (f' Of the {size} samples of {where} these hold a NaN or '
+                    'an infinity before they reach the model: ')
         named = ', '.join(map(_name, samples[:_MAX_NAMED]))
         others = len(samples) - _MAX_NAMED
         more = f' and {others} more' if others > 0 else ''
@@ -98,6 +111,24 @@ class Suspects:
         with open(part, 'w', encoding='utf-8') as file:
             json.dump(entries, file, ensure_ascii=False, indent=1)
         os.replace(part, self._path)
+
+
+def suspects_of(batches: RecentBatches, step: int) -> Tuple[List[dict], int]:
+    """Return the samples of a batch that may be the cause of a finding.
+
+    Args:
+        batches (RecentBatches): The last batches.
+        step (int): The training step of the batch.
+
+    Returns:
+        tuple[list[dict], int]: Those that hold a NaN or an infinity, which
+        ``nonfinite`` names, or all if there are none; and how many the batch
+        has.
+    """
+    samples = batches.samples(step)
+    broken = batches.nonfinite(step) if samples else []
+    return ([dict(samples[i], nonfinite=tensor) for i, tensor in broken]
+            or samples, len(samples))
 
 
 def _ids(sample: dict) -> list:

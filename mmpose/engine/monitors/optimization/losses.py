@@ -1,31 +1,26 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import math
-from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from collections import deque
+from typing import Dict, Iterator, List, Optional, Set, Tuple
 
 import numpy as np
 from torch import nn
 
 from ..core.arguments import GRAD_NORM_INTERVAL, LOG_DETAILS, LOG_HEALTH
-from ..core.measurements import Losses, Spike
+from ..core.measurements import Losses
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, losses_of_iteration,
                                  value_of_iteration)
 from ..core.schedule import Interval
+from ..core.statistics.recent_losses import RecentLosses
 from ..writers.record import Record, Scalar, Value
 
 # The largest number of iterations between two measurements.
 _MAX_HELD = 1000
 # This many consecutive losses of exactly 0 are reported at once.
 _ZEROS = 20
-# The number of losses before and after a loss that it is compared with. With
-# 25 the scatter is estimated so badly that one in 100,000 healthy losses
-# stands out. With 50 none of 300,000 did, drawn from normal, gamma and
-# exponential distributions.
-_REACH = 50
-# The scatter is taken to be 5 % at least: any loss may move by that.
-_LEAST_SCATTER = 0.05
 
 
 @MONITORS.register_module()
@@ -91,11 +86,15 @@ class LossMonitor(Monitor):
         # The losses since the last measurement, with their steps; and by name
         # the first step at which a loss was not finite.
         self._losses: List[Tuple[int, float]] = []
+        # The last ones of each single loss.
+        self._parts: Dict[str, deque] = {}
         self._nonfinite: Dict[str, int] = {}
         self._names: Set[str] = set()
         self._num_zero = 0
         self._accuracies: List[float] = []
-        self._settings = LossSettings(bare_model(runner.model))
+        self._settings = LossSettings(
+            bare_model(runner.model),
+            getattr(runner.train_dataloader, 'dataset', None))
         self._recent = RecentLosses()
         # None where batches may be of any size.
         self._batch_size = getattr(runner.train_dataloader, 'batch_size', None)
@@ -113,8 +112,12 @@ class LossMonitor(Monitor):
             if not math.isfinite(loss):
                 nonfinite[name] = step
             # Exactly 0 is the loss of a batch in which nothing is annotated.
-            elif name == 'loss' and loss and whole:
-                self._losses.append((step, loss))
+            elif name == 'loss':
+                if loss and whole:
+                    self._losses.append((step, loss))
+            elif whole:
+                self._parts.setdefault(name, deque(
+                    maxlen=RecentLosses.NUMBER)).append(loss)
             if name == 'loss':
                 self._num_zero = 0 if loss else self._num_zero + 1
         if 'acc_pose' in (outputs or {}):
@@ -151,58 +154,88 @@ class LossMonitor(Monitor):
         accuracy = (
             float(np.mean(self._accuracies)) if self._accuracies else None)
         self._accuracies = []
+        parts = {}
+        if len(self._parts) > 1:
+            parts = {name: list(last) for name, last in self._parts.items()}
         if losses:
             self.emit(
                 Record(
                     step,
                     functools.partial(self._values, losses, nonfinite,
-                                      self._num_zero, accuracy, terms)))
+                                      self._num_zero, accuracy, terms, parts)))
 
-    def _values(self, losses: List[Tuple[int, float]],
-                nonfinite: Dict[str, int], num_zero: int,
-                accuracy: Optional[float], terms: tuple) -> Iterator[Value]:
+    def _values(self, losses: List[Tuple[int, float]], nonfinite: Dict[str,
+                                                                       int],
+                num_zero: int, accuracy: Optional[float], terms: tuple,
+                parts: Dict[str, list]) -> Iterator[Value]:
         self._recent.add(*zip(*losses))
         found = dict(self._recent.statistics())
+        spike = self._recent.spike()
+        if spike is not None:
+            found.update({
+                f'spike_{quantity}': float(value)
+                for quantity, value in spike._asdict().items()
+                if value is not None
+            })
         for quantity, value in found.items() if self.writes_curves else ():
             yield Scalar(f'health/loss/{quantity}', value)
-        spike = None
-        if 'spike_score' in found:
-            spike = Spike(
-                int(found['spike_step']), found['spike_score'],
-                found.get('spike_ratio'))
         yield Losses(found['median'], found['deviation'], spike, nonfinite,
-                     num_zero, accuracy, terms)
+                     num_zero, accuracy, terms,
+                     {k: float(np.median(v))
+                      for k, v in parts.items()})
 
 
 class LossSettings:
-    """Follow the settings of a model that its loss may depend on.
+    """Follow the settings that a loss may depend on.
 
-    These are all numbers that are called a weight and all flags, such as
-    ``head.loss_module.loss_weight`` and ``head.use_aux_loss``.
+    These are all numbers of the model that are called a weight, or stand in a
+    list or dict that is, and all flags: ``head.loss_module.loss_weight``,
+    ``loss_weights['kpt']``, ``head.use_aux_loss``. And how often the pipeline
+    of the training data has been replaced, as by ``PipelineSwitchHook``.
 
     Args:
         model (nn.Module): The model.
+        dataset (Dataset, optional): The training data. Defaults to None.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, dataset=None) -> None:
         # Layers of PyTorch have none.
         self._places = [(name, module, key)
                         for name, module in model.named_modules()
                         if not type(module).__module__.startswith('torch.')
                         for key, value in vars(module).items()
-                        if key != 'training' and _is_setting(key, value)]
+                        if key != 'training' and _numbers(key, value)]
+        self._dataset = dataset
+        self._pipeline = getattr(dataset, 'pipeline', None)
+        self._pipelines = 0
 
     def values(self) -> List[Tuple[str, float]]:
         """Return name and value of each, as they are now."""
-        return [(f'{name}.{key}', float(value))
-                for name, module, key in self._places
-                for value in (getattr(module, key, None), )
-                if _is_setting(key, value)]
+        pipeline = getattr(self._dataset, 'pipeline', None)
+        if pipeline is not self._pipeline:
+            self._pipeline = pipeline
+            self._pipelines += 1
+        return [
+            ('pipelines', float(self._pipelines)),
+            *((f'{name}.{key}{place}', value)
+              for name, module, key in self._places
+              for place, value in _numbers(key, getattr(module, key, None)))
+        ]
 
 
-def _is_setting(key: str, value) -> bool:
-    return isinstance(
-        value, bool) or 'weight' in key and isinstance(value, (int, float))
+def _numbers(key: str, value) -> List[Tuple[str, float]]:
+    """Return the numbers in an attribute, if it is a setting, with a place."""
+    if isinstance(value, bool):
+        return [('', float(value))]
+    if 'weight' not in key:
+        return []
+    items = [('', value)]
+    if isinstance(value, dict):
+        items = [(f'.{k}', v) for k, v in value.items()]
+    elif isinstance(value, (list, tuple)):
+        items = [(f'.{i}', v) for i, v in enumerate(value)]
+    return [(place, float(v)) for place, v in items
+            if isinstance(v, (int, float))]
 
 
 def _size(data_batch) -> float:
@@ -210,59 +243,3 @@ def _size(data_batch) -> float:
     if isinstance(data_batch, dict) and 'inputs' in data_batch:
         return len(data_batch['inputs'])
     return math.inf
-
-
-class RecentLosses:
-    """Find what stands out among the last losses of a training."""
-
-    def __init__(self) -> None:
-        self._steps = np.empty(0, dtype=int)
-        self._losses = np.empty(0)
-
-    def add(self, steps: Sequence[int], losses: Sequence[float]) -> None:
-        """Add the losses since the last measurement.
-
-        Args:
-            steps (Sequence[int]): One or more steps, ascending.
-            losses (Sequence[float]): Their losses, finite and not 0.
-        """
-        # The earlier ones were judged already; they are compared with.
-        self._steps = np.append(self._steps[-2 * _REACH:], steps)
-        self._losses = np.append(self._losses[-2 * _REACH:], losses)
-        self._added = len(losses)
-
-    def statistics(self) -> Iterator[Tuple[str, float]]:
-        """Compute the values in the table of :class:`LossMonitor`.
-
-        Yields:
-            tuple[str, float]: Name and value.
-        """
-        last = self._losses[-max(self._added, 2 * _REACH + 1):]
-        yield 'median', np.median(last)
-        yield 'deviation', _mad_std(last)
-        if len(self._losses) > 2 * _REACH:
-            yield from self._spike()
-
-    def _spike(self) -> Iterator[Tuple[str, float]]:
-        places = np.arange(_REACH, len(self._losses) - _REACH)
-        around = self._losses[places[:, None] + np.arange(-_REACH, _REACH + 1)]
-        positive = (around > 0).all(axis=1)
-        around[positive] = np.log(around[positive])
-        median = np.median(around, axis=1)
-        floor = _LEAST_SCATTER * np.where(positive, 1, abs(median))
-        scatter = np.maximum(_mad_std(around), floor)
-        height = around[:, _REACH] - median
-        score = np.divide(
-            height, scatter, out=np.zeros_like(height), where=scatter > 0)
-        i = score.argmax()
-        yield 'spike_score', score[i]
-        if positive[i]:
-            yield 'spike_ratio', np.exp(height[i])
-        yield 'spike_step', float(self._steps[places[i]])
-
-
-def _mad_std(values: np.ndarray) -> np.ndarray:
-    """Compute MAD standard deviations over the last dimension."""
-    # MMPose's data sets have imported it already.
-    from scipy.stats import median_abs_deviation
-    return median_abs_deviation(values, axis=-1, scale='normal')

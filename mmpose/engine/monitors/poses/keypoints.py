@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 
 from ..core.arguments import LOG_DETAILS
 from ..core.monitor import Chart, Monitor
+from ..core.other_runs.compared_run import COMPARE
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, data_set, evaluation_step,
                                  has_ema_model, is_iter_based, own_samples)
@@ -122,6 +123,8 @@ class KeypointMonitor(Monitor):
             PCK at the evaluator's threshold. Defaults to False.
         error_kinds (bool): Whether to diagnose why keypoints are wrong, see
             :data:`DIAGNOSES`. Defaults to False.
+        compare (str, optional): The run to compare with, see
+            :class:`Comparison`. Defaults to None.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
@@ -132,7 +135,8 @@ class KeypointMonitor(Monitor):
         error_kinds=LOG_ERROR_KINDS,
         kpt_thr=KPT_THR,
         backend_args=BACKEND_ARGS,
-        every_measure=LOG_DETAILS)
+        every_measure=LOG_DETAILS,
+        compare=COMPARE)
     charts = (*(Chart(
         'Keypoints', measure,
         f'(keypoints/{re.escape(measure)}/|codec/ceiling/{measure}$)')
@@ -158,7 +162,7 @@ class KeypointMonitor(Monitor):
             for measure in EvaluatorMeasures(evaluator).names
             if self._is_written(measure)
         ]
-        return charts + [c for d in self._diagnoses for c in d.charts]
+        return charts + [c for d in self.diagnoses for c in d.charts]
 
     def _is_written(self, measure: str) -> bool:
         """Return whether a measure of the evaluator is logged."""
@@ -172,6 +176,7 @@ class KeypointMonitor(Monitor):
                  backend_args: Optional[dict] = None,
                  every_measure: bool = False,
                  error_kinds: bool = False,
+                 compare: Optional[str] = None,
                  strict: bool = False) -> None:
         super().__init__(strict=strict)
         self._log_accuracy = log_accuracy
@@ -180,7 +185,10 @@ class KeypointMonitor(Monitor):
         if every_measure:
             self._measures += _FURTHER_MEASURES
         self._hard_samples = hard_samples
-        self._diagnoses = [cls() for cls in DIAGNOSES if error_kinds]
+        self.diagnoses = [
+            cls(compare) if cls.compares else cls() for cls in DIAGNOSES
+            if (compare is not None if cls.compares else error_kinds)
+        ]
         self._kpt_thr = kpt_thr
         self._backend_args = backend_args
         self._dataset = None
@@ -246,7 +254,7 @@ class KeypointMonitor(Monitor):
                                     self._kpt_thr, self._reader.rules,
                                     self.writer.log_dir, self._files,
                                     self._prefixes, self._pictures)
-            for diagnosis in self._diagnoses:
+            for diagnosis in self.diagnoses:
                 for record in diagnosis.records(runner, validation):
                     self.emit(record)
         hardest = total.hardest.worst()
@@ -310,14 +318,13 @@ class KeypointMonitor(Monitor):
             images,
             self._reader,
             name,
-            everywhere=bool(self._diagnoses))
+            everywhere=bool(self.diagnoses))
         while True:
             groups = defaultdict(list)
             for sample in itertools.islice(samples, _IMAGES):
                 size = sample.truth.shape[1], sample.predicted.shape[1]
-                image = images.get(sample.img_id)
-                position = image.position if image else 0
-                groups[size].append((sample, None, position))
+                at = getattr(images.get(sample.img_id), 'position', 0)
+                groups[size].append((sample, None, at))
             if not groups:
                 return
             for size, group in groups.items():
@@ -351,7 +358,7 @@ class KeypointMonitor(Monitor):
         found = [owners(sample, part.sigmas, paired) for sample in samples]
         batch = instance_batch(samples, found)
         part.add(batch, samples, positions, shard.hardest)
-        if not self._diagnoses:
+        if not self.diagnoses:
             return
         part.instances.add(batch,
                            [image_key(s) for s in samples if len(s.truth)])
@@ -369,7 +376,7 @@ class KeypointMonitor(Monitor):
         """Log once which data sets cannot be compared or diagnosed."""
         told = [(logging.WARNING, *why) for why in total.skip_reasons()]
         told += [(logging.INFO, part.name, diagnosis.unmeasured(part))
-                 for diagnosis in self._diagnoses
+                 for diagnosis in self.diagnoses
                  for part in total.parts.values()]
         for level, name, reason in told:
             if reason and (level, name) not in self._told:
@@ -380,7 +387,7 @@ class KeypointMonitor(Monitor):
     def _show(self, runner, step: int, hardest: List[HardSample],
               parts: Sequence[DataSetAccuracy]) -> None:
         """Draw the hard samples."""
-        if self._diagnoses:
+        if self.diagnoses:
             hardest = [
                 hard._replace(kinds=kinds_of(hard, parts)) for hard in hardest
             ]

@@ -4,6 +4,7 @@ import logging
 from typing import Iterable, List, Optional, Tuple
 
 from mmengine.logging import print_log
+from torch import nn
 
 from ..core.arguments import Arguments
 from ..core.monitor import Monitor
@@ -15,7 +16,8 @@ from ..writers.record import IMAGE, Record
 from .activations import ActivationProbe
 from .arguments import (KPT_THR, LOG_TRAIN_IMAGES, MAX_TRAIN_IMAGES,
                         TRAIN_IMAGE_INTERVAL)
-from .model_kinds import lifts_poses
+from .heatmaps.heatmap_pictures import HeatmapPictures, MapSample
+from .model_kinds import is_bottom_up, lifts_poses
 from .pictures.fixed_samples import FixedSamples, Predicted
 from .pictures.model_inputs import image_prefixes
 from .pictures.sample_pictures import SamplePictures
@@ -58,6 +60,7 @@ class TrainImageMonitor(Monitor):
         interval=TRAIN_IMAGE_INTERVAL,
         max_images=MAX_TRAIN_IMAGES,
         kpt_thr=KPT_THR)
+    parts = (HeatmapPictures, )
 
     @classmethod
     def is_wanted(cls, given: Arguments) -> bool:
@@ -117,17 +120,34 @@ class TrainImageMonitor(Monitor):
             return
         model = bare_model(runner.model)
         with ActivationProbe(model) as probe:
-            scenes = [
-                scene for samples, note in self._sets
-                for scene in _scenes(samples, samples.predict(model),
-                                     f'step {step:,}{note}', self._meta)
-            ]
+            predicted = [samples.predict(model) for samples, _ in self._sets]
+        scenes = [
+            scene
+            for (samples, note), of_samples in zip(self._sets, predicted)
+            for scene in _scenes(samples, of_samples, f'step {step:,}{note}',
+                                 self._meta)
+        ]
         activations = probe.record(
             step, sum(samples.num_batches for samples, _ in self._sets))
         if activations is not None:
             self.emit(activations)
         draw = functools.partial(self._pictures.images, 'train/images', scenes)
         self.emit(Record(step, draw, scene_tensors(scenes), IMAGE))
+        for record in self._heatmap_records(step, model, predicted[0]):
+            self.emit(record)
+
+    def _heatmap_records(self, step: int, model: nn.Module,
+                         predicted: List[Predicted]) -> Iterable[Record]:
+        """Return what shows the heatmaps of the first set."""
+        samples, _ = self._sets[0]
+        pictures = HeatmapPictures(samples.loss, self._meta,
+                                   samples.inputs[0].shape[:0:-1],
+                                   not is_bottom_up(model))
+        return pictures.records(step, [
+            MapSample(name, target, one.maps) for name, target, one in zip(
+                samples.names, samples.target_maps, predicted)
+            if target is not None and one.maps
+        ])
 
 
 def _scenes(samples: FixedSamples, predicted: List[Predicted], when: str,

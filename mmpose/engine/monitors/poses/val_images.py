@@ -80,8 +80,26 @@ class ValImageMonitor(Monitor):
         if batch_idx == 0:
             self._begin(runner)
         count = self._takes[batch_idx]
-        if not count or not outputs:
-            return
+        if count and outputs:
+            self._take(runner, data_batch, outputs, count)
+
+    def show(self, runner, batches: Sequence[tuple]) -> None:
+        """Write pictures of some batches, now.
+
+        Args:
+            runner (Runner): The runner, outside of a validation.
+            batches (Sequence[tuple[dict, Sequence]]): Of each batch what the
+                data set gave and what the model returned.
+        """
+        self._begin(runner)
+        if self._takes:  # Else nothing is shown.
+            takes = spread(range(len(batches)), self._max_images)
+            for i, (data_batch, outputs) in enumerate(batches):
+                self._take(runner, data_batch, outputs, takes[i])
+            self.after_val_epoch(runner, None)
+
+    def _take(self, runner, data_batch, outputs: Sequence, count: int) -> None:
+        """Keep some samples of a batch."""
         model = bare_model(runner.model)
         for i, sample in self._choose(outputs, min(count, len(outputs))):
             given = read_input(data_batch['inputs'], i, outputs[i],

@@ -5,18 +5,21 @@ from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 from mmengine.dist import get_world_size
 from mmengine.logging import print_log
+from torch import Tensor
 
 from ..core.arguments import LOG_DETAILS, LOG_RUN_INFO, Argument, one_of_types
 from ..core.measurements import ValidationMetrics
 from ..core.metric_names import (better, checkpoint_rules, direction,
                                  main_metric)
 from ..core.monitor import Monitor
+from ..core.pose_measurements import PretrainedWeights
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, evaluation_step, is_iter_based,
                                  is_sharded, iterations_per_pass,
                                  optim_wrappers)
 from ..writers.record import HParams, Record, Scalar, Value
 from ..writers.tfrecord import events_in
+from .pretrained import LoadedWeights
 
 HParam = Union[int, float, str]
 
@@ -40,7 +43,9 @@ class HParamsMonitor(Monitor):
     ``backbone``            Its type and, if it has one, its depth
     ``parameters``          Elements of all parameters of the model, unless
                             the model is sharded
-    ``pretrained``          'yes' if it does not start from random weights
+    ``pretrained``          Fraction of the model's weights that are those of a
+                            checkpoint, 'no' if it starts from random ones,
+                            'yes' if the checkpoint is no longer there
     ``seed``                Of the random number generators
     ``<config key>``        Named in ``hparams``
     ======================= ==============================================
@@ -103,8 +108,23 @@ class HParamsMonitor(Monitor):
         self._best: Dict[str, float] = {}
         self._parts: Set[str] = set()
         step = evaluation_step(runner)
-        self.emit(Record(runner.iter, functools.partial(self._begin, step)))
+        loaded = LoadedWeights(runner)
+        self._measured: Optional[PretrainedWeights] = None
+        self._is_told = False
+        begin = functools.partial(self._begin, step, loaded)
+        if loaded.sums is None:
+            self.emit(Record(runner.iter, begin))
+        else:
+            self.emit(Record(runner.iter, begin, [loaded.sums]))
         self.writer.listen(ValidationMetrics, self._look, self.guard)
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
+        # The detectors listen from now on.
+        if not self._is_told:
+            self._is_told = True
+            self.emit(
+                Record(runner.iter + 1,
+                       lambda: filter(None, [self._measured])))
 
     def after_train(self, runner) -> None:
         self.emit(Record(runner.iter, self._end))
@@ -127,7 +147,15 @@ class HParamsMonitor(Monitor):
 
     # In the writer's thread
 
-    def _begin(self, step: int) -> Iterator[Value]:
+    def _begin(self, step: int, loaded: LoadedWeights,
+               *sums: Tensor) -> Iterator[Value]:
+        if sums:
+            with self.guard:
+                self._measured = loaded.compare(*sums)
+        if self._measured is not None:
+            # A number in some runs and a word in others would be two columns.
+            fraction = self._measured.of_model
+            self._hparams['pretrained'] = f'{fraction:.2f}'
         if self.writer.continues:
             self._best, self._parts = _read_back(self.writer.log_dir, step)
         yield from self._part('session_start_info')

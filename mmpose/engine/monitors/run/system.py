@@ -1,6 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
-from typing import Dict, Iterator, List, Optional
+from contextlib import suppress
+from typing import Dict, Iterator, List, Optional, Tuple
 
 import torch
 from mmengine.dist import get_world_size
@@ -14,6 +15,7 @@ from ..core.schedule import Interval
 from ..writers.record import Record, Scalar, Value
 from .arguments import LOG_SYSTEM
 from .container_memory import free_in_container
+from .gpu_sensors import GPUSensors
 
 try:
     import psutil
@@ -28,10 +30,10 @@ class SystemMonitor(Monitor):
     """Log how fast the training is and what it uses of the machine.
 
     ===================================== ==================================
-    ``system/iterations_per_second``      Since the last measurement, with
+    ``system/samples_per_second``         Since the last measurement, on all
+                                          ranks
+    ``system/iterations_per_second``      The same in iterations; with
                                           ``log_details``
-    ``system/samples_per_second``         The same times the samples of a
-                                          batch, on all ranks
     ``time/left_hours``                   How long the rest of the training
                                           takes at the mean speed so far
     ``system/data_time_percent``          Percentage of an iteration that waits
@@ -40,9 +42,18 @@ class SystemMonitor(Monitor):
     ``system/gpu_memory_reserved_mib``    GPU memory that PyTorch has reserved
     ``system/gpu_memory_peak_mib``        Peak GPU memory of tensors in an
                                           iteration since the last measurement
+    ``system/gpu_utilization``            Percentage of the time in which the
+                                          GPU computed, in the last second or
+                                          less
+    ``system/gpu_power_watts``            Electric power that it takes
+    ``system/gpu_temperature_celsius``    Its temperature
     ``system/cpu_percent``                CPU time of this process since the
                                           last measurement; 100 is one core
     ``system/resident_memory_mib``        Resident memory of this process
+    ``system/workers_memory_mib``         That of its child processes, such as
+                                          the workers of the data loader;
+                                          what they share counts in each;
+                                          with ``log_details``
     ===================================== ==================================
 
     What it tells: Whether the machine slows the training down. With more than
@@ -53,15 +64,17 @@ class SystemMonitor(Monitor):
     The times are those of :class:`mmengine.hooks.IterTimerHook`; nothing waits
     for the device. The time of later hooks counts as waiting for the next
     batch. In iteration-based training that includes a whole validation, so the
-    iteration after it does not count. The last two tags need psutil.
+    iteration after it does not count. The last three tags need psutil.
+    Utilization, power and temperature need nvidia-ml-py. They are of the GPU
+    of the process that writes, and read in the writer's thread.
 
     Args:
         interval (int | dict | Schedule): At which iterations.
         curves (bool): Whether to write them; :class:`HealthMonitor` needs
             the time spent waiting for data and the memory in any case.
             Defaults to True.
-        details (bool): Whether to write the iterations per second, too.
-            Defaults to True.
+        details (bool): Whether to write what is rarely looked at, too.
+            Defaults to False.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
@@ -81,7 +94,7 @@ class SystemMonitor(Monitor):
     def __init__(self,
                  interval: Interval,
                  curves: bool = True,
-                 details: bool = True,
+                 details: bool = False,
                  strict: bool = False) -> None:
         super().__init__(interval, strict)
         self.writes_curves = curves
@@ -93,6 +106,8 @@ class SystemMonitor(Monitor):
         self._counts: List[bool] = []
         self._validated = False
         self._gpu_peak = 0.
+        self._sensors = GPUSensors(
+            torch.cuda.current_device()) if _uses_gpu() else None
         if self._process:
             self._process.cpu_percent()  # From here on.
 
@@ -110,45 +125,40 @@ class SystemMonitor(Monitor):
         self._validated = False
         if not self.is_due(step):
             return
-        speed = self._speed(runner, data_batch)
-        curves = {
-            **speed,
-            **self._gpu_memory(),
-            **self._usage()
-        } if self.writes_curves else {}
+        speed, data_time = self._speed(runner, data_batch)
+        curves = {**speed, **self._gpu_memory(), **self._usage()}
         self._counts, self._gpu_peak = [], 0.
         self.emit(
-            Record(
-                step,
-                functools.partial(_values, curves,
-                                  speed.get('system/data_time_percent'),
-                                  self._process)))
+            Record(step, functools.partial(self._values, curves, data_time)))
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
         # The timer is reset at the start of an epoch.
         self._validated = is_iter_based(runner)
 
-    def _speed(self, runner, data_batch) -> Dict[str, float]:
+    def _speed(self, runner,
+               data_batch) -> Tuple[Dict[str, float], Optional[DataTime]]:
         hub = runner.message_hub
         # A config may do without IterTimerHook.
         if 'train/time' not in hub.log_scalars or not any(self._counts):
-            return {}
+            return {}, None
         seconds = self._mean(hub.get_scalar('train/time'))
         if seconds <= 0:
-            return {}
-        values = {}
+            return {}, None
+        values, data_time, samples = {}, None, 0
         if self._details:
             values['system/iterations_per_second'] = 1 / seconds
         left = hub.get_info('eta')
         if left is not None:
             values['time/left_hours'] = left / 3600
         if isinstance(data_batch, dict) and 'inputs' in data_batch:
-            samples = len(data_batch['inputs']) * get_world_size()
-            values['system/samples_per_second'] = samples / seconds
+            samples = len(data_batch['inputs'])
+            values['system/samples_per_second'] = (
+                samples * get_world_size() / seconds)
         if 'train/data_time' in hub.log_scalars:
             waited = self._mean(hub.get_scalar('train/data_time'))
             values['system/data_time_percent'] = 100 * waited / seconds
-        return values
+            data_time = DataTime(waited / seconds, seconds - waited, samples)
+        return values, data_time
 
     def _mean(self, history) -> float:
         values, _ = history.data
@@ -177,6 +187,28 @@ class SystemMonitor(Monitor):
                 self._process.memory_info().rss / _MIB
             }
 
+    def _values(self, curves: Dict[str, float],
+                data_time: Optional[DataTime]) -> Iterator[Value]:
+        """Yield what is written, in the writer's thread: the training does not
+        wait for the system."""
+        children = 0.
+        if self._process is not None:
+            available = psutil.virtual_memory().available
+            children = _memory_of_children(self._process)
+            yield HostMemory(self._process.memory_info().rss / _MIB,
+                             min(available, free_in_container()) / _MIB,
+                             children)
+        if data_time is not None:
+            yield data_time
+        if not self.writes_curves:
+            return
+        if self._sensors is not None:
+            curves = {**curves, **self._sensors.read()}
+        if children and self._details:
+            curves['system/workers_memory_mib'] = children
+        for tag, value in curves.items():
+            yield Scalar(tag, value)
+
 
 def _uses_gpu() -> bool:
     return torch.cuda.is_available() and torch.cuda.is_initialized()
@@ -190,14 +222,10 @@ def _gpu_memory_peak() -> float:
     return statistics['allocated_bytes']['all']['peak'] / _MIB
 
 
-def _values(curves: Dict[str, float], data_time_percent: Optional[float],
-            process) -> Iterator[Value]:
-    for tag, value in curves.items():
-        yield Scalar(tag, value)
-    if data_time_percent is not None:
-        yield DataTime(data_time_percent / 100)
-    if process is not None:
-        # In the writer's thread: the training does not wait for the system.
-        available = psutil.virtual_memory().available
-        yield HostMemory(process.memory_info().rss / _MIB,
-                         min(available, free_in_container()) / _MIB)
+def _memory_of_children(process) -> float:
+    """Return the resident memory of the child processes, in MiB."""
+    total = 0
+    for child in process.children():
+        with suppress(psutil.Error):  # It may have ended.
+            total += child.memory_info().rss
+    return total / _MIB

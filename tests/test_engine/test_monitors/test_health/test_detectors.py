@@ -6,6 +6,7 @@ from mmpose.engine.hooks import EnhancedTensorBoardHook
 from mmpose.engine.monitors import (DETECTORS, Detector, HealthMonitor,
                                     build_detectors)
 from mmpose.engine.monitors.core import measurements, pose_measurements
+from mmpose.engine.monitors.health import rank_losses
 from mmpose.engine.monitors.health.chains import Chain
 from mmpose.engine.monitors.writers.record import Measurement
 
@@ -70,7 +71,7 @@ def test_mistakes_are_named_at_once(change, error, words):
 
 def test_what_every_detector_declares():
     known = [
-        value for module in (measurements, pose_measurements)
+        value for module in (measurements, pose_measurements, rank_losses)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Measurement)
     ]

@@ -105,6 +105,15 @@ def test_others_use_it_up_and_the_first_epoch_may_fill_a_cache():
     assert finding.advice.startswith('If it fills a cache')
 
 
+def test_the_workers_use_it_up():
+    memories = [(10 * (i + 1), HostMemory(0., left, 1000 - left))
+                for i, left in enumerate(FALLING)]
+    (_, (finding, )), = watch(GrowingMemoryDetector(), memories,
+                              training(1000))
+    assert 'by workers of the data loader:' in finding.what
+    assert 'serialize_data=True' in finding.advice
+
+
 @pytest.mark.parametrize(
     'available',
     [

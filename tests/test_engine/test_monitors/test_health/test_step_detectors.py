@@ -311,7 +311,8 @@ def test_the_name_stays_while_it_is_so():
 
 
 @pytest.mark.parametrize(
-    'norms', [
+    'norms',
+    [
         [EVERY] * 11 + [dict(EVERY, head=0.)] * 2 + [EVERY] * 5,
         [EVERY] * 11 + [{g: 1e-9
                          for g in GROUPS}] * 5,
@@ -321,10 +322,16 @@ def test_the_name_stays_while_it_is_so():
             **EVERY, 'head/bias': 1e-9
         }] * 20,
         [dict(EVERY, head=NAN)] * 20,
+        # As measured in a video lifter with two sequences in a batch.
+        [
+            dict(EVERY, head=norm)
+            for norm in (410, 21, 530, 120, 760, 1.3, 100, .42, 100, .44, .23,
+                         .075, 2.3e-5, 6.4e-4, 3.4e-3, 190, 75)
+        ],
     ],
     ids=[
         'two odd batches', 'all together', 'small always', 'another is large',
-        'bias', 'nan'
+        'bias', 'nan', 'behind a batch norm over two values'
     ])
 def test_what_is_no_vanishing_gradient(norms):
     assert vanishing(norms) == []

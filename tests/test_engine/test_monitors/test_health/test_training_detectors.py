@@ -6,7 +6,7 @@ import pytest
 import torch
 from looking import Looking, training
 from mmengine.hooks import CheckpointHook
-from mmengine.optim.scheduler import MultiStepLR, StepLR
+from mmengine.optim.scheduler import CosineAnnealingLR, MultiStepLR, StepLR
 from torch import nn
 from torch.optim import SGD
 
@@ -288,6 +288,15 @@ def test_a_head_that_is_loaded_need_not_fall(part, is_expected):
     assert bool(found) == is_expected
 
 
+@pytest.mark.parametrize('accuracy, is_expected', [(.8, False), (.02, True),
+                                                   (None, True)])
+def test_a_model_that_is_accurate_at_first_was_loaded(accuracy, is_expected):
+    """By a hook or a script, head and backbone one by one."""
+    events = [(step, Losses(2., accuracy=accuracy))
+              for step, _ in medians([2.] * 9)]
+    assert bool(watch(NotLearningDetector(), events)) == is_expected
+
+
 # zero_accuracy
 
 
@@ -412,6 +421,27 @@ def test_losses_of_every_iteration_are_not_yet_a_course():
     assert not watch(DivergenceDetector(), events[:100])
     assert names(watch(DivergenceDetector(),
                        events)) == [(103, ['learning_rate_too_high'])]
+
+
+@pytest.mark.parametrize(
+    'kpt, severity',
+    [
+        ([1., .1, .1, .1, .1, .1, .1], 'note'),
+        ([1., .1, 2., 2., 2., 2., 2.], 'error'),
+        # It tells nothing, since it has not learned anything.
+        ([.1] * 7, 'error'),
+    ])
+def test_a_single_loss_that_rises_may_have_another_weight(kpt, severity):
+    """A weight that nobody sees makes one loss 22 times as large, flat."""
+    aux = [4., 4., 90., 90.2, 90.1, 90.3, 90.2]
+    events = [(max(100 * i,
+                   1), Losses(a + k, 1., parts=dict(loss_kpt=k, loss_aux=a)))
+              for i, (k, a) in enumerate(zip(kpt, aux))]
+    (_, (finding, )), = watch(DivergenceDetector(), events)
+    assert finding.severity == severity
+    if severity == 'note':
+        assert finding.what.startswith('loss_aux alone')
+        assert 'loss_aux: 22.5 times' in finding.evidence
 
 
 def test_a_warm_restart_of_the_schedule_is_no_divergence():
@@ -609,6 +639,26 @@ def test_what_is_not_yet_overfitting(name, values):
                     validations(values, AP, 2 * np.exp(-np.arange(20) / 8)),
                     training(1000))
     assert [n for _, n in names(courses)] == [['plateau']]
+
+
+def test_a_schedule_that_begins_later_is_waited_for():
+    """As RTMPose's, whose cosine begins after half of the epochs."""
+    optimizer = SGD([nn.Parameter(torch.ones(1))], 1.)
+    cosine = CosineAnnealingLR(optimizer, T_max=210, begin=210, end=420)
+    events = []
+    for epoch in range(10, 421, 10):
+        quality = min(epoch / 100, .6) + max(epoch - 250, 0) / 1e4
+        lr = .5 + .5 * np.cos(np.pi * max(epoch - 210, 0) / 210)
+        events += [(10 * epoch - 1, rate(lr)),
+                   (10 * epoch, validation(10 * epoch, quality))]
+    runner = training(4200, 420, val_interval=10, param_schedulers=[cosine])
+    assert not watch(PlateauDetector(), events, runner)
+    # Without that schedule there is nothing to wait for.
+    runner = training(4200, 420, val_interval=10)
+    assert watch(PlateauDetector(),
+                 [(s, m)
+                  for s, m in events if isinstance(m, ValidationMetrics)],
+                 runner)
 
 
 def test_a_milestone_that_is_to_come_is_waited_for():

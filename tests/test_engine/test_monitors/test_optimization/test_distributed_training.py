@@ -6,6 +6,7 @@ takes long to start. One that hangs fails all that come after it.
 """
 import functools
 import hashlib
+import json
 import random
 import time
 from contextlib import nullcontext
@@ -25,12 +26,13 @@ from torch import distributed, nn
 from two_processes import make_runs, results_of, start_two
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook
+from mmpose.engine.monitors.core.statistics import recent_losses
 from mmpose.engine.monitors.optimization import gradients
-from mmpose.models.losses import KeypointMSELoss
 from mmpose.registry import HOOKS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 
 # What the report says comes from these, which no test imports.
-NEEDS = ('HealthMonitor', 'NonfiniteDetector', 'NonfiniteLossDetector')
+NEEDS = ('HealthMonitor', 'NonfiniteDetector', 'NonfiniteLossDetector',
+         'LossSpikeDetector', 'OtherRanksMonitor')
 # MMPose supports versions of PyTorch that do not have it.
 TorchDispatchMode = pytest.importorskip(
     'torch.utils._python_dispatch').TorchDispatchMode
@@ -178,20 +180,53 @@ def failing_first(work_dir):
         return top_down(dict(NUMBERS_ONLY, strict=False))(work_dir)
 
 
-def nan_in_second(work_dir):
-    """As :func:`top_down`, but once the second process has a loss of NaN."""
-    forward = KeypointMSELoss.forward
-    count = [0]
+@HOOKS.register_module(force=True)
+class SpoilSecond(Hook):
+    """Spoils the targets of a batch of the second process, and notes which.
 
-    def spoil(self, *args, **kwargs):
-        count[0] += 1
-        loss = forward(self, *args, **kwargs)
-        return loss * np.nan if count[0] == 2 else loss
+    Args:
+        step (int): The step.
+        factor (float): What they are multiplied by.
+        samples (int): How many of the batch.
+        file (str): Where to write their ids.
+    """
+    priority = 'HIGHEST'
 
-    with pytest.MonkeyPatch.context() as patch:
-        if distributed.get_rank() == 1:
-            patch.setattr(KeypointMSELoss, 'forward', spoil)
-        return top_down(dict(NUMBERS_ONLY, grad_norm_interval=6))(work_dir)
+    def __init__(self, step, factor, samples, file) -> None:
+        self.step = step
+        self.factor = factor
+        self.samples = samples
+        self.file = file
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        if distributed.get_rank() == 1 and runner.iter + 1 == self.step:
+            spoiled = data_batch['data_samples'][:self.samples]
+            for sample in spoiled:
+                sample.gt_fields.heatmaps *= self.factor
+            ids = [int(sample.id) for sample in spoiled]
+            Path(self.file).write_text(json.dumps(ids))
+
+
+def spoiled_second(interval, step, factor, samples):
+    """As :func:`top_down`, but the second process has spoiled targets."""
+
+    def run(work_dir):
+        hook = dict(
+            type='SpoilSecond',
+            step=step,
+            factor=factor,
+            samples=samples,
+            file=f'{work_dir}.spoiled')
+        with pytest.MonkeyPatch.context() as patch:
+            # A spike is seen after so many further losses.
+            patch.setattr(recent_losses, '_REACH', 6)
+            return top_down(
+                dict(NUMBERS_ONLY, grad_norm_interval=interval),
+                other_hooks=[hook],
+                train_cfg=dict(by_epoch=True, max_epochs=8, val_interval=8))(
+                    work_dir)
+
+    return run
 
 
 @MODELS.register_module(force=True)
@@ -269,7 +304,10 @@ RUNS = dict(
     separate=separate(ALWAYS),
     other_hooks_without=top_down(other_hooks=OTHER_HOOKS),
     other_hooks=top_down(ALWAYS, other_hooks=OTHER_HOOKS),
-    nan_in_second=nan_in_second,
+    # Seen in the same iteration, in the next one, and when it is logged.
+    nan_in_second=spoiled_second(1, 5, np.nan, 1),
+    nan_between=spoiled_second(4, 5, np.nan, 1),
+    jump_in_second=spoiled_second(4, 9, 1e2, 2),
 )
 
 
@@ -328,6 +366,37 @@ def test_nobody_is_too_late_for_an_exchange(results, folder):
     assert keypoint_scalars(read_run(folder / 'slow_first')) == expected
 
 
+@pytest.mark.parametrize('name, finding, text', [
+    ('nan_in_second', 'nonfinite_loss',
+     'The loss became NaN or infinite at step 5 on rank 1: loss_kpt.'),
+    ('nan_between', 'nonfinite_loss',
+     'The loss became NaN or infinite at step 5 on rank 1: loss_kpt.'),
+    ('jump_in_second', 'loss_spike/rank_1',
+     'The loss jumped at step 9 on rank 1.'),
+])
+def test_the_samples_of_another_process_are_named(results, folder, name,
+                                                  finding, text):
+    """P9: of the rank that had them, not of the one that writes."""
+    results(name)
+    path, = (folder / name).glob('*/*.log')
+    line, = [
+        t for t in path.read_text().splitlines()
+        if 'Training health' in t and 'resolved' not in t
+    ]
+    assert text in line and 'on rank 1' in line.partition('Evidence')[2]
+    spoiled = json.loads((folder / f'{name}.spoiled').read_text())
+    path, = (folder / name).glob('*/vis_data/suspects.json')
+    entry, = json.loads(path.read_text())
+    assert entry['finding'] == finding and entry['rank'] == 1
+    assert entry['ids'] == spoiled
+    assert all(f'(id {i}' in line for i in spoiled)
+
+
+def test_healthy_processes_write_nothing_about_their_losses(results, folder):
+    results('always')
+    assert not list((folder / 'always').glob('**/suspects*'))
+
+
 def test_the_slowest_rank_is_named(results, folder):
     """It sleeps for 0.1 s in a hook after each iteration, the other waits."""
     events = read_run(folder / 'slow_first')
@@ -336,14 +405,6 @@ def test_the_slowest_rank_is_named(results, folder):
     for e in events.Scalars('time/slowest_rank_ms'):
         assert e.value > 50
     assert 'time/slowest_rank' in read_run(folder / 'always').Tags()['scalars']
-
-
-def test_a_nan_in_another_process_is_thought_of(results, folder):
-    """Its loss is not logged, only what follows from it."""
-    results('nan_in_second')
-    path, = (folder / 'nan_in_second').glob('*/*.log')
-    line, = [t for t in path.read_text().splitlines() if 'became NaN' in t]
-    assert 'at step 3: loss_kpt' in line and 'another process' in line
 
 
 @pytest.mark.skipif(not CAN_COUNT, reason='needs PyTorch 2')

@@ -11,7 +11,9 @@ from stepping import Written, no_waiting
 from torch import nn
 
 from mmpose.engine.monitors import Every, LossMonitor
-from mmpose.engine.monitors.optimization.losses import RecentLosses
+from mmpose.engine.monitors.core.measurements import Losses
+from mmpose.engine.monitors.core.statistics.recent_losses import RecentLosses
+from mmpose.engine.monitors.optimization.losses import LossSettings
 
 NAN, INF = float('nan'), float('inf')
 
@@ -24,6 +26,18 @@ def read(outputs,
          batch_size=None,
          around=nullcontext):
     """The readings of a training with these outputs, by their steps."""
+    return written(outputs, interval, first, end, data, batch_size,
+                   around).readings
+
+
+def written(outputs,
+            interval=1,
+            first=0,
+            end=True,
+            data=None,
+            batch_size=None,
+            around=nullcontext):
+    """What has taken the place of a writer in that training."""
     monitor = LossMonitor(Every(interval), strict=True)
     monitor.writer = Written()
     runner = SimpleNamespace(
@@ -39,7 +53,15 @@ def read(outputs,
         runner.iter += 1
     if end:
         monitor.notify('after_train', runner)
-    return monitor.writer.readings
+    return monitor.writer
+
+
+def measured(outputs):
+    """The measurements of a training with these outputs."""
+    return [
+        value for record in written(outputs).records
+        for value in record.read() if isinstance(value, Losses)
+    ]
 
 
 def losses(values, name='loss'):
@@ -202,10 +224,9 @@ def test_a_spike_of_a_loss_that_is_negative(scatter, height, score):
     values[70] = -20 + height
     recent = RecentLosses()
     recent.add(np.arange(1, 151), values)
-    statistics = dict(recent.statistics())
-    assert statistics['spike_step'] == 71
-    assert statistics['spike_score'] == pytest.approx(score, rel=0.2)
-    assert 'spike_ratio' not in statistics
+    spike = recent.spike()
+    assert spike.step == 71 and spike.ratio is None
+    assert spike.score == pytest.approx(score, rel=0.2)
 
 
 def test_accuracies_and_other_things_are_no_losses():
@@ -244,3 +265,44 @@ def test_a_loss_that_is_not_finite_is_known_before_the_next_iteration():
     # Once between two readings is enough.
     readings = read(losses([*noisy(129), *[NAN] * 100]), interval=100)
     assert list(readings) == [1, 100, 130, 200, 201]
+
+
+def test_the_settings_that_a_loss_depends_on():
+    """Weights, also in lists and dicts, flags, and the pipeline."""
+    model = nn.Sequential()
+    model.add_module('head', type('Head', (nn.Module, ), {})())
+    head = model.head
+    head.loss_weight, head.use_aux_loss, head.other = 1, False, 3.
+    head.loss_weights = dict(kpt=1., name='a')
+    head.weights = [2., 3.]
+    dataset = SimpleNamespace(pipeline=object())
+    settings = LossSettings(model, dataset)
+    before = dict(settings.values())
+    assert before == {
+        'pipelines': 0,
+        'head.loss_weight': 1,
+        'head.use_aux_loss': 0,
+        'head.loss_weights.kpt': 1,
+        'head.weights.0': 2,
+        'head.weights.1': 3
+    }
+    head.loss_weights['kpt'] = 22.
+    # As PipelineSwitchHook and YOLOXPoseModeSwitchHook do.
+    dataset.pipeline = object()
+    assert dict(settings.values()) == {
+        **before, 'head.loss_weights.kpt': 22,
+        'pipelines': 1
+    }
+    assert settings.values() == settings.values()
+
+
+def test_single_losses_have_medians():
+    outputs = [
+        dict(
+            loss=torch.tensor(3.),
+            loss_a=torch.tensor(float(i)),
+            loss_b=torch.tensor(2.)) for i in range(1, 6)
+    ]
+    assert measured(outputs)[-1].parts == dict(loss_a=3, loss_b=2)
+    # One says nothing that the sum does not say.
+    assert measured(losses([1., 2., 3.]))[-1].parts == {}

@@ -1,11 +1,12 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import List, NamedTuple, Optional
+import math
+from typing import Dict, List, NamedTuple, Optional
 
 from ...core.measurements import LearningRates, Losses
 from ...core.registry import DETECTORS
 from ..chains import FirstDivergence
 from ..detector import Detector
-from ..report import ERROR, Finding
+from ..report import ERROR, NOTE, Finding
 
 # The ratio of a diverged loss to the lowest loss before. Batches scatter by
 # less, and a median of a hundred of them by much less.
@@ -20,6 +21,10 @@ _OF_FALL = 0.01
 # above chance, the model has not diverged: the loss has got another weight.
 _ACCURATE = 0.5
 _BY_CHANCE = 0.05
+# Nor has it, as a whole, if a single loss that had fallen by this fraction is
+# still below this multiple of what it was then.
+_PART_FELL = 0.1
+_PART_STAYS = 1.5
 # The MAD z-score that counts where ratios are of no use, since the loss may be
 # negative.
 _SCORE = 6
@@ -37,6 +42,7 @@ class _Measured(NamedTuple):
     lr: Optional[float]
     terms: tuple
     accuracy: Optional[float]
+    parts: Dict[str, float]
 
 
 @DETECTORS.register_module()
@@ -44,7 +50,8 @@ class DivergenceDetector(Detector):
     """``learning_rate_too_high``: the loss has risen and stays there.
 
     When the terms of the loss or their weights change, the comparison starts
-    anew. It is none where ``acc_pose`` is still half of what it was.
+    anew. It is none where ``acc_pose`` is still half of what it was, and a
+    note where single losses alone have risen: their weight may have changed.
 
     Args:
         ratio (float): The ratio of the loss to the lowest one before, above
@@ -67,6 +74,9 @@ class DivergenceDetector(Detector):
         self._best: Optional[_Measured] = None
         # The highest loss with these terms: now, and before the best one.
         self._highest = self._fell_from = 0.
+        # The same of each single loss.
+        self._highest_parts: Dict[str, float] = {}
+        self._parts_fell_from: Dict[str, float] = {}
         self._above: List[_Measured] = []
         self._present: List[Finding] = []
 
@@ -79,16 +89,22 @@ class DivergenceDetector(Detector):
             return None
         self._judge(
             _Measured(step, measurement.median, measurement.deviation,
-                      self._lr, measurement.terms, measurement.accuracy))
+                      self._lr, measurement.terms, measurement.accuracy,
+                      measurement.parts))
         return self._present
 
     def _judge(self, measured: _Measured) -> None:
         best = self._best
         if best is None or measured.terms != best.terms:
             best, self._highest = None, measured.median
+            self._highest_parts = {}
         self._highest = max(self._highest, measured.median)
+        for name, loss in measured.parts.items():
+            self._highest_parts[name] = max(
+                self._highest_parts.get(name, loss), loss)
         if best is None or measured.median < best.median:
             self._best, self._fell_from = measured, self._highest
+            self._parts_fell_from = dict(self._highest_parts)
             self._highest_lr_at_best = self._highest_lr
         elif (self._is_far_above(measured, best) and not self._restarted()
               and not _is_accurate(measured, best)):
@@ -107,6 +123,29 @@ class DivergenceDetector(Detector):
             (ratio - 1) * abs(best.median), _SCORE * best.deviation,
             _OF_FALL * (self._fell_from - best.median))
 
+    def _parts_that_rose(self, measured: _Measured) -> Dict[str, float]:
+        """Return the single losses that rose, if others are where they were.
+
+        Returns:
+            dict[str, float]: By name, the factor to their median at the
+            lowest loss. Empty if all rose, or it is not known.
+        """
+        at_best, now = self._best.parts, measured.parts
+        has_learned = [
+            name for name, loss in at_best.items()
+            if loss > 0 and loss < (1 - _PART_FELL) *
+            self._parts_fell_from.get(name, loss)
+        ]
+        if not any(
+                now.get(name, math.inf) < _PART_STAYS * at_best[name]
+                for name in has_learned):
+            return {}
+        return {
+            name: loss / at_best[name]
+            for name, loss in now.items()
+            if at_best.get(name, 0) > 0 and loss > self._ratio * at_best[name]
+        }
+
     def _restarted(self) -> bool:
         """Return whether the schedule went back to a rate that was fine.
 
@@ -124,6 +163,20 @@ class DivergenceDetector(Detector):
     def _finding(self, first: _Measured, last: _Measured) -> Finding:
         rate = 'rate' if first.lr is None else f'rate of {first.lr:.3g}'
         best = self._best
+        rose = self._parts_that_rose(last)
+        if rose:
+            names = ', '.join(rose)
+            factors = ', '.join(f'{name}: {factor:.3g} times'
+                                for name, factor in rose.items())
+            return Finding(
+                'learning_rate_too_high',
+                f'{names} alone has risen and stays there: a weight in the '
+                'loss was changed, or this branch diverges.',
+                f'Compared with step {best.step:,}, {factors}, at step '
+                f'{last.step:,}; the other losses are where they were.',
+                'If a hook or a schedule changes the weight or the data of '
+                'this loss there, it is no divergence. Else lower its weight '
+                'or the learning rate.', NOTE)
         return Finding(
             'learning_rate_too_high',
             f'The loss diverges; likely the learning {rate} is too high.',

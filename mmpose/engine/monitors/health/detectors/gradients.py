@@ -19,6 +19,10 @@ _BELOW_LARGEST = 1e-8
 # The factor by which the norm of a group has changed, relative to its past and
 # to all groups: in a healthy run a norm scatters and shrinks by 10 or 100.
 _CHANGED = 1e3
+# And beyond this many MAD standard deviations of its own past, in logarithms.
+# Behind a batch norm over two values, as with small batches, a norm scatters
+# by factors of 1000.
+_SCATTERS = 4
 # The least and the largest number of measurements that make up the past.
 _MIN_PAST = 10
 _MAX_PAST = 50
@@ -96,7 +100,8 @@ class VanishingGradientDetector(Detector):
             # A bias before a batch norm gets nothing but rounding errors.
             group for group, norm in norms.items()
             if not group.endswith('/bias') and (
-                norm < least or max(growth.get(group, [1])) < 1 / self._shrunk)
+                norm < least or self._past.is_beyond(
+                    self._shrunk, _inverse(growth.get(group, [])), group))
         ]
         self._past.add({g: n for g, n in norms.items() if g not in vanished})
         for group, norm in norms.items():
@@ -150,7 +155,8 @@ class ExplodingGradientDetector(Detector):
         usual = self._past[GradientNorms].median('')
         exploded = [
             group for group in growth
-            if min(growth[group]) > self._grown and norms[group] > usual
+            if past.is_beyond(self._grown, growth[group], group)
+            and norms[group] > usual
         ]
         past.add({g: n for g, n in norms.items() if g not in exploded})
         return [
@@ -191,6 +197,23 @@ class _Past:
         past = self._norms[name]
         return statistics.median(past) if len(past) >= _MIN_PAST else 0.
 
+    def is_beyond(self, limit: float, changes: List[float], name: str) -> bool:
+        """Return whether a norm has changed by more than it usually does.
+
+        Args:
+            limit (float): The least factor.
+            changes (list[float]): The factors by which it has; empty without
+                a past.
+            name (str): Its name.
+        """
+        if not changes or min(changes) <= limit:
+            return False
+        logs = [math.log(norm) for norm in self._norms[name] if norm > 0]
+        median = statistics.median(logs)
+        deviation = 1.4826 * statistics.median(
+            [abs(log - median) for log in logs])
+        return math.log(min(changes)) > _SCATTERS * deviation
+
     def compare(self, norms: Dict[str, float]) -> Dict[str, List[float]]:
         """Return the factors by which norms have grown.
 
@@ -219,3 +242,7 @@ def _finite(values: Dict[str, float]) -> Dict[str, float]:
 
 def _median(values: Dict[str, float]) -> float:
     return statistics.median(values.values())
+
+
+def _inverse(factors: List[float]) -> List[float]:
+    return [1 / factor if factor else math.inf for factor in factors]

@@ -1,9 +1,10 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import List, Optional
+from typing import Dict, List, Optional
 
 from ...core.measurements import Losses, Spike
 from ...core.registry import DETECTORS
 from ..detector import Detector
+from ..rank_losses import RankLosses
 from ..report import Finding
 
 # None of 300,000 losses drawn from distributions like those of real trainings
@@ -20,6 +21,8 @@ _LENGTH = 50
 class LossSpikeDetector(Detector):
     """``loss_spike``: the loss of an iteration is far above those around it.
 
+    ``loss_spike/rank_<n>`` is one of another rank in distributed training.
+
     Args:
         score (float): The least MAD z-score. Defaults to 6.
         ratio (float): The least multiple of their median. Defaults
@@ -27,39 +30,57 @@ class LossSpikeDetector(Detector):
     """
 
     findings = ('loss_spike', )
-    wants = (Losses, )
+    wants = (Losses, RankLosses)
 
     def __init__(self, score: float = _SCORE, ratio: float = _RATIO) -> None:
         self._score = score
         self._ratio = ratio
 
     def before_train(self, runner) -> None:
-        self._present: List[Finding] = []
-        self._last = -_LENGTH
+        # By rank.
+        self._present: Dict[int, Finding] = {}
+        self._last: Dict[int, int] = {}
+        self._seen_at = 0
 
-    def see(self, step: int, losses: Losses) -> Optional[List[Finding]]:
-        spike = losses.spike
+    def see(self, step: int, measurement) -> Optional[List[Finding]]:
+        spike = measurement.spike
         if spike is None:
             return None
-        if spike.score < self._score or (spike.ratio is not None
-                                         and spike.ratio < self._ratio):
-            self._present = []
-        else:
-            if not self._present or spike.step - self._last > _LENGTH:
-                self._present = [_finding(spike)]
-            self._last = spike.step
-        return self._present
+        rank = getattr(measurement, 'rank', 0)
+        if is_spike(spike, self._score, self._ratio):
+            last = self._last.get(rank, -_LENGTH)
+            if rank not in self._present or spike.step - last > _LENGTH:
+                self._present[rank] = _finding(spike, rank)
+            self._last[rank] = spike.step
+        elif rank == 0:
+            self._present.pop(0, None)
+        if rank:
+            self._seen_at = step
+        elif step > self._seen_at:
+            # The others tell of spikes alone.
+            self._present = {k: v for k, v in self._present.items() if not k}
+        return list(self._present.values())
 
 
-def _finding(spike: Spike) -> Finding:
+def is_spike(spike: Spike,
+             score: float = _SCORE,
+             ratio: float = _RATIO) -> bool:
+    """Return whether a loss is above the limits of a detector."""
+    return spike.score >= score and (spike.ratio is None
+                                     or spike.ratio >= ratio)
+
+
+def _finding(spike: Spike, rank: int) -> Finding:
     times = (''
              if spike.ratio is None else f', {spike.ratio:.3g} times as large')
+    place, where = (f'/rank_{rank}', f' on rank {rank}') if rank else ('', '')
     return Finding(
-        'loss_spike',
-        f'The loss jumped at step {spike.step:,}.',
+        f'loss_spike{place}',
+        f'The loss jumped at step {spike.step:,}{where}.',
         f'It has a MAD z-score of {spike.score:.3g} among the losses around '
         f'it{times}.',
         'Look at the samples of that step for wrong annotations. If there are '
         'none, clip the gradients, so that one batch cannot undo what was '
         'learned.',
-        batch=spike.step)
+        batch=spike.step,
+        rank=rank)

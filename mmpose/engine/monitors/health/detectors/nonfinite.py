@@ -8,6 +8,7 @@ from ...core.measurements import (Buffers, GradientNorms, Losses, Nonfinite,
 from ...core.registry import DETECTORS
 from ..chains import FirstNonfinite
 from ..detector import Detector
+from ..rank_losses import RankLosses
 from ..report import ERROR, Finding
 
 _IN_ANOTHER_PROCESS = (
@@ -31,7 +32,7 @@ class NonfiniteDetector(Detector):
     """
 
     findings = ('nonfinite_weight', 'nonfinite_gradient', 'nonfinite_update')
-    wants = (Losses, GradientNorms, Updates)
+    wants = (Losses, GradientNorms, RankLosses, Updates)
     chain = FirstNonfinite
     priority = 'ABOVE_NORMAL'
     finds_nonfinite = True
@@ -52,6 +53,9 @@ class NonfiniteDetector(Detector):
                 self._waiting = None
             else:
                 self._say(self._waiting)
+        elif isinstance(measurement, RankLosses):
+            if measurement.nonfinite:
+                self._waiting = None
         elif isinstance(measurement, GradientNorms):
             self._see_gradients(step, measurement.nonfinite)
         else:
@@ -161,42 +165,54 @@ def _nonfinite_weight(step: int, found: Nonfinite) -> Finding:
 
 @DETECTORS.register_module()
 class NonfiniteLossDetector(Detector):
-    """``nonfinite_loss``: a loss is NaN or infinite."""
+    """``nonfinite_loss``: a loss is NaN or infinite, on whichever rank."""
 
     findings = ('nonfinite_loss', )
-    wants = (Losses, )
+    wants = (Losses, RankLosses)
     chain = FirstNonfinite
     finds_nonfinite = True
 
     def before_train(self, runner) -> None:
         self._present: List[Finding] = []
+        self._seen_at = 0
 
-    def see(self, step: int, losses: Losses) -> Optional[List[Finding]]:
-        if losses.nonfinite and not self._present:
-            self._present = [_nonfinite_loss(losses.nonfinite)]
-        elif not losses.nonfinite and losses.median is not None:
+    def see(self, step: int, measurement) -> Optional[List[Finding]]:
+        if measurement.nonfinite:
+            if not self._present:
+                self._present = [
+                    _nonfinite_loss(measurement.nonfinite,
+                                    getattr(measurement, 'rank', 0))
+                ]
+            self._seen_at = step
+        elif (isinstance(measurement, Losses)
+              and measurement.median is not None and step > self._seen_at):
             self._present = []
         return self._present
 
 
-def _nonfinite_loss(first: Dict[str, int]) -> Finding:
+def _nonfinite_loss(first: Dict[str, int], rank: int) -> Finding:
     step = min(first.values())
     # The sum of the losses adds nothing to them.
     names = [n for n in first if first[n] == step and n != 'loss']
-    where = ', '.join(names) or 'loss'
+    name = ', '.join(names) or 'loss'
+    where = f' on rank {rank}' if rank else ''
+    # They are known where the ranks share a disk.
     elsewhere = (
         ' Or the loss of another process was NaN or infinite at the step '
-        'before: those that are logged are of the first, but the update is '
-        'the same for all.') if get_world_size() > 1 else ''
+        'before: the update is the same for all.'
+    ) if get_world_size() > 1 and not rank else ''
     return Finding(
         'nonfinite_loss',
-        f'The loss became NaN or infinite at step {step:,}: {where}.',
-        f'{where} at step {step:,}, before the update of that step.',
+        f'The loss became NaN or infinite at step {step:,}{where}: {name}.',
+        f'{name} at step {step:,}{where}, before the update of that step.',
         'Look at the samples of that step for empty or broken annotations, '
         'and at the gradients before it. If they had been growing, lower the '
         'learning rate or clip them. Where health/nonfinite_weight has a '
         'curve, the weights are lost: resume from an older checkpoint.' +
-        elsewhere, ERROR, step)
+        elsewhere,
+        ERROR,
+        step,
+        rank=rank)
 
 
 @DETECTORS.register_module()

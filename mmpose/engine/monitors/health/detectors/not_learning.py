@@ -24,6 +24,8 @@ _STANDS_STILL = 0.06
 # If the loss was this many times the first one in between, the training had
 # diverged.
 _ROSE = 2
+# A model with this acc_pose in its first batches has been loaded, however.
+_LOADED = 0.3
 
 
 @DETECTORS.register_module()
@@ -31,7 +33,8 @@ class NotLearningDetector(Detector):
     """``not_learning``: the loss is where it was in the beginning.
 
     It is not looked for in a training that is resumed or starts from loaded
-    weights, nor before the learning rate has reached its highest value.
+    weights, which a first ``acc_pose`` above 0.3 tells as well, nor before the
+    learning rate has reached its highest value.
 
     Args:
         fraction (float): The fraction of the training after which the loss
@@ -71,6 +74,7 @@ class NotLearningDetector(Detector):
             return None
         if self._first is None:
             self._first = median
+            self._is_over = (measurement.accuracy or 0) > _LOADED
         self._highest = max(self._highest, median)
         # Before, it is the median of too few losses.
         if 2 * (step - self._warm_up.last_step) >= self._judge_from:

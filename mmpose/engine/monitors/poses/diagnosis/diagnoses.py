@@ -1,22 +1,24 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""Which diagnoses there are: those that the modules of this folder define."""
+"""Which diagnoses there are: those that modules here and below define."""
 from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 from typing import Tuple, Type
 
 from .diagnosis import Diagnosis
 
 
 def _in_this_folder() -> Tuple[Type[Diagnosis], ...]:
-    """Import the modules of this folder, and return their diagnoses.
+    """Import the modules of this folder and those in it.
 
     Returns:
-        tuple[type[Diagnosis]]: In the order of the modules' names.
+        tuple[type[Diagnosis]]: Their diagnoses, in the order of the modules'
+        names.
     """
     modules = {
-        f'{__package__}.{module.name}'
-        for module in iter_modules([str(Path(__file__).parent)])
+        module.name
+        for module in walk_packages([str(Path(__file__).parent)],
+                                    f'{__package__}.')
     }
     for module in sorted(modules):
         import_module(module)

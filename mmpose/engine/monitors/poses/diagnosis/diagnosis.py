@@ -45,9 +45,12 @@ class Diagnosis:
 
     Attributes:
         charts (tuple[Chart]): The charts of its curves.
+        compares (bool): Whether its constructor takes the run to compare
+            with. Defaults to False.
     """
 
     charts: Tuple[Chart, ...] = ()
+    compares = False
 
     def unmeasured(self, part: DataSetAccuracy) -> Optional[str]:
         """Return why a data set cannot be diagnosed, or not completely.

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from mmpose.structures import PoseDataSample
 from ...core.side_effects import eval_without_side_effects
+from ..heatmaps.keypoint_maps import (PredictedMaps, TargetMaps, loss_settings,
+                                      target_maps)
 from ..model_kinds import is_bottom_up, is_top_down
 from ..predictions import predictions
 from .heatmaps import Heatmap, read_heatmap
 from .model_inputs import VisibleInput, copy_input, make_visible, sample_name
-from .pose_targets import decode_target, find_codec
+from .pose_targets import decode_target, find_codec, read_labels
 
 
 class Predicted(NamedTuple):
@@ -26,11 +28,13 @@ class Predicted(NamedTuple):
         scores (np.ndarray): Shape (M, K).
         seen (VisibleInput): The output of the data preprocessor.
         heatmap (Heatmap, optional): None where the model has none.
+        maps (tuple[Tensor]): See :meth:`PredictedMaps.read`.
     """
     keypoints: np.ndarray
     scores: np.ndarray
     seen: VisibleInput
     heatmap: Optional[Heatmap]
+    maps: Tuple[Tensor, ...] = ()
 
 
 class FixedSamples:
@@ -48,6 +52,8 @@ class FixedSamples:
         inputs (list[Tensor]): The inputs before preprocessing.
         names (list[str]): See :func:`sample_name`.
         targets (list): For each sample the result of :func:`decode_target`.
+        target_maps (list[TargetMaps | None]): See :func:`target_maps`.
+        loss (LossSettings): Those of the model's loss.
         sizes (list[np.ndarray | None]): The longer side of each box in the
             input's pixels, shape (N, ).
     """
@@ -66,6 +72,8 @@ class FixedSamples:
         self.targets: List[Optional[Tuple[np.ndarray, np.ndarray]]] = [
             None for _ in samples
         ]
+        self.target_maps: List[Optional[TargetMaps]] = [None for _ in samples]
+        self.loss = loss_settings(model)
         self._samples = [
             _in_input(sample, image.shape[1:], meta)
             for sample, image in zip(samples, self.inputs)
@@ -88,10 +96,12 @@ class FixedSamples:
         return math.ceil(len(self._samples) / self._batch_size)
 
     def decode_targets(self, samples: Sequence[PoseDataSample]) -> None:
-        """Decode keypoints from the labels, which are not kept."""
-        self.targets = [
-            decode_target(self._codec, sample)
-            for sample, _ in zip(samples, self._samples)
+        """Decode keypoints from the labels, of which heatmaps are kept."""
+        kept = samples[:len(self._samples)]
+        self.targets = [decode_target(self._codec, sample) for sample in kept]
+        self.target_maps = [
+            target_maps(read_labels(sample), self._codec, self.loss)
+            for sample in kept
         ]
 
     def predict(self, model: nn.Module) -> List[Predicted]:
@@ -101,7 +111,9 @@ class FixedSamples:
             model (nn.Module): The model without a wrapper.
         """
         predicted = []
-        with eval_without_side_effects(model), _everything_returned(model):
+        maps = PredictedMaps(model, self._codec)
+        with eval_without_side_effects(model), _everything_returned(
+                model), maps.watched():
             for i in range(0, len(self._samples), self._batch_size):
                 batch = slice(i, i + self._batch_size)
                 inputs = [image.clone() for image in self.inputs[batch]]
@@ -114,10 +126,12 @@ class FixedSamples:
                 # The model may change its input in place.
                 seen = list(map(make_visible, data['inputs']))
                 # Read at once, so that nothing large is kept.
-                for one, result in zip(seen, _forward(model, data)):
+                for j, (one,
+                        result) in enumerate(zip(seen, _forward(model, data))):
                     predicted.append(
                         Predicted(*predictions(result.pred_instances), one,
-                                  read_heatmap(result, self._codec)))
+                                  read_heatmap(result, self._codec),
+                                  maps.read(j, result)))
         return predicted
 
 

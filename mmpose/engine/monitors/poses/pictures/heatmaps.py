@@ -1,5 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 import torch
@@ -43,29 +43,66 @@ def read_heatmap(result, codec=None) -> Optional[Heatmap]:
         Heatmap | None: None if the model returned none. The centre map of DEKR
         and the offsets of UDP are excluded.
     """
-    heatmaps = result.get('pred_fields', {}).get('heatmaps')
-    # Empty where each instance has its own heatmaps and none was found.
-    if heatmaps is None or heatmaps.ndim < 3 or not heatmaps.numel():
+    heatmaps = read_maps(result, codec)
+    if heatmaps is None:
         return None
-    kinds = {cls.__name__ for cls in type(codec).__mro__}
-    heatmaps = heatmaps.detach().flatten(0, -3)
     size = np.array(heatmaps.shape[:0:-1])
     stride = np.array(result.get('input_size', size)) / size
     if np.array_equal(getattr(codec, 'heatmap_size', None), size):
         stride = np.array(codec.scale_factor)
-    known = [peak for kind, peak in _TARGET_PEAKS.items() if kind in kinds]
-    peak = known[0] if known else 1
     axes = _axes(result.get('pred_instances', {}))
     if axes and (len(axes[0]), axes[0].shape[1], axes[1].shape[1]) == tuple(
             heatmaps.shape):
-        return Heatmap(axes, size, stride, peak)
+        return Heatmap(axes, size, stride, target_peak(codec))
+    return Heatmap((heatmaps.amax(0), ), size, stride, target_peak(codec))
+
+
+def read_maps(result, codec=None) -> Optional[Tensor]:
+    """Read the heatmaps of the keypoints of what a model returned.
+
+    Args:
+        result (PoseDataSample): See :func:`read_heatmap`.
+        codec (BaseKeypointCodec, optional): See :func:`read_heatmap`. Defaults
+            to None.
+
+    Returns:
+        Tensor | None: Shape (K, h, w), a view; of several instances those of
+        each. See :func:`read_heatmap`.
+    """
+    heatmaps = result.get('pred_fields', {}).get('heatmaps')
+    # Empty where each instance has its own heatmaps and none was found.
+    if heatmaps is None or heatmaps.ndim < 3 or not heatmaps.numel():
+        return None
+    return without_others(heatmaps.detach().flatten(0, -3), codec)
+
+
+def without_others(heatmaps, codec=None):
+    """Return the heatmaps without maps that are of no keypoint.
+
+    Args:
+        heatmaps (Tensor | np.ndarray): Shape (C, h, w).
+        codec (BaseKeypointCodec, optional): See :func:`read_heatmap`. Defaults
+            to None.
+
+    Returns:
+        Tensor | np.ndarray | None: Shape (K, h, w); None if there are none.
+    """
     if getattr(codec, 'heatmap_type', None) == 'combined':
-        heatmaps = heatmaps[::3]  # Each is followed by two maps of offsets.
-    if 'SPR' in kinds:
-        if len(heatmaps) == 1:
-            return None
-        heatmaps = heatmaps[:-1]
-    return Heatmap((heatmaps.amax(0), ), size, stride, peak)
+        return heatmaps[::3]  # Each is followed by two maps of offsets.
+    if 'SPR' in _kinds(codec):
+        return heatmaps[:-1] if len(heatmaps) > 1 else None
+    return heatmaps
+
+
+def target_peak(codec) -> Optional[float]:
+    """Return :attr:`Heatmap.peak` of a codec."""
+    kinds = _kinds(codec)
+    known = [peak for kind, peak in _TARGET_PEAKS.items() if kind in kinds]
+    return known[0] if known else 1
+
+
+def _kinds(codec) -> Set[str]:
+    return {cls.__name__ for cls in type(codec).__mro__}
 
 
 def largest(arrays: Sequence[np.ndarray]) -> np.ndarray:

@@ -98,6 +98,7 @@ class ValidationLossMonitor(Monitor):
         self._samples = samples
         self._is_limit = is_limit
         self._trains = False
+        self._losses: Dict[str, Losses] = {}
 
     def charts_of(self, runner) -> Sequence[Chart]:
         return () if needs_all_ranks(runner.model) else self.charts
@@ -106,7 +107,7 @@ class ValidationLossMonitor(Monitor):
         self._dataset = None
         self._loading: Dict[str, LoadOnce] = {}
         self._batches: Dict[str, List[LossBatch]] = {}
-        self._losses: Dict[str, Losses] = {}
+        self._losses = {}
         self._trains = not needs_all_ranks(runner.model)
         if not self._trains:
             _tell(

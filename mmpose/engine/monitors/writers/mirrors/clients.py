@@ -158,14 +158,63 @@ class ClearMLClient(Client):
                 image.tag, f'{i}', iteration=step, image=picture)
 
 
+class NeptuneClient(Client):
+    """Send to a run of Neptune, each picture as a series of its own.
+
+    MMEngine's backend has one series for all pictures, of which Neptune keeps
+    one a step.
+    """
+
+    def scalars(self, values: Dict[str, float], step: int) -> None:
+        for tag, value in values.items():
+            self.backend.experiment[flat_key(tag)].append(value, step=step)
+
+    def image(self, image: Image, step: int) -> None:
+        from neptune.types import File
+        for i, picture in enumerate(image.pictures):
+            picture = File.as_image(picture.astype(np.float32) / 255)
+            self.backend.experiment[flat_key(f'{image.tag}/{i}')].append(
+                picture, step=step)
+
+
+class DVCLiveClient(Client):
+    """Write the files of DVCLive.
+
+    ``Live`` has one step, which MMEngine sets in the thread of the training,
+    and would overwrite the pictures of earlier steps.
+    """
+
+    def scalars(self, values: Dict[str, float], step: int) -> None:
+        from dvclive.plots import Metric
+        for tag, value in values.items():
+            metric = Metric(tag, self.backend.experiment.plots_dir)
+            metric.step = step
+            metric.dump(value)
+
+    def image(self, image: Image, step: int) -> None:
+        from dvclive.plots import Image as LiveImage
+        for i, picture in enumerate(image.pictures):
+            # A folder of pictures by step has a slider in DVC's viewers.
+            LiveImage(f'{image.tag}/{i}/{step}.png',
+                      self.backend.experiment.plots_dir).dump(picture)
+
+
 def _mlflow_key(tag: str) -> str:
     """Return a tag that MLflow accepts.
 
-    It refuses characters such as @. Its file store keeps a metric in a file,
-    so that there is no metric a/b/c where there is a/b, nor time/left_hours
-    where there is MMEngine's time.
+    It refuses characters such as @, and its file store keeps a metric in a
+    file.
     """
-    group, slash, name = re.sub(r'[^\w\-. /]', '_', tag).partition('/')
+    return flat_key(re.sub(r'[^\w\-. /]', '_', tag))
+
+
+def flat_key(tag: str) -> str:
+    """Return a tag with one slash at most.
+
+    So no tag is a folder of others: there is no a/b/c where there is a/b, nor
+    time/left_hours where there is MMEngine's time.
+    """
+    group, slash, name = tag.partition('/')
     if group == 'time' and slash:
         group = 'times'
     return group + slash + name.replace('/', '.')

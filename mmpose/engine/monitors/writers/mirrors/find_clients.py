@@ -5,7 +5,8 @@ import sys
 from typing import Callable, Dict, Iterable, List, Union
 
 from . import MIRRORS
-from .clients import ClearMLClient, Client, MLflowClient, WandbClient
+from .clients import (ClearMLClient, Client, DVCLiveClient, MLflowClient,
+                      NeptuneClient, WandbClient)
 
 
 def find_clients(visualizer, mirror: Union[str, Iterable[str],
@@ -42,8 +43,12 @@ def find_clients(visualizer, mirror: Union[str, Iterable[str],
 
 def _client_of(name: str, backend) -> Client:
     """Return the client of a backend, by the name of its class."""
-    if name == 'WandbVisBackend':
-        return WandbClient(backend)
+    of_one_backend = dict(
+        WandbVisBackend=WandbClient,
+        NeptuneVisBackend=NeptuneClient,
+        DVCLiveVisBackend=DVCLiveClient)
+    if name in of_one_backend:
+        return of_one_backend[name](backend)
     if name == 'MLflowVisBackend':
         return _mlflow_client(backend.experiment, backend)
     if name == 'ClearMLVisBackend':

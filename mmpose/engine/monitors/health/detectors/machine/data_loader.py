@@ -1,7 +1,9 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import List, Optional, Tuple
+import math
+import os
+from typing import Dict, List, Optional, Tuple
 
-from ....core.measurements import DataTime, HookTime
+from ....core.measurements import DataTime, HookTime, TransformTimes
 from ....core.registry import DETECTORS
 from ...detector import Detector
 from ...report import Finding
@@ -27,7 +29,7 @@ class DataLoaderDetector(Detector):
     """
 
     findings = ('data_loader', )
-    wants = (DataTime, HookTime)
+    wants = (DataTime, HookTime, TransformTimes)
 
     def __init__(self, fraction: float = _WAITING) -> None:
         self._fraction = fraction
@@ -36,6 +38,7 @@ class DataLoaderDetector(Detector):
         self._workers = getattr(runner.train_dataloader, 'num_workers', 0)
         self._started = False
         self._of_hook = 0.
+        self._transforms: Dict[str, float] = {}
         # Steps and fractions of the consecutive measurements that are high.
         self._waiting: List[Tuple[int, float]] = []
         self._present: List[Finding] = []
@@ -44,6 +47,9 @@ class DataLoaderDetector(Detector):
         if isinstance(measurement, HookTime):
             # MMEngine's timer counts what later hooks do as loading.
             self._of_hook = measurement.fraction
+            return None
+        if isinstance(measurement, TransformTimes):
+            self._transforms = measurement.milliseconds
             return None
         fraction = measurement.fraction - self._of_hook
         if not self._started:  # The workers are still starting.
@@ -55,14 +61,14 @@ class DataLoaderDetector(Detector):
         else:
             self._waiting.append((step, fraction))
             if self._is_long() and not self._present:
-                self._present = [self._finding()]
+                self._present = [self._finding(measurement)]
         return self._present
 
     def _is_long(self) -> bool:
         return (len(self._waiting) >= _MEASUREMENTS
                 and self._waiting[-1][0] - self._waiting[0][0] >= _ITERS)
 
-    def _finding(self) -> Finding:
+    def _finding(self, time: DataTime) -> Finding:
         mean = sum(f for _, f in self._waiting) / len(self._waiting)
         if self._workers:
             advice = (f'Raise num_workers of train_dataloader above '
@@ -71,9 +77,22 @@ class DataLoaderDetector(Detector):
         else:
             advice = ('Set num_workers of train_dataloader, which is 0: '
                       'samples are then loaded while the model computes.')
+        evidence = (f'It takes {mean:.0%} of each iteration, from step '
+                    f'{self._waiting[0][0]:,} to step '
+                    f'{self._waiting[-1][0]:,}.')
+        slowest = 'look for the slowest transform of the pipeline'
+        if self._transforms:
+            name = max(self._transforms, key=self._transforms.get)
+            total = sum(self._transforms.values())
+            evidence += (f' A sample takes {total:.3g} ms of a worker, '
+                         f'{self._transforms[name]:.3g} ms of it {name}, see '
+                         'data/transforms.')
+            slowest = f'make {name} faster'
+            if time.samples and time.rest > 0:
+                enough = math.ceil(total * time.samples / 1000 / time.rest)
+                advice += (f' num_workers={enough} would be enough, with a '
+                           f'core for each; there are {os.cpu_count()}.')
         return Finding(
             'data_loader', 'The data loader is the bottleneck: the training '
-            'waits for it.', f'It takes {mean:.0%} of each iteration, from '
-            f'step {self._waiting[0][0]:,} to step {self._waiting[-1][0]:,}.',
-            advice + ' Then look for the slowest transform of the pipeline, '
-            'and keep the images on a local disk.')
+            'waits for it.', evidence, f'{advice} Then {slowest}, and keep '
+            'the images on a local disk.')

@@ -42,21 +42,22 @@ class GrowingMemoryDetector(Detector):
 
     def before_train(self, runner) -> None:
         self._present: List[Finding] = []
-        # Steps, and what is resident and available there.
-        self._measured: List[Tuple[int, float, float]] = []
+        # Steps, and what is resident and available there, and in children.
+        self._measured: List[Tuple[int, float, float, float]] = []
         self._first_step = runner.iter + 1
         self._last_step = runner.max_iters
         epochs = 1 if is_iter_based(runner) else runner.max_epochs
         self._epoch = runner.max_iters / max(epochs, 1)
 
     def see(self, step: int, memory: HostMemory) -> Optional[List[Finding]]:
-        self._measured.append((step, memory.resident, memory.available))
+        self._measured.append(
+            (step, memory.resident, memory.available, memory.children))
         if len(self._measured) > 2 * _KEPT:
             del self._measured[1::2]
         half = np.array(self._measured[len(self._measured) // 2:])
         if len(half) < _MEASUREMENTS:
             return None
-        steps, resident, available = half.T
+        steps, resident, available, children = half.T
         lost = available[0] - available[-1]
         quarters = -np.diff(
             np.interp(np.linspace(steps[0], steps[-1], 5), steps, available))
@@ -71,12 +72,13 @@ class GrowingMemoryDetector(Detector):
             if ends_at < until:
                 self._present = [
                     self._finding(steps, per_step, lost, ends_at,
-                                  resident[-1] - resident[0])
+                                  resident[-1] - resident[0],
+                                  children[-1] - children[0])
                 ]
         return self._present
 
     def _finding(self, steps: np.ndarray, per_step: float, lost: float,
-                 ends_at: float, own: float) -> Finding:
+                 ends_at: float, own: float, of_workers: float) -> Finding:
         if own >= lost / 2:
             whose = 'this process'
             advice = (
@@ -84,7 +86,9 @@ class GrowingMemoryDetector(Detector):
                 'that losses or outputs are appended to without .detach() or '
                 '.item(), predictions that a hook or a metric collects.')
         else:
-            whose = 'other processes, such as workers of the data loader'
+            whose = ('workers of the data loader' if of_workers >= lost / 2
+                     else 'other processes, such as workers of the data '
+                     'loader')
             advice = (
                 'A worker touches each sample of the annotations in its turn, '
                 'and so copies them: keep serialize_data=True of the data '
@@ -100,6 +104,7 @@ class GrowingMemoryDetector(Detector):
             f'{whose}: it does not last until the end of the training.',
             f'From step {steps[0]:,.0f} to step {steps[-1]:,.0f} what is left '
             f'became less by {lost:,.0f} MiB, that is {per_step:.3g} MiB per '
-            f'iteration, steadily; this process grew by {own:,.0f} MiB. At '
-            f'this rate nothing is left at step {ends_at:,.0f} of '
+            f'iteration, steadily; this process grew by {own:,.0f} MiB, its '
+            f'child processes by {of_workers:,.0f} MiB. At this rate '
+            f'nothing is left at step {ends_at:,.0f} of '
             f'{self._last_step:,}.', advice, severity)

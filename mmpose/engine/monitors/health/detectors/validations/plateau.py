@@ -1,6 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import math
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 import numpy as np
 
@@ -99,7 +99,8 @@ class OverfittingDetector(Detector):
 class PlateauDetector(Detector):
     """``plateau``: the main metric has not improved for long.
 
-    It is not looked for before the last milestone of a schedule.
+    It is not looked for before the last milestone of a schedule, or before the
+    last one begins.
 
     Args:
         patience (int): The number of validations without a better one.
@@ -127,7 +128,7 @@ class PlateauDetector(Detector):
         self._patience = max(self._least_patience,
                              self._patience_fraction * planned)
         self._last_part = (1 - _LAST_PART) * runner.max_iters
-        self._last_milestone = _last_milestone(runner)
+        self._last_beginning, self._last_milestone = _last_planned(runner)
         self._waiting_since = 0
         self._lr: Optional[float] = None
         self._lr_at_best: Optional[float] = None
@@ -145,6 +146,9 @@ class PlateauDetector(Detector):
             self._lr_at_best = self._lr
             self._present = []
             return self._present
+        if measurement.iteration <= self._last_beginning:
+            # A cosine lowers the rate little at first.
+            self._waiting_since = course.last
         if self._lr is not None and self._lr_at_best is not None and not (
                 _LOWERED * self._lr_at_best <= self._lr <= self._lr_at_best):
             self._lr_at_best = self._lr
@@ -172,20 +176,27 @@ class PlateauDetector(Detector):
             'for what is not learned.')
 
 
-def _last_milestone(runner) -> int:
-    """Return the last iteration at which a schedule of steps has one."""
+def _last_planned(runner) -> Tuple[int, int]:
+    """Return when the last schedule begins, and a step is the last one.
+
+    Returns:
+        tuple[int, int]: The iterations, 0 if there is none.
+    """
     schedulers = getattr(runner, 'param_schedulers', None) or []
     if isinstance(schedulers, dict):
         schedulers = [s for of_one in schedulers.values() for s in of_one]
-    milestones = [0]
+    beginnings, milestones = [0], [0]
     for scheduler in schedulers:
         unit = 1
         if scheduler.by_epoch:
             unit = runner.max_iters / runner.max_epochs
+        beginnings.append(int(getattr(scheduler, 'begin', 0) * unit))
         steps = list(getattr(scheduler, 'milestones', ()))
         size = getattr(scheduler, 'step_size', None)
         if size:
             steps += range(size, math.ceil(runner.max_iters / unit), size)
         milestones += [int(step * unit) for step in steps]
     # Those beyond the end do not count.
-    return max(m for m in milestones if m < runner.max_iters)
+    return tuple(
+        max(m for m in planned if m < runner.max_iters)
+        for planned in (beginnings, milestones))

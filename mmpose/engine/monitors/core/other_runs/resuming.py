@@ -3,10 +3,10 @@ import os.path as osp
 import time
 from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple, Union
 
-from ..writers.tfrecord import event_files, events_in
+from ...writers.tfrecord import event_files, events_in
 
 if TYPE_CHECKING:
-    from ..writers.event_writer import EventWriter
+    from ...writers.event_writer import EventWriter
 
 
 class ResumedRun:
