@@ -248,7 +248,7 @@ class KeypointMonitor(Monitor):
                 when += ', EMA model'
             figure = functools.partial(accuracy_figure, parts, when)
             self.emit(Record(step, figure, kind=IMAGE))
-            for part in parts if self._diagnoses else ():
+            for part in parts if self.diagnoses else ():
                 part.instances.batch()  # Before another thread asks.
             validation = Validation(parts, step, when, self._every_measure,
                                     self._kpt_thr, self._reader.rules,

@@ -4,7 +4,7 @@ from typing import Iterable
 import numpy as np
 import torch
 
-from .picture_encoding import encode_drawing, encode_photo
+from .encoding.pictures import encode_drawing, encode_photo
 from .record import (Histogram, HParams, Image, Mesh, PrecisionRecall, Scalar,
                      ScalarLayout, Text, Value)
 

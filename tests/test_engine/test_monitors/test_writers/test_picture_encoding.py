@@ -5,8 +5,8 @@ import pytest
 
 from mmpose.engine.monitors.poses.diagnosis.distribution.pck_figure import \
     draw_pck_curves
-from mmpose.engine.monitors.writers.picture_encoding import (encode_drawing,
-                                                             encode_photo)
+from mmpose.engine.monitors.writers.encoding.pictures import (encode_drawing,
+                                                              encode_photo)
 
 PALETTE_TYPE = 3  # Of the header of a PNG.
 

@@ -69,8 +69,8 @@ def _points(part: DataSetAccuracy
 
 
 def _means(part: DataSetAccuracy) -> np.ndarray:
-    """Return the mean poses of what :func:`_points` yields, shape
-    (3, 1, K, 2)."""
+    """Return the mean poses of what :func:`_points` yields, shape (3, 1, K,
+    2)."""
     number = len(part.names)
     sums, counts = np.zeros((3, number, 2)), np.zeros((3, number))
     for points, found in _points(part):
