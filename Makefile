@@ -27,7 +27,7 @@ help:
 	@echo 'make tensorboard  show the runs in $(dir $(WORK_DIR)) on localhost'
 	@echo 'make test         set up, run the tests and the linters'
 	@echo 'make test-latest  test the hook on a recent PyTorch, in .venv-latest'
-	@echo 'make test-trackers  count what reaches W&B, MLflow and ClearML, offline'
+	@echo 'make test-trackers  count what reaches six experiment trackers, offline'
 	@echo 'make verify-configs  try the hook on a config of each family in MMPose'
 	@echo 'make benchmark    measure the hook beside others: half an hour'
 	@echo 'make docs         set up, build the documentation into docs/_build'

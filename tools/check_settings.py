@@ -38,7 +38,7 @@ def describe(config: Config, num_processes: int = 1):
         num_processes (int): The number of processes. Defaults to 1.
     """
     read_config = monitors('health.settings.read_config')
-    config = config._cfg_dict.to_dict()
+    config = config.to_dict()
     metas = {}
     for where in _WHERE:
         loader = config.get(f'{where}_dataloader') or {}

@@ -58,11 +58,19 @@ GROUPS: Dict[str, Dict[str, Tuple[str, ...]]] = dict(
         validation_invalid=('val/AP', 'val/PCK'),
         validation_collapse=('val/PCK', ),
         validation_unmoved=('PCK', ),
+        heatmap_empty=('heatmap/peak', ),
         left_right_exchanged=('errors/inversion', ),
         instances_swapped=('errors/swap', ),
         one_pose=('keypoints/spread', ),
         keypoint_bias=('keypoints/bias/x', 'keypoints/bias/y'),
         codec_ceiling=('codec/ceiling/OKS', 'instances/OKS')))
+# What no curve shows: it is found in the config, the annotations or targets
+# before there is one.
+WITHOUT_CURVE = ('batch_size', 'codec_differs', 'ema_momentum', 'flip_indices',
+                 'input_size', 'keypoint_count', 'keypoint_names',
+                 'milestone_too_late', 'normalization', 'same_annotations',
+                 'sanity_val', 'schedule_cut_off', 'sigmas', 'skeleton_links',
+                 'target_misplaced', 'use_udp', 'warm_up_too_long')
 # Those whose curve goes over several powers of ten.
 LOGARITHMIC = ('gradient_norm', 'loss_scale', 'update_ratio')
 LOG_LOSS = ('learning_rate_too_high', 'loss_spike', 'nonfinite_update')

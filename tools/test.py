@@ -125,7 +125,7 @@ def test_as_validation() -> None:
 def step_hook(name: str):
     """Make a hook that notes the step of the checkpoint that is loaded.
 
-    It also writes which curves share a chart.
+    It also writes which curves share a chart, and the overview of the data.
 
     Args:
         name (str): The name of the step in the message hub.
@@ -137,6 +137,9 @@ def step_hook(name: str):
 
     class CheckpointStepHook(Hook):
 
+        def __init__(self) -> None:
+            self._began = False
+
         def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
             meta = checkpoint.get('meta') or {}
             loop = (runner.cfg or {}).get('train_cfg') or {}
@@ -144,8 +147,11 @@ def step_hook(name: str):
                                 not in f'{loop.get("type")}')
             unit = 'epoch' if by_epoch else 'iter'
             runner.message_hub.update_info(name, int(meta.get(unit) or 0))
-            for hook in filter(is_the_hook, runner.hooks):
-                write_layout(hook, runner)
+            if not self._began:
+                self._began = True
+                for hook in filter(is_the_hook, runner.hooks):
+                    write_layout(hook, runner)
+                    write_overview(hook, runner)
 
     return CheckpointStepHook()
 
@@ -171,6 +177,20 @@ def write_layout(hook, runner) -> None:
     layout = scalar_layout(monitors, runner, trains=False)
     if layout.categories:
         monitors[0].emit(Record(0, lambda: [layout]))
+
+
+def write_overview(hook, runner) -> None:
+    """Write what is annotated in the test data.
+
+    Args:
+        hook (EnhancedTensorBoardHook): The hook.
+        runner (Runner): The runner.
+    """
+    from mmpose.engine.monitors import DataOverviewMonitor
+
+    for monitor in hook.monitors:
+        if isinstance(monitor, DataOverviewMonitor):
+            monitor.notify('before_train', runner)
 
 
 def list_checkpoints(checkpoint: str) -> List[str]:

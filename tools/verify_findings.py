@@ -32,6 +32,7 @@ TESTS = ROOT / 'tests/test_engine'
 PLANTED = [
     TESTS / 'test_hooks/test_planted_training_illness.py',
     TESTS / 'test_hooks/test_planted_settings.py',
+    TESTS / 'test_hooks/test_sanity_val.py',
     TESTS / 'test_hooks/test_planted_silent_anomalies.py',
     TESTS / 'test_hooks/test_reported_troubles.py',
     TESTS / 'test_monitors/test_health/test_planted_step_illness.py',
@@ -40,6 +41,7 @@ PLANTED = [
     TESTS / 'test_monitors/test_poses/test_one_pose.py',
     TESTS / 'test_monitors/test_poses/test_keypoint_distribution.py',
     TESTS / 'test_monitors/test_poses/test_codec_findings.py',
+    TESTS / 'test_monitors/test_poses/test_heatmaps.py',
 ]
 HEALTHY = [TESTS / 'test_hooks/test_healthy_runs.py']
 HOOK = dict(

@@ -278,3 +278,31 @@ def test_dvclive(train, tmp_path):
         pictures['/'.join(tag), int(i), int(step)] += 1
     assert arrived == scalars
     assert pictures == images
+
+
+def test_aim(train, tmp_path):
+    scalars, images = train(
+        dict(type='AimVisBackend', init_kwargs=dict(repo=str(tmp_path))),
+        cwd=tmp_path)
+    from aim import Repo, Run
+    from aim.storage.context import Context
+    name, = Repo(str(tmp_path)).list_all_runs()
+    # What is opened to be read alone is empty until it was opened once.
+    run = Run(
+        name,
+        repo=str(tmp_path),
+        system_tracking_interval=None,
+        log_system_params=False)
+    arrived, pictures = collections.Counter(), collections.Counter()
+    for metric in run.metrics():
+        for step in metric.data.indices_list():
+            if (metric.name, step) in scalars:
+                arrived[metric.name, step] += 1
+    for sequence in run.collect_sequence_info(('images', ))['images']:
+        tag, _, i = sequence['name'].rpartition('/')
+        series = run.get_image_sequence(sequence['name'], Context({}))
+        for step in series.data.indices_list():
+            pictures[tag, int(i), step] += 1
+    # Aim keeps the last value of a step.
+    assert arrived == collections.Counter(set(scalars))
+    assert pictures == images

@@ -94,6 +94,19 @@ STAGES = (
         (f'{HOOK}: an overview of the data of training and validation',
          f'{HOOK}：训练数据和验证数据的概览'), use_case('')),
     Stage(
+        'augmentation',
+        f'[Feature] Show what the pipeline makes of the data with {HOOK}',
+        ('poses/data/augmentation', 'poses/data/drawing_process',
+         'poses/data/few_samples', 'poses/data/sheet',
+         'poses/data/training_targets', 'poses/data/lost_keypoints',
+         'poses/data/input_statistics'),
+        'An augmentation that is too strong, or that moves the image without '
+        'its keypoints, raises no error. These monitors draw the same samples '
+        'several times, in a process of their own so that the random numbers '
+        'of the training stay the same, and count what is lost.',
+        (f'{HOOK}: pictures of the augmentation, and the keypoints that it '
+         'loses', f'{HOOK}：数据增强的图片，以及它丢失的关键点'), use_case('')),
+    Stage(
         'validation_loss',
         f'[Feature] Log the loss of the validation with {HOOK}',
         ('poses/validation_loss/', ),

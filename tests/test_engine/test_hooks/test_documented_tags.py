@@ -25,9 +25,9 @@ ELSEWHERE = ('compare/', 'system/gpu_', 'health/amp/', 'health/nonfinite_',
              'time/slowest_rank', 'val/skeletons/', 'keypoints/MPJPE/',
              'keypoints/<data set>/', 'instances/OKS/<data set>',
              'errors/false_positives', 'health/suspects', 'val/suspect_labels',
-             'data/overview', 'train_as_val/', 'instances/count/<data set>',
-             'data/transforms', 'run/profile', 'system/workers_memory_mib',
-             'run/config_changes')
+             'data/overview', 'data/augmentation', 'train_as_val/',
+             'instances/count/<data set>', 'data/transforms', 'run/profile',
+             'system/workers_memory_mib', 'run/config_changes')
 
 
 def test_what_is_written_is_described_and_what_is_described_is_written(

@@ -66,6 +66,20 @@ def test_it_is_off_by_default(train, read_events):
     assert [e.step for e in events.Tensors('val/images')] == [1]
 
 
+def test_a_resumed_training_has_none(train, read_events):
+    first = train(
+        None,
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook')),
+        **copy.deepcopy(ONE_EPOCH))
+    runner = train(
+        dict(NOTHING, sanity_val=2),
+        resume=True,
+        load_from=f'{first.work_dir}/epoch_1.pth',
+        train_cfg=dict(by_epoch=True, max_epochs=2, val_interval=1))
+    events = read_events(runner)
+    assert [e.step for e in events.Tensors('val/images')] == [2]
+
+
 @METRICS.register_module(force=True)
 class FailingMetric(PCKAccuracy):
 

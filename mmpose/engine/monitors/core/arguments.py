@@ -209,6 +209,13 @@ GRAD_NORM_INTERVAL = interval(
     "the hook's own cost, see :class:`TelemetryMonitor`. 0 switches all of "
     'them off, also the search for NaN; ``log_grad_norm=False`` skips the '
     'gradients alone.', dict(fast=500, balanced=100, detailed=50))
+WEIGHT_HIST_INTERVAL = interval(
+    'weight_hist_interval',
+    'Epochs between two histograms of the weights, and between two pictures '
+    'of fresh training samples; in iteration-based training iterations, as '
+    '``val_interval`` is. Without a value, in iteration-based training the '
+    'same number of passes over the training data.',
+    dict(fast=5, balanced=1, detailed=1))
 MAX_LAYERS_TO_LOG = count(
     'max_layers_to_log',
     'The largest number of layer groups that the model is divided into for '
@@ -223,7 +230,9 @@ LOG_DETAILS = flag(
     'each monitor, see :class:`TelemetryMonitor`; the best value of every '
     'metric, see :class:`HParamsMonitor`; PCK, NME and kinds of error by '
     'keypoint, see :class:`KeypointMonitor`; statistics of the losses, see '
-    ':class:`LossMonitor`; and others, as said of each tag.',
+    ':class:`LossMonitor`; mean and deviation of the input, see '
+    ':class:`InputStatisticsMonitor`; keypoints that the pipeline loses, see '
+    ':class:`TargetMonitor`.',
     presets=dict(fast=False, balanced=False, detailed=True))
 LOG_HEALTH = flag(
     'log_health',

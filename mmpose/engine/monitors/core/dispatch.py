@@ -1,11 +1,11 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import TYPE_CHECKING, List, Optional
+from typing import TYPE_CHECKING, Dict, List, Optional
 
 from mmengine.dist import all_gather_object
 
 from .failure_guard import FailureGuard
 from .monitor import Monitor
-from .optimizer_probe import OptimizerProbe
+from .optimizer_probe import OptimizerProbe, handles
 from .runner_parts import is_sharded
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class Dispatcher:
         # A training that was interrupted has left it attached.
         self._probe.detach()
         self._listening: List[Monitor] = []
+        # Those of them that handle an event, once it has come.
+        self._handling: Dict[str, List[Monitor]] = {}
         self._gathering: List[Monitor] = []
         self._summing: List[Monitor] = []
         self._writer: Optional['EventWriter'] = None
@@ -76,6 +78,7 @@ class Dispatcher:
             sharded = is_sharded(runner.model)
         if sharded:
             self._begin_sharded(runner)
+        self._handling = {}
         self._probe = OptimizerProbe(self._listening)
         self.before_train_iter(runner)
 
@@ -113,7 +116,13 @@ class Dispatcher:
             event (str): The name of a handler of :class:`Monitor`.
             *args: Its arguments.
         """
-        for monitor in self._listening:
+        if event not in self._handling:
+            # Most monitors handle few events.
+            self._handling[event] = [
+                monitor for monitor in self._listening
+                if handles(monitor, event)
+            ]
+        for monitor in self._handling[event]:
             monitor.notify(event, *args)
 
     def _begin_sharded(self, runner) -> None:

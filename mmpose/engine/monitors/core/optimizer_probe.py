@@ -31,7 +31,7 @@ class OptimizerProbe:
     def __init__(self, monitors: Iterable[Monitor] = ()) -> None:
         monitors = list(monitors)
         self._listeners = {
-            event: [m for m in monitors if _overrides(m, event)]
+            event: [m for m in monitors if handles(m, event)]
             for event in EVENTS
         }
         self._observed: List[tuple] = []
@@ -110,7 +110,8 @@ class OptimizerProbe:
         self._detach.callback(observe_method(owner, name, before, after))
 
 
-def _overrides(monitor: Monitor, event: str) -> bool:
+def handles(monitor: Monitor, event: str) -> bool:
+    """Return whether a monitor does anything at an event."""
     return getattr(type(monitor), event) is not getattr(Monitor, event)
 
 

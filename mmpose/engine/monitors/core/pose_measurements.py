@@ -110,6 +110,27 @@ class TargetErrors(Measurement):
 
 
 @dataclass(frozen=True)
+class SharedImages(Measurement):
+    """Images that are both in the training and in the validation.
+
+    Attributes:
+        total (int): The number of images of the validation.
+        same_path (int): Of these, those that are the same file.
+        same_content (int): Those that are a copy of a file of the training.
+        first (tuple[tuple[str, str]]): The first of them: the file in the
+            validation and the one in the training.
+        listed_in (str): The file that lists all of them.
+        is_complete (bool): Whether all files of the same size were compared.
+    """
+    total: int
+    same_path: int
+    same_content: int
+    first: Tuple[Tuple[str, str], ...] = ()
+    listed_in: str = ''
+    is_complete: bool = True
+
+
+@dataclass(frozen=True)
 class HeatmapPeaks(Measurement):
     """The predicted heatmaps of a few training samples.
 

@@ -9,8 +9,8 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from ..core.arguments import MAX_LAYERS_TO_LOG, Arguments, flag
-from ..core.arguments import interval as interval_of
+from ..core.arguments import (MAX_LAYERS_TO_LOG, WEIGHT_HIST_INTERVAL,
+                              Arguments, flag)
 from ..core.layer_groups import layer_groups, named_parameters
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
@@ -62,13 +62,7 @@ class WeightMonitor(Monitor):
         'log_weight_hist', 'Write histograms of the weights, see '
         ':class:`WeightMonitor`.'), )
     settings = dict(
-        interval=interval_of(
-            'weight_hist_interval',
-            'Epochs between two histograms of the weights; in iteration-based '
-            'training iterations, as ``val_interval`` is. Without a value, in '
-            'iteration-based training the same number of passes over the '
-            'training data.', dict(fast=5, balanced=1, detailed=1)),
-        max_groups=MAX_LAYERS_TO_LOG)
+        interval=WEIGHT_HIST_INTERVAL, max_groups=MAX_LAYERS_TO_LOG)
 
     @classmethod
     def settings_from(cls, given: Arguments) -> dict:

@@ -103,11 +103,13 @@ class ActivationProbe:
         # tokens in the last one.
         channel = 1 if entering.dim() in (2, 4) else entering.dim() - 1
         others = [i for i in range(entering.dim()) if i != channel]
+        # What is NaN is not closed, it has a finding of its own.
         if high < math.inf:
             # ``any`` over several dimensions is newer than PyTorch 1.13.
-            is_open = ((entering > low) & (entering < high)).amax(others)
+            is_open = ~((entering <= low) | (entering >= high))
+            is_open = is_open.amax(others)
         else:
-            is_open = entering.amax(others) > low
+            is_open = ~(entering.amax(others) <= low)
         self._open[name].append(is_open)
 
 

@@ -4,8 +4,9 @@ from ..core.arguments import (Argument, count, flag, interval, number,
                               one_of_types)
 
 LOG_DATA = flag(
-    'log_data', 'Show the data before it is trained on, see '
-    ':class:`DataOverviewMonitor`.')
+    'log_data',
+    'Show what is annotated and what the pipeline makes of it, see '
+    ':class:`DataOverviewMonitor` and :class:`AugmentationMonitor`.')
 LOG_TRAIN_IMAGES = flag(
     'log_train_images',
     'Write pictures of training samples, see :class:`TrainImageMonitor`.')

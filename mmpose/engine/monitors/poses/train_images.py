@@ -9,8 +9,7 @@ from torch import nn
 from ..core.arguments import Arguments
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
-from ..core.runner_parts import (bare_model, data_set, data_set_parts,
-                                 needs_all_ranks)
+from ..core.runner_parts import bare_model, data_set, needs_all_ranks
 from ..core.schedule import Interval
 from ..writers.record import IMAGE, Record
 from .activations import ActivationProbe
@@ -22,6 +21,7 @@ from .pictures.fixed_samples import FixedSamples, Predicted
 from .pictures.model_inputs import image_prefixes
 from .pictures.sample_pictures import SamplePictures
 from .pictures.scenes import Scene, error_caption, scene_tensors
+from .pipelines import PipelineWatch
 
 
 @MONITORS.register_module()
@@ -78,7 +78,7 @@ class TrainImageMonitor(Monitor):
     def before_train(self, runner) -> None:
         # Each with the text that its captions add.
         self._sets: List[Tuple[FixedSamples, str]] = []
-        self._pipelines: Optional[list] = None
+        self._pipeline = PipelineWatch()
         # A lifter has no images.
         self._off = not self._max_images or lifts_poses(
             bare_model(runner.model))
@@ -95,10 +95,8 @@ class TrainImageMonitor(Monitor):
         if self._off:
             return
         dataset = data_set(runner.train_dataloader)
-        pipelines = _pipelines(dataset)
-        if self._pipelines is not None and _same(pipelines, self._pipelines):
+        if not self._pipeline.has_changed(dataset):
             return
-        self._pipelines = pipelines
         self._off = True  # A failure would be repeated.
         note = f', pipeline of step {runner.iter + 1:,}' if self._sets else ''
         meta = getattr(dataset, 'metainfo', {})
@@ -159,18 +157,3 @@ def _scenes(samples: FixedSamples, predicted: List[Predicted], when: str,
         error = error_caption(truth, visible, keypoints, size, 'input')
         yield Scene('   '.join(filter(None, [when, error])), name, keypoints,
                     one.scores, truth, visible, one.seen, meta, one.heatmap)
-
-
-def _pipelines(dataset) -> list:
-    """Return what makes the samples; a switch of the pipeline changes it."""
-    parts = []
-    for part in data_set_parts(dataset):
-        parts += [part, getattr(part, 'pipeline', None)]
-        if hasattr(part, '_skip_type_keys'):
-            parts.append(tuple(part._skip_type_keys or ()))
-    return parts
-
-
-def _same(one: list, other: list) -> bool:
-    return len(one) == len(other) and all(
-        a is b or isinstance(a, tuple) and a == b for a, b in zip(one, other))

@@ -6,7 +6,7 @@ import time
 import pytest
 from mmengine.logging import MMLogger
 
-from mmpose.engine.monitors import FailureGuard, Monitor, Record
+from mmpose.engine.monitors import Dispatcher, FailureGuard, Monitor, Record
 from mmpose.engine.monitors.core import failure_guard
 
 
@@ -222,3 +222,24 @@ def test_where_nothing_is_written_a_reading_is_a_success(gathered, log):
         monitor.broken = broken
         monitor.gather_results()
     assert monitor.guard.failures == 6 and not monitor.guard.tripped
+
+
+def test_a_monitor_is_told_what_it_handles_and_nothing_else(monkeypatch):
+    told = []
+    notify = Monitor.notify
+
+    def remember(self, event, *args):
+        told.append((type(self).__name__, event))
+        notify(self, event, *args)
+
+    class Ends(Monitor):
+
+        def after_train(self, runner):
+            pass
+
+    monkeypatch.setattr(Monitor, 'notify', remember)
+    dispatcher = Dispatcher([Ends(), Monitor()], FailureGuard('', strict=True))
+    dispatcher.before_run(None, object())
+    dispatcher.notify('before_train', None)
+    dispatcher.notify('after_train', None)
+    assert told == [('Ends', 'after_train')]

@@ -7,6 +7,7 @@ from looking import Looking
 from mmengine.optim.scheduler import LinearLR, MultiStepLR
 from planted_errors import data_set_meta
 
+from mmpose.datasets.transforms import TopdownAffine
 from mmpose.engine.monitors.core.measurements import LocalizationErrors, Sides
 from mmpose.engine.monitors.health.detectors.settings.keypoints import (
     KeypointInfoDetector, wrong_flips)
@@ -80,7 +81,7 @@ def config(**changes):
         place = made
         for parent in parents:
             place = place[int(parent) if parent.isdigit() else parent]
-        place[last] = value
+        place[int(last) if last.isdigit() else last] = value
     return made
 
 
@@ -220,7 +221,17 @@ def test_a_pipeline_that_a_hook_switches_to():
     hook = dict(type='mmdet.PipelineSwitchHook', switch_pipeline=second)
     only(
         found(custom_hooks=[hook]), 'input_size',
-        '128x128: TopdownAffine of train of mmdet.PipelineSwitchHook')
+        '128x128: TopdownAffine of train of PipelineSwitchHook')
+
+
+@pytest.mark.parametrize(
+    'kind', [TopdownAffine, 'mmpose.datasets.transforms.TopdownAffine'])
+def test_classes_in_the_place_of_names(kind):
+    """As in the configs that are pure Python, and as these are read."""
+    other = dict(type=kind, input_size=(256, 192))
+    only(
+        found(val_dataloader__dataset__pipeline__1=other), 'input_size',
+        '256x192: TopdownAffine of val')
 
 
 def test_udp():

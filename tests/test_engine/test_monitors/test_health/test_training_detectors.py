@@ -297,6 +297,14 @@ def test_a_model_that_is_accurate_at_first_was_loaded(accuracy, is_expected):
     assert bool(watch(NotLearningDetector(), events)) == is_expected
 
 
+@pytest.mark.parametrize('end, is_expected', [(.12, False), (.04, True)])
+def test_a_model_whose_accuracy_rises_learns(end, is_expected):
+    """Measured with a frozen backbone: the loss fell by 5 % only."""
+    events = [(step, Losses(3.8e-3 - 2e-4 * (i > 1), accuracy=end * i / 4))
+              for i, step in enumerate((1, 100, 200, 300, 400))]
+    assert bool(watch(NotLearningDetector(), events)) == is_expected
+
+
 # zero_accuracy
 
 

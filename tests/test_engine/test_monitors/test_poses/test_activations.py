@@ -76,6 +76,14 @@ def test_the_worst_of_several_calls_counts_and_any_sample_opens_a_channel():
     assert closed(Block(), half) == {'relu': .5}
 
 
+@pytest.mark.parametrize('layer', [nn.ReLU(), nn.Sigmoid()], ids=str)
+def test_what_is_nan_is_not_closed(layer):
+    """Behind a running variance of NaN, which has a finding of its own."""
+    entering = torch.rand(2, 8, 5, 5)
+    entering[:, :3] = float('nan')
+    assert closed(nn.Sequential(layer), entering) == {'0': 0}
+
+
 def test_tokens_have_their_channels_last():
     tokens = torch.ones(2, 3, 4)
     tokens[..., 0] = -20

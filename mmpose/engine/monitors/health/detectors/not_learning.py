@@ -26,6 +26,10 @@ _STANDS_STILL = 0.06
 _ROSE = 2
 # A model with this acc_pose in its first batches has been loaded, however.
 _LOADED = 0.3
+# One whose acc_pose has risen to this value, and by this factor, has learned
+# something: of a loss that most pixels of a heatmap make, a pose is little.
+_ACCURATE = 0.05
+_RISEN = 3
 
 
 @DETECTORS.register_module()
@@ -34,7 +38,8 @@ class NotLearningDetector(Detector):
 
     It is not looked for in a training that is resumed or starts from loaded
     weights, which a first ``acc_pose`` above 0.3 tells as well, nor before the
-    learning rate has reached its highest value.
+    learning rate has reached its highest value. Nor where ``acc_pose`` has
+    risen.
 
     Args:
         fraction (float): The fraction of the training after which the loss
@@ -62,6 +67,7 @@ class NotLearningDetector(Detector):
         self._judge_from = max(self._fraction * runner.max_iters, self._iters)
         self._warm_up = WarmUp()
         self._first: Optional[float] = None
+        self._first_accuracy = 0.
         self._halfway: Optional[float] = None
         self._highest = -math.inf
 
@@ -69,15 +75,19 @@ class NotLearningDetector(Detector):
         if isinstance(measurement, LearningRates):
             self._warm_up.add(step, measurement)
             return None
-        median = measurement.median
+        median, accuracy = measurement.median, measurement.accuracy or 0.
         if self._is_over or median is None:
             return None
         if self._first is None:
             self._first = median
-            self._is_over = (measurement.accuracy or 0) > _LOADED
+            self._first_accuracy = accuracy
+            self._is_over = accuracy > _LOADED
         self._highest = max(self._highest, median)
+        if accuracy > max(_ACCURATE, _RISEN * self._first_accuracy):
+            self._is_over = True
+            self._present = []
         # Before, it is the median of too few losses.
-        if 2 * (step - self._warm_up.last_step) >= self._judge_from:
+        elif 2 * (step - self._warm_up.last_step) >= self._judge_from:
             self._judge(step, median)
         return self._present
 

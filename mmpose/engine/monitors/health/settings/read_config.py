@@ -45,7 +45,7 @@ def read_config(config: dict,
             data_sets.append(data_set)
             pipelines.append(read_pipeline(where, transforms))
     pipelines += _switched_pipelines(config)
-    lifts = model.get('type') == 'PoseLifter'
+    lifts = _type(model) == 'PoseLifter'
     epochs = _dict(config.get('train_cfg')).get('max_epochs')
     iterations = _dict(config.get('train_cfg')).get('max_iters')
     auto_scale = _dict(config.get('auto_scale_lr'))
@@ -53,10 +53,9 @@ def read_config(config: dict,
         data_sets=tuple(data_sets),
         pipelines=tuple(dict.fromkeys(pipelines)),
         evaluates_oks=any(
-            m.get('type') in _OKS_METRICS
-            and not m.get('score_mode') == 'bbox_only'
+            _type(m) in _OKS_METRICS and not m.get('score_mode') == 'bbox_only'
             for m in _dicts(config.get('val_evaluator'))),
-        head=str(head.get('type', '')),
+        head=_type(head),
         head_keypoints=None if lifts else _head_keypoints(head),
         head_input_size=_size(head.get('input_size')),
         keypoints_evaluated=_length_of(
@@ -97,10 +96,11 @@ def read_pipeline(where: str, transforms: Iterable[dict]) -> Pipeline:
     pipeline = Pipeline(where)
     encoders: List[Codec] = []
     for step in transforms:
-        if step.get('type') in _CROPS:
+        kind = _type(step)
+        if kind in _CROPS:
             pipeline = pipeline._replace(
-                transform=step['type'],
-                input_size=None if step['type'] in _OF_ANY_SIZE else _size(
+                transform=kind,
+                input_size=None if kind in _OF_ANY_SIZE else _size(
                     step.get('input_size')),
                 use_udp=bool(step.get('use_udp', False)))
         encoders += map(_codec, _dicts(step.get('encoder')))
@@ -134,9 +134,7 @@ def _leaves(config: dict,
 def _data_set(config: dict, where: str, meta: dict,
               transforms: Sequence[dict]) -> DataSet:
     count = meta.get('num_keypoints')
-    converted = [
-        step for step in transforms if step.get('type') in _CONVERTERS
-    ]
+    converted = [step for step in transforms if _type(step) in _CONVERTERS]
     for step in converted:
         count = step.get('num_keypoints')
     ann_file = str(config.get('ann_file') or '')
@@ -144,7 +142,7 @@ def _data_set(config: dict, where: str, meta: dict,
         ann_file = posixpath.normpath(
             posixpath.join(str(config.get('data_root') or ''), ann_file))
     return DataSet(
-        where, str(config.get('type', '')), meta, count, ann_file,
+        where, _type(config), meta, count, ann_file,
         ', '.join(f'{name}={config[name]}' for name in _SUBSETS
                   if config.get(name) is not None), bool(converted))
 
@@ -154,7 +152,7 @@ def _switched_pipelines(config: dict) -> Iterator[Pipeline]:
     for hook in _dicts(config.get('custom_hooks')):
         for name in ('switch_pipeline', 'new_train_pipeline'):
             if hook.get(name):
-                yield read_pipeline(f'train of {hook.get("type")}',
+                yield read_pipeline(f'train of {_type(hook)}',
                                     _dicts(hook[name]))
 
 
@@ -163,7 +161,7 @@ def _wrapped(config: dict) -> List[dict]:
 
 
 def _codec(config: dict) -> Codec:
-    kind = str(config.get('type', ''))
+    kind = _type(config)
     return Codec(kind, _size(config.get('input_size')),
                  _size(config.get('heatmap_size')), _UDP.get(kind))
 
@@ -213,16 +211,22 @@ def _pretrained(config: dict, model: dict) -> str:
     if config.get('load_from'):
         return str(config['load_from'])
     for init in _dicts(_dict(model.get('backbone')).get('init_cfg')):
-        if init.get('type') == 'Pretrained':
+        if _type(init) == 'Pretrained':
             return str(init.get('checkpoint') or '')
     return ''
 
 
 def _ema_momentum(config: dict) -> Optional[float]:
     for hook in _dicts(config.get('custom_hooks')):
-        if hook.get('type') in ('EMAHook', 'mmengine.EMAHook'):
+        if _type(hook) == 'EMAHook':
             return hook.get('momentum')
     return None
+
+
+def _type(config: dict) -> str:
+    """Return the name of a class: it may have a scope or be the class."""
+    kind = config.get('type', '')
+    return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
 
 
 def _dict(value) -> dict:

@@ -30,7 +30,8 @@ def read_schedules(config) -> Iterator[Schedule]:
 
 
 def _read(config: dict) -> Optional[Schedule]:
-    kind = str(config.get('type', ''))
+    kind = config.get('type', '')
+    kind = getattr(kind, '__name__', str(kind)).rpartition('.')[2]
     if not kind.endswith('LR'):
         return None
     begin = int(config.get('begin') or 0)

@@ -50,7 +50,7 @@ def read_settings(runner) -> Settings:
         metas['val'] = _metas(runner.val_dataloader)
     epochs = None if is_iter_based(runner) else runner.max_epochs
     # A dict of its own: what is read of it is read in this thread.
-    config = runner.cfg._cfg_dict.to_dict()
+    config = runner.cfg.to_dict()
     return read_config(config, metas, Length(epochs, runner.max_iters),
                        get_world_size())
 

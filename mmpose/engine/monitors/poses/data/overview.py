@@ -1,15 +1,17 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
 import logging
+import threading
 from typing import Any, Dict, Iterator, List, NamedTuple
 
 from mmengine.logging import print_log
+from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
 from ...core.monitor import Monitor
 from ...core.registry import MONITORS
-from ...core.runner_parts import (bare_model, data_set, keypoint_names,
-                                  pipeline_transforms)
+from ...core.runner_parts import (bare_model, data_set, evaluation_step,
+                                  keypoint_names, pipeline_transforms)
 from ...writers.record import IMAGE, Image, Record, Text
 from ..accuracy.keypoint_curves import curve_groups
 from ..arguments import LOG_DATA
@@ -20,6 +22,7 @@ from .annotated_data import (MAX_SAMPLES, loaded_parts, read_evaluated,
 from .overview_figure import overview_figure
 from .overview_table import overview_table
 from .overview_tally import Crop, OverviewTally
+from .same_images import shared_images
 
 
 @MONITORS.register_module()
@@ -35,7 +38,10 @@ class DataOverviewMonitor(Monitor):
 
     What it tells: Whether the annotations are those that you think they are,
     and whether the validation is like the training. A keypoint that is never
-    annotated cannot be learned; keypoints outside of the crop are lost.
+    annotated cannot be learned; keypoints outside of the crop are lost. The
+    report says so if images of the validation are in the training as well, by
+    their path or, for files on a local disk, by their content;
+    ``shared_images.csv`` beside the event file lists them.
 
     Written once, when the training begins, from the annotations that the data
     sets hold in memory, in the writer's thread. Crowds are not counted. With a
@@ -59,13 +65,17 @@ class DataOverviewMonitor(Monitor):
                 logger='current',
                 level=logging.INFO)
             return
-        splits = [Split('training', runner.train_dataloader)]
+        splits, step = [], evaluation_step(runner)
+        # ``tools/test.py`` calls it without a training.
+        if isinstance(runner._train_loop, BaseLoop):
+            splits.append(Split('training', runner.train_dataloader))
+            step = runner.iter
         val_loop = getattr(runner, 'val_loop', None)
         if getattr(val_loop, 'dataloader', None) is not None:
             splits.append(
                 Split('validation', val_loop.dataloader,
                       getattr(val_loop, 'evaluator', None)))
-        self._write(runner.iter, splits)
+        self._write(step, splits)
 
     def _write(self, step: int, splits: List['Split']) -> None:
         splits = [split for split in splits if split.is_readable()]
@@ -74,7 +84,16 @@ class DataOverviewMonitor(Monitor):
 
         @functools.lru_cache(None)
         def overview() -> 'Overview':  # In the writer's thread, once.
-            return Overview(splits)
+            overview = Overview(splits)
+            images = overview.images()
+            if len(images) > 1:
+                # A disk may be slow, and others wait for the writer's thread.
+                threading.Thread(
+                    target=self._compare,
+                    args=(step, *images),
+                    name=type(self).__name__,
+                    daemon=True).start()
+            return overview
 
         self.emit(
             Record(step, lambda: [Text('data/overview',
@@ -84,6 +103,17 @@ class DataOverviewMonitor(Monitor):
                 step,
                 lambda: [Image('data/overview', [overview().figure()])],
                 kind=IMAGE))
+
+    def _compare(self, step: int, training: List[str],
+                 validation: List[str]) -> None:
+        """Look for images that both have; in a thread of its own."""
+        try:
+            for shared in shared_images(training, validation,
+                                        self.writer.log_dir):
+                self.emit(Record(step, functools.partial(list, [shared])))
+        except Exception as error:
+            # The guard would count the time as the training's.
+            self.guard.report(error)
 
 
 class Split(NamedTuple):
@@ -138,6 +168,13 @@ class Overview:
     def table(self) -> str:
         """Return all numbers in Markdown."""
         return overview_table(self._tallies, self._groups(), self._notes)
+
+    def images(self) -> List[List[str]]:
+        """Return the files of the images of each split."""
+        return [
+            list(filter(None, tally.images))
+            for tally in self._tallies.values()
+        ]
 
     def figure(self):
         """Return the picture, RGB, uint8 of shape (H, 900, 3)."""

@@ -37,8 +37,10 @@ def draw_differences(found: Differences, title: str) -> np.ndarray:
     axes.tick_params(labelsize=16, colors=FAINT_INK)
     axes.axvline(0, color='#202020', lw=1.5)
     axes.set_ylim(max(len(order), 12) - .4, -.6)
-    edge = max(np.nanmax(np.abs([found.low, found.high])), 1e-3)
-    axes.set_xlim(-1.1 * edge, 1.1 * edge)
+    left = min(np.nanmin(found.low[order]), 0)
+    right = max(np.nanmax(found.high[order]), 0)
+    margin = max(.06 * (right - left), 1e-3)
+    axes.set_xlim(left - margin, right + margin)
     across = axes.get_yaxis_transform()
     for y, i in enumerate(order):
         low, value, high = found.low[i], change[i], found.high[i]
