@@ -1,10 +1,13 @@
 # From a bare clone to a trained model: make demo
 
-# The interpreter to make .venv with. Python 3.12 comes late in the search,
-# since mmcv has to be built from source for it.
+# The Python for .venv, as in make demo PYTHON=python3.10. Without it, that of
+# .venv, or the first of 3.11, 3.10, 3.9, 3.8 and 3.12 that is there; uv
+# downloads one where none is.
 PYTHON ?=
-PYTHONS := .venv/bin/python python3.11 python3.10 python3.9 python3.8 \
-	python3.12 python3 python
+# What the script that makes .venv runs with: any Python from 3.8 on.
+PYTHONS := .venv/bin/python python3 python python3.11 python3.12 python3.10 \
+	python3.9 python3.8
+UV := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/enhanced-tensorboard/uv-*/bin/uv
 CONFIG := configs/enhanced_tensorboard/td-hm_res18_1xb8-12e_synthetic-128x96.py
 WORK_DIR := work_dirs/demo
 DATA := data/synthetic_coco
@@ -15,12 +18,8 @@ PAGE := docs/en/benchmarks.md
 # Another MMPose on it would be taken for the one in .venv.
 unexport PYTHONPATH PYTHONHOME
 
-CANDIDATES := $(if $(PYTHON),'$(PYTHON)',$(PYTHONS))
-SUITABLE := import sys; sys.exit(not (3, 8) <= sys.version_info[:2] <= (3, 12))
-COMPLETE := import venv, ensurepip; $(SUITABLE)
-
 .PHONY: help demo data test test-latest test-trackers verify-configs docs \
-	tensorboard benchmark setup setup-latest clean
+	tensorboard benchmark setup setup-latest pins clean
 
 help:
 	@echo 'make demo         set up, draw a data set, train on it'
@@ -33,7 +32,9 @@ help:
 	@echo 'make docs         set up, build the documentation into docs/_build'
 	@echo 'make clean        remove .venv*, $(DATA), $(WORK_DIR) and docs/_build'
 	@echo
-	@echo 'All but the last make .venv, or .venv-latest, when it is not there or old.'
+	@echo 'make pins         bring requirements/lock*.txt up to date'
+	@echo
+	@echo 'All but clean make .venv, or .venv-latest, when it is not there or old.'
 	@echo 'PYTHON=python3.10 chooses the interpreter for it (3.8 to 3.12).'
 
 demo: data
@@ -68,15 +69,14 @@ test-trackers: setup
 
 # Some configs augment with albumentations.
 verify-configs: setup
-	.venv/bin/python -m pip install -r requirements/verify.txt -c \
-		requirements/build.txt -c requirements/runtime.txt
+	.venv/bin/python -m pip install -r requirements/verify.txt \
+		-c requirements/lock.txt
 	.venv/bin/python tools/verify_configs.py
 
 # The tools for it are not in requirements that a training or a test needs.
 docs: setup
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
-		-r requirements/docs.txt -c requirements/runtime.txt \
-		-c requirements/tests.txt
+		-r requirements/docs.txt -c requirements/lock.txt
 	.venv/bin/python tools/build_docs.py
 
 tensorboard: setup
@@ -102,21 +102,28 @@ $(BENCHMARK)/installed: requirements/benchmark.txt .venv/setup_stamp
 # Only if setup has changed it, anything is to be made anew.
 .venv/setup_stamp: setup ;
 
-# Some names are there and do not run, such as pyenv's, and some Pythons come
-# without venv: the first that has everything is taken. If there is none, one
-# without venv is, so that setup_env.py can say what to install.
+# Some names are there and do not run, such as pyenv's.
 setup setup-latest:
-	@for check in '$(COMPLETE)' '$(SUITABLE)'; do \
-		for python in $(CANDIDATES); do \
-			if "$$python" -c "$$check" 2>/dev/null; then \
-				exec "$$python" tools/setup_env.py \
-					$(if $(filter %-latest,$@),--latest); \
-			fi; \
-		done; \
+	@for python in $(PYTHONS); do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 8))' \
+				2>/dev/null; then \
+			exec "$$python" tools/setup_env.py \
+				$(if $(PYTHON),--python '$(PYTHON)') \
+				$(if $(filter %-latest,$@),--latest); \
+		fi; \
 	done; \
-	echo "setup: none of these is a Python 3.8 to 3.12:" $(CANDIDATES) \
-		"(choose one, as in make demo PYTHON=/path/to/python3.10)" >&2; \
+	echo "setup: none of these is a Python 3.8 or later:" $(PYTHONS) >&2; \
 	exit 1
+
+# The complete sets of versions, for every Python and system, from the files
+# that name what is wanted. What fits is kept; rm requirements/lock*.txt before
+# it brings all up to date.
+COMPILE = cd requirements && $(UV) pip compile --universal --quiet \
+	--no-annotate --custom-compile-command 'make pins' build.txt runtime.txt \
+	tests.txt
+pins: setup
+	$(COMPILE) torch.txt docs.txt verify.txt --python-version 3.8 -o lock.txt
+	$(COMPILE) torch-latest.txt --python-version 3.10 -o lock-latest.txt
 
 clean:
 	rm -rf .venv .venv-latest $(BENCHMARK) $(TRACKERS) $(DATA) $(WORK_DIR) docs/_build

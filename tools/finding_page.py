@@ -42,8 +42,9 @@ def page(found: dict, num_families: int) -> str:
         'Planted: from that step on; 1 is the beginning. Where something is '
         'planted in the validations, a step is the iteration of a validation. '
         'A finding that follows from a planted one is not listed: the report '
-        'does not name it.', '', *_planted(planted), '',
-        '## Reported by users', '',
+        'does not name it. On two processes, with a NaN and a jump of the '
+        'loss in the second one: `test_the_samples_of_another_process_are_'
+        'named`.', '', *_planted(planted), '', '## Reported by users', '',
         'Troubles that were read in public trackers, made anew as small '
         'trainings. What the thread does not say is our assumption.', '',
         *_reported(planted), '', '## Healthy runs', '',

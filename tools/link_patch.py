@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 
 from hook_migration.exports import add_export, edit_file, remove_export
-from hook_migration.migration import MANIFEST
 from hook_migration.mmpose_tree import (BASES, DEMO, EXPORTS_FILE, HOOK_FILE,
                                         MONITORS, NoMMPoseError,
                                         config_folders, find_package,
                                         model_configs)
+from hook_migration.state import MANIFEST
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -1,358 +1,349 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""Make ``.venv``: all that the patch needs, with the patch linked into it.
+"""Make .venv with uv: MMPose and all that the patch needs, linked with it.
 
-``make`` calls this before anything else. It runs on a bare Python, uses the
-standard library only, and can be interrupted anywhere: called again, it goes
-on. When nothing has changed since it last finished, it does nothing.
-
-What is missing on the machine is found out first and said in one line; only
-then the long downloads begin. Versions are read from ``requirements/``.
-
-With ``--latest`` it is ``.venv-latest``, with a recent PyTorch.
+``make`` calls this before anything else. It needs a Python with pip, or uv,
+and can be interrupted anywhere: called again, it goes on. Once it has
+finished, it only looks at the links, until a version in ``requirements/``
+changes. What is missing is said in one line before anything long begins.
 """
-import functools
+import argparse
+import ast
 import hashlib
-import http.client
-import importlib.util
+import json
 import os
-import platform
 import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
-import urllib.request
-from collections import namedtuple
 from pathlib import Path
-from urllib.parse import unquote, urljoin
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / 'requirements'
-LATEST = '--latest' in sys.argv[1:]
-# docs.txt is installed by who builds the documentation.
-INSTALLED = ('build.txt', 'torch-latest.txt' if LATEST else 'torch.txt',
-             'runtime.txt', 'tests.txt', 'mminstall.txt')
-VENV = ROOT / ('.venv-latest' if LATEST else '.venv')
-PYTHON = VENV / 'bin' / 'python'
-# The stamp also tells an environment made here from one made by hand.
-STAMP = VENV / 'setup_stamp'
-UNFINISHED = 'unfinished'
-# Where pip unpacks. The system's folder for that is often small, or one that
-# nothing may be executed from.
-TEMP = VENV / 'tmp'
-
-OLDEST, NEWEST = (3, 8), (3, 12)
-MMCV_INDEX = ('https://download.openmmlab.com/mmcv/dist/'
-              '{device}/torch{series}/index.html')
-INDEX_TIMEOUT = 5
-# Nearly all of it is torch and, on Linux, CUDA: 5.7 GB stay in .venv, 2.1 more
-# are taken while pip unpacks, and 2.7 are kept in pip's cache.
-DISK_GB = 11
-DISK_GB_WITHOUT_CUDA = 4
-
-Torch = namedtuple('Torch', 'version cuda')
+CACHE = Path(
+    os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache',
+    'enhanced-tensorboard')
+UV = '0.13.9'
+# OpenMMLab has no wheel of mmcv for the last one.
+PYTHONS = '3.11', '3.10', '3.9', '3.8', '3.12'
+MMCV_WHEELS = 'https://download.openmmlab.com/mmcv/dist/{}/torch{}/index.html'
+# By whether torch does without CUDA; uv's cache and .venv share the files.
+DISK_GB = {True: 3, False: 8}
+FACTS = '''
+import json, platform, sys, sysconfig
+print(json.dumps(dict(
+    version=platform.python_version(), series='%d.%d' % sys.version_info[:2],
+    header=sysconfig.get_path('include') + '/Python.h',
+    compilers=[sysconfig.get_config_var('CXX') or 'c++'],
+    platform='-'.join(filter(None, (
+        'cp%d%d' % sys.version_info[:2], sysconfig.get_platform(),
+        ''.join(platform.libc_ver())))))))
+'''
+# What pip is told on a machine, and uv's names for it.
+OF_PIP = {
+    'index-url': 'UV_DEFAULT_INDEX',
+    'extra-index-url': 'UV_INDEX',
+    'find-links': 'UV_FIND_LINKS',
+    'constraint': 'UV_CONSTRAINT',
+    'trusted-host': 'UV_INSECURE_HOST',
+    'cert': 'SSL_CERT_FILE',
+    'proxy': 'ALL_PROXY'
+}
 
 
 class SetupError(Exception):
     """Something the user can put right; the message is one line."""
 
 
-def main():
+def main(args=None):
+    parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
+    parser.add_argument(
+        '--latest',
+        action='store_true',
+        help='make .venv-latest instead, with a recent PyTorch')
+    parser.add_argument(
+        '--python',
+        help=f'its Python, as a version, command or path; by default that of '
+        f'.venv, or the first here of {", ".join(PYTHONS)}')
+    options = parser.parse_args(args)
     try:
-        set_up()
+        Setup(options.latest, options.python).run()
     except SetupError as error:
         sys.exit(f'setup: {error}')
     except subprocess.CalledProcessError as error:
-        command = ' '.join(map(str, error.cmd))
-        sys.exit(f'setup: failed with exit code {error.returncode}: {command} '
-                 '(the reason is above; run it again to go on from here)')
+        sys.exit(f'setup: failed with exit code {error.returncode}: '
+                 f'{" ".join(error.cmd)} (the reason is above; run it again '
+                 'to go on from here)')
     except KeyboardInterrupt:
         sys.exit('setup: interrupted; run it again to go on from here')
 
 
-def set_up():
-    """Bring ``.venv`` up to date and link the patch into it."""
-    check_python()
-    stamp = fingerprint()
-    finished = PYTHON.exists() and read_stamp() == stamp
-    if not finished:
-        check_machine()
-        install()
-    link_patch()
-    if not finished:
-        check_imports()
-        STAMP.write_text(stamp)
-        step(f'{VENV.name} is ready')
+class Setup:
+    """Make an environment.
+
+    Args:
+        latest (bool): Whether it is ``.venv-latest``.
+        wanted (str, optional): The Python that the user named.
+    """
+
+    def __init__(self, latest=False, wanted=None):
+        self.wanted = wanted
+        self.folder = ROOT / ('.venv-latest' if latest else '.venv')
+        self.python = self.folder / 'bin' / 'python'
+        # It also tells an environment made here from one made by hand.
+        self.stamp = self.folder / 'setup_stamp'
+        suffix = '-latest' if latest else ''
+        self.torch, self.lock, *self.others = [
+            REQUIREMENTS / f'{name}.txt'
+            for name in (f'torch{suffix}', f'lock{suffix}', 'build', 'runtime',
+                         'tests', 'mminstall')
+        ]
+        self.mmcv = re.search('^mmcv==.*', self.others[-1].read_text(),
+                              re.M).group()
+        # Another MMPose on it would be taken for the one in .venv.
+        self.env = {
+            key: value
+            for key, value in os.environ.items()
+            if key not in ('PYTHONPATH', 'PYTHONHOME')
+        }
+
+    def run(self):
+        """Bring the environment up to date and link the patch into it."""
+        stamp = self.stamp.read_text() if self.stamp.exists() else None
+        finished = stamp == self.fingerprint() and self.has_wanted_python()
+        if not finished:
+            if self.folder.exists() and stamp is None:
+                raise SetupError(f'{self.folder} was not made by this script: '
+                                 'move or remove it first')
+            self.env.update(pip_settings(self.env))
+            self.uv = find_uv(self.env)
+            self.make_venv()
+            self.install()
+        self.call(self.python, ROOT / 'tools' / 'link_patch.py')
+        if not finished:
+            step('Importing MMPose with the hook')
+            self.call(
+                self.python, '-W', 'ignore', '-c',
+                'import mmpose.models, mmpose.datasets; '
+                'from mmpose.engine.hooks import EnhancedTensorBoardHook')
+            self.stamp.write_text(self.fingerprint())
+            step(f'{self.folder.name} is ready')
+
+    def fingerprint(self):
+        """Return a hash of all that the environment is made from, or None."""
+        facts = self.facts()
+        if facts:
+            files = [self.torch, self.lock, *self.others, Path(__file__)]
+            parts = [facts['version'].encode()]
+            parts += [file.read_bytes() for file in files]
+            hashes = [hashlib.sha256(part).digest() for part in parts]
+            return hashlib.sha256(b''.join(hashes)).hexdigest()
+
+    def has_wanted_python(self):
+        """Return whether the environment's Python is the one to use."""
+        there = self.facts() or {}
+        if not self.wanted:
+            return there.get('series') in PYTHONS
+        return self.wanted in there.values() or self.facts(
+            self.wanted) == there
+
+    def make_venv(self):
+        """Make the environment, or keep the one with the Python wanted."""
+        if self.has_wanted_python():
+            return self.stamp.write_text('unfinished')
+        for name in [self.wanted] if self.wanted else PYTHONS:
+            found = self.look(self.uv, 'python', 'find', '--no-project',
+                              '--system', '--no-python-downloads', name)
+            facts = found and self.facts(found)
+            if facts and facts['series'] in PYTHONS:
+                break
+        else:
+            if self.wanted:
+                raise SetupError(f'{self.wanted} is not one of Python '
+                                 f'{", ".join(PYTHONS)} on this machine')
+            found = PYTHONS[0]  # uv downloads it.
+        step(f'Making {self.folder.name} with Python {found}')
+        shutil.rmtree(str(self.folder), ignore_errors=True)
+        self.folder.mkdir()
+        self.stamp.write_text('unfinished')
+        self.call(self.uv, 'venv', '--quiet', '--allow-existing',
+                  '--no-project', '--python', found, self.folder)
+
+    def install(self):
+        """Install everything; keep what is there already."""
+        torch = self.installed_torch()
+        if not torch:
+            torch = self.choose_torch()
+            check_disk(DISK_GB['+cpu' in torch])
+        if not self.find_mmcv(torch):
+            self.check_compiler()
+        options = ['--torch-backend', 'cpu'] if '+cpu' in torch else []
+        build, runtime, tests, openmmlab = self.others
+        step('Installing torch and the tools to build with')
+        self.add(*options, '-r', build, '-r', self.torch)
+        step('Installing what MMPose and the tests need')
+        # In isolation, the build of xtcocotools does not find numpy.
+        self.add(*options, '--no-build-isolation', '-r', runtime, '-r', tests)
+        step('Installing mmcv and MMPose')
+        torch = self.installed_torch()
+        wheels = self.find_mmcv(torch) or self.build_mmcv(torch)
+        # Anew, because one for another torch has the same version.
+        self.add('--no-deps', '--reinstall-package', 'mmcv', '--no-index',
+                 '--find-links', wheels, self.mmcv)
+        # Copied: what the patch changes would be a file of uv's cache, too.
+        self.add('--no-deps', '--link-mode', 'copy', '-r', openmmlab)
+        compiled = has_gpu() and self.look(
+            self.python, '-W', 'ignore', '-c', 'import mmcv.ops as ops; '
+            'print(ops.get_compiling_cuda_version())')
+        if compiled == 'not available':
+            step('mmcv is built without CUDA: on a GPU, models that use its '
+                 'operators, such as deformable convolutions, will fail. With '
+                 'the nvcc of torch\'s CUDA: rm -r '
+                 f'{self.folder.name}; FORCE_CUDA=1 make setup')
+
+    def choose_torch(self):
+        """Return the version of torch to install."""
+        wanted, found = self.torch.read_text(), None
+        # PyPI's torch for Linux on x86 brings 5 GB of CUDA along.
+        if sys.platform == 'linux' and not has_gpu():
+            found = self.resolve(wanted, '--torch-backend', 'cpu')
+        found = found or self.resolve(wanted)
+        if not found:
+            raise SetupError('no package index can be reached: '
+                             f'"{self.uv} pip compile {self.torch}" says more')
+        return re.search('^torch=+(.*)', found, re.M).group(1)
+
+    # mmcv, whose compiled operators fit one torch and one Python only
+
+    def find_mmcv(self, torch):
+        """Return the folder or page with a wheel for a torch, or None."""
+        folder = self.cache_folder(torch)
+        pattern = f'{folder.name}*/{self.mmcv.replace("==", "-")}-*.whl'
+        for wheel in folder.parent.glob(pattern):
+            return wheel.parent
+        version, _, device = torch.partition('+')
+        if not device:
+            linux = 'linux-x86_64' in folder.name
+            device = 'cu121' if linux else 'cpu'
+        url = MMCV_WHEELS.format(device, '.'.join(version.split('.')[:2]))
+        options = '--no-index', '--only-binary', ':all:', '--find-links', url
+        return url if self.resolve(self.mmcv, *options) else None
+
+    def cache_folder(self, torch):
+        """Return the folder for a wheel that fits a torch."""
+        cuda = 'cuda-' if self.env.get('FORCE_CUDA') == '1' else ''
+        name = f'{cuda}{self.facts()["platform"]}-torch{torch}'
+        return CACHE / 'wheels' / name
+
+    def build_mmcv(self, torch):
+        """Build a wheel for the torch that is there; return its folder."""
+        self.check_compiler()
+        folder = self.cache_folder(torch)
+        folder.mkdir(parents=True, exist_ok=True)
+        log = self.folder / 'mmcv_build.log'
+        step('Building mmcv from source, about 10 minutes on two cores: '
+             'OpenMMLab has no wheel for this Python and torch, or cannot be '
+             f'reached. What is being compiled is in {log}')
+        env = dict(self.env, MMCV_WITH_OPS='1')
+        if env.setdefault('FORCE_CUDA', '0') == '0':
+            # With a GPU in view, mmcv asks for NVIDIA's compiler, which
+            # seldom is there in the version that torch was built with.
+            env['CUDA_VISIBLE_DEVICES'] = ''
+        # One compilation takes more than 1 GB of memory.
+        env.setdefault('MAX_JOBS', str(min(8, os.cpu_count())))
+        # torch looks for ninja on the path.
+        env['PATH'] = f'{self.python.parent}:{env.get("PATH", os.defpath)}'
+        # Beside its place: an interruption leaves no half of a wheel, and the
+        # system's folder for that may be too small.
+        with tempfile.TemporaryDirectory(dir=str(folder)) as fresh:
+            # The caches of pip and uv do not tell wheels for one torch from
+            # those for another.
+            command = [
+                self.python, '-m', 'pip', 'wheel', '-v', '--no-cache-dir',
+                '--no-deps', '--no-build-isolation', '--no-binary', 'mmcv',
+                '-w', fresh, self.mmcv
+            ]
+            with log.open('w') as output:
+                failed = subprocess.run([str(part) for part in command],
+                                        env=dict(env, TMPDIR=fresh),
+                                        stdout=output,
+                                        stderr=subprocess.STDOUT).returncode
+            if failed:
+                print(''.join(log.read_text().splitlines(True)[-30:]))
+                raise SetupError(f'mmcv cannot be built: all is in {log}')
+            wheel, = Path(fresh).glob('*.whl')
+            wheel.replace(folder / wheel.name)
+        return folder
+
+    def check_compiler(self):
+        """Refuse to build mmcv without the tools for it."""
+        facts = self.facts()
+        commands = {os.environ.get('CXX') or 'c++', *facts['compilers']}
+        commands = sorted(command.split()[0] for command in commands)
+        missing = [
+            f'C++ compiler ({command})' for command in commands
+            if not shutil.which(command)
+        ]
+        if not Path(facts['header']).exists():
+            missing.append(facts['header'])
+        if missing:
+            raise SetupError(
+                f'mmcv has to be built from source, and there is no '
+                f'{" and no ".join(missing)}: install what is missing (Debian,'
+                ' Ubuntu: apt install build-essential '
+                f'python{facts["series"]}-dev)')
+
+    # Commands
+
+    def facts(self, python=None):
+        """Return facts about a Python, or None if it does not run."""
+        printed = self.look(python or self.python, '-I', '-c', FACTS)
+        return json.loads(printed) if printed else None
+
+    def installed_torch(self):
+        """Return the version of the torch that is there, or None."""
+        return self.look(self.python, '-I', '-c',
+                         'import torch; print(torch.__version__)')
+
+    def add(self, *args):
+        """Install packages, every one in the version of the lock file."""
+        self.call(self.uv, 'pip', 'install', '--python', self.python, '-c',
+                  self.lock, *args)
+
+    def resolve(self, requirements, *options):
+        """Return the versions that uv finds for requirements, or None."""
+        env = dict(self.env, UV_HTTP_RETRIES='1', UV_HTTP_TIMEOUT='10')
+        command = [
+            self.uv, 'pip', 'compile', '-', '--quiet', '--no-deps',
+            '--no-header', '--no-annotate', '--python', self.python, *options
+        ]
+        return look(command, env, requirements)
+
+    def look(self, *command):
+        """Return what a command prints, or None if it cannot be run."""
+        return look(command, self.env)
+
+    def call(self, *command):
+        """Run a command, its output in view."""
+        # In the checkout, Python would look for modules there.
+        cwd = self.folder if self.folder.exists() else ROOT
+        subprocess.run([str(part) for part in command],
+                       cwd=str(cwd),
+                       env=self.env,
+                       check=True)
 
 
 def step(text):
-    """Say what is being done now.
-
-    Args:
-        text (str): What to say.
-    """
+    """Say what is being done now."""
     print(f'==> {text}', flush=True)
 
 
-# What is there
-
-
-def fingerprint():
-    """What the environment is made from, as one short text.
-
-    Returns:
-        str: A hash of the requirements, of this script and of the version of
-        Python.
-    """
-    files = [REQUIREMENTS / name for name in INSTALLED] + [Path(__file__)]
-    digest = hashlib.sha256(platform.python_version().encode())
-    for file in files:
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
-
-
-def read_stamp():
-    """The fingerprint of the environment that is there.
-
-    Returns:
-        str or None: None if ``.venv`` is not there or not made here.
-    """
-    return STAMP.read_text() if STAMP.exists() else None
-
-
-def read_pin(name, requirements):
-    """The version of a package that is wanted for the running Python.
-
-    Args:
-        name (str): The package.
-        requirements (str): The name of the file in ``requirements/``.
-
-    Returns:
-        str: The version.
-    """
-    pins = parse_pins((REQUIREMENTS / requirements).read_text(),
-                      sys.version_info[:2])
-    return pins[name]
-
-
-def parse_pins(text, python):
-    """Read the pinned versions from a requirements file.
-
-    Args:
-        text (str): The file's text: lines such as
-            ``torch==2.1.2; python_version < '3.12'``.
-        python (tuple[int, int]): The version of Python to read it for.
-
-    Returns:
-        dict[str, str]: Package to version.
-    """
-    pattern = re.compile(r'(?P<name>[\w.-]+)===?(?P<version>[\w.+]+)'
-                         r"(?:; python_version (?P<sign><|>=) '3\.(\d+)')?$")
-    pins = {}
-    for line in text.splitlines():
-        match = pattern.match(line)
-        if not match:
-            continue
-        sign, minor = match.group(3, 4)
-        older = sign and python < (3, int(minor))
-        if sign is None or older == (sign == '<'):
-            pins[match['name']] = match['version']
-    return pins
-
-
-# What is missing
-
-
-def check_python():
-    """Refuse a Python that the packages have no release for."""
-    if not OLDEST <= sys.version_info[:2] <= NEWEST:
-        raise SetupError(
-            f'this is Python {platform.python_version()}, and 3.{OLDEST[1]} '
-            f'to 3.{NEWEST[1]} can be used: choose one with PYTHON=, as in '
-            'make demo PYTHON=python3.10')
-
-
-def check_machine():
-    """Say what is missing before anything long begins."""
-    check_venv_module()
-    if installed_torch() is None:
-        check_disk(ROOT, disk_needed())
-    torch = expected_torch()
-    if not cached_mmcv(torch) and not index_mmcv(torch):
-        check_compiler()
-
-
-def check_venv_module():
-    """Refuse a Python that cannot make an environment.
-
-    Debian takes both modules out of its Python, into a package of their own.
-    """
-    for module in ('venv', 'ensurepip'):
-        if importlib.util.find_spec(module) is None:
-            version = '{}.{}'.format(*sys.version_info)
-            raise SetupError(
-                f'{sys.executable} has no {module} module: install it '
-                f'(Debian, Ubuntu: apt install python{version}-venv) or '
-                'choose another Python, as in make demo PYTHON=python3.10')
-
-
-def disk_needed():
-    """How much an installation takes.
-
-    Returns:
-        int: In GB.
-    """
-    return DISK_GB if torch_has_cuda() else DISK_GB_WITHOUT_CUDA
-
-
-def check_disk(folder, needed):
-    """Refuse a disk that the environment does not fit on.
-
-    Args:
-        folder (Path): Where it is to be made.
-        needed (int): How much it takes, in GB.
-    """
-    free = shutil.disk_usage(folder).free / 1e9
-    if free < needed:
-        raise SetupError(f'too little free disk: the installation needs '
-                         f'{needed} GB in {folder}, and {free:.1f} GB are '
-                         'free')
-
-
-def check_compiler():
-    """Refuse to build mmcv without the tools for it."""
-    missing = missing_build_tools()
-    if missing:
-        version = '{}.{}'.format(*sys.version_info)
-        raise SetupError(
-            f'mmcv has to be built from source, and there is no '
-            f'{" and no ".join(missing)}: install what is missing (Debian, '
-            f'Ubuntu: apt install build-essential python{version}-dev)')
-
-
-def missing_build_tools():
-    """What is not there of what an extension of Python is built with.
-
-    Returns:
-        list[str]: Descriptions.
-    """
-    missing = []
-    to_compile = os.environ.get('CXX') or 'c++'
-    to_link = sysconfig.get_config_var('CXX') or 'c++'
-    for command in sorted({to_compile, to_link}):
-        compiler = command.split()[0]
-        if not shutil.which(compiler):
-            missing.append(f'C++ compiler ({compiler})')
-    header = Path(sysconfig.get_path('include')) / 'Python.h'
-    if not header.exists():
-        missing.append(str(header))
-    return missing
-
-
-# The installation
-
-
-def install():
-    """Install everything into ``.venv``; what is there already is kept."""
-    step(f'Making {VENV.name} with Python {platform.python_version()}')
-    make_venv()
-    shutil.rmtree(str(TEMP), ignore_errors=True)
-    TEMP.mkdir()
-    build, torch, runtime, tests, openmmlab = [
-        REQUIREMENTS / name for name in INSTALLED
-    ]
-    step('Installing pip, setuptools and wheel')
-    pip('install', '-c', build, '-c', torch, 'pip', 'setuptools', 'wheel')
-    step('Installing torch and the tools to build with')
-    pip('install', '-r', build, '-r', torch, '-c', runtime)
-    step('Installing what MMPose and the tests need')
-    # In isolation, the build of xtcocotools does not find numpy.
-    pip('install', '--no-build-isolation', '-c', build, '-c', torch, '-r',
-        runtime, '-r', tests)
-    step('Installing mmcv')
-    # Forced, because one for another torch has the same version.
-    pip('install', '--no-deps', '--force-reinstall',
-        obtain_mmcv(expected_torch()))
-    step('Installing MMPose')
-    pip('install', '--no-deps', '-r', openmmlab)
-    shutil.rmtree(str(TEMP))
-
-
-def make_venv():
-    """Make ``.venv``, or keep the one that has the running Python's
-    version."""
-    version = venv_version()
-    if version != platform.python_version():
-        if VENV.exists() and read_stamp() is None:
-            raise SetupError(
-                f'{VENV} is there, has {version or "no working Python"} and '
-                'was not made by this script: remove it first')
-        run([sys.executable, '-m', 'venv', '--clear', '--without-pip', VENV])
-    STAMP.write_text(UNFINISHED)
-    if run_quietly(PYTHON, '-m', 'pip', '--version') is None:
-        run([PYTHON, '-m', 'ensurepip', '--upgrade'])
-
-
-def venv_version():
-    """The version of the Python in ``.venv``.
-
-    Returns:
-        str or None: None if there is none that runs.
-    """
-    return run_quietly(PYTHON, '-c',
-                       'import platform; print(platform.python_version())')
-
-
-def link_patch():
-    """Link the patch into the MMPose of ``.venv``."""
-    run([PYTHON, ROOT / 'tools' / 'link_patch.py'])
-
-
-def check_imports():
-    """Import what training needs."""
-    step('Importing MMPose with the hook')
-    run([
-        PYTHON, '-W', 'ignore', '-c', 'import mmpose.models, mmpose.datasets; '
-        'from mmpose.engine.hooks import EnhancedTensorBoardHook'
-    ])
-
-
-def pip(*args):
-    """Call pip in ``.venv``.
-
-    Args:
-        *args (str or Path): Its arguments.
-    """
-    run([PYTHON, '-m', 'pip', *args])
-
-
-def run(command):
-    """Run a command, its output in view.
-
-    Args:
-        command (list[str or Path]): The command.
-    """
-    # In the checkout, Python would look for modules there.
-    cwd = VENV if VENV.exists() else ROOT
-    subprocess.run([str(part) for part in command],
-                   cwd=str(cwd),
-                   env=child_env(),
-                   check=True)
-
-
-def run_quietly(*command):
-    """Run a command for its output.
-
-    Args:
-        *command (str or Path): The command.
-
-    Returns:
-        str or None: What it printed; None if it could not be run.
-    """
+def look(command, env, given=''):
+    """Return what a command prints, or None if it cannot be run."""
     try:
         return subprocess.run([str(part) for part in command],
-                              env=child_env(),
+                              env=env,
+                              input=given,
                               stdout=subprocess.PIPE,
                               stderr=subprocess.DEVNULL,
                               universal_newlines=True,
@@ -361,249 +352,65 @@ def run_quietly(*command):
         return None
 
 
-def child_env(**more):
-    """The environment for the commands that are run.
+def has_gpu():
+    """Return whether NVIDIA's driver is there."""
+    return bool(
+        shutil.which('nvidia-smi')
+        or Path('/proc/driver/nvidia/version').exists())
+
+
+def check_disk(needed):
+    """Refuse a disk that the environment does not fit on."""
+    free = shutil.disk_usage(str(ROOT)).free / 1e9
+    if free < needed:
+        raise SetupError(f'too little free disk: the installation needs '
+                         f'{needed} GB in {ROOT}, and {free:.1f} GB are free')
+
+
+def find_uv(env):
+    """Return uv, which pip installs into the cache: or the user's own."""
+    folder = CACHE / f'uv-{UV}'
+    uv = folder / 'bin' / 'uv'
+    if look([uv, '--version'], env):
+        return uv
+    if look([sys.executable, '-m', 'pip', '--version'], env):
+        step(f'Installing uv {UV}')
+        command = [
+            sys.executable, '-m', 'pip', 'install', '--no-deps', '-q', '-q',
+            '--upgrade', '--target',
+            str(folder), f'uv=={UV}'
+        ]
+        subprocess.run(command, env=dict(env, PIP_USER='0'), check=True)
+        return uv
+    if shutil.which('uv'):
+        return shutil.which('uv')
+    raise SetupError(f'{sys.executable} has no pip, and there is no uv: '
+                     'install one (Debian, Ubuntu: apt install python3-pip)')
+
+
+def pip_settings(env):
+    """Return what pip is told here, as variables for uv, which does not ask.
 
     Args:
-        **more (str): Variables to set.
-
-    Returns:
-        dict[str, str]: All variables.
+        env (dict[str, str]): The variables that are set, which go first.
     """
-    # Another MMPose on PYTHONPATH would be taken for the one in .venv.
-    env = {
-        key: value
-        for key, value in os.environ.items()
-        if key not in ('PYTHONPATH', 'PYTHONHOME')
+    listed = look([sys.executable, '-m', 'pip', 'config', 'list'], env) or ''
+    settings = [line.partition('=')[::2] for line in listed.splitlines()]
+    found = {
+        'SSL_CERT_FILE': env.get('REQUESTS_CA_BUNDLE')
+        or env.get('CURL_CA_BUNDLE')
     }
-    # torch looks for ninja on the path.
-    env['PATH'] = os.pathsep.join(
-        [str(PYTHON.parent), env.get('PATH', os.defpath)])
-    env.update(
-        TMPDIR=str(TEMP), PIP_DISABLE_PIP_VERSION_CHECK='1', PIP_USER='0')
-    env.update(more)
-    return env
-
-
-# mmcv, whose compiled operators fit one torch and one Python only
-
-
-def obtain_mmcv(torch):
-    """Get a wheel of mmcv: from the cache, OpenMMLab's index, or its source.
-
-    Args:
-        torch (Torch): The torch it has to fit.
-
-    Returns:
-        Path: The wheel, in the cache.
-    """
-    cached = cached_mmcv(torch)
-    if cached:
-        return cached
-    url = index_mmcv(torch)
-    if not url:
-        check_compiler()
-    folder = cache_folder(torch)
-    folder.mkdir(parents=True, exist_ok=True)
-    # Beside its place, so that an interruption leaves no half of a wheel.
-    with tempfile.TemporaryDirectory(dir=str(folder)) as fresh:
-        if url:
-            pip('download', '--no-deps', '-d', fresh, url)
-        else:
-            build_mmcv(fresh)
-        wheel, = Path(fresh).glob('*.whl')
-        return wheel.replace(folder / wheel.name)
-
-
-def build_mmcv(folder):
-    """Build mmcv, with its operators for the CPU.
-
-    Args:
-        folder (str): Where to put the wheel.
-    """
-    version = read_pin('mmcv', 'mminstall.txt')
-    step('Building mmcv from source, about 10 minutes on two cores: '
-         'OpenMMLab has no wheel for this Python and torch, or cannot be '
-         'reached')
-    log = VENV / 'mmcv_build.log'
-    # pip's cache and configuration do not tell the wheels for one torch from
-    # those for another: neither is asked.
-    command = [
-        PYTHON, '-m', 'pip', 'wheel', '-v', '--no-cache-dir', '--no-deps',
-        '--no-build-isolation', '--no-binary', 'mmcv', '-w', folder,
-        f'mmcv=={version}'
-    ]
-    env = child_env(
-        MMCV_WITH_OPS='1',
-        # With a GPU in view, mmcv would ask for NVIDIA's compiler, which
-        # seldom is there in the version that torch was built with.
-        CUDA_VISIBLE_DEVICES='',
-        FORCE_CUDA='0',
-        # One compilation takes more than 1 GB of memory.
-        MAX_JOBS=os.environ.get('MAX_JOBS', str(min(8, os.cpu_count()))))
-    with subprocess.Popen([str(part) for part in command],
-                          env=env,
-                          stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT,
-                          universal_newlines=True) as process:
-        show_progress(process.stdout, log)
-    if process.returncode:
-        print(''.join(log.read_text().splitlines(True)[-30:]))
-        raise SetupError(
-            f'building mmcv failed; all of its output is in {log}')
-
-
-def show_progress(lines, log):
-    """Show ninja's count of compiled files; keep the rest in a file.
-
-    Args:
-        lines (Iterable[str]): The output of the build.
-        log (Path): Where to keep it.
-    """
-    with log.open('w') as file:
-        for line in lines:
-            file.write(line)
-            done = re.match(r'\s*\[(\d+)/(\d+)\] ', line)
-            if done:
-                print(
-                    '    {} of {} files compiled'.format(*done.groups()),
-                    flush=True)
-
-
-def cached_mmcv(torch):
-    """The wheel that an earlier installation has left.
-
-    Args:
-        torch (Torch): The torch it has to fit.
-
-    Returns:
-        Path or None: The wheel.
-    """
-    version = read_pin('mmcv', 'mminstall.txt')
-    return next(cache_folder(torch).glob(f'mmcv-{version}-*.whl'), None)
-
-
-def cache_folder(torch):
-    """Where the wheels for a torch and the running Python are kept.
-
-    Args:
-        torch (Torch): The torch.
-
-    Returns:
-        Path: The folder.
-    """
-    cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    # A wheel built here does not load where the C library is older.
-    libc = ''.join(platform.libc_ver())
-    key = (python_tag(), sysconfig.get_platform(), libc,
-           f'torch{torch.version}')
-    return Path(cache, 'enhanced-tensorboard', 'wheels',
-                '-'.join(part for part in key if part))
-
-
-def python_tag():
-    """The running Python as the names of wheels have it.
-
-    Returns:
-        str: For example ``cp311``.
-    """
-    return 'cp{}{}'.format(*sys.version_info)
-
-
-@functools.lru_cache(maxsize=None)
-def index_mmcv(torch):
-    """Look for a wheel in OpenMMLab's index.
-
-    Args:
-        torch (Torch): The torch it has to fit.
-
-    Returns:
-        str or None: The wheel's address; None if there is none or the index
-        cannot be reached.
-    """
-    url = index_url(torch)
-    try:
-        with urllib.request.urlopen(url, timeout=INDEX_TIMEOUT) as answer:
-            page = answer.read().decode('utf-8', 'replace')
-    except (OSError, http.client.HTTPException):
-        return None
-    return find_wheel(page, url, read_pin('mmcv', 'mminstall.txt'))
-
-
-def index_url(torch):
-    """The page that lists the wheels for a torch.
-
-    Args:
-        torch (Torch): The torch.
-
-    Returns:
-        str: The page's address.
-    """
-    device = 'cu' + torch.cuda.replace('.', '') if torch.cuda else 'cpu'
-    series = '.'.join(torch.version.split('.')[:2])
-    return MMCV_INDEX.format(device=device, series=series)
-
-
-def find_wheel(page, url, version):
-    """Find the wheel for the running Python in an index.
-
-    Args:
-        page (str): The index, HTML.
-        url (str): The index's address.
-        version (str): The version of mmcv.
-
-    Returns:
-        str or None: The wheel's address.
-    """
-    system = 'linux' if sys.platform == 'linux' else 'macosx'
-    tag = python_tag()
-    wanted = re.compile(
-        f'mmcv-{re.escape(version)}-{tag}-{tag}-[^-]*{system}[^-]*'
-        rf'_{platform.machine()}\.whl')
-    for link in re.findall(r'href="([^"]+)"', page):
-        if wanted.fullmatch(unquote(link.rsplit('/', 1)[-1])):
-            return urljoin(url, link)
-    return None
-
-
-def expected_torch():
-    """The torch that will be there when mmcv is installed.
-
-    Returns:
-        Torch: The one that is there now, if it has the right version.
-    """
-    version = read_pin('torch', INSTALLED[1])
-    torch = installed_torch()
-    if torch and torch.version.split('+')[0] == version:
-        return torch
-    if torch_has_cuda():
-        return Torch(f'{version}+cu121', '12.1')
-    return Torch(version, '')
-
-
-def installed_torch():
-    """The torch in ``.venv``.
-
-    Returns:
-        Torch or None: Its version and that of its CUDA.
-    """
-    printed = run_quietly(
-        PYTHON, '-c', 'import torch; '
-        'print(torch.__version__, torch.version.cuda or "")')
-    if not printed:
-        return None
-    version, _, cuda = printed.partition(' ')
-    return Torch(version, cuda)
-
-
-def torch_has_cuda():
-    """Whether PyPI's torch brings CUDA along on this machine.
-
-    Returns:
-        bool: Only for Linux on x86; torch 2.1 to 2.4 bring CUDA 12.1, later
-        ones, for which there are no wheels of mmcv, a later one.
-    """
-    return sys.platform == 'linux' and platform.machine() == 'x86_64'
+    for scope in 'global', 'install', ':env:':
+        for key, value in settings:
+            if key.startswith(f'{scope}.') and key[len(scope) + 1:] in OF_PIP:
+                name = OF_PIP[key[len(scope) + 1:]]
+                words = str(ast.literal_eval(value)).split()
+                comma = name == 'UV_FIND_LINKS'
+                found[name] = (',' if comma else ' ').join(words)
+    if 'UV_INDEX' in found:
+        # As in pip, the best of all indexes, not that of the first.
+        found['UV_INDEX_STRATEGY'] = 'unsafe-best-match'
+    return {key: to for key, to in found.items() if to and key not in env}
 
 
 if __name__ == '__main__':

@@ -33,6 +33,7 @@ PLANTED = [
     TESTS / 'test_hooks/test_planted_training_illness.py',
     TESTS / 'test_hooks/test_planted_settings.py',
     TESTS / 'test_hooks/test_sanity_val.py',
+    TESTS / 'test_hooks/test_pretrained.py',
     TESTS / 'test_hooks/test_planted_silent_anomalies.py',
     TESTS / 'test_hooks/test_reported_troubles.py',
     TESTS / 'test_monitors/test_health/test_planted_step_illness.py',
@@ -42,6 +43,7 @@ PLANTED = [
     TESTS / 'test_monitors/test_poses/test_keypoint_distribution.py',
     TESTS / 'test_monitors/test_poses/test_codec_findings.py',
     TESTS / 'test_monitors/test_poses/test_heatmaps.py',
+    TESTS / 'test_monitors/test_poses/test_shared_images.py',
 ]
 HEALTHY = [TESTS / 'test_hooks/test_healthy_runs.py']
 HOOK = dict(

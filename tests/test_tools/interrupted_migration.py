@@ -31,7 +31,7 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 # A few of the patch's files are enough: a step is like another.
 SAMPLE = ('monitors/__init__.py', '/fast.py', 'enhanced_tensorboard_hook.py')
 
-all_patch_files = migration.patch_files
+all_patch_files = migration.state.patch_files
 
 
 def some_patch_files(package):
@@ -101,7 +101,7 @@ def read_hooks(config):
 
 def main():
     kind, step, tree, *options = sys.argv[1:]
-    migration.patch_files = some_patch_files
+    migration.state.patch_files = some_patch_files
     migration.Migration.verify = lambda self: (
         kind == 'kill_at_the_end' and die())
     migration.Migration.verify_without = lambda self: None

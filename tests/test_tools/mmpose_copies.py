@@ -32,9 +32,15 @@ def copy_mmpose(site_packages, parts=('', )):
             (package / part).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(str(source / part), str(package / part))
     exports = package / 'engine' / 'hooks' / '__init__.py'
-    text = exports.read_bytes().decode('utf-8')
-    exports.write_bytes(remove_export(text).encode('utf-8'))
+    exports.write_bytes(installed_exports().encode('utf-8'))
     return package
+
+
+def installed_exports():
+    """Return what MMPose's own ``hooks/__init__.py`` has in it."""
+    package = Path(find_spec('mmpose').origin).parent
+    exports = package / 'engine' / 'hooks' / '__init__.py'
+    return remove_export(exports.read_bytes().decode('utf-8'))
 
 
 def not_mmposes(folder, names):

@@ -9,15 +9,15 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hook_migration import command, migration, mmpose_tree, transaction
+from hook_migration import command, migration, mmpose_tree, state, transaction
 from hook_migration.exports import HOOK
 from hook_migration.verification import VerificationError
 from migrated_trees import (EXPORTS, FAULTY, FIXED_FILE, GONE, HOOK_FILE,
                             HOOKS, JOURNAL, KINDS, MANIFEST, MONITOR,
                             MY_EXPORTS, MY_HOOK, ORDINARY, ORIGINAL, ROOT,
                             TOOL, check_parts, clone, corrected, fresh,
-                            make_tree, marked, only_corrected, original,
-                            others, read, run_tool, write)
+                            make_older, make_tree, marked, only_corrected,
+                            original, others, read, run_tool, write)
 from mmpose_copies import contents
 
 # There and back
@@ -140,7 +140,7 @@ def test_from_copies_to_links_and_back(first, second, tree, run):
 def test_newer_version(tmp_path, run, monkeypatch):
     tree = make_tree(tmp_path, original)
     before = contents(tree)
-    all_files = migration.patch_files
+    all_files = state.patch_files
 
     def older(package):
         files = all_files(package)
@@ -150,7 +150,7 @@ def test_newer_version(tmp_path, run, monkeypatch):
         return files
 
     with monkeypatch.context() as patch:
-        patch.setattr(migration, 'patch_files', older)
+        patch.setattr(state, 'patch_files', older)
         assert run(tree)[0] == 0
     assert run(tree)[0] == 0
     check_parts(tree, ())
@@ -184,7 +184,7 @@ def test_users_file_where_an_older_version_had_one(is_there, tree, run,
         (tree / GONE).parent.mkdir()
         write(tree, GONE, 'before\n')
     with monkeypatch.context() as patch:
-        patch.setattr(migration, 'patch_files', with_one_more)
+        patch.setattr(state, 'patch_files', with_one_more)
         run(tree, '--force')
     assert run(tree)[0] == 0
     there = {
@@ -200,7 +200,7 @@ def test_users_file_where_an_older_version_had_one(is_there, tree, run,
 
 def test_edited_file_that_a_newer_version_has_no_more(tree, run, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(migration, 'patch_files', with_one_more)
+        patch.setattr(state, 'patch_files', with_one_more)
         run(tree)
     write(tree, GONE, 'mine\n')
     assert run(tree)[0] == command.CONFLICT
@@ -312,6 +312,21 @@ def test_edits_of_the_exports_are_kept(kind, again, force, tmp_path, run):
     assert run(tree, '--restore', *force)[0] == 0
     assert read(tree, EXPORTS) == old + mine
     write(tree, EXPORTS, old)
+    assert contents(tree) == before
+
+
+def test_export_of_an_earlier_version(tree, run):
+    """It stood among MMPose's own, and goes with the others of its time."""
+    before = contents(tree)
+    old = read(tree, EXPORTS)
+    run(tree)
+    line = f'from .enhanced_tensorboard_hook import {HOOK}\n'
+    text = old.replace('from .mode', f'{line}from .mode')
+    write(tree, EXPORTS, text.replace("'\n]", f"',\n    '{HOOK}'\n]"))
+    make_older(tree)
+    assert run(tree)[0] == 0
+    check_parts(tree, ())
+    assert run(tree, '--restore')[0] == 0
     assert contents(tree) == before
 
 
@@ -747,7 +762,7 @@ def test_interrupted_twice_by_the_user(tree, run, monkeypatch):
     before = contents(tree)
     with monkeypatch.context() as patch:
         patch.setattr(migration.Migration, 'verify', interrupt)
-        patch.setattr(migration.Transaction, '_remove_leftovers', interrupt)
+        patch.setattr(transaction.Transaction, '_remove_leftovers', interrupt)
         code, printed = run(tree)
     assert code == command.FAILED and 'the next run puts right' in printed
     assert 'nothing was changed' not in printed
@@ -763,7 +778,7 @@ def kill_when_all_is_in_place(tree, run, monkeypatch):
     """All is in place, and nobody is there any more to put it back."""
     with monkeypatch.context() as patch:
         patch.setattr(migration.Migration, 'verify', interrupt)
-        patch.setattr(migration.Transaction, 'recover', lambda *args: None)
+        patch.setattr(transaction.Transaction, 'recover', lambda *args: None)
         run(tree)
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from hook_migration import command, migration, pip_records, transaction
+from hook_migration import command, migration, pip_records, state, transaction
 from hook_migration.exports import HOOK
 from hook_migration.verification import VerificationError
 from migrated_trees import (EXPORTS, HOOK_FILE, HOOKS, MANIFEST, MONITOR,
@@ -38,7 +38,7 @@ def test_other_errors_of_a_lock_are_told(tree, run, monkeypatch):
     refuse(monkeypatch, fcntl, 'flock', errno.EIO)
     assert run(tree)[0] == command.FAILED
     # It may be somebody else's who has it.
-    (tree / 'mmpose' / migration.LOCK).unlink()
+    (tree / 'mmpose' / state.LOCK).unlink()
     assert contents(tree) == before
 
 
@@ -70,7 +70,7 @@ def test_disk_that_fails_while_a_folder_is_synced(tree, run, monkeypatch):
     refuse(monkeypatch, os, 'fsync', errno.EIO, is_folder)
     assert run(tree)[0] == command.FAILED
     monkeypatch.undo()
-    transaction.Transaction(tree / HOOKS / migration.JOURNAL.name).recover()
+    transaction.Transaction(tree / HOOKS / state.JOURNAL.name).recover()
     assert contents(tree) == before
 
 
@@ -419,7 +419,7 @@ def newer_commit(manifest):
 
 @pytest.mark.parametrize('newer', [newer_version, newer_commit])
 def test_older_checkout(newer, tree, run, monkeypatch):
-    monkeypatch.setattr(migration, '_committed', lambda: 1700000000)
+    monkeypatch.setattr(state, 'committed_at', lambda: 1700000000)
     before = contents(tree)
     run(tree)
     manifest = json.loads(read(tree, MANIFEST))

@@ -123,6 +123,24 @@ def wheel(checkout, tmp_path_factory):
     return wheels[0]
 
 
+@pytest.fixture(scope='module')
+def older(wheel, tmp_path_factory):
+    """An earlier version, with a module that this one has no more."""
+    folder = tmp_path_factory.mktemp('older')
+    content = folder / 'content'
+    with zipfile.ZipFile(str(wheel)) as file:
+        file.extractall(str(content))
+    info, = content.glob('*.dist-info')
+    metadata = info / 'METADATA'
+    text = metadata.read_text(encoding='utf-8')
+    metadata.write_text(
+        re.sub('^Version: .*', 'Version: 1.99', text, flags=re.MULTILINE),
+        encoding='utf-8')
+    info.rename(content / f'{PACKAGE}-1.99.dist-info')
+    (content / PACKAGE / 'gone.py').write_text('')
+    return pack(folder)
+
+
 def names(wheel):
     with zipfile.ZipFile(str(wheel)) as file:
         return set(file.namelist())
@@ -375,13 +393,17 @@ KINDS = {
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_beside(kind, wheel, mmpose_wheel, clone, borrowed, flat, tmp_path):
+def test_beside(kind, older, wheel, mmpose_wheel, clone, borrowed, flat,
+                tmp_path):
     install, code, config = KINDS[kind]
     environment = Environment(tmp_path / 'venv', borrowed)
     mmpose = install(environment, mmpose_wheel, clone)
     before = environment.installed(), without_compiled(contents(mmpose))
+    environment.pip('install', older)
+    assert without_compiled(contents(mmpose)) == before[1]
     environment.pip('install', wheel)
     assert without_compiled(contents(mmpose)) == before[1]
+    assert not (environment.site / PACKAGE / 'gone.py').exists()
 
     folder = tmp_path / 'run'
     shutil.copytree(str(flat), str(folder))
@@ -391,7 +413,6 @@ def test_beside(kind, wheel, mmpose_wheel, clone, borrowed, flat, tmp_path):
     printed = environment.python('-c', code + WHERE, cwd=folder)
     assert f'MMPose is {mmpose / "__init__.py"}' in printed
     check_events(folder)
-    environment.pip('install', '--force-reinstall', wheel)
 
     environment.pip('uninstall', '-y', NAME)
     after = environment.installed(), without_compiled(contents(mmpose))
@@ -439,19 +460,28 @@ def test_migrated(install, mmpose_wheel, clone, borrowed, flat, tmp_path):
     assert [without_compiled(contents(tree)) for tree in trees] == before
 
 
-def test_beside_a_fork(wheel, clone, borrowed, tmp_path):
-    """The package leaves its hook in place, and says that it does."""
+def test_beside_a_fork(older, wheel, clone, borrowed, flat, tmp_path):
+    """The package leaves its hook in place, says that it does, and a training
+    from elsewhere uses that one."""
     shutil.copytree(str(clone), str(tmp_path / 'clone'))
     environment = Environment(tmp_path / 'venv', borrowed)
     mmpose = install_fork(environment, None, tmp_path / 'clone')
     before = environment.installed(), without_compiled(contents(mmpose))
+    environment.pip('install', older)
     environment.pip('install', wheel)
-    environment.pip('install', '--force-reinstall', wheel)
-    printed = environment.python('-c', f'import {PACKAGE}')
+    folder = tmp_path / 'run'
+    shutil.copytree(str(flat), str(folder))
+    (folder / 'configs').symlink_to(clone / 'configs')
+    (folder / 'config.py').write_text(
+        CUSTOM_IMPORTS.replace(", preset='detailed'", ''))
+    printed = environment.python('-c', TRAIN + WHERE, cwd=folder)
     assert 'that one is used' in printed
+    assert f'MMPose is {mmpose / "__init__.py"}' in printed
+    assert list(folder.glob('work_dir/epoch_1.pth'))
     environment.pip('uninstall', '-y', NAME)
     assert (environment.installed(),
             without_compiled(contents(mmpose))) == before
+    environment.python('-c', 'import mmpose.engine.hooks')
 
 
 def check_events(folder):

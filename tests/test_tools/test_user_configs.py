@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hook_migration import command, hook_defaults, user_configs
 from hook_migration.exports import HOOK
-from hook_migration.migration import FIXED
+from hook_migration.state import FIXED
 from mmengine.config import Config
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from . import __version__
 from .hook_defaults import NoHookError, compare
-from .migration import MANIFEST, BusyError, Migration
+from .migration import BusyError, Migration
 from .mmpose_tree import NoMMPoseError, find_package, mmpose_version
 from .pip_records import (DISTRIBUTION, TooOldError, check_environment,
                           check_version, installed_beside, installed_into)
+from .state import MANIFEST
 from .transaction import BlockedError, ConflictError, File, Link, read
 from .verification import VerificationError
 
@@ -138,15 +139,7 @@ def make_parser():
 
 
 def fail(code, message):
-    """Say what went wrong.
-
-    Args:
-        code (int): The exit code.
-        message (str or Exception): What to say.
-
-    Returns:
-        int: The exit code.
-    """
+    """Say what went wrong, and return the exit code."""
     print(f'{os.path.basename(sys.argv[0])}: {message}', file=sys.stderr)
     return code
 

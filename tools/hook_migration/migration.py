@@ -1,27 +1,17 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""What a migration changes, and what a restoration puts back.
-
-The manifest beside the hook says for each changed file what it was and what it
-is now, by SHA-256, and which backup holds what it was.
-"""
+"""What a migration changes, and what a restoration puts back."""
 import contextlib
 import errno
 import json
 import os
 from collections import namedtuple
-from pathlib import Path
 
-from . import __version__, pip_records, verification
-from .exports import (MODULE, add_export, edit_file, find_mention,
-                      redirect_import, remove_export)
+from . import __version__, pip_records, state, verification
 from .git_tree import GitTree
-from .hook_defaults import is_ours
-from .lost_manifest import find_entries
-from .mmpose_tree import (BASES, EXPORTS_FILE, HOOK_FILE, HOOKS, MONITORS,
-                          config_folders, hook_source, model_configs,
-                          patch_files)
-from .transaction import (BlockedError, ConflictError, File, Link, Transaction,
-                          fingerprint, free_name, read)
+from .mmpose_tree import EXPORTS_FILE, HOOK_FILE
+from .state import FIXED_FILE, LOCK, MANIFEST, State, exporting
+from .transaction import (BlockedError, ConflictError, File, fingerprint,
+                          free_name, read)
 
 try:
     import fcntl
@@ -30,13 +20,6 @@ except ImportError:  # On Windows two at once are not kept apart.
 
 # What file systems of clusters say that have no locks.
 NO_LOCKS = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL)
-# A corrected copy of the original hook that users were given.
-FIXED = f'{MODULE}_fixed'
-FIXED_FILE = HOOKS / f'{FIXED}.py'
-MANIFEST = HOOKS / f'{MODULE}.manifest.json'
-JOURNAL = HOOKS / f'.{MODULE}.journal.json'
-LOCK = HOOKS / f'.{MODULE}.lock'
-
 # What it does: the changes of files in their order, what the manifest is to
 # say (None: there is to be none), and folders to remove if they are empty.
 Plan = namedtuple('Plan', 'changes manifest removed_folders')
@@ -46,8 +29,8 @@ class BusyError(Exception):
     """Another migration is at work."""
 
 
-class Migration:
-    """The hook in one MMPose.
+class Migration(State):
+    """What to do to an MMPose.
 
     Args:
         package (Path): The folder of MMPose's package.
@@ -56,159 +39,10 @@ class Migration:
     """
 
     def __init__(self, package, force=False):
-        self.package = package
+        super().__init__(package)
         self.force = force
-        # What was before, where no backup has it, if the manifest is lost.
-        self._found = {}
-        self.transaction = Transaction(package / JOURNAL)
-
-    # What is there
-
-    @property
-    def interrupted(self):
-        """bool: Whether a run was killed and has to be put right."""
-        return (self.transaction.journal.exists()
-                or self.transaction.done.exists())
-
-    def manifest(self):
-        """Read the manifest.
-
-        Returns:
-            dict or None: None if there is none.
-        """
-        file = self.package / MANIFEST
-        if not file.exists():
-            return None
-        try:
-            return json.loads(file.read_text(encoding='utf-8'))
-        except ValueError as error:
-            raise BlockedError(f'{file} is damaged: {error}')
-
-    def edited(self, manifest):
-        """Find what somebody has changed since the migration.
-
-        Args:
-            manifest (dict): The manifest.
-
-        Returns:
-            list[Path]: The files.
-        """
-        pips = pip_records.files_in(self.package)
-        return [
-            path for path, entry in self._entries(manifest)
-            if path not in pips and fingerprint(read(path)) != entry['after']
-        ]
-
-    def origin(self):
-        """Say how the hook came here without a migration.
-
-        Returns:
-            str: One sentence.
-        """
-        found = self._linked() or pip_records.installed_into(self.package)
-        if found:
-            return f'{found}.'
-        if read(self.package / HOOK_FILE):
-            return f'There is another {HOOK_FILE.name}.'
-        return f'There is no {HOOK_FILE.name}.'
-
-    def _linked(self):
-        for path in patch_files(self.package):
-            folder = path.parent
-            # That one is MMPose's, and may be anywhere.
-            if folder == self.package / HOOKS or not folder.is_symlink():
-                continue
-            target = os.readlink(str(folder))
-            if Path(target).parts[-2:] == folder.parts[-2:]:
-                return (f'{folder} is a link to {target}, which '
-                        'tools/link_patch.py has laid')
-        return None
-
-    def original_hook(self):
-        """Find the hook that the new one replaces, or has replaced.
-
-        Returns:
-            tuple[str, str] or None: Its module, and what to call it; None if
-            there is none.
-        """
-        entries = dict(self._entries(self.manifest() or dict(files={})))
-        # The correction is what a clone with both of them has used.
-        for path in (self.package / FIXED_FILE, self.package / HOOK_FILE):
-            content = read(path)
-            if path in entries:
-                content = self._original(path, entries[path])
-            if isinstance(content, File):
-                text = content.data.decode('utf-8', 'replace')
-                if not is_ours(text):
-                    return text, str(path)
-        return None
-
-    def is_outdated(self, manifest):
-        """Whether a migration from here would bring other files.
-
-        Args:
-            manifest (dict): The manifest.
-
-        Returns:
-            bool: True if so.
-        """
-        link = manifest['linked']
-        there = {
-            path: entry['after']
-            for path, entry in self._entries(manifest) if entry['after']
-        }
-        own = self.own_configs(there)
-        return any(
-            there.get(path) != fingerprint(
-                self._patch_content(path, source, link))
-            for path, source in patch_files(self.package).items()
-            if path not in own)
-
-    def is_older_than(self, manifest):
-        """Whether what is in place is from a newer checkout than this.
-
-        Args:
-            manifest (dict): The manifest.
-
-        Returns:
-            bool: True if so.
-        """
-
-        def age(version, committed):
-            return pip_records.release(version), committed or 0
-
-        now, committed = _committed(), manifest.get('committed')
-        # Only a checkout has a time.
-        return age(manifest['version'], now and committed) > age(
-            __version__, committed and now)
 
     # What to do
-
-    def found_again(self):
-        """Make a lost manifest again from what is there.
-
-        Returns:
-            dict or None: The manifest; None if nothing was migrated.
-        """
-        if self._linked() or pip_records.installed_into(self.package):
-            return None
-        entries, self._found = find_entries(self.package, _exporting,
-                                            self.package / FIXED_FILE)
-        if not entries:
-            return None
-        monitors = self.package / MONITORS
-        folders = {
-            folder
-            for path in entries for folder in path.parents
-            if folder == monitors or monitors in folder.parents
-            or folder.name == BASES.name
-        }
-        return dict(
-            files={
-                self._relative(path): entry
-                for path, entry in entries.items()
-            },
-            folders=sorted(map(self._relative, folders)))
 
     def plan(self, link=False, tree=None):
         """Find out what a migration would change.
@@ -269,7 +103,7 @@ class Migration:
         ]
         if not changes and not entries:
             return Plan([], None, [])
-        committed = _committed()
+        committed = state.committed_at()
         manifest = dict(
             version=__version__,
             **(dict(committed=committed) if committed else {}),
@@ -456,7 +290,7 @@ class Migration:
         """What is to be where, in the order in which to put it there."""
         wanted = {
             path: self._patch_content(path, source, link)
-            for path, source in patch_files(self.package).items()
+            for path, source in self.patch().items()
         }
         for path in self.own_configs(entries):
             del wanted[path]
@@ -466,86 +300,10 @@ class Migration:
         for path, entry in entries.items():
             if path not in places:
                 wanted[path] = self._original(path, entry)
-        wanted[exports] = self._edit_exports(_exporting)
+        wanted[exports] = self._edit_exports(exporting)
         if read(fixed) or fixed in entries:
             wanted[fixed] = None
         return wanted
-
-    def own_configs(self, entries):
-        """Find configs of the user's that have the name of one of ours.
-
-        They are left as they are: a fork may have the same idea.
-
-        Args:
-            entries (dict[Path, dict]): What the manifest has.
-
-        Returns:
-            list[Path]: The configs.
-        """
-        return [
-            path for configs in config_folders(self.package)
-            for path, source in model_configs(configs).items()
-            if path not in entries and isinstance(read(path), File)
-            and read(path).data != source.read_bytes()
-        ]
-
-    def _places(self):
-        """What a migration by this version may change."""
-        return [
-            *patch_files(self.package), self.package / EXPORTS_FILE,
-            self.package / FIXED_FILE
-        ]
-
-    def _entries(self, manifest):
-        return [(Path(os.path.normpath(str(self.package / path))), entry)
-                for path, entry in manifest['files'].items()]
-
-    def _relative(self, path):
-        return Path(os.path.relpath(str(path), str(self.package))).as_posix()
-
-    @staticmethod
-    def _patch_content(path, source, link):
-        if link:
-            return Link(str(source))
-        now = read(path)
-        mode = now.mode if isinstance(now, File) else 0o644
-        return File(source.read_bytes(), mode)
-
-    def _original(self, path, entry):
-        if entry['before'] is None:
-            return None
-        if path in self._found:
-            return self._found[path]
-        if 'commit' in entry:
-            backup = f'commit {entry["commit"]}'
-            content = GitTree(self.package).content(path, entry['commit'])
-        else:
-            backup = path.with_name(entry['backup'])
-            content = read(backup)
-        if fingerprint(content) != entry['before']:
-            raise BlockedError(f'{backup}, the backup of {path}, is gone or '
-                               'was changed')
-        return content
-
-    def _edit_exports(self, edit):
-        path = self.package / EXPORTS_FILE
-        data = path.read_bytes()
-        try:
-            new = edit_file(data, edit)
-        except (ValueError, SyntaxError) as error:
-            raise BlockedError(f'{path} cannot be edited: {error}')
-        return read(path) if new == data else File(
-            new,
-            path.stat().st_mode & 0o7777)
-
-    def _restored_exports(self, original):
-        """What was exported, with what the user or an upgrade of MMPose has
-        changed since."""
-        exports = self.package / EXPORTS_FILE
-        if exports.read_bytes() == edit_file(original.data, _exporting):
-            return original
-        before = original.data.decode('utf-8-sig')
-        return self._edit_exports(lambda text: _not_exporting(text, before))
 
     def _check_conflicts(self, wanted, entries):
         """Refuse to overwrite what is not the patch's, or not any more.
@@ -574,37 +332,3 @@ class Migration:
             raise ConflictError(*conflicts)
         return [(free_name(path), read(path)) for path in conflicts
                 if path in entries]
-
-
-def _committed():
-    """When the checkout that the patch is in was committed; None: unknown."""
-    tree = GitTree.around(hook_source().parent)
-    if not tree or hook_source() not in tree.tracked():
-        return None
-    return int(tree.git('log', '-1', '--format=%ct') or 0)
-
-
-def _exporting(text):
-    text = redirect_import(text, FIXED, MODULE)
-    statement = find_mention(text, FIXED)
-    if statement:
-        raise ValueError(f'line {statement.lineno} imports {FIXED}, which a '
-                         'migration takes away; take that out by hand')
-    return add_export(text)
-
-
-def _not_exporting(text, before):
-    """Take out of an edited text what :func:`_exporting` has put in.
-
-    Args:
-        text (str): The text as the user has edited it since.
-        before (str): The text before the migration.
-
-    Returns:
-        str: The text without the export, if there was none before.
-    """
-    if add_export(before) == before:
-        return text
-    if _exporting(before) != add_export(before):
-        return redirect_import(text, MODULE, FIXED)
-    return remove_export(text)

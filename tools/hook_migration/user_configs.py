@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from .exports import HOOK, MODULE
 from .hook_defaults import our_defaults
-from .migration import FIXED
+from .state import FIXED
 from .transaction import File, Transaction, free_name, read
 
 # MMEngine takes these away before the hook sees them.

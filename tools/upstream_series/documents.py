@@ -6,6 +6,8 @@ Each names what the branch has, and nothing that comes later.
 import ast
 import re
 
+from hook_migration.exports import IMPORT
+
 from .imports import HOOK, HOOK_FILE, HOUSE, place_of
 
 UNRELEASED = '## **Unreleased**'
@@ -147,6 +149,31 @@ def block_for(block, have, modules):
             kept.pop()
     is_empty = len(kept) <= 2 or HOOK in block and HOOK not in '\n'.join(kept)
     return '' if is_empty else '\n'.join(kept)
+
+
+def add_export(text):
+    """Export the hook from MMPose's own package of hooks.
+
+    Args:
+        text (str): Its ``__init__.py``.
+
+    Returns:
+        str: The text with the import in its place and the entry at the end.
+
+    Raises:
+        ValueError: There is no place for them.
+    """
+    below = [
+        line for line in re.findall(r'^from \..*\n', text, re.MULTILINE)
+        if line > IMPORT
+    ]
+    end = re.search(r"(?<=')(\n?)\]\n\Z", text)
+    if not below or not end:
+        raise ValueError('it has another form than before')
+    indent = ' ' * len('    ' if end.group(1) else '__all__ = [')
+    entry = f",\n{indent}'{HOOK}'{end.group()}"
+    return text[:end.start()].replace(below[0],
+                                      f'{IMPORT}\n{below[0]}') + entry
 
 
 def exports_for(text, have):

@@ -3,8 +3,6 @@
 from collections import namedtuple
 from pathlib import Path
 
-from hook_migration.exports import add_export
-
 from . import checks, cover, documents
 from .git import PatchError, edit, git, make_commit, read
 from .imports import HOOK_FILE, PACKAGE
@@ -111,7 +109,7 @@ class Series:
                                         have, self.modules)
             (self.tree / place).write_bytes(guide.encode('utf-8'))
         if HOOK_FILE in branch.library:
-            edit(self.tree, EXPORTS, add_export)
+            edit(self.tree, EXPORTS, documents.add_export)
         if branch.part == branch.parts:
             for place, entry in zip(CHANGELOGS, branch.stage.changes):
                 edit(self.tree, place,

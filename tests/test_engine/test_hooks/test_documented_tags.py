@@ -26,8 +26,9 @@ ELSEWHERE = ('compare/', 'system/gpu_', 'health/amp/', 'health/nonfinite_',
              'keypoints/<data set>/', 'instances/OKS/<data set>',
              'errors/false_positives', 'health/suspects', 'val/suspect_labels',
              'data/overview', 'data/augmentation', 'train_as_val/',
-             'instances/count/<data set>', 'data/transforms', 'run/profile',
-             'system/workers_memory_mib', 'run/config_changes')
+             'keypoints/train_as_val/', 'instances/count/<data set>',
+             'data/transforms', 'run/profile', 'system/workers_memory_mib',
+             'run/config_changes')
 
 
 def test_what_is_written_is_described_and_what_is_described_is_written(

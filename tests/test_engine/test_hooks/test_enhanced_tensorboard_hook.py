@@ -32,6 +32,16 @@ from mmpose.registry import (HOOKS, METRICS, OPTIM_WRAPPER_CONSTRUCTORS,
                              OPTIMIZERS)
 
 EVERY_ITER = dict(grad_norm_interval=1)
+# Without pictures and diagnoses, which take most of the time of a training of
+# this size.
+NUMBERS = dict(
+    EVERY_ITER,
+    log_keypoints=False,
+    log_val_images=False,
+    log_train_images=False,
+    log_model_stats=False,
+    log_run_info=False,
+    hard_samples=0)
 EVENTS = [
     'before_train', 'before_train_iter', 'after_train_iter',
     'after_train_epoch', 'after_val_iter', 'after_val_epoch', 'after_train'
@@ -500,7 +510,7 @@ def assert_norms(events, expected, num_groups=20):
 
 
 def test_norms_without_clipping(train, read_events, spy):
-    runner = train(EVERY_ITER, optim_wrapper=dict(optimizer=spy))
+    runner = train(NUMBERS, optim_wrapper=dict(optimizer=spy))
     assert_norms(
         read_events(runner), dict(enumerate(SpyingSGD.steps, start=1)))
 
@@ -518,7 +528,7 @@ def test_norms_are_those_that_clip_grad_norm_returns(train, read_events,
 
     monkeypatch.setattr(torch.nn.utils, 'clip_grad_norm_', clip_and_remember)
     runner = train(
-        EVERY_ITER,
+        NUMBERS,
         optim_wrapper=dict(
             optimizer=dict(type='SGD', lr=0.01),
             clip_grad=dict(max_norm=max_norm)))
@@ -528,7 +538,7 @@ def test_norms_are_those_that_clip_grad_norm_returns(train, read_events,
 
 def test_norms_before_clipping_by_value(train, read_events, spy):
     runner = train(
-        EVERY_ITER,
+        NUMBERS,
         optim_wrapper=dict(
             optimizer=spy, clip_grad=dict(type='value', clip_value=1e-4)))
     norms = scalars(read_events(runner), 'train/gradient_norm/global')
@@ -549,8 +559,7 @@ def test_norms_only_at_real_updates(train, read_events, spy, interval, at):
 
 def test_norms_with_frozen_shared_and_unused_parameters(
         runner_cfg, read_events, spy):
-    runner = Runner(
-        **runner_cfg(EVERY_ITER, optim_wrapper=dict(optimizer=spy)))
+    runner = Runner(**runner_cfg(NUMBERS, optim_wrapper=dict(optimizer=spy)))
     backbone = runner.model.backbone
     backbone.conv1.weight.requires_grad = False
     backbone.layer1[1].conv1.weight = backbone.layer1[0].conv1.weight
@@ -566,7 +575,7 @@ def test_norms_with_frozen_shared_and_unused_parameters(
 
 def test_norms_with_several_param_groups(train, read_events, spy):
     runner = train(
-        EVERY_ITER,
+        NUMBERS,
         optim_wrapper=dict(
             optimizer=spy,
             paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=0.1)))))
@@ -603,7 +612,7 @@ def test_norms_with_two_optimizers(train, read_events, spy):
 
     with mock.patch.object(TopdownPoseEstimator, 'train_step', train_step):
         runner = train(
-            EVERY_ITER,
+            NUMBERS,
             optim_wrapper=dict(constructor='TwoOptimizers'),
             param_scheduler=None)
     norms = np.hypot(SpyingSGD.steps[0::2], SpyingSGD.steps[1::2])
@@ -628,7 +637,7 @@ class CompileSomething(Hook):
 def test_norms_after_something_was_compiled(train, read_events, spy):
     """``torch.compile`` takes the step hooks away from all optimizers."""
     runner = train(
-        EVERY_ITER,
+        NUMBERS,
         optim_wrapper=dict(optimizer=spy),
         custom_hooks=[dict(type='CompileSomething')])
     assert_norms(
@@ -672,7 +681,7 @@ def test_an_interrupted_iteration_leaves_nothing_behind(
 
     monkeypatch.setattr(gradients, 'named_norms', count)
     runner = Runner(**runner_cfg(
-        EVERY_ITER,
+        NUMBERS,
         # So loose that nothing is clipped.
         optim_wrapper=dict(optimizer=spy, clip_grad=dict(max_norm=1e6)),
         custom_hooks=[dict(type='Interrupt')]))
@@ -697,7 +706,7 @@ def test_of_several_steps_in_an_iteration_the_first_is_read(
         self.optimizer.step(**kwargs)
 
     monkeypatch.setattr(OptimWrapper, 'step', step_twice)
-    runner = train(EVERY_ITER, optim_wrapper=dict(optimizer=spy))
+    runner = train(NUMBERS, optim_wrapper=dict(optimizer=spy))
     assert_norms(
         read_events(runner), dict(enumerate(SpyingSGD.steps[::2], start=1)))
 
@@ -719,7 +728,7 @@ def test_scaled_gradients_of_a_fused_optimizer_are_unscaled(
         train, read_events, monkeypatch):
     """GradScaler leaves unscaling to fused optimizers, in their step."""
     plain = train(
-        EVERY_ITER, optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)))
+        NUMBERS, optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)))
     expected = scalars(read_events(plain), 'train/gradient_norm/global')
 
     def scaled_backward(self, loss, **kwargs):
@@ -734,7 +743,7 @@ def test_scaled_gradients_of_a_fused_optimizer_are_unscaled(
     monkeypatch.setattr(OptimWrapper, 'backward', scaled_backward)
     monkeypatch.setattr(OptimWrapper, 'step', scaled_step)
     fused = train(
-        EVERY_ITER,
+        NUMBERS,
         optim_wrapper=dict(optimizer=dict(type='UnscalingSGD', lr=0.01)))
     found = scalars(read_events(fused), 'train/gradient_norm/global')
     np.testing.assert_allclose(
@@ -785,7 +794,7 @@ def test_every_parameter_for_itself(train, read_events):
 def test_the_learning_rate_is_the_one_of_the_step(train, read_events):
     """Schedulers step before the hook's ``after_train_iter``."""
     runner = train(
-        dict(log_details=True, **EVERY_ITER),
+        dict(log_details=True, **NUMBERS),
         param_scheduler=[
             dict(
                 type='LinearLR',
@@ -805,7 +814,7 @@ def test_the_learning_rate_is_the_one_of_the_step(train, read_events):
 
 def test_every_param_group_has_its_rate(train, read_events):
     runner = train(
-        dict(max_layers_to_log=-1, log_details=True, **EVERY_ITER),
+        dict(max_layers_to_log=-1, log_details=True, **NUMBERS),
         optim_wrapper=dict(
             optimizer=dict(type='Adam', lr=0.01, betas=(0.8, 0.99)),
             paramwise_cfg=dict(
@@ -822,7 +831,7 @@ def test_many_param_groups_with_equal_values_are_written_once(
         train, read_events):
     """``paramwise_cfg`` makes a param group of every parameter."""
     runner = train(
-        EVERY_ITER,
+        NUMBERS,
         optim_wrapper=dict(
             optimizer=dict(type='SGD', lr=0.01),
             paramwise_cfg=dict(

@@ -6,14 +6,14 @@ import re
 
 import numpy as np
 import pytest
-from test_enhanced_tensorboard_hook import (final_state, hook_of, messages,
-                                            monitor_of)
+from test_enhanced_tensorboard_hook import (NUMBERS, final_state, hook_of,
+                                            messages, monitor_of)
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook
 from mmpose.engine.monitors import ProfileMonitor
 from mmpose.engine.monitors.run.timing.profile import busy_and_total
 
-QUIET = dict(log_health=False, log_val_images=False, log_train_images=False)
+QUIET = dict(NUMBERS, log_health=False)
 
 
 def test_a_trace_of_the_iterations_and_a_table(train, read_events):

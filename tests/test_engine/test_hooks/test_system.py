@@ -12,13 +12,13 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.runner import log_processor
-from test_enhanced_tensorboard_hook import scalars
+from test_enhanced_tensorboard_hook import NUMBERS, scalars
 
 from mmpose.engine.monitors import Every, Scalar, SystemMonitor
 from mmpose.engine.monitors.run import gpu_sensors, system
 from mmpose.registry import HOOKS
 
-HOOK = dict(grad_norm_interval=3, log_details=True)
+HOOK = dict(NUMBERS, grad_norm_interval=3, log_details=True)
 STEPS = [1, 3, 6, 9, 12]
 SPEED = ['iterations_per_second', 'samples_per_second', 'data_time_percent']
 USAGE = ['cpu_percent', 'resident_memory_mib']
@@ -83,7 +83,7 @@ def test_without_a_timer_the_rest_is_written(train, read_events):
 
 
 def test_it_is_left_out_where_it_is_not_wanted(train, read_events):
-    runner = train(dict(log_system=False, **HOOK))
+    runner = train(dict(HOOK, log_system=False))
     assert not readings(read_events(runner))
 
 

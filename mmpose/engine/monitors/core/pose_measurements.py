@@ -142,3 +142,25 @@ class HeatmapPeaks(Measurement):
     """
     peak: float
     near: float
+
+
+@dataclass(frozen=True)
+class FixedLosses(Measurement):
+    """The losses of fixed samples at a validation, all in evaluation mode.
+
+    Attributes:
+        iteration (int): The training iterations before it.
+        validation (float, optional): Of samples of the validation; None where
+            it could not be computed, as for the others.
+        training (float, optional): Of training samples that are prepared like
+            these.
+        batch (float, optional): Of the last batch of the training, as its
+            pipeline prepares it.
+        training_pck (float, optional): PCK@0.05 of the training samples that
+            are prepared like those of the validation.
+    """
+    iteration: int
+    validation: Optional[float] = None
+    training: Optional[float] = None
+    batch: Optional[float] = None
+    training_pck: Optional[float] = None

@@ -4,6 +4,7 @@
 What is logged is compared with what the model returns for the same samples
 after the training, in pipelines that are written out.
 """
+import copy
 import json
 import logging
 
@@ -17,8 +18,9 @@ from mmengine.hooks import EMAHook
 from mmengine.logging import MessageHub, MMLogger
 from painted_people import paint_data_set
 
+from mmpose.engine.monitors import ValidationLossMonitor
 from mmpose.models import TopdownPoseEstimator
-from mmpose.registry import DATASETS, MODELS
+from mmpose.registry import DATASETS, METRICS, MODELS
 from mmpose.utils import register_all_modules
 
 
@@ -255,3 +257,72 @@ def test_a_sharded_model_says_so(folders, lines, logged, runner_cfg,
     runner = Runner(**runner_cfg(hook(), **settings_of('heatmap', folders)))
     line, = lines(runner.train)
     assert 'takes all ranks' in line and logged(runner, 'val') == {}
+
+
+def test_the_accuracy_of_the_same_training_samples(train, folders,
+                                                   read_events):
+    """P8: as MMPose's own metric counts them."""
+    cfg = settings_of('heatmap', folders)
+    runner = train(hook(log_details=True), **cfg)
+    dataset = data_of(folders['train'], pipelines_of('heatmap')[1], 'heatmap')
+    found = {}
+    for event in read_events(f'{runner.work_dir}/{runner.timestamp}/vis_data'):
+        for value in event.summary.value:
+            if value.tag.startswith('keypoints/train_as_val/PCK@0.05'):
+                found[value.tag[32:]] = (
+                    value.tensor.float_val[0]
+                    if value.tensor.float_val else value.simple_value)
+    runner.model.eval()
+    metric = METRICS.build(
+        dict(type='PCKAccuracy', thr=0.05, norm_item='bbox'))
+    built = DATASETS.build(dataset)
+    with torch.no_grad():
+        for i in range(len(built)):
+            data = pseudo_collate([built[i]])
+            outputs = runner.model.val_step(data)
+            metric.process(data, [one.to_dict() for one in outputs])
+    # The metric's is a mean over keypoints of means; each has its own here.
+    expected = metric.evaluate(len(built))['PCK']
+    each = [value for name, value in found.items() if name]
+    assert len(each) == 17
+    assert np.mean(each) == pytest.approx(expected, abs=1e-6)
+    assert found[''] == pytest.approx(expected, abs=0.02)
+
+
+@pytest.fixture
+def fixed(monkeypatch):
+    """The measurements of fixed samples that a training yields."""
+    from mmpose.engine.monitors.poses.validation_loss import validation_loss
+    made = []
+    kind = validation_loss.FixedLosses
+
+    def remember(*args):
+        made.append(kind(*args))
+        return made[-1]
+
+    monkeypatch.setattr(validation_loss, 'FixedLosses', remember)
+    return made
+
+
+def test_the_last_batch_is_the_trainings(train, folders, fixed, logged,
+                                         monkeypatch):
+    """As its pipeline prepares it, by the model that is validated."""
+    batches = []
+    before = ValidationLossMonitor.before_train_iter
+
+    def remember(self, runner, batch_idx, data_batch):
+        batches.append(copy.deepcopy(data_batch))
+        before(self, runner, batch_idx, data_batch)
+
+    monkeypatch.setattr(ValidationLossMonitor, 'before_train_iter', remember)
+    runner = train(hook(), **settings_of('heatmap', folders))
+    runner.model.eval()
+    with torch.no_grad():
+        data = runner.model.data_preprocessor(batches[-1], False)
+        expected = runner.model(**data, mode='loss')['loss_kpt']
+    assert fixed[-1].batch == pytest.approx(float(expected), rel=1e-6)
+    assert fixed[-1].iteration == 3
+    for name in 'val', 'train_as_val':
+        value, = logged(runner, name)['loss']
+        own = dict(val=fixed[-1].validation, train_as_val=fixed[-1].training)
+        assert own[name] == pytest.approx(value)

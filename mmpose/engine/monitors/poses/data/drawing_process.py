@@ -88,7 +88,8 @@ class DrawingProcess:
             raise RuntimeError(
                 f'it takes more than {_TIMEOUT} seconds') from None
         if self._ended:
-            raise RuntimeError('the training has ended before')
+            raise RuntimeError('the training has ended before, or has '
+                               'switched its pipeline')
         if self._process.returncode:
             lines = errors.decode('utf-8', 'replace').strip().splitlines()
             raise RuntimeError(lines[-1] if lines else 'its process ended with'

@@ -12,16 +12,22 @@ from mmengine.logging import print_log
 from mmengine.runner.amp import autocast
 from torch import Tensor, nn
 
-from ...core.arguments import Arguments, count
+from ...core.arguments import LOG_DETAILS, Arguments, count
 from ...core.monitor import Chart, Monitor
+from ...core.pose_measurements import FixedLosses
 from ...core.registry import MONITORS
-from ...core.runner_parts import (bare_model, evaluation_step, is_iter_based,
+from ...core.runner_parts import (bare_model, data_set, evaluation_step,
+                                  has_ema_model, is_iter_based,
                                   needs_all_ranks)
 from ...core.side_effects import evaluation_losses
 from ...writers.record import Record, Scalar, Value
+from ..accuracy.keypoint_tally import usable_sigmas
+from ..model_kinds import is_top_down
+from ..pose_samples import PoseSample, PoseSampleReader
 from .loss_samples import (LoadOnce, LossBatch, training_samples,
                            validation_samples)
 from .targets import NoTargetsError
+from .training_accuracy import TrainingAccuracy, predicted_samples
 
 VAL_LOSS_SAMPLES = count(
     'val_loss_samples',
@@ -31,11 +37,12 @@ VAL_LOSS_SAMPLES = count(
     'short trainings, down to 16, so that it takes 1 % of the time. 0: none.',
     presets=dict(fast=16, balanced=64, detailed=64))
 
-# A loss without gradients takes a third of the time of a training iteration:
-# one in this many of the samples trained between two validations, twice, takes
-# 1 % of the time.
-_ONE_IN = 64
+# A forward pass takes a third of the time of a training iteration: one in this
+# many of the samples trained between two validations takes 1 % of the time for
+# two losses and a prediction.
+_ONE_IN = 100
 _LEAST = 16
+_PREFIXES = ('val', 'train_as_val')
 _BATCH_SIZE = 8
 
 
@@ -43,14 +50,24 @@ _BATCH_SIZE = 8
 class ValidationLossMonitor(Monitor):
     """Log the loss of the validation, and what can be compared with it.
 
-    ======================= =================================================
-    ``val/loss``            Loss of a fixed sample of the validation
-    ``val/<term>``          Its terms, such as ``val/loss_bbox``, if there are
-                            several
-    ``train_as_val/loss``   The same for training samples that are prepared
-                            like those of the validation: without augmentation
-    ``train_as_val/<term>`` Its terms, if there are several
-    ======================= =================================================
+    ============================================== ===========================
+    ``val/loss``                                   Loss of a fixed sample of
+                                                   the validation
+    ``val/<term>``                                 Its terms, if there are
+                                                   several: ``val/loss_bbox``
+    ``train_as_val/loss``                          The same for training
+                                                   samples that are prepared
+                                                   like those of the
+                                                   validation, without
+                                                   augmentation
+    ``train_as_val/<term>``                        Its terms, if there are
+                                                   several
+    ``keypoints/train_as_val/PCK@0.05``            PCK@0.05 of all keypoints
+                                                   of these training samples;
+                                                   top-down models
+    ``keypoints/train_as_val/PCK@0.05/<keypoint>`` Of each keypoint, with
+                                                   ``log_details``
+    ============================================== ===========================
 
     What it tells: Whether the model generalizes. The loss of LoggerHook is no
     measure for that: it is of augmented samples, in training mode, and of
@@ -73,13 +90,15 @@ class ValidationLossMonitor(Monitor):
 
     Args:
         samples (int): How many samples of each.
+        by_keypoint (bool): Whether to log the PCK of each keypoint. Defaults
+            to False.
         is_limit (bool): Whether there may be fewer in a short training.
             Defaults to False.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
     switches = (VAL_LOSS_SAMPLES, )
-    settings = dict(samples=VAL_LOSS_SAMPLES)
+    settings = dict(samples=VAL_LOSS_SAMPLES, by_keypoint=LOG_DETAILS)
     charts = (Chart('Overview', 'validation loss', '(val|train_as_val)/loss$',
                     20), )
     of_whole_model = True
@@ -92,13 +111,18 @@ class ValidationLossMonitor(Monitor):
 
     def __init__(self,
                  samples: int,
+                 by_keypoint: bool = False,
                  is_limit: bool = False,
                  strict: bool = False) -> None:
         super().__init__(strict=strict)
         self._samples = samples
+        self._by_keypoint = by_keypoint
         self._is_limit = is_limit
         self._trains = False
         self._losses: Dict[str, Losses] = {}
+        self._predicted: List[PoseSample] = []
+        # The last one of the training.
+        self._batch = None
 
     def charts_of(self, runner) -> Sequence[Chart]:
         return () if needs_all_ranks(runner.model) else self.charts
@@ -108,6 +132,7 @@ class ValidationLossMonitor(Monitor):
         self._loading: Dict[str, LoadOnce] = {}
         self._batches: Dict[str, List[LossBatch]] = {}
         self._losses = {}
+        self._predicted = []
         self._trains = not needs_all_ranks(runner.model)
         if not self._trains:
             _tell(
@@ -118,6 +143,10 @@ class ValidationLossMonitor(Monitor):
         self._trains = False
         self._loading = {}
         self._batches = {}
+        self._batch = None
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
+        self._batch = data_batch
 
     def after_val_iter(self, runner, batch_idx: int, data_batch,
                        outputs: Optional[Sequence]) -> None:
@@ -137,15 +166,42 @@ class ValidationLossMonitor(Monitor):
             for name, batches in self._batches.items():
                 if batches:
                     self._compute(runner, name)
+            self._compute_batch(runner)
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
         losses, self._losses = self._losses, {}
+        samples, self._predicted = self._predicted, []
+        if not losses:
+            return
         # An evaluator may have a metric of this name.
         taken = [f'val/{name}' for name in metrics or ()]
-        for name, of_samples in losses.items():
-            values = functools.partial(_scalars, name, of_samples, taken)
-            self.emit(
-                Record(evaluation_step(runner), values, (of_samples.values, )))
+        values = functools.partial(self._values, runner.iter, losses, samples,
+                                   taken)
+        self.emit(
+            Record(
+                evaluation_step(runner), values,
+                [of_one.values for of_one in losses.values()]))
+
+    def _values(self, iteration: int, losses: Dict[str, 'Losses'],
+                samples: List[PoseSample], taken: Sequence[str],
+                *arrays: np.ndarray) -> Iterator[Value]:
+        means = {
+            prefix: _means(of_samples, values)
+            for (prefix, of_samples), values in zip(losses.items(), arrays)
+        }
+        for prefix in _PREFIXES:
+            yield from _scalars(prefix, means.get(prefix, {}), taken)
+        pck = None
+        if samples:
+            meta, sigmas = self._keypoints
+            found = TrainingAccuracy(samples, meta, sigmas)
+            yield from found.scalars(self._by_keypoint)
+            pck = found.pck
+        totals = [
+            means.get(prefix, {}).get('loss')
+            for prefix in (*_PREFIXES, 'batch')
+        ]
+        yield FixedLosses(iteration, *totals, pck)
 
     def _load(self, runner) -> None:
         self._batches = {}
@@ -165,14 +221,43 @@ class ValidationLossMonitor(Monitor):
 
     def _compute(self, runner, name: str) -> None:
         batches = self._batches[name]
-        precision = autocast(enabled=getattr(runner.val_loop, 'fp16', False))
-        with precision:
+        with _precision(runner):
             losses = _or_why(name, mean_losses, bare_model(runner.model),
                              batches)
         if losses is None:
             self._batches[name] = []
-        else:
-            self._losses[name] = losses
+            return
+        self._losses[name] = losses
+        if name == 'train_as_val' and is_top_down(bare_model(runner.model)):
+            with _precision(runner), self.guard:
+                self._predict(runner)
+
+    def _predict(self, runner) -> None:
+        """Predict the training samples, whose accuracy is measured later."""
+        reader = PoseSampleReader(
+            data_set(runner.train_dataloader), runner.val_evaluator)
+        samples = predicted_samples(
+            bare_model(runner.model), self._batches['train_as_val'], reader)
+        if samples:
+            number = samples[0].truth.shape[1]
+            meta = reader.meta(None, number)
+            self._keypoints = meta, usable_sigmas(meta.get('sigmas'), number)
+        self._predicted = samples
+
+    def _compute_batch(self, runner) -> None:
+        """Compute the loss of the last batch of the training.
+
+        It differs from ``train_as_val`` in the pipeline alone. Not with an EMA
+        model, which may be far behind.
+        """
+        if 'train_as_val' not in self._losses or has_ema_model(runner):
+            return
+        batch = LossBatch(pickle.dumps(self._batch), 1)
+        with _precision(runner):
+            losses = _or_why('batch', mean_losses, bare_model(runner.model),
+                             [batch])
+        if losses is not None:
+            self._losses['batch'] = losses
 
 
 class Losses(NamedTuple):
@@ -213,14 +298,23 @@ def mean_losses(model: nn.Module, batches: Sequence[LossBatch]) -> Losses:
     return Losses(names, [batch.size for batch in batches], values)
 
 
-def _scalars(prefix: str, losses: Losses, taken: Sequence[str],
-             values: np.ndarray) -> Iterator[Value]:
+def _means(losses: Losses, values: np.ndarray) -> Dict[str, float]:
     means = np.average(values.astype(float), axis=0, weights=losses.sizes)
-    for name, mean in zip(losses.names, means):
+    return dict(zip(losses.names, means.tolist()))
+
+
+def _scalars(prefix: str, means: Dict[str, float],
+             taken: Sequence[str]) -> Iterator[Value]:
+    for name, mean in means.items():
         tag = f'{prefix}/{name}'
         # The only term is the loss.
-        if tag not in taken and (name == 'loss' or len(losses.names) > 2):
+        if tag not in taken and (name == 'loss' or len(means) > 2):
             yield Scalar(tag, mean)
+
+
+def _precision(runner):
+    """Return a context with the precision of the validation."""
+    return autocast(enabled=getattr(runner.val_loop, 'fp16', False))
 
 
 def _iterations_between(runner) -> float:

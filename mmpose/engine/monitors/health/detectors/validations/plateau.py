@@ -1,10 +1,11 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import math
-from typing import List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
 from ....core.measurements import LearningRates, Losses, ValidationMetrics
+from ....core.pose_measurements import FixedLosses
 from ....core.registry import DETECTORS
 from ....core.runner_parts import is_iter_based
 from ...chains import MostSerious
@@ -41,13 +42,16 @@ _BETTER = 0.1
 class OverfittingDetector(Detector):
     """``overfitting``: the main metric gets worse while the loss falls.
 
+    Where the losses of fixed samples are known, the loss is that of training
+    samples without augmentation, and that of the validation must not fall.
+
     Args:
         worse (float): The fraction of its best value by which the metric is
             worse. Defaults to 0.05.
     """
 
     findings = ('overfitting', )
-    wants = (Losses, ValidationMetrics)
+    wants = (FixedLosses, Losses, ValidationMetrics)
     chain = MostSerious
     priority = 'ABOVE_NORMAL'
 
@@ -56,9 +60,14 @@ class OverfittingDetector(Detector):
 
     def before_train(self, runner) -> None:
         self._course = ValidationCourse(runner)
+        self._fixed: Dict[int, FixedLosses] = {}
         self._present: List[Finding] = []
 
     def see(self, step: int, measurement) -> Optional[List[Finding]]:
+        if isinstance(measurement, FixedLosses):
+            if None not in (measurement.validation, measurement.training):
+                self._fixed[measurement.iteration] = measurement
+            return None
         if not self._course.add(measurement):
             return None
         # It is resolved when the metric reaches a new best.
@@ -71,25 +80,53 @@ class OverfittingDetector(Detector):
     def _overfits(self) -> bool:
         course = self._course
         after = course.values[course.best + 1:]
-        if len(after) < _OVERFITTING_VALIDATIONS or not course.knows_losses:
+        if len(after) < _OVERFITTING_VALIDATIONS:
             return False
+        best_losses, last_losses = self._losses()
+        if best_losses is not None:
+            falls = (
+                last_losses.validation >= best_losses.validation
+                and best_losses.training - last_losses.training >
+                _BETTER * abs(best_losses.training))
+        else:
+            falls = course.knows_losses and (
+                course.loss_at_best - course.loss >
+                _BETTER * abs(course.loss_at_best))
         best = course.values[course.best]
         fall = course.metric.sign * (
             best - np.array(after[-_OVERFITTING_LAST:]))
         noise = np.median(abs(np.diff(course.values)))
         return bool((fall > self._worse * abs(best)).all()
-                    and fall.mean() > _WORSE_THAN_NOISE * noise
-                    and course.loss_at_best - course.loss >
-                    _BETTER * abs(course.loss_at_best))
+                    and fall.mean() > _WORSE_THAN_NOISE * noise and falls)
+
+    def _losses(self) -> Tuple[Optional[FixedLosses], Optional[FixedLosses]]:
+        """Return those at the best validation and before the last one.
+
+        They are measured before the metrics of their validation are known, or
+        right after; None, None if one is not known.
+        """
+        steps = self._course.steps
+        best = self._fixed.get(steps[self._course.best])
+        last = self._fixed.get(steps[-1]) or self._fixed.get(steps[-2])
+        return (None, None) if best is None or last is None else (best, last)
 
     def _finding(self) -> Finding:
         course = self._course
+        best, last = self._losses()
+        if best is not None:
+            losses = (
+                'The loss of training samples without augmentation fell from '
+                f'{best.training:.4g} to {last.training:.4g} '
+                '(train_as_val/loss), that of the validation went from '
+                f'{best.validation:.4g} to {last.validation:.4g} (val/loss).')
+        else:
+            losses = (f'The median of the training loss fell from '
+                      f'{course.loss_at_best:.4g} to {course.loss:.4g}.')
         return Finding(
             'overfitting',
             f'The model overfits: {course.tag} gets worse since '
             f'step {course.steps[course.best]:,}, while the training loss '
-            'falls.', f'{course.numbers()} The median of the training loss '
-            f'fell from {course.loss_at_best:.4g} to {course.loss:.4g}.',
+            'falls.', f'{course.numbers()} {losses}',
             'Take the best checkpoint (save_best of CheckpointHook). More '
             'data, stronger augmentation, more weight decay, a smaller model '
             'or fewer epochs prevent it.')

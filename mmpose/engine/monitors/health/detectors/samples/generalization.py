@@ -1,0 +1,121 @@
+# Copyright (c) OpenMMLab. All rights reserved.
+from typing import List, Optional
+
+from ....core.measurements import KeypointAccuracy
+from ....core.pose_measurements import FixedLosses
+from ....core.registry import DETECTORS
+from ...detector import Detector, Streaks, started_at
+from ...report import NOTE, Finding
+
+# The loss of training samples that the validation prepares, over that of those
+# that the training prepares. Augmentation makes the latter larger.
+_OTHERWISE = 2.
+# The loss of the validation over that of training samples, and by how much the
+# PCK is higher.
+_EASIER = 0.5
+_PCK = 0.1
+
+
+@DETECTORS.register_module()
+class PreparationDetector(Detector):
+    """``validation_preparation``: the validation prepares its input otherwise.
+
+    In three consecutive validations, after 1000 updates, the loss of training
+    samples in the pipeline of the validation is twice that of the last
+    training batch, both in evaluation mode.
+
+    Args:
+        ratio (float): Of the two losses. Defaults to 2.
+    """
+
+    findings = ('validation_preparation', )
+    wants = (FixedLosses, )
+
+    def __init__(self, ratio: float = _OTHERWISE) -> None:
+        self._ratio = ratio
+
+    def before_train(self, runner) -> None:
+        self._begins = started_at(runner)
+        self._streaks = Streaks()
+
+    def see(self, step: int, losses: FixedLosses) -> Optional[List[Finding]]:
+        if None in (losses.training, losses.batch) or losses.batch <= 0:
+            return None
+        limit = self._ratio * self._streaks.hysteresis('otherwise')
+        is_otherwise = (
+            losses.iteration >= self._begins
+            and losses.training > limit * losses.batch)
+        if not self._streaks.update(['otherwise'] if is_otherwise else []):
+            return []
+        return [
+            Finding(
+                'validation_preparation',
+                'Training samples have a far higher loss as the validation '
+                'prepares them than as the training does.',
+                f'In evaluation mode, the loss of the last training batch is '
+                f'{losses.batch:.4g}; that of training samples in the '
+                f'pipeline of the validation is {losses.training:.4g} '
+                f'(train_as_val/loss), that of the validation itself '
+                f'{_number(losses.validation)}.',
+                'Compare the two pipelines: padding of GetBBoxCenterScale, '
+                'input_size and use_udp of TopdownAffine, how images are '
+                'loaded (color_type, to_float32), resized and padded. In '
+                'val/images the input looks other than in train/images.')
+        ]
+
+
+@DETECTORS.register_module()
+class EasierValidationDetector(Detector):
+    """``validation_easier``: the validation is far better than the training.
+
+    In three consecutive validations, after 1000 updates: its loss is below
+    half of that of training samples that are prepared in the same way, and its
+    PCK@0.05, where it is known, is higher by 0.1.
+
+    Args:
+        ratio (float): Of the two losses. Defaults to 0.5.
+    """
+
+    findings = ('validation_easier', )
+    wants = (FixedLosses, KeypointAccuracy)
+
+    def __init__(self, ratio: float = _EASIER) -> None:
+        self._ratio = ratio
+
+    def before_train(self, runner) -> None:
+        self._begins = started_at(runner)
+        self._streaks = Streaks()
+        self._pck: Optional[float] = None
+
+    def see(self, step: int, measured) -> Optional[List[Finding]]:
+        if isinstance(measured, KeypointAccuracy):
+            self._pck = measured.pck
+            return None
+        if None in (measured.training, measured.validation):
+            return None
+        limit = self._ratio / self._streaks.hysteresis('easier')
+        known = None not in (self._pck, measured.training_pck)
+        is_easier = (
+            measured.iteration >= self._begins
+            and measured.validation < limit * measured.training
+            and not (known and self._pck < measured.training_pck + _PCK))
+        if not self._streaks.update(['easier'] if is_easier else []):
+            return []
+        return [
+            Finding(
+                'validation_easier',
+                'The validation is far better than training samples that are '
+                'prepared in the same way.',
+                f'The loss of the validation is {measured.validation:.4g}, '
+                f'that of training samples {measured.training:.4g}; their '
+                f'PCK@0.05 are {_number(self._pck)} and '
+                f'{_number(measured.training_pck)}.',
+                'The validation does not show how well the model generalizes: '
+                'look for easier or repeated images in it, for frames of the '
+                'same videos in both, and for wrong labels in the training '
+                'set.', NOTE)
+        ]
+
+
+def _number(value: Optional[float]) -> str:
+    return 'unknown' if value is None else f'{value:.4g}'
