@@ -112,8 +112,11 @@ def drawn(monkeypatch):
 
 @pytest.fixture
 def exact(monkeypatch):
-    """What is drawn, without what a JPEG loses of it."""
-    monkeypatch.setattr(summaries, '_jpeg', summaries._png)
+    """What is drawn, without what a JPEG in the size of a card loses."""
+    monkeypatch.setattr(sample_pictures, '_for_a_card', lambda drawn: drawn)
+    monkeypatch.setattr(
+        summaries, 'encode_photo',
+        lambda picture: cv2.imencode('.png', picture[..., ::-1])[1].tobytes())
 
 
 # When and what
