@@ -73,6 +73,7 @@ def test_the_tags(train, read_events):
         'train/momentum/momentum',
         'train/weight_decay/weight_decay',
         'val/PCK',
+        'val/loss',
         'model/total_parameters',
         'model/trainable_parameters',
         'model/model_size_mb',
