@@ -70,8 +70,6 @@ def test_the_tags(train, read_events):
         'train/gradient_norm/global',
         *(f'train/gradient_norm/layers/{group}' for group in groups),
         'train/learning_rate/lr',
-        'train/momentum/momentum',
-        'train/weight_decay/weight_decay',
         'val/PCK',
         'val/loss',
         'model/total_parameters',
