@@ -4,7 +4,7 @@
 #   python tools/dataset_generators/synthetic_coco.py
 # It has no base, so that it loads also where MMPose's configs are not found.
 default_scope = 'mmpose'
-train_cfg = dict(by_epoch=True, max_epochs=12, val_interval=1)
+train_cfg = dict(by_epoch=True, max_epochs=12, val_interval=2)
 val_cfg = dict()
 test_cfg = dict()
 randomness = dict(seed=0)
@@ -38,7 +38,7 @@ default_hooks = dict(
         'EnhancedTensorBoardHook',
         grad_norm_interval=10,
         weight_hist_interval=1,
-        train_image_interval=50,
+        train_image_interval=150,
         val_image_interval=5))
 custom_hooks = [dict(type='SyncBuffersHook')]
 

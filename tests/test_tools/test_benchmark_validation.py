@@ -7,10 +7,8 @@ import sys
 
 import pytest
 from benchmarks import validation
-from benchmarks.validation import (INSTANCES, collect, diagnose, make_people,
-                                   measure, memory)
-
-from mmpose.engine.monitors.poses.diagnosis.diagnoses import DIAGNOSES
+from benchmarks.validation import (INSTANCES, KINDS, collect, diagnose,
+                                   make_people, measure, memory)
 
 
 def calls_of(function) -> int:
@@ -46,26 +44,23 @@ def test_an_instance_takes_few_calls(detected):
 
     def diagnoses(people):
         part = collect(people)
-        return lambda: diagnose(part, DIAGNOSES)
+        return lambda: diagnose(part, KINDS)
 
     assert calls_of_an_instance(tallies, detected) < (100 if detected else 45)
-    assert calls_of_an_instance(diagnoses, detected) < (2 if detected else 40)
+    assert calls_of_an_instance(diagnoses, detected) < (10 if detected else 40)
 
 
 @pytest.mark.parametrize('detected', [False, True])
-def test_an_instance_takes_few_bytes(detected):
-    """P6: COCO's validation stays below 5 MB."""
-    few, many = (memory(count, detected) for count in (150, 600))
-    people = [make_people(count, detected).count for count in (150, 600)]
-    for what, limit in dict(kept=5e6, pickled=5e6, most=25e6).items():
-        more = (many[what] - few[what]) / (people[1] - people[0])
-        assert more * INSTANCES < limit, what
+def test_a_validation_of_coco_takes_less_than_5_megabytes(detected):
+    """P6: at any moment, arrays that live for a moment only among it."""
+    taken = memory(INSTANCES, detected)
+    assert max(taken.values()) < 5e6, taken
 
 
 def test_everything_is_timed(monkeypatch, capsys):
     times = measure(40, True, 1)
     assert set(times) == {
-        'tallies', "COCO's evaluation", *(kind.__name__ for kind in DIAGNOSES)
+        'tallies', "COCO's evaluation", *(kind.__name__ for kind in KINDS)
     }
     assert all(value > 0 for values in times.values() for value in values)
     monkeypatch.setattr(sys, 'argv', ['validation', '40'])

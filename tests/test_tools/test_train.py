@@ -179,15 +179,52 @@ def test_a_built_hook_is_recognised():
 # Real runs
 
 
-def test_the_demo_config_runs(data_root, tmp_path):
-    result = run(DEMO, '--work-dir', tmp_path / 'run', '--cfg-options',
+@pytest.fixture(scope='module')
+def demo(data_root, tmp_path_factory):
+    """The output and the events of an epoch of the demo."""
+    work_dir = tmp_path_factory.mktemp('demo')
+    result = run(DEMO, '--work-dir', work_dir, '--cfg-options',
                  *flat(short(data_root)))
     assert result.returncode == 0, result.stdout[-3000:]
-    events = tags(tmp_path / 'run')
+    return result.stdout, tags(work_dir)
+
+
+def test_the_demo_config_runs(demo):
+    output, events = demo
     norms = events.Scalars('train/gradient_norm/global')
     assert norms and all(0 < e.value < float('inf') for e in norms)
     assert 'val/coco/AP' in events.Tags()['scalars']
-    assert '0 failures' in result.stdout
+    assert '0 failures' in output
+
+
+def test_the_demo_takes_less_than_10_megabytes(demo):
+    """All its pictures 8, if there were as many as there may be."""
+    _, events = demo
+    cfg = Config.fromfile(ROOT / DEMO)
+    hook = HOOKS.build(cfg.default_hooks.enhanced_tensorboard)
+    iters = 1320  # Of its 12 epochs on 500 images.
+    validations = cfg.train_cfg.max_epochs // cfg.train_cfg.val_interval
+    total = 0
+    for tag in events.Tags()['images'] + events.Tags()['tensors']:
+        pictures = [
+            len(picture) for event in events.Tensors(tag)
+            for picture in event.tensor_proto.string_val[2:]
+        ] if events.SummaryMetadata(
+            tag).plugin_data.plugin_name == 'images' else []
+        if not pictures:
+            continue
+        count, steps = 1, validations
+        if tag == 'train/images':
+            count = hook.max_train_images
+            steps = 1 + iters // hook.train_image_interval
+        elif tag.startswith('errors/examples/'):
+            count = 2
+        elif tag.startswith('val/'):
+            count = dict(
+                hard_samples=hook.hard_samples).get(tag[len('val/'):],
+                                                    hook.max_val_images)
+        total += steps * count * sum(pictures) / len(pictures)
+    assert 1e6 < total < 8e6
 
 
 def test_the_flag_puts_the_hook_into_an_upstream_config(data_root, tmp_path):

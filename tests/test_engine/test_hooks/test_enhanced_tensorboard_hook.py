@@ -794,7 +794,7 @@ def test_every_parameter_for_itself(train, read_events):
 def test_the_learning_rate_is_the_one_of_the_step(train, read_events):
     """Schedulers step before the hook's ``after_train_iter``."""
     runner = train(
-        NUMBERS,
+        dict(log_details=True, **NUMBERS),
         param_scheduler=[
             dict(
                 type='LinearLR',
@@ -814,7 +814,7 @@ def test_the_learning_rate_is_the_one_of_the_step(train, read_events):
 
 def test_every_param_group_has_its_rate(train, read_events):
     runner = train(
-        dict(max_layers_to_log=-1, **NUMBERS),
+        dict(max_layers_to_log=-1, log_details=True, **NUMBERS),
         optim_wrapper=dict(
             optimizer=dict(type='Adam', lr=0.01, betas=(0.8, 0.99)),
             paramwise_cfg=dict(

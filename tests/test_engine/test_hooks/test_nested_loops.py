@@ -19,6 +19,7 @@ from mmpose.registry import HOOKS
 # The images of the validation exist nowhere.
 HOOK = dict(
     grad_norm_interval=1,
+    log_details=True,
     log_train_images=False,
     log_val_images=False,
     hard_samples=0)

@@ -18,6 +18,7 @@ from mmpose.registry import DATASETS, HOOKS, METRICS
 # What the training as a whole is judged by, and nothing that takes time.
 WATCH = dict(
     grad_norm_interval=10,
+    log_details=True,
     log_grad_norm=False,
     log_weight_hist=False,
     log_train_images=False,

@@ -228,10 +228,11 @@ LOG_DETAILS = flag(
     'log_details',
     'Write also the scalars that are rarely looked at: time and interval of '
     'each monitor, see :class:`TelemetryMonitor`; the best value of every '
-    'metric, see :class:`HParamsMonitor`; PCK@0.2, NME and '
-    'kinds of error by keypoint, see :class:`KeypointMonitor`; mean and '
-    'deviation of the input, see :class:`InputStatisticsMonitor`; keypoints '
-    'that the pipeline loses, see :class:`TargetMonitor`.',
+    'metric, see :class:`HParamsMonitor`; PCK, NME and kinds of error by '
+    'keypoint, see :class:`KeypointMonitor`; statistics of the losses, see '
+    ':class:`LossMonitor`; mean and deviation of the input, see '
+    ':class:`InputStatisticsMonitor`; keypoints that the pipeline loses, see '
+    ':class:`TargetMonitor`.',
     presets=dict(fast=False, balanced=False, detailed=True))
 LOG_HEALTH = flag(
     'log_health',

@@ -3,8 +3,8 @@ from typing import Dict, Iterator, List, Tuple
 
 from torch import Tensor
 
-from ..core.arguments import (GRAD_NORM_INTERVAL, MAX_LAYERS_TO_LOG, Arguments,
-                              flag)
+from ..core.arguments import (GRAD_NORM_INTERVAL, LOG_DETAILS,
+                              MAX_LAYERS_TO_LOG, Arguments, flag)
 from ..core.measurements import LearningRates
 from ..core.monitor import Chart, Monitor
 from ..core.registry import MONITORS
@@ -23,8 +23,9 @@ class LearningRateMonitor(Monitor):
 
     =================================== ===================================
     ``train/learning_rate/lr``          Learning rate
-    ``train/momentum/momentum``         Momentum, or the first of Adam's betas
-    ``train/weight_decay/weight_decay`` Weight decay
+    ``train/momentum/momentum``         Momentum, or the first of Adam's betas,
+                                        with ``log_details``
+    ``train/weight_decay/weight_decay`` Weight decay, with ``log_details``
     ``train/<setting>/group_<i>``       The same of a param group, where there
                                         are several
     =================================== ===================================
@@ -43,6 +44,8 @@ class LearningRateMonitor(Monitor):
             curves of its own. -1: always.
         curves (bool): Whether to write curves; :class:`HealthMonitor` needs
             the learning rates in any case. Defaults to True.
+        every_setting (bool): Whether to write more than the learning rates.
+            Defaults to True.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
@@ -50,7 +53,8 @@ class LearningRateMonitor(Monitor):
     settings = dict(
         interval=GRAD_NORM_INTERVAL,
         max_groups=MAX_LAYERS_TO_LOG,
-        curves=_LOG_LR)
+        curves=_LOG_LR,
+        every_setting=LOG_DETAILS)
     charts = (Chart(
         'Overview', 'learning rate', 'train/learning_rate/', position=20), )
 
@@ -58,10 +62,12 @@ class LearningRateMonitor(Monitor):
                  interval: Interval,
                  max_groups: int,
                  curves: bool = True,
+                 every_setting: bool = True,
                  strict: bool = False) -> None:
         super().__init__(interval, strict)
         self._max_groups = max_groups
         self.writes_curves = curves
+        self._every_setting = every_setting
 
     @classmethod
     def is_wanted(cls, given: Arguments) -> bool:
@@ -108,7 +114,10 @@ class LearningRateMonitor(Monitor):
 
     def _settings_of(self, name: str,
                      optimizer) -> Iterator[Tuple[str, object]]:
-        groups = [_settings(group) for group in optimizer.param_groups]
+        groups = [
+            _settings(group) if self._every_setting else dict(
+                learning_rate=group['lr']) for group in optimizer.param_groups
+        ]
         if 0 <= self._max_groups < len(groups):
             numbers = self._follow(name, groups)
         else:

@@ -7,12 +7,13 @@ from typing import Dict, Iterator, List, Optional, Set, Tuple
 import numpy as np
 from torch import nn
 
-from ..core.arguments import GRAD_NORM_INTERVAL, LOG_HEALTH
+from ..core.arguments import GRAD_NORM_INTERVAL, LOG_DETAILS, LOG_HEALTH
 from ..core.measurements import Losses
 from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import (bare_model, losses_of_iteration,
                                  value_of_iteration)
+from ..core.schedule import Interval
 from ..core.statistics.recent_losses import RecentLosses
 from ..writers.record import Record, Scalar, Value
 
@@ -28,14 +29,18 @@ class LossMonitor(Monitor):
 
     ================================ =======================================
     ``health/loss/median``           Median of the losses since the last
-                                     measurement, and of 101 at least
+                                     measurement, and of 101 at least, with
+                                     ``log_details``
     ``health/loss/deviation``        Their MAD standard deviation: 1.4826
-                                     times the median absolute deviation
+                                     times the median absolute deviation, with
+                                     ``log_details``
     ``health/loss/spike_score``      How far the loss that stands out most is
                                      above the median of the 50 before and
-                                     the 50 after it: their MAD z-score
-    ``health/loss/spike_ratio``      That loss over that median
-    ``health/loss/spike_step``       Its step
+                                     the 50 after it: their MAD z-score, with
+                                     ``log_details``
+    ``health/loss/spike_ratio``      That loss over that median, with
+                                     ``log_details``
+    ``health/loss/spike_step``       Its step, with ``log_details``
     ``health/nonfinite_loss/<name>`` The first step since the last
                                      measurement at which this loss was NaN or
                                      infinite; only if there is one
@@ -59,13 +64,22 @@ class LossMonitor(Monitor):
 
     Args:
         interval (int | dict | Schedule): At which iterations to measure.
+        curves (bool): Whether to write the statistics of finite losses, which
+            the report is made of in any case. Defaults to True.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 
     switches = (LOG_HEALTH, )
-    settings = dict(interval=GRAD_NORM_INTERVAL)
+    settings = dict(interval=GRAD_NORM_INTERVAL, curves=LOG_DETAILS)
     # After gradients and weights: if one of them was NaN, it is the cause.
     priority = 'BELOW_NORMAL'
+
+    def __init__(self,
+                 interval: Interval,
+                 curves: bool = True,
+                 strict: bool = False) -> None:
+        super().__init__(interval, strict)
+        self.writes_curves = curves
 
     def before_train(self, runner) -> None:
         self._since = runner.iter
@@ -163,7 +177,7 @@ class LossMonitor(Monitor):
                 for quantity, value in spike._asdict().items()
                 if value is not None
             })
-        for quantity, value in found.items():
+        for quantity, value in found.items() if self.writes_curves else ():
             yield Scalar(f'health/loss/{quantity}', value)
         yield Losses(found['median'], found['deviation'], spike, nonfinite,
                      num_zero, accuracy, terms,

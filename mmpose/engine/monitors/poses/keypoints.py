@@ -1,5 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
+import itertools
 import logging
 import re
 from collections import defaultdict
@@ -39,6 +40,8 @@ from .pose_samples import PoseSample, PoseSampleReader, owners
 
 _MEASURES = ('PCK@0.05', 'OKS')
 _FURTHER_MEASURES = ('PCK@0.2', 'normalized_error')
+# How many images with a detector's boxes are compared at once.
+_IMAGES = 64
 
 
 @MONITORS.register_module()
@@ -48,7 +51,9 @@ class KeypointMonitor(Monitor):
     ========================================= ==============================
     ``keypoints/PCK@0.05/<keypoint>``         Fraction that is less than 0.05
                                               of the box's longer side away
-                                              from the ground truth
+                                              from the ground truth; where
+                                              there is a KS, with
+                                              ``log_details``
     ``keypoints/PCK@0.2/<keypoint>``          The same for 0.2, with
                                               ``log_details``
     ``keypoints/normalized_error/<keypoint>`` Mean distance over the box's
@@ -114,7 +119,7 @@ class KeypointMonitor(Monitor):
         backend_args (dict, optional): Arguments to load the image of an
             instance in a detector's box, see :class:`ImageFiles`. Defaults to
             None.
-        every_measure (bool): Whether to log PCK@0.2 and NME by keypoint, and
+        every_measure (bool): Whether to log PCK and NME by keypoint, too, and
             PCK at the evaluator's threshold. Defaults to False.
         error_kinds (bool): Whether to diagnose why keypoints are wrong, see
             :data:`DIAGNOSES`. Defaults to False.
@@ -143,9 +148,15 @@ class KeypointMonitor(Monitor):
         lifts = lifts_poses(bare_model(runner.model))
         if not self._log_accuracy or lifts:
             return ()
-        charts = [c for c in self.charts if c.title in self._measures]
-        evaluator = getattr(
-            getattr(runner, 'val_loop', None), 'evaluator', None)
+        loop = getattr(runner, 'val_loop', None)
+        measures = self._measures
+        if not self._every_measure:
+            dataset = getattr(
+                getattr(loop, 'dataloader', None), 'dataset', None)
+            meta = getattr(dataset, 'metainfo', {})
+            measures = (_MEASURES[meta.get('sigmas') is not None], )
+        charts = [c for c in self.charts if c.title in measures]
+        evaluator = getattr(loop, 'evaluator', None)
         charts += [
             Chart('Keypoints', measure, f'keypoints/{re.escape(measure)}/')
             for measure in EvaluatorMeasures(evaluator).names
@@ -229,7 +240,7 @@ class KeypointMonitor(Monitor):
                 if self._is_written(key[1])
             }
             values = functools.partial(keypoint_curves, parts, measured,
-                                       self._measures, self._reader.meta)
+                                       self._every_measure, self._reader.meta)
             self.emit(Record(step, values, kind=LAYER_SCALAR))
             unit = 'iteration' if is_iter_based(runner) else 'epoch'
             when = f'{unit} {step:,}'
@@ -237,6 +248,8 @@ class KeypointMonitor(Monitor):
                 when += ', EMA model'
             figure = functools.partial(accuracy_figure, parts, when)
             self.emit(Record(step, figure, kind=IMAGE))
+            for part in parts if self.diagnoses else ():
+                part.instances.batch()  # Before another thread asks.
             validation = Validation(parts, step, when, self._every_measure,
                                     self._kpt_thr, self._reader.rules,
                                     self.writer.log_dir, self._files,
@@ -306,13 +319,16 @@ class KeypointMonitor(Monitor):
             self._reader,
             name,
             everywhere=bool(self.diagnoses))
-        groups = defaultdict(list)
-        for sample in samples:
-            size = sample.truth.shape[1], sample.predicted.shape[1]
-            image = images.get(sample.img_id)
-            groups[size].append((sample, None, image.position if image else 0))
-        for size, group in groups.items():
-            self._compare(total, name, size, *zip(*group))
+        while True:
+            groups = defaultdict(list)
+            for sample in itertools.islice(samples, _IMAGES):
+                size = sample.truth.shape[1], sample.predicted.shape[1]
+                at = getattr(images.get(sample.img_id), 'position', 0)
+                groups[size].append((sample, None, at))
+            if not groups:
+                return
+            for size, group in groups.items():
+                self._compare(total, name, size, *zip(*group))
 
     def _compare(self, shard: ValidationShard, name: Optional[str],
                  size: Tuple[int, int], samples: Sequence[PoseSample],
@@ -344,11 +360,12 @@ class KeypointMonitor(Monitor):
         part.add(batch, samples, positions, shard.hardest)
         if not self.diagnoses:
             return
-        part.instances.add(batch, map(image_key, samples))
+        part.instances.add(batch,
+                           [image_key(s) for s in samples if len(s.truth)])
         if not paired and part.sigmas is not None:
             part.instances.add_predictions(
                 score_predictions(samples, self._reader.rules(name),
-                                  part.sigmas))
+                                  part.sigmas, self._kpt_thr))
 
     def _images_of(self, name: Optional[str]) -> Dict[int, AnnotatedImage]:
         if name not in self._annotated:

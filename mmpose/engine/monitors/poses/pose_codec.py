@@ -36,7 +36,8 @@ class CodecMonitor(Monitor):
                                              sigmas
     ``codec/ceiling/PCK@0.05``               Mean of
                                              ``keypoints/PCK@0.05/*``, in the
-                                             same way
+                                             same way; where there is an OKS,
+                                             with ``log_details``
     ``codec/ceiling/<measure>/<keypoint>``   Of each keypoint, with
                                              ``log_details``
     ======================================== ===============================
@@ -52,7 +53,7 @@ class CodecMonitor(Monitor):
     says where it cannot be measured.
 
     Args:
-        by_keypoint (bool): Whether to log each keypoint. Defaults to False.
+        by_keypoint (bool): Whether to log the details. Defaults to False.
         strict (bool): See :class:`Monitor`. Defaults to False.
     """
 

@@ -1,10 +1,10 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 from typing import Iterable
 
-import cv2
 import numpy as np
 import torch
 
+from .encoding.pictures import encode_drawing, encode_photo
 from .record import (Histogram, HParams, Image, Mesh, PrecisionRecall, Scalar,
                      ScalarLayout, Text, Value)
 
@@ -96,7 +96,7 @@ def _pictures(value: Image) -> dict:
     from tensorboard.plugins.image import metadata
 
     height, width = value.pictures[0].shape[:2]
-    encode = _jpeg if value.photo else _png
+    encode = encode_photo if value.photo else encode_drawing
     strings = [b'%d' % width, b'%d' % height, *map(encode, value.pictures)]
     shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=len(strings))])
     return dict(
@@ -104,18 +104,6 @@ def _pictures(value: Image) -> dict:
             display_name=None, description=None),
         tensor=TensorProto(
             dtype='DT_STRING', string_val=strings, tensor_shape=shape))
-
-
-def _jpeg(picture: np.ndarray) -> bytes:
-    # A fourth of the size of a PNG, encoded in a tenth of the time.
-    options = [cv2.IMWRITE_JPEG_QUALITY, 85]
-    return cv2.imencode('.jpg', picture[..., ::-1], options)[1].tobytes()
-
-
-def _png(picture: np.ndarray) -> bytes:
-    # A third smaller than the default and as fast.
-    options = [cv2.IMWRITE_PNG_COMPRESSION, 3]
-    return cv2.imencode('.png', picture[..., ::-1], options)[1].tobytes()
 
 
 def _precision_recall(value: PrecisionRecall) -> dict:

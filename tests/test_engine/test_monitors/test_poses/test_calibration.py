@@ -81,7 +81,7 @@ def test_what_is_not_known_is_not_written(scores, hits):
     calibration = Calibration(np.array(scores, float), np.array(hits, bool))
     assert np.isnan(calibration.best_threshold())
     tags = [
-        value.tag for value in calibration.values(0.3)
+        value.tag for value in calibration.values(0.3, True)
         if isinstance(value, Scalar)
     ]
     assert 'calibration/best_threshold' not in tags
@@ -93,8 +93,12 @@ def test_what_is_not_known_is_not_written(scores, hits):
 def test_calibration_of_a_validation(tmp_path, evaluations, detected):
     """By hand from what COCO's evaluation has matched."""
     ann_file, dataset = known_dataset(tmp_path, annotations(), not detected)
-    events = validate(tmp_path / 'run', dataset,
-                      dict(type='CocoMetric', ann_file=ann_file), not detected)
+    events = validate(
+        tmp_path / 'run',
+        dataset,
+        dict(type='CocoMetric', ann_file=ann_file),
+        not detected,
+        log_details=True)
     scores, hits = [], []
     for annotation, _, predicted in counted(evaluations[0], numbers=3):
         if predicted is None:
@@ -128,7 +132,8 @@ def test_the_report_says_what_a_threshold_keeps():
 
     def remark(hits, kpt_thr):
         remark, = (
-            value for value in Calibration(scores, hits).values(kpt_thr)
+            value
+            for value in Calibration(scores, hits).values(kpt_thr, False)
             if isinstance(value, Remark))
         assert remark.name == 'kpt_thr'
         return remark.text

@@ -11,8 +11,7 @@ from mmpose.engine.monitors.poses.accuracy.data_set_accuracy import \
     DataSetAccuracy
 from mmpose.engine.monitors.poses.diagnosis.diagnosis import Validation
 from mmpose.engine.monitors.poses.diagnosis.error_examples import (
-    Judged, error_examples)
-from mmpose.engine.monitors.poses.diagnosis.error_kinds import ErrorKinds
+    error_examples, judge)
 from mmpose.engine.monitors.writers.record import Image
 
 MIRRORED = np.array(COCO['flip_indices'])
@@ -84,10 +83,9 @@ def examples(missing=()):
     drawing = Drawing(missing)
     validation = Validation([part], 1, 'epoch 1', False, 0.3, None, '',
                             drawing, (), drawing)
-    errors = ErrorKinds(part.instances.batch(), part.sigmas, MIRRORED)
     found = {
         image.tag: image.pictures
-        for image in error_examples([Judged(part, errors)], validation)
+        for image in error_examples([judge(part)], validation)
     }
     return people, who, found, drawing
 

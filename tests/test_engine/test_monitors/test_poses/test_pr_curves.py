@@ -18,8 +18,8 @@ from mmpose.engine.monitors.poses.accuracy.evaluation_rules import \
     EvaluationRules
 from mmpose.engine.monitors.poses.accuracy.hard_samples import image_key
 from mmpose.engine.monitors.poses.accuracy.instances import instance_batch
-from mmpose.engine.monitors.poses.accuracy.scored_predictions import \
-    score_predictions
+from mmpose.engine.monitors.poses.accuracy.scored_predictions import (
+    IGNORED, score_predictions)
 from mmpose.engine.monitors.poses.diagnosis import precision_recall
 from mmpose.engine.monitors.poses.pose_samples import PoseSample
 from mmpose.utils import register_all_modules
@@ -35,9 +35,11 @@ def curves(monkeypatch):
     made = {}
     make = precision_recall.precision_recall
 
-    def remember(tag, scores, hits, positives, *args):
-        made[tag] = scores, hits, positives
-        return make(tag, scores, hits, positives, *args)
+    def remember(tag, predictions, positives, *args):
+        scores, matches = (np.concatenate(of) for of in zip(*predictions))
+        counted = matches != IGNORED
+        made[tag] = scores[counted], matches[counted] == 1, positives
+        return make(tag, predictions, positives, *args)
 
     monkeypatch.setattr(precision_recall, 'precision_recall', remember)
     return made

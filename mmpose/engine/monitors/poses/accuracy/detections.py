@@ -53,20 +53,27 @@ class Detections:
         self._chunks += other._chunks
 
     def arrays(self) -> Dict[str, np.ndarray]:
-        """Return each box once, image by image, in the data set's order."""
-        if not self._chunks:
+        """Return each box once, image by image, in the data set's order.
+
+        They are handed over: afterwards there are none.
+        """
+        chunks, self._chunks = self._chunks, []
+        if not chunks:
             return {}
-        arrays = {
-            name: np.concatenate([chunk[name] for chunk in self._chunks])
-            for name in self._chunks[0]
-        }
-        order = np.lexsort((arrays['id'], arrays['img_id']))
-        arrays = {name: values[order] for name, values in arrays.items()}
+        ids, images = (
+            np.concatenate([chunk[name] for chunk in chunks])
+            for name in ('id', 'img_id'))
+        order = np.lexsort((ids, images))
+        ids, images = ids[order], images[order]
         # A sampler may give a box to two ranks; the evaluator also drops it.
         is_new = np.ones(len(order), bool)
-        is_new[1:] = ((arrays['id'][1:] != arrays['id'][:-1]) |
-                      (arrays['img_id'][1:] != arrays['img_id'][:-1]))
-        return {name: values[is_new] for name, values in arrays.items()}
+        is_new[1:] = (ids[1:] != ids[:-1]) | (images[1:] != images[:-1])
+        order = order[is_new]
+        # One after the other: only one is in memory twice.
+        return {
+            name: np.concatenate([chunk.pop(name) for chunk in chunks])[order]
+            for name in list(chunks[0])
+        }
 
 
 class AnnotatedImage(NamedTuple):

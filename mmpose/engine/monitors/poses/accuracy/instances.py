@@ -1,11 +1,16 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import hashlib
-from typing import Dict, Hashable, List, NamedTuple, Optional, Sequence
+from typing import (Dict, Hashable, Iterator, List, NamedTuple, Optional,
+                    Sequence, Tuple, Union)
 
 import numpy as np
 
 from ..pose_samples import PoseSample
 from .hard_samples import image_key
+
+# About how many instances are diagnosed at once, so that what is computed of
+# them needs little memory.
+_BLOCK = 256
 
 
 class InstanceBatch(NamedTuple):
@@ -47,8 +52,8 @@ class InstanceBatch(NamedTuple):
     scores: np.ndarray
     keypoint_scores: np.ndarray
 
-    def take(self, rows: np.ndarray) -> 'InstanceBatch':
-        """Return some of the instances, by a mask or their indices."""
+    def take(self, rows: Union[np.ndarray, slice]) -> 'InstanceBatch':
+        """Return some of the instances, by a mask, indices or a slice."""
         return InstanceBatch(*(values[rows] for values in self))
 
 
@@ -58,19 +63,16 @@ class ScoredPredictions(NamedTuple):
     Attributes:
         scores (np.ndarray): The scores by which the evaluator sorts them,
             float32 of shape (M, ).
-        keypoint_scores (np.ndarray): The mean keypoint score of each, float32
-            of shape (M, ).
         matches (np.ndarray): Whether each matches an instance, at each of
             :data:`OKS_THRESHOLDS`: 1, 0 if it does not, or -1 if it matches
             one that does not count; int8 of shape (T, M).
-        annotated (np.ndarray): Whether an instance of its image counts, bool
-            of shape (M, ).
-        images (int): The number of images in which one counts.
+        false_positives (int): How many with a high score match none, in the
+            images in which an instance counts.
+        images (int): The number of these images.
     """
     scores: np.ndarray
-    keypoint_scores: np.ndarray
     matches: np.ndarray
-    annotated: np.ndarray
+    false_positives: int
     images: int
 
 
@@ -79,7 +81,7 @@ class Instances:
 
     A diagnosis may need the other instances of an image, which may be in other
     batches and on other ranks. An instance takes 22 K + 45 bytes and a
-    prediction 12, much less than in the results of a :obj:`CocoMetric`.
+    prediction 6, much less than in the results of a :obj:`CocoMetric`.
     """
 
     def __init__(self) -> None:
@@ -114,15 +116,49 @@ class Instances:
         return sum(len(batch.found) for batch in self._batches)
 
     def batch(self) -> InstanceBatch:
-        """Return all, image by image; at least one must have been added."""
+        """Return all, image by image; at least one must have been added.
+
+        The first call joins the batches; no other thread may use them
+        meanwhile.
+        """
         if len(self._batches) > 1:
-            self._batches = [_joined(self._batches)]
+            columns = [list(column) for column in zip(*self._batches)]
+            self._batches.clear()
+            # One after the other: only one is in memory twice.
+            fields = []
+            while columns:
+                fields.append(np.concatenate(columns.pop(0)))
+            self._batches.append(InstanceBatch(*fields))
+            del fields
         batch = self._batches[0]
         # Differences of such large numbers would overflow.
         if (batch.images[1:] < batch.images[:-1]).any():
-            batch = batch.take(np.argsort(batch.images, kind='stable'))
-            self._batches = [batch]
-        return batch
+            order = np.argsort(batch.images, kind='stable')
+            fields = list(batch)
+            del batch
+            self._batches.clear()
+            for i in range(len(fields)):
+                fields[i] = fields[i][order]
+            self._batches.append(InstanceBatch(*fields))
+        return self._batches[0]
+
+    def blocks(self) -> Iterator[Tuple[int, InstanceBatch]]:
+        """Yield all by and by, the instances of an image together.
+
+        Yields:
+            tuple[int, InstanceBatch]: The index of the first one in
+            :meth:`batch`, and some hundred instances, which share the memory
+            of all.
+        """
+        batch = self.batch()
+        start, total = 0, len(batch.found)
+        while start < total:
+            end = min(start + _BLOCK, total)
+            # Up to the last one of its image.
+            end = int(
+                np.searchsorted(batch.images, batch.images[end - 1], 'right'))
+            yield start, batch.take(slice(start, end))
+            start = end
 
     def of_image(self, image: Hashable) -> InstanceBatch:
         """Return the instances of an image, see :func:`image_key`."""
@@ -141,9 +177,14 @@ class Instances:
         it was made in its box."""
         if not self._predictions:
             return None
-        *arrays, images = zip(*self._predictions)
-        return ScoredPredictions(
-            *(np.concatenate(values, -1) for values in arrays), sum(images))
+        if len(self._predictions) > 1:
+            scores, matches, *numbers = zip(*self._predictions)
+            self._predictions = [
+                ScoredPredictions(
+                    np.concatenate(scores), np.concatenate(matches, 1),
+                    *map(sum, numbers))
+            ]
+        return self._predictions[0]
 
 
 def instance_batch(samples: Sequence[PoseSample],

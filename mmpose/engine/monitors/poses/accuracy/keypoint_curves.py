@@ -1,5 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Callable, Dict, Iterator, List, Optional
 
 import numpy as np
 
@@ -15,16 +15,16 @@ _MAX_SCALARS = 30
 
 
 def keypoint_curves(parts: List[DataSetAccuracy], evaluated: Sums,
-                    measures: Sequence[str],
-                    meta_of: Callable[[Optional[str], int],
-                                      dict]) -> Iterator[Value]:
+                    details: bool, meta_of: Callable[[Optional[str], int],
+                                                     dict]) -> Iterator[Value]:
     """Yield the scalars of a validation.
 
     Args:
         parts (list[DataSetAccuracy]): One for each data set, at least one.
         evaluated (dict[tuple, np.ndarray]): The evaluator's measures to write,
             see :class:`EvaluatorMeasures`.
-        measures (Sequence[str]): The names of our own measures to write.
+        details (bool): Whether to write all of our own measures. Else they
+            are the keypoint similarity and, where there is none, PCK@0.05.
         meta_of (Callable): Returns the metainfo of a data set's keypoints,
             see :meth:`PoseSampleReader.meta`.
 
@@ -32,10 +32,10 @@ def keypoint_curves(parts: List[DataSetAccuracy], evaluated: Sums,
         Value: A scalar for each measure and each keypoint or body part, the
         mean object keypoint similarity, and the accuracy for detectors.
     """
-    yield from _scalars('', parts[0].meta, *together(parts), measures)
+    yield from _scalars('', parts[0].meta, *together(parts), details)
     for part in parts if len(parts) > 1 else ():
         yield from _scalars(f'{part.name}/', part.meta, part.names, part.tally,
-                            measures)
+                            details)
     yield from measured_curves(evaluated, meta_of, len(parts) > 1)
 
 
@@ -63,16 +63,18 @@ def measured_curves(sums_of: Sums, meta_of: Callable[[Optional[str], int],
 
 
 def _scalars(prefix: str, meta: dict, names: List[str], tally: KeypointTally,
-             chosen: Sequence[str]) -> Iterator[Value]:
+             details: bool) -> Iterator[Value]:
     """Yield the scalars of one data set, or of all together."""
-    measures = tally.measures()
-    for measure in [m for m in measures if m in chosen]:
-        values = measures[measure]
-        for group, indices in curve_groups(names, meta).items():
+    for group, indices in curve_groups(names, meta).items():
+        means = {}
+        for measure, values in tally.measures().items():
             known = values[indices][np.isfinite(values[indices])]
             if len(known):
-                yield Scalar(f'keypoints/{prefix}{measure}/{group}',
-                             known.mean())
+                means[measure] = known.mean()
+        shown = ('OKS', ) if 'OKS' in means else ('PCK@0.05', )
+        for measure in means if details else means.keys() & shown:
+            yield Scalar(f'keypoints/{prefix}{measure}/{group}',
+                         means[measure])
     if not prefix:  # Of all together.
         yield from accuracy(tally)
     oks = tally.mean_oks()

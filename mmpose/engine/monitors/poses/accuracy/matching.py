@@ -46,6 +46,8 @@ def match(truth: np.ndarray, visible: np.ndarray, areas: np.ndarray,
         has none, shape (N, ).
     """
     owners = [-1] * len(truth)
+    if not owners:
+        return np.zeros(0, int)
     similarity = object_similarity(truth, visible, areas, predicted, sigmas)
     for index, row in enumerate(similarity.T.tolist()):
         best, chosen = MIN_SIMILARITY, -1

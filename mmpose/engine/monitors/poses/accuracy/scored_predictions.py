@@ -3,26 +3,29 @@
 
 See https://cocodataset.org/#keypoints-eval.
 """
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ..annotations import has_keypoints
 from ..pose_samples import PoseSample
 from .evaluation_rules import EvaluationRules
-from .instances import InstanceBatch, ScoredPredictions
+from .instances import Instances, ScoredPredictions
 from .keypoint_tally import keypoint_similarity
 from .matching import MIN_SIMILARITY, object_similarity
 
-# The least object keypoint similarities (OKS) of a match. The first decides
-# which prediction belongs to an instance.
-OKS_THRESHOLDS = (MIN_SIMILARITY, 0.5, 0.75)
+# The least object keypoint similarities (OKS) of a match.
+OKS_THRESHOLDS = (0.5, 0.75)
+# The first decides which prediction belongs to an instance.
+_THRESHOLDS = (MIN_SIMILARITY, *OKS_THRESHOLDS)
 # Of a prediction at a threshold.
 MATCHED, UNMATCHED, IGNORED = 1, 0, -1
 
 
-def score_predictions(samples: Sequence[PoseSample], rules: EvaluationRules,
-                      sigmas: np.ndarray) -> ScoredPredictions:
+def score_predictions(samples: Sequence[PoseSample],
+                      rules: EvaluationRules,
+                      sigmas: np.ndarray,
+                      kpt_thr: float = 0.) -> ScoredPredictions:
     """Match the predictions of some images at all thresholds.
 
     Args:
@@ -30,63 +33,73 @@ def score_predictions(samples: Sequence[PoseSample], rules: EvaluationRules,
             order of :meth:`EvaluationRules.choose`.
         rules (EvaluationRules): The rules of their evaluation.
         sigmas (np.ndarray): The sigmas, shape (K, ).
+        kpt_thr (float): The least mean keypoint score of an unmatched
+            prediction that is a false positive. Defaults to 0.
     """
-    counts = [len(sample.predicted) for sample in samples]
-    annotated = [bool(sample.visible.any()) for sample in samples]
-    none = np.zeros(0, np.float32)
+    scores, matches = [np.zeros(0, np.float32)], [_no_matches()]
+    false_positives = images = 0
+    for sample in samples:
+        closest, *of_sample = _matches(sample.truth, sample.visible,
+                                       sample.areas, sample.predicted,
+                                       sample.img_id, rules, sigmas)
+        scores.append(sample.instance_scores)
+        matches.append(np.array(of_sample))
+        # On images without annotations nobody knows what is wrong.
+        if sample.visible.any():
+            images += 1
+            false_positives += int(
+                np.count_nonzero((closest == UNMATCHED)
+                                 & (sample.scores.mean(1) >= kpt_thr)))
     return ScoredPredictions(
-        np.concatenate([none, *(sample.instance_scores for sample in samples)],
-                       dtype=np.float32),
-        np.concatenate([none, *(s.scores.mean(1) for s in samples)],
-                       dtype=np.float32),
-        np.concatenate([
-            np.zeros((len(OKS_THRESHOLDS), 0), np.int8),
-            *(_matches(s, s.predicted, s.img_id, rules, sigmas)
-              for s in samples)
-        ], 1), np.repeat(np.array(annotated, bool), counts), sum(annotated))
+        np.concatenate(scores, dtype=np.float32), np.concatenate(matches, 1),
+        false_positives, images)
 
 
-def score_paired(batch: InstanceBatch, images: Dict[int, tuple],
-                 rules: EvaluationRules,
+def score_paired(instances: Instances, rules: EvaluationRules,
                  sigmas: np.ndarray) -> ScoredPredictions:
     """Match predictions that were made in the boxes of the ground truth.
 
     Args:
-        batch (InstanceBatch): All instances, image by image.
-        images (dict[int, tuple]): See :meth:`Instances.images`.
+        instances (Instances): All instances.
         rules (EvaluationRules): The rules of their evaluation.
         sigmas (np.ndarray): The sigmas, shape (K, ).
     """
-    matches = np.zeros((len(OKS_THRESHOLDS), len(batch.found)), np.int8)
-    # The instances of an image compete.
-    order = np.lexsort((-batch.scores, batch.images))
-    batch = batch.take(order)
-    edges = np.flatnonzero(np.diff(batch.images)) + 1
-    for start, end in zip([0, *edges], [*edges, len(order)]):
-        mine = InstanceBatch(*(values[start:end] for values in batch))
-        _, img_id = images.get(int(mine.images[0]), (None, None))
-        of_image = matches[:, start:end]
-        of_image[:, mine.found] = _matches(mine, mine.predicted[mine.found],
-                                           img_id, rules, sigmas)
-    found = batch.found
-    return ScoredPredictions(batch.scores[found],
-                             batch.keypoint_scores[found].mean(1),
-                             matches[:, found], np.ones(found.sum(), bool),
-                             len(edges) + 1)
+    scores, matches = [np.zeros(0, np.float32)], [_no_matches()]
+    number = 0
+    for _, block in instances.blocks():
+        # The instances of an image compete.
+        block = block.take(np.lexsort((-block.scores, block.images)))
+        edges = np.flatnonzero(np.diff(block.images)) + 1
+        number += len(edges) + 1
+        for start, end in zip([0, *edges], [*edges, len(block.found)]):
+            _, img_id = instances.images().get(
+                int(block.images[start]), (None, None))
+            predicted = block.predicted[start:end][block.found[start:end]]
+            matches.append(
+                _matches(block.truth[start:end], block.visible[start:end],
+                         block.areas[start:end], predicted, img_id, rules,
+                         sigmas)[1:])
+        scores.append(block.scores[block.found])
+    return ScoredPredictions(
+        np.concatenate(scores), np.concatenate(matches, 1), 0, number)
 
 
-def _matches(instances: Union[PoseSample, InstanceBatch],
+def _no_matches() -> np.ndarray:
+    return np.zeros((len(OKS_THRESHOLDS), 0), np.int8)
+
+
+def _matches(truth: np.ndarray, visible: np.ndarray, areas: np.ndarray,
              predicted: np.ndarray, image: Optional[int],
              rules: EvaluationRules, sigmas: np.ndarray) -> np.ndarray:
     """Return how the predictions of an image match at each threshold, int8 of
-    shape (T, M)."""
-    if not len(predicted):
-        return np.zeros((len(OKS_THRESHOLDS), 0), np.int8)
-    counted = instances.visible.any(1)
-    similarity = object_similarity(instances.truth[counted],
-                                   instances.visible[counted],
-                                   instances.areas[counted], predicted, sigmas)
-    return _match_all(similarity, *_ignored(predicted, image, rules, sigmas))
+    shape (1 + T, M)."""
+    counted = visible.any(1)
+    ignored, crowds = _ignored(predicted, image, rules, sigmas)
+    if not len(predicted) or (ignored is None and not counted.any()):
+        return np.full((len(_THRESHOLDS), len(predicted)), UNMATCHED, np.int8)
+    similarity = object_similarity(truth[counted], visible[counted],
+                                   areas[counted], predicted, sigmas)
+    return _match_all(similarity, ignored, crowds)
 
 
 def _match_all(
@@ -104,20 +117,20 @@ def _match_all(
         crowds (Sequence[bool]): Which of these take any number of predictions.
 
     Returns:
-        np.ndarray: int8 of shape (T, M).
+        np.ndarray: int8 of shape (1 + T, M).
     """
-    matches = np.full((len(OKS_THRESHOLDS), similarity.shape[1]), UNMATCHED,
+    matches = np.full((len(_THRESHOLDS), similarity.shape[1]), UNMATCHED,
                       np.int8)
     best = similarity.max(0, initial=0)
     if ignored is not None:
         best = np.maximum(best, ignored.max(0, initial=0))
     # Most boxes of a detector are near nobody.
-    near = np.flatnonzero(best >= OKS_THRESHOLDS[0])
+    near = np.flatnonzero(best >= _THRESHOLDS[0])
     columns = similarity[:, near].T.tolist()
     others = [[]] * len(near)
     if ignored is not None:
         others = ignored[:, near].T.tolist()
-    for row, threshold in zip(matches, OKS_THRESHOLDS):
+    for row, threshold in zip(matches, _THRESHOLDS):
         free = [True] * len(similarity)
         others_free = [True] * len(crowds)
         for i, values, further in zip(near.tolist(), columns, others):

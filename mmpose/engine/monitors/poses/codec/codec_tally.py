@@ -112,7 +112,8 @@ class CodecTally:
         """Yield what a perfect prediction would be measured as.
 
         Args:
-            by_keypoint (bool): Whether to yield those of each keypoint.
+            by_keypoint (bool): Whether to yield those of each keypoint, and
+                the PCK where there is an OKS.
         """
         oks = self.tally.mean_oks()
         if np.isfinite(oks):
@@ -122,7 +123,8 @@ class CodecTally:
         for measure, values in self.tally.measures().items():
             if measure not in ('PCK@0.05', 'OKS'):
                 continue
-            if measure != 'OKS' and np.isfinite(values).any():
+            if measure != 'OKS' and np.isfinite(values).any() and (
+                    by_keypoint or not np.isfinite(oks)):
                 yield Scalar(f'codec/ceiling/{measure}', np.nanmean(values))
             for group, indices in groups.items() if by_keypoint else ():
                 known = values[indices][np.isfinite(values[indices])]

@@ -1,6 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
-from typing import Iterator, NamedTuple, Sequence
+from typing import Iterator, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from ...core.monitor import Chart
 from ...writers.record import IMAGE, LAYER_SCALAR, Image, Record, Scalar, Value
 from ..accuracy.data_set_accuracy import DataSetAccuracy
 from .calibration_figure import Kept, draw_calibration
-from .confidence import keypoint_confidence
+from .confidence import SortedScores, chunks, keypoint_confidence
 from .diagnosis import Diagnosis, Validation
 
 # As in the paper of the expected calibration error.
@@ -28,7 +28,7 @@ class CalibrationDiagnosis(Diagnosis):
                                      keypoint has a higher score than a wrong
                                      one; 0.5 is chance
     ``calibration/best_threshold``   The least score to keep that tells them
-                                     apart best
+                                     apart best, with ``log_details``
     ``calibration/keypoints``        A figure: above, the fraction that is
                                      right by score; below, the number of right
                                      and wrong ones; and what ``kpt_thr`` keeps
@@ -48,7 +48,8 @@ class CalibrationDiagnosis(Diagnosis):
 
         yield Record(
             validation.step,
-            lambda: calibration().values(validation.kpt_thr),
+            lambda: calibration().values(validation.kpt_thr, validation.details
+                                         ),
             kind=LAYER_SCALAR)
         yield Record(
             validation.step,
@@ -84,21 +85,16 @@ class Calibration:
       score is not below the threshold.
 
     Args:
-        scores (np.ndarray): The scores of n keypoints, float64 of shape
-            (n, ). For the ECE, one above 1 counts as 1, and a negative one
-            as 0.
+        scores (np.ndarray): The scores of n keypoints, shape (n, ). For the
+            ECE, one above 1 counts as 1, and a negative one as 0.
         hits (np.ndarray): Which are right, bool of shape (n, ).
     """
 
     def __init__(self, scores: np.ndarray, hits: np.ndarray) -> None:
-        # What is needed of them: each score once, and how often it is right.
-        self._scores, index = np.unique(scores, return_inverse=True)
-        number = len(self._scores)
-        self._hits = np.bincount(index[hits], minlength=number)
-        self._misses = np.bincount(index[~hits], minlength=number)
+        self._scores = SortedScores(scores, hits)
         # The number of right and wrong ones.
-        self.num_hits = int(self._hits.sum())
-        self.num_misses = int(self._misses.sum())
+        self.num_hits = len(self._scores.right)
+        self.num_misses = len(self._scores.wrong)
 
     def bins(self, number: int = BINS) -> Bins:
         """Count them by score.
@@ -107,13 +103,9 @@ class Calibration:
             number (int): The number of ranges. A score on the limit of two is
                 in the upper one. Defaults to 15.
         """
-        scores = self._scores.clip(0, 1)
-        index = np.minimum((scores * number).astype(int), number - 1)
-        counts = self._hits + self._misses
-        return Bins(*(np.bincount(index, values, number).astype(dtype)
-                      for values, dtype in ((self._hits, int), (self._misses,
-                                                                int),
-                                            (scores * counts, float))))
+        hits, scores = _by_score(self._scores.right, number)
+        misses, others = _by_score(self._scores.wrong, number)
+        return Bins(hits, misses, scores + others)
 
     def ece(self) -> float:
         """Return the ECE, from 0 to 1; NaN without keypoints."""
@@ -125,8 +117,11 @@ class Calibration:
         """Return the AUROC, from 0 to 1; NaN if all are right or wrong."""
         if not self.num_hits or not self.num_misses:
             return np.nan
-        below = self._misses.cumsum() - self._misses
-        won = (self._hits * (below + self._misses / 2)).sum()
+        won = 0.
+        for scores in chunks(self._scores.right):
+            for side in ('left', 'right'):  # A tie counts half.
+                won += np.searchsorted(self._scores.wrong, scores,
+                                       side).sum() / 2
         return won / (self.num_hits * self.num_misses)
 
     def best_threshold(self) -> float:
@@ -138,35 +133,36 @@ class Calibration:
         """
         if not self.num_hits or not self.num_misses:
             return np.nan
-        # What each score as the threshold keeps.
-        kept = [
-            counts[::-1].cumsum()[::-1] / counts.sum()
-            for counts in (self._hits, self._misses)
-        ]
-        gain = kept[0] - kept[1]
-        best = gain.argmax()
-        return float(self._scores[best]) if gain[best] > 1e-12 else np.nan
+        best, threshold = 1e-12, np.nan
+        # The score of a wrong one is worse than the next score above it.
+        for scores in chunks(self._scores.right):
+            right, wrong = self._scores.kept(scores)
+            gain = right / self.num_hits - wrong / self.num_misses
+            i = gain.argmax()
+            if gain[i] > best:
+                best, threshold = gain[i], float(scores[i])
+        return threshold
 
     def kept(self, threshold: float) -> Kept:
         """Return the fractions of the right and of the wrong ones that a
         threshold keeps, NaN where there is none."""
-        first = np.searchsorted(self._scores, threshold)
+        totals = self.num_hits, self.num_misses
         return Kept(
             threshold,
-            *(float(counts[first:].sum() / total) if total else np.nan
-              for counts, total in ((self._hits, self.num_hits),
-                                    (self._misses, self.num_misses))))
+            *(float(count / total) if total else np.nan
+              for count, total in zip(self._scores.kept(threshold), totals)))
 
-    def values(self, kpt_thr: float) -> Iterator[Value]:
+    def values(self, kpt_thr: float, details: bool) -> Iterator[Value]:
         """Yield the scalars that are known, and a sentence for the report.
 
         Args:
             kpt_thr (float): The least score of a prediction that counts.
+            details (bool): Whether to yield the best threshold, too.
         """
         best = self.best_threshold()
         for name, value in (('ece', self.ece()), ('auroc', self.auroc()),
                             ('best_threshold', best)):
-            if np.isfinite(value):
+            if np.isfinite(value) and (details or name != 'best_threshold'):
                 yield Scalar(f'calibration/{name}', value)
         if self.num_hits + self.num_misses:
             text = (f'Of the keypoints, kpt_thr={kpt_thr:g} keeps '
@@ -193,6 +189,18 @@ class Calibration:
             draw_calibration(self.bins(), kept, self.ece(), self.auroc(),
                              f'Scores of keypoints, {when}')
         ])
+
+
+def _by_score(scores: np.ndarray,
+              number: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Return how many scores there are in each range, and their sums."""
+    counts, sums = np.zeros(number, int), np.zeros(number)
+    for some in chunks(scores):
+        some = some.astype(float).clip(0, 1)
+        index = np.minimum((some * number).astype(int), number - 1)
+        counts += np.bincount(index, minlength=number)
+        sums += np.bincount(index, some, number)
+    return counts, sums
 
 
 def calibrate(parts: Sequence[DataSetAccuracy]) -> Calibration:

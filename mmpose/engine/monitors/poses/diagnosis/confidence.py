@@ -1,5 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import NamedTuple, Sequence
+from typing import Iterator, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -9,13 +9,14 @@ from ..accuracy.instances import InstanceBatch
 # A keypoint is right if it is less than this fraction of the box's longer side
 # away.
 PCK_THRESHOLD = 0.1
+_CHUNK = 8192
 
 
 class Confidence(NamedTuple):
     """How sure the model is of n keypoints, and of which it is right.
 
     Attributes:
-        scores (np.ndarray): Their scores, float64 of shape (n, ).
+        scores (np.ndarray): Their scores, float32 of shape (n, ).
         hits (np.ndarray): Which are right, bool of shape (n, ).
         positives (int): The number of annotated keypoints, of which those of
             instances that were not found have no score.
@@ -23,6 +24,37 @@ class Confidence(NamedTuple):
     scores: np.ndarray
     hits: np.ndarray
     positives: int
+
+
+class SortedScores:
+    """Keep the scores of right and of wrong keypoints.
+
+    Args:
+        scores (np.ndarray): The scores of n keypoints, shape (n, ).
+        hits (np.ndarray): Which are right, bool of shape (n, ).
+
+    Attributes:
+        right (np.ndarray): The scores of the right ones, ascending.
+        wrong (np.ndarray): Those of the wrong ones, ascending.
+    """
+
+    def __init__(self, scores: np.ndarray, hits: np.ndarray) -> None:
+        self.right = np.sort(scores[hits])
+        self.wrong = np.sort(scores[~hits])
+
+    def kept(self, thresholds: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """Return how many right and how many wrong ones have a score that is
+        not below each threshold."""
+        return tuple(
+            len(scores) - np.searchsorted(scores, thresholds)
+            for scores in (self.right, self.wrong))
+
+
+def chunks(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield some thousand values at a time, so that what is computed of them
+    needs little memory."""
+    for start in range(0, len(values), _CHUNK):
+        yield values[start:start + _CHUNK]
 
 
 def keypoint_confidence(parts: Sequence[DataSetAccuracy]) -> Confidence:
@@ -33,15 +65,16 @@ def keypoint_confidence(parts: Sequence[DataSetAccuracy]) -> Confidence:
     """
     scores, hits, positives = [], [], 0
     for part in parts:
-        batch = part.instances.batch()
-        counted, hit = keypoint_hits(batch)
-        positives += int(counted.sum())
-        counted &= batch.found[:, None]
-        scores.append(batch.keypoint_scores[counted])
-        hits.append(hit[counted])
-    return Confidence(
-        np.nan_to_num(np.concatenate(scores).astype(float)),
-        np.concatenate(hits), positives)
+        for _, block in part.instances.blocks():
+            counted, hit = keypoint_hits(block)
+            positives += int(counted.sum())
+            counted &= block.found[:, None]
+            scores.append(block.keypoint_scores[counted])
+            hits.append(hit[counted])
+    if not scores:
+        return Confidence(np.zeros(0, np.float32), np.zeros(0, bool), 0)
+    scores, hits = map(np.concatenate, (scores, hits))
+    return Confidence(np.nan_to_num(scores, copy=False), hits, positives)
 
 
 def keypoint_hits(batch: InstanceBatch) -> tuple:

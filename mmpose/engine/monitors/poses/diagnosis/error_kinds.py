@@ -22,7 +22,7 @@ NEAR = 0.5
 # distance that is near, squared.
 _APART = -4 * np.log(NEAR)
 # The number of pairs of instances that are compared at once.
-_CHUNK = 4096
+_CHUNK = 1024
 
 
 class ErrorCounts(NamedTuple):
@@ -31,18 +31,32 @@ class ErrorCounts(NamedTuple):
     Attributes:
         counts (np.ndarray): The number of annotated keypoints of each of
             :data:`KINDS`, int64 of shape (6, K).
-        gains (np.ndarray): The increase of the sum of all instances' object
-            keypoint similarity (OKS) if that kind alone were corrected, shape
-            (6, ).
+        corrected (np.ndarray): The increase of the sum of the found
+            instances' object keypoint similarity (OKS) if that kind alone were
+            corrected, shape (6, ).
         instances (int): The number of instances.
+        found (int): The number of the found ones.
+        similarity (float): The sum of their OKS.
         sides (np.ndarray): The number of keypoints that are apart from their
             mirrored ones; of these, the number predicted near their own place
             and near the mirrored one's, int64 of shape (3, K).
     """
     counts: np.ndarray
-    gains: np.ndarray
+    corrected: np.ndarray
     instances: int
+    found: int
+    similarity: float
     sides: np.ndarray
+
+    @property
+    def gains(self) -> np.ndarray:
+        """np.ndarray: The increase of the sum of all instances' OKS if a kind
+        alone were corrected, shape (6, )."""
+        gains = self.corrected.copy()
+        if self.found:
+            gains[_NOT_FOUND] = (
+                self.similarity / self.found * (self.instances - self.found))
+        return gains
 
     def __add__(self, other: 'ErrorCounts') -> 'ErrorCounts':
         return ErrorCounts(*(a + b for a, b in zip(self, other)))
@@ -122,10 +136,8 @@ class ErrorKinds:
             gains[kind] = (weights *
                            np.where(kinds == kind, value - own, 0)).sum()
         found = batch.found & (parts > 0)
-        if found.any():
-            mean = (weights * own)[found].sum() / found.sum()
-            gains[_NOT_FOUND] = mean * (instances - found.sum())
-        return ErrorCounts(counts, gains, instances,
+        return ErrorCounts(counts, gains, instances, int(found.sum()),
+                           float((weights * own)[found].sum()),
                            self._sides(own, mirrored))
 
     def kinds(self) -> np.ndarray:

@@ -9,11 +9,9 @@ from ...core.monitor import Chart
 from ...writers.record import IMAGE, LAYER_SCALAR, Image, Record, Scalar, Value
 from ..accuracy.data_set_accuracy import DataSetAccuracy
 from ..accuracy.hard_samples import HardSample
-from ..accuracy.instances import InstanceBatch
 from ..accuracy.keypoint_curves import curve_groups
-from ..accuracy.scored_predictions import UNMATCHED
 from .diagnosis import Diagnosis, Validation
-from .error_examples import Judged, error_examples
+from .error_examples import JudgedPart, error_examples, judge
 from .error_figure import draw_error_figure
 from .error_kinds import KINDS, ErrorCounts, ErrorKinds, mirrored_keypoints
 
@@ -26,9 +24,10 @@ class ErrorDiagnosis(Diagnosis):
 
     ========================================= ==============================
     ``errors/<kind>``                         Fraction of the annotated
-                                              keypoints that are good, jitter,
+                                              keypoints that are jitter,
                                               inversion, swap, miss or
-                                              not_found, see
+                                              not_found and, with
+                                              ``log_details``, good, see
                                               :class:`ErrorKinds`; where the
                                               data set has sigmas
     ``errors/<kind>/<keypoint>``              The same for each keypoint, with
@@ -70,17 +69,13 @@ class ErrorDiagnosis(Diagnosis):
             return
 
         @functools.lru_cache(None)
-        def judged() -> List[Judged]:  # In the writer's thread, once.
-            return [
-                Judged(part, _kinds(part, part.instances.batch()))
-                for part in parts
-            ]
+        def judged() -> List[JudgedPart]:  # In the writer's thread, once.
+            return [judge(part) for part in parts]
 
         @functools.lru_cache(None)
         def summary() -> ErrorSummary:
-            return ErrorSummary([(part, errors.results())
-                                 for part, errors in judged()],
-                                validation.kpt_thr)
+            return ErrorSummary([(part, counts)
+                                 for part, counts, _ in judged()])
 
         yield Record(
             validation.step,
@@ -102,21 +97,15 @@ class ErrorSummary:
     Args:
         parts (Sequence[tuple[DataSetAccuracy, ErrorCounts]]): The data sets
             with sigmas. Keypoints with the same name are added.
-        threshold (float): The least mean keypoint score of an unmatched
-            prediction that is a false positive. Defaults to 0.
     """
 
-    def __init__(self,
-                 parts: Sequence[Tuple[DataSetAccuracy, ErrorCounts]],
-                 threshold: float = 0.) -> None:
+    def __init__(self, parts: Sequence[Tuple[DataSetAccuracy,
+                                             ErrorCounts]]) -> None:
         predictions = list(
             filter(None, (part.instances.predictions() for part, _ in parts)))
         self._images = sum(of_part.images for of_part in predictions)
-        # On images without annotations nobody knows what is wrong.
-        self._false_positives = sum(
-            (of_part.annotated & (of_part.matches[0] == UNMATCHED)
-             & (of_part.keypoint_scores >= threshold)).sum()
-            for of_part in predictions)
+        self._false_positives = sum(of_part.false_positives
+                                    for of_part in predictions)
         names = list(
             dict.fromkeys(name for part, _ in parts for name in part.names))
         places = {name: i for i, name in enumerate(names)}
@@ -139,24 +128,25 @@ class ErrorSummary:
             kind for kind in KINDS if self._mirrored or kind != 'inversion'
         ]
 
-    def values(self, by_keypoint: bool) -> Iterator[Value]:
+    def values(self, details: bool) -> Iterator[Value]:
         """Yield the scalars and the measurement, if there is an instance.
 
         Args:
-            by_keypoint (bool): Whether to yield the scalars of each keypoint.
+            details (bool): See :meth:`scalars`.
         """
         if self._counts.instances:
-            yield from self.scalars(by_keypoint)
+            yield from self.scalars(details)
             yield self.measurement()
 
-    def scalars(self, by_keypoint: bool) -> Iterator[Scalar]:
+    def scalars(self, details: bool) -> Iterator[Scalar]:
         """Yield the scalars.
 
         Args:
-            by_keypoint (bool): Whether to yield the scalars of each keypoint.
+            details (bool): Whether to yield the fraction of the good ones and
+                the scalars of each keypoint, too.
         """
         counts = self._by_kind()
-        for kind in self._kinds:
+        for kind in self._kinds if details else self._kinds[1:]:
             fraction = counts[kind].sum() / max(self._counts.counts.sum(), 1)
             yield Scalar(f'errors/{kind}', fraction)
         for kind in self._kinds[1:]:
@@ -167,7 +157,7 @@ class ErrorSummary:
             yield Scalar('errors/false_positives',
                          self._false_positives / self._images)
         totals = self._counts.counts.sum(0)
-        for kind in self._kinds if by_keypoint else ():
+        for kind in self._kinds if details else ():
             for name, indices in self._groups.items():
                 if kind in _BY_KEYPOINT and totals[indices].any():
                     yield Scalar(
@@ -234,11 +224,9 @@ def kinds_of(hard: HardSample,
         image = part.instances.of_image(hard.image)
         same = (image.truth == np.float32(truth)).all((1, 2))
         if same.any():
-            kinds = _kinds(part, image).kinds()[same.argmax()]
+            kinds = ErrorKinds(image, part.sigmas,
+                               mirrored_keypoints(
+                                   part.names,
+                                   part.meta)).kinds()[same.argmax()]
             return [KINDS[k] if k >= 0 else None for k in kinds.tolist()]
     return None
-
-
-def _kinds(part: DataSetAccuracy, batch: InstanceBatch) -> ErrorKinds:
-    return ErrorKinds(batch, part.sigmas,
-                      mirrored_keypoints(part.names, part.meta))

@@ -1,6 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import functools
-from typing import Iterator
+from typing import Iterator, Sequence, Tuple
 
 import numpy as np
 
@@ -8,13 +8,11 @@ from ...writers.record import HISTOGRAM, PrecisionRecall, Record
 from ..accuracy.data_set_accuracy import DataSetAccuracy
 from ..accuracy.evaluation_rules import EvaluationRules
 from ..accuracy.instances import ScoredPredictions
-from ..accuracy.scored_predictions import (IGNORED, MATCHED, OKS_THRESHOLDS,
+from ..accuracy.scored_predictions import (MATCHED, OKS_THRESHOLDS, UNMATCHED,
                                            score_paired)
-from .confidence import PCK_THRESHOLD, keypoint_confidence
+from .confidence import PCK_THRESHOLD, chunks, keypoint_confidence
 from .diagnosis import Diagnosis, Validation
 
-# The first one tells only which prediction belongs to an instance.
-_SHOWN = OKS_THRESHOLDS[1:]
 # So many thresholds are multiples of 0.005.
 _LEVELS = 201
 _ABOUT_SCORES = (
@@ -67,44 +65,48 @@ def precision_recall_curves(validation: Validation
             _predictions(part, validation.rules(part.name))
             for part in with_sigmas
         ]
-        scores = np.concatenate([p.scores for p in predictions])
-        matches = np.concatenate([p.matches for p in predictions], 1)
-        for row, threshold in zip(matches[1:], _SHOWN):
-            counted = row != IGNORED
+        for row, threshold in enumerate(OKS_THRESHOLDS):
             yield precision_recall(
-                f'pr/instances/OKS@{threshold}', scores[counted],
-                row[counted] == MATCHED, positives,
+                f'pr/instances/OKS@{threshold}',
+                [(p.scores, p.matches[row]) for p in predictions], positives,
                 'Instances: right is a prediction that matches an instance '
                 f'with an OKS of at least {threshold}, as in the evaluation '
                 'of COCO.')
     confidence = keypoint_confidence(validation.parts)
     if confidence.positives:
         yield precision_recall(
-            f'pr/keypoints/PCK@{PCK_THRESHOLD}', confidence.scores,
-            confidence.hits, confidence.positives,
+            f'pr/keypoints/PCK@{PCK_THRESHOLD}',
+            [(confidence.scores, confidence.hits)], confidence.positives,
             'Keypoints of the instances: right is one less than '
             f'{PCK_THRESHOLD} of the longer side of the box away.')
 
 
-def precision_recall(tag: str, scores: np.ndarray, hits: np.ndarray,
+def precision_recall(tag: str, predictions: Sequence[Tuple[np.ndarray,
+                                                           np.ndarray]],
                      positives: int, description: str) -> PrecisionRecall:
     """Count what is right and what is wrong above each threshold.
 
     Args:
         tag (str): The name of the curve.
-        scores (np.ndarray): The scores of n predictions, shape (n, ). One that
-            is negative or NaN counts as 0.
-        hits (np.ndarray): Which are right, bool of shape (n, ).
+        predictions (Sequence[tuple[np.ndarray, np.ndarray]]): Of each data
+            set, the scores of n predictions, shape (n, ), and whether each is
+            right: 1, 0 if not, -1 if it does not count; shape (n, ). A score
+            that is negative or NaN counts as 0.
         positives (int): The number there is to be found.
         description (str): What it shows.
     """
-    scores = np.nan_to_num(scores.astype(float)).clip(0)
     levels = np.arange(_LEVELS) / (_LEVELS - 1)
-    highest = max(1., scores.max(initial=0))
-    level = np.searchsorted(levels, scores / highest, side='right') - 1
-    right, wrong = (
-        np.bincount(level[which], minlength=_LEVELS)[::-1].cumsum()[::-1]
-        for which in (hits, ~hits))
+    highest = max(
+        1.,
+        *(float(np.nanmax(scores, initial=0)) for scores, _ in predictions))
+    counts = np.zeros((2, _LEVELS), int)
+    for of_part in predictions:
+        for scores, matches in zip(*map(chunks, of_part)):
+            scores = np.nan_to_num(scores.astype(float)).clip(0) / highest
+            level = np.searchsorted(levels, scores, side='right') - 1
+            for row, match in zip(counts, (MATCHED, UNMATCHED)):
+                row += np.bincount(level[matches == match], minlength=_LEVELS)
+    right, wrong = counts[:, ::-1].cumsum(1)[:, ::-1]
     return PrecisionRecall(tag, right, wrong, positives,
                            description + _ABOUT_SCORES)
 
@@ -114,7 +116,5 @@ def _predictions(part: DataSetAccuracy,
     """Return the predictions of a data set that the evaluator compares."""
     predictions = part.instances.predictions()
     if predictions is None:
-        instances = part.instances
-        return score_paired(instances.batch(), instances.images(), rules,
-                            part.sigmas)
+        return score_paired(part.instances, rules, part.sigmas)
     return predictions

@@ -7,7 +7,8 @@ from ..accuracy.data_set_accuracy import DataSetAccuracy
 from ..accuracy.instances import InstanceBatch
 from ..accuracy.keypoint_tally import keypoint_similarity
 from ..accuracy.matching import equal_sigmas
-from .confidence import PCK_THRESHOLD, keypoint_hits, longer_sides
+from .confidence import (PCK_THRESHOLD, SortedScores, chunks, keypoint_hits,
+                         longer_sides)
 from .error_kinds import KINDS, NEAR, ErrorKinds, mirrored_keypoints
 
 # The suspicion from which on an annotation is named.
@@ -85,49 +86,52 @@ class SuspectLabels:
             list[Suspect]: Those with :data:`LEAST_SUSPICION` or more, the
             highest first. The row is that in ``part.instances.batch()``.
         """
-        batch = part.instances.batch()
         sigmas = part.sigmas
         if sigmas is None:
             sigmas = equal_sigmas(len(part.names))
         mirrored = mirrored_keypoints(part.names, part.meta)
-        counted, hit = keypoint_hits(batch)
-        found = [] if mirrored is None else list(
-            _mirrored(batch, counted & ~hit, sigmas, mirrored))
+        batch = part.instances.batch()
         known = batch.found.copy()
+        found = [] if mirrored is None else _mirrored(part, sigmas, mirrored)
         known[[suspect.row for suspect in found]] = False
-        scores = HighScores(batch.keypoint_scores[counted & known[:, None]],
-                            hit[counted & known[:, None]])
-        high = known[:, None] & (batch.keypoint_scores >= scores.least)
+        scores = _high_scores(part, known)
+        annotated = batch.visible.any(0)
+        before = self._away
+        self._away = {k: v for k, v in before.items() if k[0] != part.name}
+        for first, block in part.instances.blocks():
+            counted, hit = keypoint_hits(block)
+            of_block = known[first:first + len(block.found)]
+            high = of_block[:, None] & (block.keypoint_scores >= scores.least)
+            offset = block.predicted - block.truth
+            away = high & counted & (
+                np.hypot(offset[..., 0], offset[..., 1]) >
+                FAR * longer_sides(block)[:, None])
+            away &= _is_miss(block, away.any(1), sigmas, mirrored)
+            suspects = [*self._far(part.name, block, away, scores, before)]
 
-        offset = batch.predicted - batch.truth
-        away = high & counted & (
-            np.hypot(offset[..., 0], offset[..., 1]) >
-            FAR * longer_sides(batch)[:, None])
-        away &= _is_miss(batch, away.any(1), sigmas, mirrored)
-        found += self._far(part.name, batch, away, scores)
-
-        absent = high & ~batch.visible & batch.visible.any(0)
-        absent &= (2 * hit.sum(1) > counted.sum(1))[:, None]
-        if mirrored is not None:
-            # Seen from the side, one hides the other.
-            absent &= _similarity(batch, batch.predicted, sigmas,
-                                  mirrored) < NEAR
-        found += _absent(batch, absent, scores)
+            absent = high & ~block.visible & annotated
+            absent &= (2 * hit.sum(1) > counted.sum(1))[:, None]
+            if mirrored is not None:
+                # Seen from the side, one hides the other.
+                absent &= _similarity(block, block.predicted, sigmas,
+                                      mirrored) < NEAR
+            suspects += _absent(block, absent, scores)
+            found += [s._replace(row=first + s.row) for s in suspects]
         return sorted(
             (s for s in found if s.suspicion >= LEAST_SUSPICION),
             key=lambda s:
             (-s.suspicion, batch.images[s.row], batch.ids[s.row], s.reason))
 
     def _far(self, name: Optional[str], batch: InstanceBatch, away: np.ndarray,
-             scores: 'HighScores') -> Iterator[Suspect]:
-        before = self._away
-        self._away = {k: v for k, v in before.items() if k[0] != name}
+             scores: 'HighScores', before: Dict[tuple,
+                                                dict]) -> Iterator[Suspect]:
         sides = longer_sides(batch)
         for row in np.flatnonzero(away.any(1)).tolist():
             key = (name, *_key(batch, row))
             earlier, now = before.get(key, {}), {}
             for k in np.flatnonzero(away[row]).tolist():
-                place = batch.predicted[row, k]
+                # A view would keep all instances.
+                place = batch.predicted[row, k].copy()
                 count, last = earlier.get(k, (0, place))
                 stays = np.hypot(*(place - last)) < PCK_THRESHOLD * sides[row]
                 now[k] = (count + 1 if stays else 1), place
@@ -156,23 +160,24 @@ class HighScores:
     """
 
     def __init__(self, scores: np.ndarray, hits: np.ndarray) -> None:
-        self._right = np.sort(scores[hits])
+        self._scores = SortedScores(scores, hits)
         self.least = np.inf
-        values, index = np.unique(scores, return_inverse=True)
-        if len(values) < 2:
+        if not len(scores) or scores.min() == scores.max():
             return
-        total, right = (
-            np.bincount(index[which], minlength=len(values))[::-1].cumsum()
-            for which in (slice(None), hits))
-        is_high = (total >= _MIN_COUNT) & (right >= _PRECISION * total)
-        if is_high.any():
-            self.least = values[::-1][is_high][-1]
+        for values in (self._scores.right, self._scores.wrong):
+            for some in chunks(values):
+                right, wrong = self._scores.kept(some)
+                is_high = (right + wrong >= _MIN_COUNT) & (
+                    right >= _PRECISION * (right + wrong))
+                if is_high.any():
+                    self.least = min(self.least, some[is_high].min())
 
     def rank(self, scores: np.ndarray) -> np.ndarray:
         """Return the fraction of the right keypoints whose scores are not
         higher."""
+        right = self._scores.right
         return np.searchsorted(
-            self._right, scores, side='right') / max(len(self._right), 1)
+            right, scores, side='right') / max(len(right), 1)
 
     def suspect(self, reason: str, batch: InstanceBatch, row: int,
                 keypoints: List[int], detail: str) -> Suspect:
@@ -186,27 +191,47 @@ class HighScores:
             detail.format(score=f'with a score of {highest:.2f}'))
 
 
-def _mirrored(batch: InstanceBatch, missed: np.ndarray, sigmas: np.ndarray,
-              mirrored: np.ndarray) -> Iterator[Suspect]:
-    """Yield the instances whose mirrored annotation fits far better."""
-    own = _similarity(batch, batch.predicted, sigmas)
-    other = _similarity(batch, batch.predicted, sigmas, mirrored)
-    apart = _similarity(batch, batch.truth, sigmas, mirrored) < _APART
-    apart &= batch.visible & batch.visible[:, mirrored]
-    apart &= batch.found[:, None] & (mirrored != np.arange(len(mirrored)))
-    right, wrong = ((apart & (near >= NEAR)).sum() for near in (own, other))
-    if wrong > _EXCHANGED * (right + wrong):
-        return
-    counts = apart.sum(1)
-    own, other = (
-        np.where(apart, near, 0).sum(1) / np.maximum(counts, 1)
-        for near in (own, other))
-    gains = np.where(counts >= _MIN_SIDES, other - own, 0)
-    for row in np.flatnonzero(gains >= LEAST_SUSPICION).tolist():
-        yield Suspect(
-            float(gains[row]), 'mirrored', row,
-            tuple(np.flatnonzero(apart[row] & missed[row]).tolist()),
-            f'mirrored a KS of {other[row]:.2f}, as annotated {own[row]:.2f}')
+def _mirrored(part: DataSetAccuracy, sigmas: np.ndarray,
+              mirrored: np.ndarray) -> List[Suspect]:
+    """Return the instances whose mirrored annotation fits far better."""
+    suspects = []
+    right = wrong = 0
+    for first, block in part.instances.blocks():
+        own = _similarity(block, block.predicted, sigmas)
+        other = _similarity(block, block.predicted, sigmas, mirrored)
+        apart = _similarity(block, block.truth, sigmas, mirrored) < _APART
+        apart &= block.visible & block.visible[:, mirrored]
+        apart &= block.found[:, None] & (mirrored != np.arange(len(mirrored)))
+        right += np.count_nonzero(apart & (own >= NEAR))
+        wrong += np.count_nonzero(apart & (other >= NEAR))
+        counts = apart.sum(1)
+        own, other = (
+            np.where(apart, near, 0).sum(1) / np.maximum(counts, 1)
+            for near in (own, other))
+        gains = np.where(counts >= _MIN_SIDES, other - own, 0)
+        counted, hit = keypoint_hits(block)
+        for row in np.flatnonzero(gains >= LEAST_SUSPICION).tolist():
+            missed = apart[row] & counted[row] & ~hit[row]
+            suspects.append(
+                Suspect(
+                    float(gains[row]), 'mirrored', first + row,
+                    tuple(np.flatnonzero(missed).tolist()),
+                    f'mirrored a KS of {other[row]:.2f}, as annotated '
+                    f'{own[row]:.2f}'))
+    # Else the model does not distinguish the sides.
+    return [] if wrong > _EXCHANGED * (right + wrong) else suspects
+
+
+def _high_scores(part: DataSetAccuracy, known: np.ndarray) -> HighScores:
+    """Return the scores of the annotated keypoints of some instances."""
+    scores, hits = [], []
+    for first, block in part.instances.blocks():
+        counted, hit = keypoint_hits(block)
+        counted &= known[first:first + len(block.found), None]
+        scores.append(block.keypoint_scores[counted])
+        hits.append(hit[counted])
+    scores, hits = map(np.concatenate, (scores, hits))
+    return HighScores(scores, hits)
 
 
 def _absent(batch: InstanceBatch, absent: np.ndarray,

@@ -1,6 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 from typing import Callable, Iterator, List, Sequence, Tuple, Union
 
+import cv2
 import numpy as np
 
 from ...core.runner_parts import keypoint_names
@@ -12,6 +13,9 @@ from .panels import View, compose, heat, mark, shrink, view
 from .pose_painter import MANY, PosePainter
 from .scenes import Scene, nearest_predictions
 
+# The size of a picture in the event file: one of three panels is twice as wide
+# as a TensorBoard card, and has less than half of the bytes.
+_CARD = 0.6875
 # A part that is larger than this fraction of an instance is not enlarged.
 _LARGEST_PART = 0.5
 
@@ -36,8 +40,10 @@ class SamplePictures:
 
     def images(self, tag: str, scenes: Sequence[Union[Scene, Callable]],
                *arrays: np.ndarray) -> Iterator[Image]:
-        """Draw scenes under a tag, see :meth:`draw_all`."""
-        yield Image(tag, list(self.draw_all(scenes, arrays)), photo=True)
+        """Draw scenes under a tag, see :meth:`draw_all`, in the size of a
+        card."""
+        pictures = self.draw_all(scenes, arrays)
+        yield Image(tag, list(map(_for_a_card, pictures)), photo=True)
 
     def draw_all(self, scenes: Sequence[Union[Scene, Callable]],
                  arrays: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
@@ -97,6 +103,12 @@ class SamplePictures:
         if scene.heatmap is not None:
             panels.append(_heatmap_panel(part, scene.heatmap, arrays[3:]))
         return compose(panels, scene.caption, scene.name)
+
+
+def _for_a_card(picture: np.ndarray) -> np.ndarray:
+    height, width = picture.shape[:2]
+    size = round(_CARD * width), round(_CARD * height)
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
 def _errors(painter: PosePainter, part: View, scene: Scene,

@@ -261,5 +261,6 @@ def error_caption(truth: np.ndarray, visible: np.ndarray,
     # The box of an instance may have no size.
     if sizes is not None and len(sizes) == len(truth) and (sizes > 0).all():
         relative = mean_error(truth, visible, predicted, sizes)
-        parts.insert(0, f'{relative:.3f} of the box')
+        box = 'box' if len(sizes) == 1 else 'boxes'
+        parts.insert(0, f'{relative:.3f} of the {box}')
     return 'error ' + ', '.join(parts)

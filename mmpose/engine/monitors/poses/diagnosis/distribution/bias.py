@@ -92,14 +92,17 @@ def bias_values(parts: Sequence[DataSetAccuracy], grid: Optional[HeatmapGrid],
     # latter the sums of the offsets, over the box and in pixels.
     sums = np.zeros((6, len(names)))
     for part in parts:
-        batch = part.instances.batch()
-        errors = keypoint_errors(batch)
-        near = errors.located & (errors.distances < _NEAR)
-        offsets = np.where(near[..., None], errors.offsets, 0)
-        pixels = offsets * (0 if grid is None else grid.scales(batch)[:, None])
-        of_part = [errors.counted.sum(0), near.sum(0)]
-        of_part += [*offsets.sum(0).T, *pixels.sum(0).T]
-        sums[:, [places[name] for name in part.names]] += of_part
+        columns = [places[name] for name in part.names]
+        for _, block in part.instances.blocks():
+            errors = keypoint_errors(block)
+            near = errors.located & (errors.distances < _NEAR)
+            offsets = np.where(near[..., None], errors.offsets, 0)
+            pixels = offsets * (0 if grid is None else
+                                grid.scales(block)[:, None])
+            sums[:, columns] += [
+                errors.counted.sum(0),
+                near.sum(0), *offsets.sum(0).T, *pixels.sum(0).T
+            ]
     annotated, near = sums[:2]
     if not near.any():
         return

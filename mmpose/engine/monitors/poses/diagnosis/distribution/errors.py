@@ -6,6 +6,7 @@ import numpy as np
 from ....writers.record import Histogram, Image, Scalar
 from ...accuracy.data_set_accuracy import DataSetAccuracy
 from ...accuracy.keypoint_curves import curve_groups
+from ..confidence import chunks
 from ..keypoint_errors import keypoint_errors
 from .pck_figure import draw_pck_curves
 
@@ -33,18 +34,20 @@ class ErrorDistribution:
         names = list(dict.fromkeys(n for part in parts for n in part.names))
         errors: Dict[str, List[np.ndarray]] = {name: [] for name in names}
         for part in parts:
-            found = keypoint_errors(part.instances.batch())
-            distances = np.where(found.located, found.distances, np.inf)
-            for k, name in enumerate(part.names):
-                errors[name].append(distances[found.counted[:, k], k])
-        # Sorted, infinite where there is no prediction.
+            for _, block in part.instances.blocks():
+                found = keypoint_errors(block)
+                distances = np.where(found.located, found.distances,
+                                     np.inf).astype(np.float32)
+                for k, name in enumerate(part.names):
+                    errors[name].append(distances[found.counted[:, k], k])
+        # Sorted, infinite where there is no prediction; float32.
         self._errors = {}
         for group, indices in curve_groups(names, parts[0].meta).items():
-            of_group = [e for i in indices for e in errors[names[i]]]
-            values = np.sort(np.concatenate(of_group))
+            of_group = [e for i in indices for e in errors.pop(names[i])]
+            values = np.concatenate(of_group)
             if len(values):
+                values.sort()
                 self._errors[group] = values
-        self._all = np.sort(np.concatenate([*self._errors.values(), []]))
 
     def scalars(self, details: bool) -> Iterator[Scalar]:
         """Yield the percentiles of all keypoints.
@@ -53,23 +56,23 @@ class ErrorDistribution:
             details (bool): Whether to yield those of each keypoint and the
                 areas under the PCK, too.
         """
-        if not len(self._all):
+        if not self._errors:
             return
-        groups = {'': self._all}
+        groups = {'': self._all()}
         if details:
             groups.update({f'/{k}': v for k, v in self._errors.items()})
         for group, errors in groups.items():
-            located = errors[np.isfinite(errors)]
-            for percentile in _PERCENTILES if len(located) else ():
-                yield Scalar(f'keypoints/error_p{percentile}{group}',
-                             np.percentile(located, percentile))
+            located = _located(errors)
+            for percent in _PERCENTILES if len(located) else ():
+                yield Scalar(f'keypoints/error_p{percent}{group}',
+                             _percentile(located, percent))
             if details:
                 yield Scalar(f'keypoints/PCK_AUC{group}', pck_auc(errors))
 
     def histograms(self) -> Iterator[Histogram]:
         """Yield the histograms of the errors of each keypoint."""
         for group, errors in self._errors.items():
-            located = errors[np.isfinite(errors)].clip(max=_EDGES[-1])
+            located = _located(errors).astype(float).clip(max=_EDGES[-1])
             if len(located):
                 counts, _ = np.histogram(located, _EDGES)
                 yield Histogram(f'keypoints/error/{group}', _EDGES, counts,
@@ -82,22 +85,26 @@ class ErrorDistribution:
         Args:
             when (str): The epoch or iteration, for the title.
         """
-        if not len(self._all):
+        if not self._errors:
             return
+        together = self._all()
         areas = {name: pck_auc(e) for name, e in self._errors.items()}
         best_first = sorted(areas, key=areas.get, reverse=True)
         # The same one twice where there are few.
         shown = dict.fromkeys(best_first[:_SHOWN] + best_first[-_SHOWN:])
-        errors = {'all': self._all, **{n: self._errors[n] for n in shown}}
+        errors = {'all': together, **{n: self._errors[n] for n in shown}}
         thresholds = np.linspace(0, LARGEST, 101)
         yield Image('keypoints/PCK_curve', [
-            draw_pck_curves(
-                thresholds,
-                {name: pck(e, thresholds)
-                 for name, e in errors.items()},
-                dict(areas, all=pck_auc(
-                    self._all)), f'PCK by threshold, {when}')
+            draw_pck_curves(thresholds, {
+                name: pck(e, thresholds)
+                for name, e in errors.items()
+            }, dict(areas, all=pck_auc(together)), f'PCK by threshold, {when}')
         ])
+
+    def _all(self) -> np.ndarray:
+        errors = np.concatenate(list(self._errors.values()))
+        errors.sort()
+        return errors
 
 
 def pck(errors: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
@@ -123,4 +130,19 @@ def pck_auc(errors: np.ndarray) -> float:
     Returns:
         float: From 0 to 1.
     """
-    return (1 - errors.clip(max=LARGEST) / LARGEST).mean()
+    total = sum((1 - some.clip(max=LARGEST).astype(float) / LARGEST).sum()
+                for some in chunks(errors))
+    return float(total / len(errors))
+
+
+def _located(errors: np.ndarray) -> np.ndarray:
+    """Return the finite errors of a sorted array."""
+    return errors[:np.searchsorted(errors, np.inf)]
+
+
+def _percentile(values: np.ndarray, percent: float) -> float:
+    """Return what :func:`numpy.percentile` does, of a sorted array without a
+    copy."""
+    place = (len(values) - 1) * percent / 100
+    nearest = values[int(place):int(place) + 2].astype(float)
+    return float(np.interp(place % 1, range(len(nearest)), nearest))

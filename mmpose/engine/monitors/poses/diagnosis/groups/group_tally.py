@@ -1,10 +1,11 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
 from ....core.runner_parts import without_side
 from ...accuracy.data_set_accuracy import DataSetAccuracy
+from ...accuracy.instances import InstanceBatch
 from ...accuracy.keypoint_curves import curve_groups
 from ..keypoint_errors import keypoint_errors
 from .groups import (CROWDING, KEYPOINTS, SIZE, VISIBILITY, Grouping,
@@ -16,6 +17,11 @@ _OF_INSTANCES = {
     KEYPOINTS: keypoints_of
 }
 GROUPINGS = (*_OF_INSTANCES, VISIBILITY)
+# What is summed up. The weight of a keypoint is that in the OKS of its
+# instance.
+_OF_INSTANCE = ('number', 'compared', 'OKS')
+_OF_KEYPOINT = ('number', 'compared', 'similarity', 'weight',
+                'weighted similarity', 'located', 'distance')
 # A group with fewer keypoints, or that costs less of the mean OKS, is not
 # named as the weakest.
 _MIN_CASES = 30
@@ -70,9 +76,42 @@ class GroupTally:
         self._names = list(
             dict.fromkeys(name for part in parts for name in _names_of(part)))
         places = {name: i for i, name in enumerate(self._names)}
-        cases = [_cases(part, places) for part in parts]
-        self._cases = _Cases(*(np.concatenate(values, axis=-1)
-                               for values in zip(*cases)))
+        # The last of each is that of the unknown.
+        shape = [len(by.groups) + 1 for by in GROUPINGS]
+        self._instances = np.zeros((len(_OF_INSTANCE), *shape[:-1]))
+        self._keypoints = np.zeros(
+            (len(_OF_KEYPOINT), len(self._names), *shape))
+        for part in parts:
+            names = np.array([places[name] for name in _names_of(part)])
+            # Without any, the data set does not tell.
+            tells = any(block.occluded.any()
+                        for _, block in part.instances.blocks())
+            for _, block in part.instances.blocks():
+                self._add(block, part.sigmas, names, tells)
+
+    def _add(self, batch: InstanceBatch, sigmas: Optional[np.ndarray],
+             names: np.ndarray, tells_occluded: bool) -> None:
+        errors = keypoint_errors(batch, sigmas)
+        groups = np.stack([group(batch) for group in _OF_INSTANCES.values()])
+        annotated = batch.visible.any(1)
+        oks = errors.oks()
+        has_oks = np.isfinite(oks)
+        _add_up(
+            self._instances, groups[:, annotated],
+            [None, has_oks[annotated],
+             np.where(has_oks, oks, 0)[annotated]])
+        row, column = np.nonzero(batch.visible)
+        visibility = np.full(len(row), -1)
+        if tells_occluded:
+            visibility = batch.occluded[row, column].astype(int)
+        weights = errors.compared / np.maximum(
+            errors.compared.sum(1, keepdims=True), 1)
+        values = (errors.compared, errors.similarity, weights,
+                  weights * errors.similarity, errors.located,
+                  errors.distances)
+        _add_up(self._keypoints,
+                np.vstack([names[column], groups[:, row], visibility]),
+                [None, *(value[row, column] for value in values)])
 
     def means(self, *by: Grouping) -> GroupMeans:
         """Return the accuracy by one or several of :data:`GROUPINGS`.
@@ -81,18 +120,15 @@ class GroupTally:
             GroupMeans: An axis for each grouping: its groups, and all of them
             together.
         """
-        rows = [GROUPINGS.index(grouping) for grouping in by]
-        shape = [len(grouping.groups) for grouping in by]
-        cases = self._cases
-        of_keypoints = cases.keypoint_groups[rows]
-        if VISIBILITY in by:
-            of_compared, compared = of_keypoints, cases.similarity
-        else:
-            of_compared, compared = cases.groups[rows], cases.oks
+        axes = [GROUPINGS.index(grouping) for grouping in by]
+        counts, compared, similarity, _, _, located, distances = (
+            _with_totals(sums, axes) for sums in self._keypoints.sum(1))
+        if VISIBILITY not in by:
+            counts, compared, similarity = (
+                _with_totals(sums, axes) for sums in self._instances)
         return GroupMeans(
-            _means(of_compared, shape, compared),
-            _means(of_keypoints, shape, cases.distances),
-            _sums(of_compared, shape).astype(int))
+            _mean(similarity, compared), _mean(distances, located),
+            counts.astype(int))
 
     def weakest(self) -> Optional[WeakestGroup]:
         """Return the group of keypoints that lowers the mean OKS most.
@@ -106,30 +142,32 @@ class GroupTally:
             WeakestGroup | None: None if no group stands out, or without a
             similarity.
         """
-        known = np.isfinite(self._cases.similarity)
-        if not known.any():
+        _, instances, oks = self._instances.reshape(len(_OF_INSTANCE),
+                                                    -1).sum(1)
+        if not instances:
             return None
-        oks = self._cases.oks[np.isfinite(self._cases.oks)]
-        _, _, groups, names, similarity, _, weights = self._cases
-        by = (VISIBILITY, SIZE, CROWDING)
-        rows = [GROUPINGS.index(grouping) for grouping in by]
-        groups = np.vstack([names, groups[rows]])[:, known]
-        similarity, weights = similarity[known], weights[known]
-        shape = [len(self._names), *(len(grouping.groups) for grouping in by)]
-        counts = _sums(groups, shape)
-        costs = _sums(groups, shape, weights *
-                      (oks.mean() - similarity)) / len(oks)
+        mean = oks / instances
+        # The first axis is that of the names, which are all known.
+        axes = [
+            0,
+            *(1 + GROUPINGS.index(by) for by in (VISIBILITY, SIZE, CROWDING))
+        ]
+        none = np.zeros_like(self._keypoints[0, :1])
+        _, counts, similarity, weights, weighted, *_ = (
+            _with_totals(np.concatenate([sums, none]), axes)
+            for sums in self._keypoints)
+        costs = (mean * weights - weighted) / instances
         costs[counts < _MIN_CASES] = 0
         if costs.max() < _MIN_COST:
             return None
         # The fewest conditions, then the highest cost.
+        most = np.array(costs.shape) - 1
         best = min(
             zip(*np.nonzero(costs >= _NEARLY * costs.max())),
-            key=lambda place: (np.less(place, shape).sum(), -costs[place]))
-        total = _sums(groups, shape, similarity)[best]
+            key=lambda place: (np.less(place, most).sum(), -costs[place]))
         return WeakestGroup(
-            self._phrase(*best), float(total / counts[best]),
-            int(counts[best]), float(costs[best]), float(oks.mean()))
+            self._phrase(*best), float(similarity[best] / counts[best]),
+            int(counts[best]), float(costs[best]), float(mean))
 
     def _phrase(self, keypoint: int, *of: int) -> str:
         """Return what a sentence calls a group."""
@@ -143,73 +181,36 @@ class GroupTally:
         return ' '.join(filter(None, words))
 
 
-class _Cases(NamedTuple):
-    """N instances and their M annotated keypoints.
-
-    ``groups`` and ``keypoint_groups`` have a row for each of
-    :data:`GROUPINGS`, of the instances without the visibility; -1 where
-    unknown. ``weights`` are those of the keypoints in the OKS of their
-    instance. What was not measured is NaN.
-    """
-    groups: np.ndarray
-    oks: np.ndarray
-    keypoint_groups: np.ndarray
-    names: np.ndarray
-    similarity: np.ndarray
-    distances: np.ndarray
-    weights: np.ndarray
-
-
-def _cases(part: DataSetAccuracy, places: Dict[str, int]) -> _Cases:
-    batch = part.instances.batch()
-    errors = keypoint_errors(batch, part.sigmas)
-    groups = np.stack([group(batch) for group in _OF_INSTANCES.values()])
-    row, column = np.nonzero(batch.visible)
-    visibility = batch.occluded[row, column].astype(int)
-    if not batch.occluded.any():  # The data set does not tell.
-        visibility[:] = -1
-    names = np.array([places[name] for name in _names_of(part)])
-    compared, located = errors.compared, errors.located
-    weights = 1 / np.maximum(compared.sum(1), 1)
-    annotated = batch.visible.any(1)
-    return _Cases(groups[:, annotated],
-                  errors.oks()[annotated],
-                  np.vstack([groups[:, row], visibility]), names[column],
-                  np.where(compared, errors.similarity, np.nan)[row, column],
-                  np.where(located, errors.distances, np.nan)[row, column],
-                  weights[row])
-
-
-def _means(groups: np.ndarray, shape: List[int],
-           values: np.ndarray) -> np.ndarray:
-    """Return the means of the groups' finite values, see :func:`_sums`."""
-    known = np.isfinite(values)
-    counts = _sums(groups[:, known], shape)
-    totals = _sums(groups[:, known], shape, values[known])
-    return np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)
-
-
-def _sums(groups: np.ndarray,
-          shape: List[int],
-          values: Optional[np.ndarray] = None) -> np.ndarray:
-    """Sum up the values of groups, and of all together.
+def _add_up(table: np.ndarray, groups: np.ndarray,
+            values: Sequence[Optional[np.ndarray]]) -> None:
+    """Add values to the sums of their groups.
 
     Args:
-        groups (np.ndarray): Of each value, the group by each of G properties,
-            -1 where unknown, shape (G, M).
-        shape (list[int]): The numbers of groups of each property.
-        values (np.ndarray, optional): Shape (M, ). Defaults to None: 1 each.
-
-    Returns:
-        np.ndarray: Each axis has the groups of a property; at its end, the
-        sum of all groups and of the unknown.
+        table (np.ndarray): A table of sums for each kind of value; the last
+            place of an axis is that of the unknown, shape (V, ...).
+        groups (np.ndarray): Of each value, its place on each of the G axes of
+            a table, -1 where unknown, shape (G, M).
+        values (Sequence[np.ndarray | None]): V arrays of shape (M, ); None: 1
+            each.
     """
-    sizes = [number + 1 for number in shape]
-    place = np.ravel_multi_index(groups % np.array(sizes)[:, None], sizes)
-    sums = np.bincount(place, values, int(np.prod(sizes))).reshape(sizes)
-    for axis in range(len(sizes)):
+    shape = table.shape[1:]
+    place = np.ravel_multi_index(groups % np.array(shape)[:, None], shape)
+    for sums, of_kind in zip(table, values):
+        sums += np.bincount(place, of_kind, sums.size).reshape(shape)
+
+
+def _with_totals(sums: np.ndarray, axes: Sequence[int]) -> np.ndarray:
+    """Return the sums by some axes, in their order; the last place of each
+    becomes the sum of all groups and of the unknown."""
+    others = tuple(set(range(sums.ndim)) - set(axes))
+    sums = sums.sum(others).transpose(np.argsort(np.argsort(axes)))
+    for axis in range(sums.ndim):
         np.moveaxis(sums, axis, 0)[-1] = sums.sum(axis)
     return sums
+
+
+def _mean(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
 def _names_of(part: DataSetAccuracy) -> List[str]:
