@@ -178,7 +178,7 @@ def draw_card(ax, panel: dict) -> None:
             marker='.' if len(steps) < 20 else None,
             markersize=3)
         finite = [value for value in values if math.isfinite(value)]
-        if tag == first and len(set(finite)) == 1:
+        if len(panel['curves']) == 1 and len(set(finite)) == 1:
             level = finite[0]
             ax.set_ylim(min(0, 2 * level) - .1, max(2 * level, 0) + .1)
         missing = [s for s, value in curve if not math.isfinite(value)]

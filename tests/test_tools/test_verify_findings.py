@@ -68,7 +68,7 @@ def test_the_page_counts_what_was_found():
     assert '2 trainings of a small model, with 1 false findings' in page
     healthy = table_of(page, '## Healthy runs')
     assert healthy['`test_healthy_jump`'][1].endswith('(a note)')
-    assert '2 of 5 were trained, with 1 that have a finding' in page
+    assert '2 of 5 were trained, 1 of them for 300 iterations, with 1' in page
     assert table_of(page, '## Families')['`none`'] == ['0', 'it needs a GPU']
 
 

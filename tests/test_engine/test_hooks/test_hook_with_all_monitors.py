@@ -71,6 +71,7 @@ def test_the_tags(train, read_events):
         *(f'train/gradient_norm/layers/{group}' for group in groups),
         'train/learning_rate/lr',
         'val/PCK',
+        'val/loss',
         'model/total_parameters',
         'model/trainable_parameters',
         'model/model_size_mb',

