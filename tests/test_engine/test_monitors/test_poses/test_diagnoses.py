@@ -9,7 +9,7 @@ def test_a_diagnosis_is_a_module_of_the_folder_and_no_line_elsewhere():
     folder = Path(diagnoses.__file__).parent
     defined = {
         name
-        for file in folder.glob('*.py') for name in re.findall(
+        for file in folder.rglob('*.py') for name in re.findall(
             r'^class (\w+)\(Diagnosis\)', file.read_text('utf-8'), re.M)
     }
     assert 'ErrorDiagnosis' in defined
