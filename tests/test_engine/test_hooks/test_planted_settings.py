@@ -98,7 +98,7 @@ def train(data, folder, **changes):
     cfg.default_hooks.checkpoint = None
     cfg.default_hooks.logger = dict(type='LoggerHook', interval=1)
     cfg.default_hooks.enhanced_tensorboard = dict(
-        type='EnhancedTensorBoardHook', strict=True, **WATCH)
+        type='EnhancedTensorBoardHook', strict=True, log_data=False, **WATCH)
     for key, value in changes.items():
         *parents, last = key.split('__')
         place = cfg

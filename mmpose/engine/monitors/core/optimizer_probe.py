@@ -112,7 +112,8 @@ class OptimizerProbe:
 
 def handles(monitor: Monitor, event: str) -> bool:
     """Return whether a monitor does anything at an event."""
-    return getattr(type(monitor), event) is not getattr(Monitor, event)
+    handler = getattr(monitor, event)
+    return getattr(handler, '__func__', None) is not getattr(Monitor, event)
 
 
 def observe_method(owner, name: str, before: Callable,

@@ -116,12 +116,18 @@ class NothingLearned(MostSerious):
     """Keep the plainest reason why nothing is learned."""
 
 
-class ExchangedSides(Chain):
-    """Keep the reason why left and right are exchanged."""
+# What is seen in the training or validation, and the setting that causes it.
+_SETTINGS = {
+    'left_right_exchanged': 'flip_indices',
+    'shared_images': 'same_annotations'
+}
+
+
+class FromSettings(Chain):
+    """Keep the setting that a finding follows from."""
 
     def follows(self, finding: Finding, cause: Finding) -> bool:
-        return (cause.name == 'flip_indices'
-                and finding.name == 'left_right_exchanged')
+        return _SETTINGS.get(finding.name) == cause.name
 
 
 def _place(finding: Finding) -> str:

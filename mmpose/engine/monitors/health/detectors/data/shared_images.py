@@ -3,6 +3,7 @@ from typing import List
 
 from ....core.pose_measurements import SharedImages
 from ....core.registry import DETECTORS
+from ...chains import FromSettings
 from ...detector import Detector
 from ...report import NOTE, WARNING, Finding
 
@@ -21,6 +22,7 @@ class SharedImagesDetector(Detector):
 
     findings = ('shared_images', )
     wants = (SharedImages, )
+    chain = FromSettings
 
     def __init__(self, fraction: float = _FRACTION) -> None:
         self._fraction = fraction

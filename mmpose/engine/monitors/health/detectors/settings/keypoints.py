@@ -6,7 +6,7 @@ import numpy as np
 
 from ....core.registry import DETECTORS
 from ....core.runner_parts import keypoint_names, other_side
-from ...chains import ExchangedSides
+from ...chains import FromSettings
 from ...report import Finding
 from ...settings.check import SettingsDetector
 from ...settings.description import DataSet, Settings
@@ -34,7 +34,7 @@ class KeypointInfoDetector(SettingsDetector):
     """
 
     findings = ('flip_indices', 'keypoint_names', 'skeleton_links')
-    chain = ExchangedSides
+    chain = FromSettings
 
     def check(self, settings: Settings) -> Iterator[Finding]:
         data_sets = settings.data_sets

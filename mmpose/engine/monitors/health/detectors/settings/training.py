@@ -2,6 +2,7 @@
 from typing import Iterator
 
 from ....core.registry import DETECTORS
+from ...chains import FromSettings
 from ...report import NOTE, Finding
 from ...settings.check import SettingsDetector
 from ...settings.description import Settings
@@ -70,6 +71,7 @@ class SameAnnotationsDetector(SettingsDetector):
     """``same_annotations``: training and validation read the same file."""
 
     findings = ('same_annotations', )
+    chain = FromSettings
 
     def check(self, settings: Settings) -> Iterator[Finding]:
         trained, validated = ({(d.ann_file, d.subset)

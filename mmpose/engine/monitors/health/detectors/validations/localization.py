@@ -3,7 +3,7 @@ from typing import List
 
 from ....core.measurements import LocalizationErrors, Sides
 from ....core.registry import DETECTORS
-from ...chains import ExchangedSides
+from ...chains import FromSettings
 from ...detector import CONSECUTIVE, Detector, Streaks
 from ...report import Finding
 
@@ -35,7 +35,7 @@ class LeftRightDetector(Detector):
 
     findings = ('left_right_exchanged', )
     wants = (LocalizationErrors, )
-    chain = ExchangedSides
+    chain = FromSettings
 
     def __init__(self, fraction: float = _EXCHANGED) -> None:
         self._fraction = fraction
