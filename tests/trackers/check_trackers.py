@@ -51,7 +51,7 @@ def data_root(tmp_path_factory):
 def train(data_root, tmp_path):
     """A function that trains one epoch with a backend beside TensorBoard."""
 
-    def run(backend=None, prelude='', config_end='', cwd=ROOT, **env):
+    def run(backend=None, prelude='', config_end='', cwd=ROOT, more=(), **env):
         options = [
             'train_cfg.max_epochs=1', 'default_hooks.enhanced_tensorboard.'
             'strict=True', 'default_hooks.enhanced_tensorboard.'
@@ -79,7 +79,7 @@ def train(data_root, tmp_path):
             sys.executable, '-c',
             TRAIN.format(prelude=prelude, tools=str(ROOT / 'tools')),
             str(config), '--work-dir',
-            str(tmp_path / 'run'), '--cfg-options', *options
+            str(tmp_path / 'run'), '--cfg-options', *options, *more
         ],
                                 cwd=str(cwd),
                                 env={
@@ -99,7 +99,8 @@ def train(data_root, tmp_path):
 def written(work_dir):
     """The hook's scalars as (tag, step), and its pictures as (tag, i, step),
     that are in the event file."""
-    path, = glob.glob(f'{work_dir}/*/vis_data/events*')
+    # A resumed training adds a file, with all that the tracker has to have.
+    *_, path = sorted(glob.glob(f'{work_dir}/*/vis_data/events*'))
     events = EventAccumulator(path, dict(scalars=0, tensors=0)).Reload()
     scalars = [(tag, e.step) for tag in events.Tags()['scalars']
                if not tag.startswith(OF_MMENGINE) for e in events.Scalars(tag)]
@@ -156,6 +157,29 @@ def test_wandb(train, tmp_path):
                 arrived[key, step] += 1
     assert arrived == scalars
     assert pictures == images
+
+
+def test_a_resumed_run_is_complete_on_wandb(train, tmp_path):
+    """With the id of the run, as its page says."""
+    env = dict(
+        WANDB_MODE='offline',
+        WANDB_SILENT='true',
+        WANDB_RUN_ID='poses',
+        WANDB_RESUME='allow')
+    first, _ = train(dict(type='WandbVisBackend'), **env)
+    again, _ = train(
+        dict(type='WandbVisBackend'),
+        more=('resume=True', 'train_cfg.max_epochs=2'),
+        **env)
+    paths = list((tmp_path / 'run').rglob('*.wandb'))
+    assert len(paths) == 2
+    arrived = {(key, row['tensorboard_step'])
+               for path in paths for row in wandb_rows(path)
+               if 'tensorboard_step' in row for key in row}
+    assert set(first) | set(again) <= arrived
+    steps = {s for tag, s in arrived if tag == 'train/gradient_norm/global'}
+    # Two iterations an epoch.
+    assert steps == set(range(1, max(steps) + 1)) and max(steps) >= 4
 
 
 def check_mlflow(uri, scalars, images):
