@@ -142,7 +142,7 @@ def real_run(ann_file, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('run')
     cfg = topdown_cfg(
         work_dir,
-        dict(hard_samples=2, log_val_images=False),
+        dict(hard_samples=2, log_val_images=False, val_loss_samples=0),
         ann_file,
         val_evaluator=[
             dict(type='PCKAccuracy', thr=0.05, prefix='strict'),
