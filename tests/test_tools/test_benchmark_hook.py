@@ -139,12 +139,13 @@ def test_a_real_model_is_read_as_the_small_ones(results):
 
 
 def test_a_training_brings_no_more_to_the_host(results):
-    """P3; but for what the model's own prediction does for the pictures."""
+    """P3; but for what the model's own prediction does for the pictures, and
+    labels of the batch, which are on the host."""
     runs = results['training']['demo']
     base = runs[BASE]
     assert base['syncs'] > 0
     assert runs['every iteration, no pictures']['syncs'] == base['syncs']
-    assert runs['every iteration']['syncs'] <= base['syncs'] + 2
+    assert runs['every iteration']['syncs'] <= base['syncs'] + 3
     assert runs['requirements, after']['syncs'] > base['syncs']
     for arm in ('every iteration', 'every iteration, no pictures'):
         assert runs[arm]['launches'] > base['launches'] + 100

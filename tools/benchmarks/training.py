@@ -36,6 +36,7 @@ _EVERY = dict(
     grad_norm_interval=1,
     weight_hist_interval=1,
     val_image_interval=1)
+_NO_PICTURES = dict(_EVERY, log_train_images=False, log_data=False)
 
 
 def _preset(name: str) -> dict:
@@ -50,7 +51,7 @@ ARMS: Dict[str, Optional[dict]] = {
     'balanced': _preset('balanced'),
     'detailed': _preset('detailed'),
     'every iteration': dict(_EVERY, train_image_interval=1),
-    'every iteration, no pictures': dict(_EVERY, log_train_images=False),
+    'every iteration, no pictures': _NO_PICTURES,
     'requirements, before': dict(type='DescribedHook', version='before'),
     'requirements, after': dict(type='DescribedHook', version='after'),
 }
