@@ -323,7 +323,12 @@ def test_curves_that_are_not_written_switch_no_finding_off(train, read_events):
     """Defect: the report was made of the curves."""
     course = [.1, .5, .48, .46, .44, .42, .40, .38, .36, .34, .32, .30]
     runner = train(
-        dict(WATCH, log_val_metrics=False, log_lr=False, log_system=False),
+        dict(
+            WATCH,
+            log_val_metrics=False,
+            log_lr=False,
+            log_system=False,
+            val_loss_samples=0),
         train_cfg=dict(by_epoch=True, max_epochs=12, val_interval=1),
         optim_wrapper=sgd(),
         param_scheduler=dict(
