@@ -124,7 +124,7 @@ def _leaves(config: dict,
         inner = _wrapped(part)
         for wrapped in inner:
             yield from walk(wrapped, steps)
-        if not inner and part:
+        if not inner and (part or known.get(id(part))):
             yield _data_set(part, where,
                             known.get(id(part)) or {}, steps), steps
 
