@@ -38,8 +38,9 @@ def scalars(events):
     return {
         tag: [(e.step, e.value) for e in events.Scalars(tag)]
         for tag in events.Tags()['scalars']
-        # The loss of a validation is computed in a training alone.
+        # What is measured on fixed samples is measured in a training alone.
         if tag.startswith(SHOWN) and tag != 'val/loss'
+        and not tag.startswith('keypoints/train_as_val/')
     }
 
 
@@ -59,9 +60,7 @@ def every_chart_has_a_curve(events):
         chart for category in Layout.FromString(event).category
         for chart in category.chart
     ]
-    assert {'validation metrics', 'PCK@0.05', 'OKS'
-            } <= {chart.title
-                  for chart in charts}
+    assert {'validation metrics', 'OKS'} <= {chart.title for chart in charts}
     written = events.Tags()['scalars']
     for chart in charts:
         patterns = [

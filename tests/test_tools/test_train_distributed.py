@@ -61,7 +61,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(
     ann_file='{data}/annotations/person_keypoints_val.json')
 test_evaluator = val_evaluator
-train_cfg = dict(max_epochs=2)
+train_cfg = dict(max_epochs=2, val_interval=1)
 default_hooks = dict(
     checkpoint=None,
     enhanced_tensorboard=dict(
@@ -162,7 +162,11 @@ def assert_same(events, expected):
     """That a run has logged what one process alone has."""
     ours, theirs = events.Tags(), expected.Tags()
     for kind in ('scalars', 'histograms', 'tensors'):
-        assert set(ours[kind]) == set(theirs[kind])
+        # Which rank is the slowest is known of several alone.
+        assert {
+            tag
+            for tag in ours[kind] if not tag.startswith('time/slowest_rank')
+        } == set(theirs[kind])
     norms = scalars(events, 'train/gradient_norm/')
     assert len(norms) > 4 * 10
     assert norms == pytest.approx(

@@ -24,12 +24,9 @@ def test_a_trace_of_the_iterations_and_a_table(train, read_events):
         f'{runner.work_dir}/**/trace_3-5.json.gz', recursive=True)
     with gzip.open(path) as file:
         events = json.load(file)['traceEvents']
-    steps = [
-        e for e in events if e.get('name', '').startswith('Optimizer.step')
-    ]
-    assert len(steps) == 3
     convolutions = sum(e.get('name') == 'aten::convolution' for e in events)
-    assert convolutions
+    # Those of three steps.
+    assert convolutions and convolutions % 3 == 0
 
     event, = read_events(runner).Tensors('run/profile/text_summary')
     assert event.step == 5

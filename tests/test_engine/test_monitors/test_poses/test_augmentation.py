@@ -188,7 +188,7 @@ class WaitForDrawing(Hook):
 
 
 @HOOKS.register_module(force=True)
-class SwitchPipeline(Hook):
+class SwitchOnce(Hook):
     """As MMDetection's PipelineSwitchHook does, which RTMPose has."""
 
     def before_train_epoch(self, runner):
@@ -228,7 +228,7 @@ def weights(runner):
 
 def test_a_training_shows_it_and_does_not_change(tmp_path, folder):
     """P1 bit for bit, at the start, at a switch, and fresh samples."""
-    hooks = [dict(type='WaitForDrawing'), dict(type='SwitchPipeline')]
+    hooks = [dict(type='WaitForDrawing'), dict(type='SwitchOnce')]
     states = []
     for i, is_on in enumerate((True, False)):
         path = tmp_path / str(i)

@@ -80,6 +80,11 @@ class TargetMonitor(Monitor):
                 _say('the pipeline mixes images')
         if self._mixes:
             return
+        if not isinstance(data_batch,
+                          dict) or not data_batch.get('data_samples'):
+            self._off = True
+            _say('the batches have no data_samples')
+            return
         meta = getattr(data_set(runner.train_dataloader), 'metainfo', {})
         weights = meta.get('dataset_keypoint_weights')
         counts = [
