@@ -6,6 +6,7 @@ from looking import Looking, training
 from planted_errors import COCO, apart, tally_of
 
 from mmpose.engine.monitors.core.measurements import LocalizationErrors, Sides
+from mmpose.engine.monitors.core.pose_measurements import PoseSpread
 from mmpose.engine.monitors.health.detectors.validations.localization import (
     InstanceSwapDetector, LeftRightDetector)
 from mmpose.engine.monitors.poses.accuracy.data_set_accuracy import \
@@ -29,7 +30,7 @@ def mirrored_predictions(fraction, noise=3., number=200):
 
 def findings(detector, measurements):
     looking = Looking(detector, training())
-    return [[f.name for f in looking.see(step, measurement)]
+    return [[f.name for f in looking.see(step, measurement) or ()]
             for step, measurement in enumerate(measurements, 1)]
 
 
@@ -53,6 +54,15 @@ def test_left_and_right_of_a_healthy_model_or_one_that_guesses(
 def test_left_and_right_of_a_model_that_learns_them():
     course = [mirrored_predictions(f) for f in (.5, .4, .3, .25, .2, .1)]
     assert findings(LeftRightDetector(), course) == [[]] * 6
+
+
+@pytest.mark.parametrize('spread, present', [(0.3, False), (0.9, True)])
+def test_left_and_right_of_the_mean_pose_tell_nothing(spread, present):
+    """Defect: labels of other images were taken for exchanged sides."""
+    errors = mirrored_predictions(0.5)
+    poses = PoseSpread(200, spread, pck_auc=0.2, of_mean_pose=0.2)
+    found = findings(LeftRightDetector(), [poses, errors] * 4)
+    assert any(found) == present
 
 
 def test_one_pair_alone_is_named():

@@ -1,11 +1,13 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import List
+from typing import List, Optional
 
 from ....core.measurements import LocalizationErrors, Sides
+from ....core.pose_measurements import PoseSpread
 from ....core.registry import DETECTORS
 from ...chains import FromSettings
 from ...detector import CONSECUTIVE, Detector, Streaks
 from ...report import Finding
+from .one_pose import is_mean_pose
 
 # The fraction of the predictions near one of two mirrored keypoints that are
 # near the wrong one: half if the model does not distinguish left and right,
@@ -26,7 +28,8 @@ class LeftRightDetector(Detector):
 
     It judges the pairs of keypoints of which at least half are predicted near
     either of the two, over three consecutive validations without improvement.
-    It follows from wrong ``flip_indices``.
+    Where the mean pose would be as good, the sides tell nothing. It follows
+    from wrong ``flip_indices``.
 
     Args:
         fraction (float): The fraction of these above which too many
@@ -34,7 +37,7 @@ class LeftRightDetector(Detector):
     """
 
     findings = ('left_right_exchanged', )
-    wants = (LocalizationErrors, )
+    wants = (LocalizationErrors, PoseSpread)
     chain = FromSettings
 
     def __init__(self, fraction: float = _EXCHANGED) -> None:
@@ -43,12 +46,20 @@ class LeftRightDetector(Detector):
     def before_train(self, runner) -> None:
         self._streaks = Streaks()
         self._fractions: List[dict] = []
+        self._is_mean_pose = False
 
-    def see(self, step: int, errors: LocalizationErrors) -> List[Finding]:
+    def see(self, step: int, measurement) -> Optional[List[Finding]]:
+        if isinstance(measurement, PoseSpread):
+            self._is_mean_pose = is_mean_pose(measurement)
+            return None
+        return self._judge(measurement)
+
+    def _judge(self, errors: LocalizationErrors) -> List[Finding]:
         pairs = {' and '.join(s.names): s for s in errors.sides}
         fractions = {
             name: _wrong_fraction(sides)
-            for name, sides in pairs.items() if _is_located(sides)
+            for name, sides in pairs.items()
+            if _is_located(sides) and not self._is_mean_pose
         }
         self._fractions = [*self._fractions, fractions][-CONSECUTIVE:]
         exchanged = self._streaks.update(

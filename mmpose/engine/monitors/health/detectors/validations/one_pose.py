@@ -76,9 +76,7 @@ class OnePoseDetector(Detector):
         is_one = (
             step - self._warm_up.last_step >= self._least
             and measurement.instances >= _MIN_INSTANCES
-            and measurement.spread < self._spread
-            and measurement.pck_auc < _BETTER * measurement.of_mean_pose
-            and measurement.of_mean_pose < _TELLS_NOTHING
+            and is_mean_pose(measurement, self._spread)
             and measurement.pck_auc < _IMPROVES * self._areas[0])
         if not self._streaks.update(['one_pose'] if is_one else []):
             return []
@@ -104,3 +102,15 @@ class OnePoseDetector(Detector):
             'features do not reach the head, or the model has learned the '
             'background: look for frozen or missing weights, try another '
             'learning rate.', ERROR)
+
+
+def is_mean_pose(poses: PoseSpread, spread: float = _SPREAD) -> bool:
+    """Return whether the mean pose in each box would be as good.
+
+    Args:
+        poses (PoseSpread): The poses of a validation.
+        spread (float): See :class:`OnePoseDetector`. Defaults to 0.75.
+    """
+    return (poses.spread < spread
+            and poses.pck_auc < _BETTER * poses.of_mean_pose
+            and poses.of_mean_pose < _TELLS_NOTHING)
