@@ -273,7 +273,7 @@ def test_neptune(train, tmp_path):
                 pictures[key, value['step']] += 1
     scalars, images = found
     expected = collections.Counter(
-        (flat_key(tag), step) for tag, step in scalars)
+        (flat_key(tag), step) for tag, step in scalars.elements())
     assert {key: n
             for key, n in arrived.items() if key in expected} == dict(expected)
     expected = collections.Counter(

@@ -84,7 +84,7 @@ def _draw_rates(axes: Axes, tallies: Dict[str, OverviewTally],
         write(
             axes,
             _NAMES, (len(groups) + 1.5) * _ROW,
-            f'upper bar: {upper}, lower bar: {lower}',
+            f'above: {upper}, below: {lower}',
             18,
             color=FAINT_INK)
 
