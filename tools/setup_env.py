@@ -39,15 +39,15 @@ print(json.dumps(dict(
         'cp%d%d' % sys.version_info[:2], sysconfig.get_platform(),
         ''.join(platform.libc_ver())))))))
 '''
-# What pip is told on a machine, and uv's names for it.
+# uv's variables, and the options of pip that mean the same.
 OF_PIP = {
-    'index-url': 'UV_DEFAULT_INDEX',
-    'extra-index-url': 'UV_INDEX',
-    'find-links': 'UV_FIND_LINKS',
-    'constraint': 'UV_CONSTRAINT',
-    'trusted-host': 'UV_INSECURE_HOST',
-    'cert': 'SSL_CERT_FILE',
-    'proxy': 'ALL_PROXY'
+    'UV_DEFAULT_INDEX': 'index-url',
+    'UV_INDEX': 'extra-index-url',
+    'UV_FIND_LINKS': 'find-links',
+    'UV_CONSTRAINT': 'constraint',
+    'UV_INSECURE_HOST': 'trusted-host',
+    'SSL_CERT_FILE': 'cert',
+    'ALL_PROXY': 'proxy'
 }
 
 
@@ -395,15 +395,15 @@ def pip_settings(env):
         env (dict[str, str]): The variables that are set, which go first.
     """
     listed = look([sys.executable, '-m', 'pip', 'config', 'list'], env) or ''
-    settings = [line.partition('=')[::2] for line in listed.splitlines()]
+    settings = dict(line.partition('=')[::2] for line in listed.splitlines())
     found = {
         'SSL_CERT_FILE': env.get('REQUESTS_CA_BUNDLE')
         or env.get('CURL_CA_BUNDLE')
     }
-    for scope in 'global', 'install', ':env:':
-        for key, value in settings:
-            if key.startswith(f'{scope}.') and key[len(scope) + 1:] in OF_PIP:
-                name = OF_PIP[key[len(scope) + 1:]]
+    for name, option in OF_PIP.items():
+        for scope in 'global', 'install', ':env:':
+            value = settings.get(f'{scope}.{option}')
+            if value:
                 words = str(ast.literal_eval(value)).split()
                 comma = name == 'UV_FIND_LINKS'
                 found[name] = (',' if comma else ' ').join(words)

@@ -1,4 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+import configparser
 import http.server
 import os
 import re
@@ -493,21 +494,23 @@ def test_build_that_fails(machine, builds, capsys):
 def test_uv_is_told_what_pip_is_told(monkeypatch, tmp_path):
     """The real pip, with a file of settings and variables."""
     file = tmp_path / 'pip.conf'
-    file.write_text('''
-[global]
-index-url = https://name:secret@packages.example/simple
-extra-index-url =
-    https://one.example/simple
-    https://two.example/simple
-find-links = /wheels /more
-proxy = http://proxy.example:3128
-trusted-host = one.example
-cert = /of/file.pem
-[install]
-proxy = http://another.example:3128
-[download]
-cert = /not/this
-''')
+    options = [
+        ('index-url', 'https://name:secret@packages.example/simple'),
+        ('extra-index-url',
+         'https://one.example/simple\n https://two.example/simple'),
+        ('find-links', '/wheels /more'),
+        ('proxy', 'http://proxy.example:3128'),
+        ('trusted-host', 'one.example'),
+        ('cert', '/of/file.pem'),
+    ]
+    config = configparser.ConfigParser()
+    config.read_dict({
+        'global': dict(options),
+        'install': dict(proxy='http://another.example:3128'),
+        'download': dict(cert='/not/this')
+    })
+    with file.open('w') as opened:
+        config.write(opened)
     variables = dict(
         PATH=os.environ['PATH'],
         HOME=str(tmp_path),
