@@ -10,22 +10,13 @@ import argparse
 import sys
 import warnings
 from collections import defaultdict
-from importlib import import_module
 from typing import Dict, Iterator, List
 
 from mmengine.config import Config
-from train import import_hook
+from train import import_hook, import_monitors
 
 _WHERE = ('train', 'val')
 _known: Dict[str, dict] = {}
-
-
-def monitors(name: str):
-    """Import a module of the hook's monitors."""
-    package = import_hook()
-    if package != 'mmpose_enhanced_tensorboard':
-        package = 'mmpose.engine'
-    return import_module(f'{package}.monitors.{name}')
 
 
 def describe(config: Config, num_processes: int = 1):
@@ -37,7 +28,7 @@ def describe(config: Config, num_processes: int = 1):
         config (Config): The config of a training.
         num_processes (int): The number of processes. Defaults to 1.
     """
-    read_config = monitors('health.settings.read_config')
+    read_config = import_monitors('health.settings.read_config')
     config = config.to_dict()
     metas = {}
     for where in _WHERE:
@@ -96,7 +87,8 @@ def report(path: str, num_processes: int = 1) -> List:
         list[Finding]: Without notes.
     """
     settings = describe(Config.fromfile(path), num_processes)
-    findings = monitors('health.settings.check').check_settings(settings)
+    findings = import_monitors('health.settings.check').check_settings(
+        settings)
     missing = list(unknown(settings))
     plural = '' if len(findings) == 1 else 's'
     print(f'{path}: {len(findings) or "no"} finding{plural}'

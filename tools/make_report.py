@@ -10,18 +10,14 @@ import argparse
 import os
 import sys
 
-from train import import_hook
+from train import import_monitors
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('work_dir', help='work directory of trainings')
     args = parser.parse_args()
-    if import_hook() == 'mmpose_enhanced_tensorboard':
-        from mmpose_enhanced_tensorboard.monitors.run.html_report import \
-            html_report
-    else:
-        from mmpose.engine.monitors.run.html_report import html_report
+    html_report = import_monitors('run.html_report.html_report')
     found = sorted(folder for folder, _, names in os.walk(args.work_dir)
                    if any('tfevents' in name for name in names))
     if not found:

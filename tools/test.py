@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import List, Optional, Tuple
 
 from train import (add_hook_to_every_runner, change_every_config, find_script,
-                   is_the_hook, split_args, train_on_cpu)
+                   import_monitors, is_the_hook, split_args, train_on_cpu)
 
 
 def main() -> None:
@@ -69,11 +69,10 @@ def compare_with(run: Optional[str]) -> None:
     """
     if run is None:
         return
-    from mmpose.engine.monitors.core.other_runs.compared_run import \
-        find_saved_instances
+    compared_run = import_monitors('core.other_runs.compared_run')
     try:
         # The test may write into the same work directory.
-        path = find_saved_instances(run)
+        path = compared_run.find_saved_instances(run)
     except ValueError as error:
         sys.exit(f'--compare {error}.')
 
@@ -92,8 +91,7 @@ def test_as_validation() -> None:
     """Let every Runner test all checkpoints of a folder, with the hook."""
     from mmengine.runner import Runner
 
-    from mmpose.engine.monitors.core.runner_parts import CHECKPOINT_STEP
-
+    checkpoint_step = import_monitors('core.runner_parts').CHECKPOINT_STEP
     test = Runner.test
 
     @functools.wraps(test)
@@ -105,7 +103,7 @@ def test_as_validation() -> None:
         for hook in filter(is_the_hook, runner.hooks):
             hook.after_test_iter = hook.after_val_iter
             hook.after_test_epoch = hook.after_val_epoch
-        runner.register_hook(step_hook(CHECKPOINT_STEP))
+        runner.register_hook(step_hook(checkpoint_step))
         for path in paths:
             runner._load_from, runner._has_loaded = path, False
             metrics = test(runner)
@@ -163,20 +161,17 @@ def write_layout(hook, runner) -> None:
         hook (EnhancedTensorBoardHook): The hook.
         runner (Runner): The runner.
     """
-    from mmpose.engine.monitors import Monitor, Record, scalar_layout
-
-    def handles(monitor: Monitor, event: str) -> bool:
-        return getattr(type(monitor), event) is not getattr(Monitor, event)
-
+    monitors = import_monitors()
+    handles = import_monitors('core.optimizer_probe').handles
     # The others have nothing to measure without a training.
-    monitors = [
+    shown = [
         monitor for monitor in hook.monitors
         if handles(monitor, 'after_val_epoch')
         and not handles(monitor, 'before_train')
     ]
-    layout = scalar_layout(monitors, runner, trains=False)
+    layout = monitors.scalar_layout(shown, runner, trains=False)
     if layout.categories:
-        monitors[0].emit(Record(0, lambda: [layout]))
+        shown[0].emit(monitors.Record(0, lambda: [layout]))
 
 
 def write_overview(hook, runner) -> None:
@@ -186,10 +181,9 @@ def write_overview(hook, runner) -> None:
         hook (EnhancedTensorBoardHook): The hook.
         runner (Runner): The runner.
     """
-    from mmpose.engine.monitors import DataOverviewMonitor
-
+    overview = import_monitors().DataOverviewMonitor
     for monitor in hook.monitors:
-        if isinstance(monitor, DataOverviewMonitor):
+        if isinstance(monitor, overview):
             monitor.notify('before_train', runner)
 
 

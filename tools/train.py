@@ -131,6 +131,21 @@ def import_hook() -> str:
              'tools/migrate_hook.py` or `pip install .` first.')
 
 
+def import_monitors(name: str = ''):
+    """Import a module of the hook's monitors, from where the hook is.
+
+    Args:
+        name (str): The module, such as 'run.html_report'. Defaults to '', the
+            public names.
+
+    Returns:
+        module: The module.
+    """
+    module = import_hook()
+    package = module if module == MODULES[1] else 'mmpose.engine'
+    return importlib.import_module(f'{package}.monitors.{name}'.rstrip('.'))
+
+
 def change_every_config(change: Callable[..., Optional[str]]) -> None:
     """Let ``Runner.from_cfg`` change the configs that it is given.
 

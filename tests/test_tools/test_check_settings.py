@@ -43,7 +43,7 @@ def test_no_config_of_mmpose_has_a_finding(capsys):
     configs = mmpose_configs()
     if not configs:
         pytest.skip('this MMPose has no configs')
-    check = tool.monitors('health.settings.check').check_settings
+    check = tool.import_monitors('health.settings.check').check_settings
     found, notes, unknown, not_loaded = Counter(), Counter(), [], []
     for path in configs:
         try:

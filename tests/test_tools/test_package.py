@@ -531,6 +531,20 @@ def test_what_is_saved_of_a_config(environment, clone, flat, tmp_path):
     assert 'neither is missing' in printed
 
 
+def test_the_tools_find_the_monitors(environment, clone):
+    """Defect: a test with the hook of the package could not import them."""
+    printed = environment.python(
+        '-c', 'from train import import_monitors\n'
+        "print(import_monitors('core.runner_parts').__name__)",
+        PYTHONPATH=os.pathsep.join([str(clone),
+                                    str(ROOT / 'tools')]))
+    assert f'{PACKAGE}.monitors.core.runner_parts' in printed
+    for name in ('test', 'make_report', 'check_settings'):
+        text = (ROOT / 'tools' / f'{name}.py').read_text()
+        assert 'import_monitors(' in text
+        assert 'mmpose.engine.monitors' not in text
+
+
 IMPORT = f'''
 import {PACKAGE} as package
 from mmpose.registry import HOOKS

@@ -1,6 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """A validation beside that of another run."""
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from mmpose.engine.monitors.poses.accuracy.data_set_accuracy import \
 from mmpose.engine.monitors.poses.accuracy.instances import InstanceBatch
 from mmpose.engine.monitors.poses.diagnosis.comparison.changed_instances import (  # noqa: E501
     changed_counts, changed_instances)
+from mmpose.engine.monitors.poses.diagnosis.comparison.comparison import \
+    _Compared
 from mmpose.engine.monitors.poses.diagnosis.comparison.differences import \
     differences
 from mmpose.engine.monitors.poses.diagnosis.comparison.pairing import pair
@@ -257,6 +260,14 @@ def part_of(number=40, per_image=3, seed=0, ids=True, wrong=None, name=None):
 
 def saved(*parts):
     return SavedInstances('other', 'epoch 1', list(map(saved_part, parts)))
+
+
+def test_where_nothing_can_be_compared_nothing_is_drawn():
+    """Defect: a figure without numbers raised."""
+    part = part_of(wrong=lambda b: b._replace(areas=np.full(40, np.nan)))
+    found = _Compared(saved(part), SimpleNamespace(parts=[part], when='now'))
+    assert not list(found.figure())
+    assert [value.tag for value in found.scalars()] == ['compare/summary']
 
 
 def test_images_are_resampled_and_not_instances():

@@ -5,6 +5,7 @@ import numpy as np
 
 from ..accuracy.data_set_accuracy import DataSetAccuracy
 from ..accuracy.instances import InstanceBatch
+from .keypoint_errors import box_sizes
 
 # A keypoint is right if it is less than this fraction of the box's longer side
 # away.
@@ -88,19 +89,10 @@ def keypoint_hits(batch: InstanceBatch) -> tuple:
         annotated and their instance's box has a size, and which of these are
         right; bool of shape (N, K).
     """
-    sides = longer_sides(batch)
+    sides = box_sizes(batch)
     counted = batch.visible & (sides > 0)[:, None]
     offset = batch.predicted.astype(float) - batch.truth
     squares = np.square(offset[..., 0]) + np.square(offset[..., 1])
     limit = np.square(PCK_THRESHOLD * sides)
     hit = counted & batch.found[:, None] & (squares < limit[:, None])
     return counted, hit
-
-
-def longer_sides(batch: InstanceBatch) -> np.ndarray:
-    """Return the longer side of each box in pixels, 0 for a box without a
-    size, shape (N, )."""
-    boxes = batch.boxes.astype(float)
-    with np.errstate(invalid='ignore'):
-        sides = (boxes[:, 2:] - boxes[:, :2]).max(1)
-    return np.where(np.isfinite(sides), sides, 0).clip(0)

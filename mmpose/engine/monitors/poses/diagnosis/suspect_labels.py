@@ -7,9 +7,9 @@ from ..accuracy.data_set_accuracy import DataSetAccuracy
 from ..accuracy.instances import InstanceBatch
 from ..accuracy.keypoint_tally import keypoint_similarity
 from ..accuracy.matching import equal_sigmas
-from .confidence import (PCK_THRESHOLD, SortedScores, chunks, keypoint_hits,
-                         longer_sides)
+from .confidence import PCK_THRESHOLD, SortedScores, chunks, keypoint_hits
 from .error_kinds import KINDS, NEAR, ErrorKinds, mirrored_keypoints
+from .keypoint_errors import box_sizes
 
 # The suspicion from which on an annotation is named.
 LEAST_SUSPICION = 0.6
@@ -105,7 +105,7 @@ class SuspectLabels:
             offset = block.predicted - block.truth
             away = high & counted & (
                 np.hypot(offset[..., 0], offset[..., 1]) >
-                FAR * longer_sides(block)[:, None])
+                FAR * box_sizes(block)[:, None])
             away &= _is_miss(block, away.any(1), sigmas, mirrored)
             suspects = [*self._far(part.name, block, away, scores, before)]
 
@@ -125,7 +125,7 @@ class SuspectLabels:
     def _far(self, name: Optional[str], batch: InstanceBatch, away: np.ndarray,
              scores: 'HighScores', before: Dict[tuple,
                                                 dict]) -> Iterator[Suspect]:
-        sides = longer_sides(batch)
+        sides = box_sizes(batch)
         for row in np.flatnonzero(away.any(1)).tolist():
             key = (name, *_key(batch, row))
             earlier, now = before.get(key, {}), {}

@@ -138,7 +138,9 @@ class _Compared:
         yield Text('compare/summary', self._summary())
 
     def figure(self) -> Iterator[Image]:
-        """Draw the differences."""
+        """Draw the differences, if there are any."""
+        if not self._differences.counts[-1]:
+            return
         yield Image('compare/by_keypoint', [
             draw_differences(
                 self._differences,

@@ -5,7 +5,6 @@ import numpy as np
 
 from ...accuracy.data_set_accuracy import DataSetAccuracy
 from ...accuracy.instances import InstanceBatch
-from ..confidence import longer_sides
 from ..keypoint_errors import keypoint_errors
 from .saved_instances import SavedInstances, SavedPart, truth_numbers
 
@@ -89,73 +88,60 @@ def pair(parts: Sequence[DataSetAccuracy],
     chosen = [part for part in parts if part.sigmas is not None] or parts
     reasons, found = [], []
     for part in chosen:
-        other = by_name.get(part.name)
-        reason = _difference(part, other)
-        if reason:
-            reasons.append(f'{_title(part.name)} {reason}')
-        else:
-            found.append(_paired(part, other))
+        try:
+            found.append(_paired(part, by_name.get(part.name)))
+        except ValueError as error:
+            reasons.append(f'{_title(part.name)} {error}')
     if reasons and not found:
         raise ValueError('; '.join(reasons))
     return found
 
 
-def _difference(part: DataSetAccuracy, other: Optional[SavedPart]) -> str:
-    """Return why a data set cannot be compared, '' if it can."""
+def _paired(part: DataSetAccuracy, other: Optional[SavedPart]) -> Pairs:
     if other is None:
-        return 'was not validated there'
+        raise ValueError('was not validated there')
     if other.keypoints != part.names:
-        return (f'has {_list(part.names)} here and {_list(other.keypoints)} '
-                'there; only the same keypoints can be compared')
+        raise ValueError(
+            f'has {_list(part.names)} here and {_list(other.keypoints)} '
+            'there; only the same keypoints can be compared')
     batch = part.instances.batch()
-    here, there = _common(batch, other)
-    if not len(here):
-        return (f'has {len(batch.ids):,} instances here and '
-                f'{len(other.ids):,} there, and none in common; only '
-                'validations on the same data can be compared')
-    changed = (truth_numbers(batch)[here] != other.truth[there]).sum()
-    if 2 * changed > len(here):
-        return (f'has {len(here):,} annotations with the same ids as there, '
-                f'but {changed:,} have another ground truth; only validations '
-                'on the same data can be compared')
-    return ''
-
-
-def _paired(part: DataSetAccuracy, other: SavedPart) -> Pairs:
-    batch = part.instances.batch()
-    rows, there = _common(batch, other)
+    truth = truth_numbers(batch)
+    rows, there = _common(batch.ids, truth, other)
+    if not len(rows):
+        raise ValueError(f'has {len(batch.ids):,} instances here and '
+                         f'{len(other.ids):,} there, and none in common; only '
+                         'validations on the same data can be compared')
+    changed = int((truth[rows] != other.truth[there]).sum())
+    if 2 * changed > len(rows):
+        raise ValueError(
+            f'has {len(rows):,} annotations with the same ids as there, '
+            f'but {changed:,} have another ground truth; only validations '
+            'on the same data can be compared')
     now = batch.take(rows)
     earlier = now._replace(
         predicted=other.predicted[there],
         found=other.found[there],
         keypoint_scores=other.scores[there] / np.float32(255))
+    errors = [keypoint_errors(b, part.sigmas) for b in (earlier, now)]
     if part.sigmas is None:
-        counted = now.visible & (longer_sides(now) > 0)[:, None]
-        values = [_hits(batch) for batch in (earlier, now)]
+        counted = errors[0].counted
+        values = [e.located & (e.distances < PCK_THRESHOLD) for e in errors]
     else:
-        errors = [keypoint_errors(b, part.sigmas) for b in (earlier, now)]
         counted = errors[0].compared
         values = [e.similarity for e in errors]
-    changed = (truth_numbers(now) != other.truth[there]).sum()
     return Pairs(part, rows, earlier, counted, np.where(counted, values, 0.),
-                 len(batch.ids) - len(rows), int(changed))
+                 len(batch.ids) - len(rows), changed)
 
 
-def _hits(batch: InstanceBatch) -> np.ndarray:
-    """Return which keypoints are near, shape (N, K)."""
-    errors = keypoint_errors(batch)
-    return errors.located & (errors.distances < PCK_THRESHOLD)
-
-
-def _common(batch: InstanceBatch, other: SavedPart) -> tuple:
+def _common(ids: np.ndarray, truth: np.ndarray, other: SavedPart) -> tuple:
     """Return the indices of the same instances here and there.
 
     They have the same id or, where ids are not known or not unique, the same
     ground truth.
     """
-    keys = batch.ids, other.ids
+    keys = ids, other.ids
     if not all(map(_are_known, keys)):
-        keys = truth_numbers(batch), other.truth
+        keys = truth, other.truth
     _, here, there = np.intersect1d(*keys, return_indices=True)
     order = np.argsort(here)
     return here[order], there[order]
