@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
+from run_logs import read_run
 from test_planted_training_illness import WATCH
 
 from mmpose.datasets import CocoDataset
@@ -126,8 +127,8 @@ def findings(runner, expected):
 
 
 @pytest.fixture(scope='module')
-def planted(data, tmp_path_factory):
-    """The log of a training in which as much as possible is wrong."""
+def planted_run(data, tmp_path_factory):
+    """A training in which as much as possible is wrong."""
     info = coco_info(
         left_eye=dict(swap='left_ear'),
         left_hip=dict(name='left_hp', swap=''),
@@ -164,7 +165,13 @@ def planted(data, tmp_path_factory):
         auto_scale_lr=dict(base_batch_size=512),
         custom_hooks=[dict(type='EMAHook', momentum=0.9998)])
     assert not error
-    return findings(runner, len(PLANTED))
+    return runner
+
+
+@pytest.fixture(scope='module')
+def planted(planted_run):
+    """Its log."""
+    return findings(planted_run, len(PLANTED))
 
 
 PLANTED = dict(
@@ -201,13 +208,20 @@ def test_nothing_else_is_found(planted):
     assert len(planted) == len(PLANTED)
 
 
+def test_the_report_has_them_when_it_is_first_written(planted_run, planted):
+    """Defect: it began with no finding, at the same step."""
+    events = read_run(planted_run.log_dir)
+    notes = sum('note: ' in line for line in planted)
+    assert [(e.step, e.value) for e in events.Scalars('health/findings')
+            ] == [(1, len(PLANTED) - notes)]
+
+
 def test_other_numbers_of_keypoints_are_named_before_the_error(data, tmp_path):
     """The error of the loss speaks of shapes only."""
     runner, error = train(data, tmp_path, model__head__out_channels=21)
     assert '21' in error
     line, = findings(runner, 1)
-    assert 'HeatmapHead: 21; synthetic_coco (train): 17' in line or (
-        'HeatmapHead: 21; coco (train): 17' in line)
+    assert 'HeatmapHead: 21; coco (train): 17' in line
 
 
 def test_nothing_is_found_where_nothing_is_wrong(data, tmp_path):

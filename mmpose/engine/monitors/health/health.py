@@ -165,9 +165,12 @@ class HealthMonitor(Monitor):
         return chained.chain.update(seen) if seen else None
 
     def _named(self, finding: Finding) -> Finding:
-        with self.guard:
-            finding = self._suspects.name(finding)
-        return finding
+        try:
+            return self._suspects.name(finding)
+        except Exception as error:
+            # The guard would count the time as the training's.
+            self.guard.report(error)
+            return finding
 
     def _left(self, step: int) -> Iterator[Scalar]:
         """Resolve the findings that the resumed run had at a step."""

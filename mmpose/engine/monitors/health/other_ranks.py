@@ -4,8 +4,8 @@ import math
 import os
 import os.path as osp
 import time
-from threading import Lock, Thread
-from typing import Dict, Iterator, List, Optional, Tuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 from mmengine.dist import get_rank, get_world_size
 
@@ -29,6 +29,8 @@ _WAIT = 3
 _POLL = 0.05
 # The largest number of entries of a rank; the first ones are kept.
 _MAX_ENTRIES = 100
+# The largest number of losses that are held until they are looked at.
+_MAX_HELD = 1000
 
 
 @MONITORS.register_module()
@@ -71,6 +73,7 @@ class OtherRanksMonitor(Monitor):
         self._was_finite = True
         # In the writer's thread of the first rank.
         self._num_read: Dict[int, int] = {}
+        self._nonfinite: Set[int] = set()
         self._unseen: List[RankLosses] = []
         self._expects = self._has_waited = False
         if self._size > 1 and self.writer is not None:
@@ -112,7 +115,7 @@ class OtherRanksMonitor(Monitor):
             # Once, since soon all losses are NaN.
             self._has_waited = True
             deadline = time.monotonic() + _WAIT
-            while (len(self._num_read) < self._size - 1
+            while (len(self._nonfinite) < self._size - 1
                    and time.monotonic() < deadline):
                 time.sleep(_POLL)
                 self._unseen += self._written()
@@ -133,6 +136,8 @@ class OtherRanksMonitor(Monitor):
             self._num_read[rank] = len(entries)
             for entry in entries[known:]:
                 spike = entry.get('spike')
+                if 'nonfinite' in entry:
+                    self._nonfinite.add(rank)
                 yield RankLosses(
                     rank, entry['step'],
                     dict.fromkeys(entry.get('nonfinite', ()), entry['step']),
@@ -155,7 +160,8 @@ class _OwnLosses:
         self._recent = RecentLosses()
         self._losses: List[Tuple[int, float]] = []
         self._entries: List[dict] = []
-        self._lock = Lock()
+        # The training does not wait for it, the process does at its end.
+        self._pool = ThreadPoolExecutor(max_workers=1)
 
     def add(self, step: int, losses: List[Tuple[str, float]],
             becomes_nonfinite: bool, is_due: bool) -> None:
@@ -175,24 +181,34 @@ class _OwnLosses:
         self.batches.release()
         self._losses += [(step, loss) for name, loss in losses
                          if name == 'loss' and loss and math.isfinite(loss)]
-        if is_due and self._losses:
-            self._recent.add(*zip(*self._losses))
-            self._losses = []
-            spike = self._recent.spike()
-            if spike is not None and is_spike(spike):
-                self._write(spike.step, spike=spike)
+        if self._losses and (is_due or len(self._losses) >= _MAX_HELD):
+            losses, self._losses = self._losses, []
+            self._pool.submit(self._guarded, self._look, losses)
 
     def _write(self, step: int, **what) -> None:
-        # The training does not wait for the disk, the process does at its end.
-        Thread(target=self._write_entry, args=(step, what)).start()
+        self._pool.submit(self._guarded, self._write_entry, step, what)
+
+    # In a thread of its own
+
+    def _guarded(self, function: Callable, *args) -> None:
+        try:
+            function(*args)
+        except Exception as error:
+            # The guard would count the time as the training's.
+            self._guard.report(error)
+
+    def _look(self, losses: List[Tuple[int, float]]) -> None:
+        self._recent.add(*zip(*losses))
+        spike = self._recent.spike()
+        if spike is not None and is_spike(spike):
+            self._write_entry(spike.step, dict(spike=spike))
 
     def _write_entry(self, step: int, what: dict) -> None:
         samples, batch_size = suspects_of(self.batches, step)
         entry = dict(step=step, samples=samples, batch_size=batch_size, **what)
-        with self._guard, self._lock:
-            self._entries = [*self._entries, entry][:_MAX_ENTRIES]
-            os.makedirs(osp.dirname(self._path), exist_ok=True)
-            part = f'{self._path}.part'
-            with open(part, 'w', encoding='utf-8') as file:
-                json.dump(self._entries, file, ensure_ascii=False, indent=1)
-            os.replace(part, self._path)
+        self._entries = [*self._entries, entry][:_MAX_ENTRIES]
+        os.makedirs(osp.dirname(self._path), exist_ok=True)
+        part = f'{self._path}.part'
+        with open(part, 'w', encoding='utf-8') as file:
+            json.dump(self._entries, file, ensure_ascii=False, indent=1)
+        os.replace(part, self._path)

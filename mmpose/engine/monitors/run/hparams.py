@@ -108,14 +108,16 @@ class HParamsMonitor(Monitor):
         self._best: Dict[str, float] = {}
         self._parts: Set[str] = set()
         step = evaluation_step(runner)
-        loaded = LoadedWeights(runner)
+        loaded, sums = None, []
+        with self.guard:
+            loaded = LoadedWeights(runner)
+            if loaded.sums is not None:
+                sums = [loaded.sums]
         self._measured: Optional[PretrainedWeights] = None
         self._is_told = False
-        begin = functools.partial(self._begin, step, loaded)
-        if loaded.sums is None:
-            self.emit(Record(runner.iter, begin))
-        else:
-            self.emit(Record(runner.iter, begin, [loaded.sums]))
+        self.emit(
+            Record(runner.iter, functools.partial(self._begin, step, loaded),
+                   sums))
         self.writer.listen(ValidationMetrics, self._look, self.guard)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
@@ -147,11 +149,14 @@ class HParamsMonitor(Monitor):
 
     # In the writer's thread
 
-    def _begin(self, step: int, loaded: LoadedWeights,
+    def _begin(self, step: int, loaded: Optional[LoadedWeights],
                *sums: Tensor) -> Iterator[Value]:
         if sums:
-            with self.guard:
+            try:
                 self._measured = loaded.compare(*sums)
+            except Exception as error:
+                # The guard would count the time as the training's.
+                self.guard.report(error)
         if self._measured is not None:
             # A number in some runs and a word in others would be two columns.
             fraction = self._measured.of_model

@@ -126,7 +126,7 @@ class SystemMonitor(Monitor):
         if not self.is_due(step):
             return
         speed, data_time = self._speed(runner, data_batch)
-        curves = {**speed, **self._gpu_memory(), **self._usage()}
+        curves = {**speed, **self._gpu_memory()} if self.writes_curves else {}
         self._counts, self._gpu_peak = [], 0.
         self.emit(
             Record(step, functools.partial(self._values, curves, data_time)))
@@ -176,34 +176,30 @@ class SystemMonitor(Monitor):
             for name, value in memory.items()
         }
 
-    def _usage(self) -> Dict[str, float]:
-        if not self._process:
-            return {}
-        with self._process.oneshot():
-            return {
-                'system/cpu_percent':
-                self._process.cpu_percent(),
-                'system/resident_memory_mib':
-                self._process.memory_info().rss / _MIB
-            }
-
     def _values(self, curves: Dict[str, float],
                 data_time: Optional[DataTime]) -> Iterator[Value]:
         """Yield what is written, in the writer's thread: the training does not
         wait for the system."""
-        children = 0.
+        children, usage = 0., {}
         if self._process is not None:
+            with self._process.oneshot():
+                resident = self._process.memory_info().rss / _MIB
+                usage = {
+                    'system/cpu_percent': self._process.cpu_percent(),
+                    'system/resident_memory_mib': resident
+                }
             available = psutil.virtual_memory().available
             children = _memory_of_children(self._process)
-            yield HostMemory(self._process.memory_info().rss / _MIB,
+            yield HostMemory(resident,
                              min(available, free_in_container()) / _MIB,
                              children)
         if data_time is not None:
             yield data_time
         if not self.writes_curves:
             return
+        curves = {**curves, **usage}
         if self._sensors is not None:
-            curves = {**curves, **self._sensors.read()}
+            curves.update(self._sensors.read())
         if children and self._details:
             curves['system/workers_memory_mib'] = children
         for tag, value in curves.items():
@@ -225,7 +221,10 @@ def _gpu_memory_peak() -> float:
 def _memory_of_children(process) -> float:
     """Return the resident memory of the child processes, in MiB."""
     total = 0
-    for child in process.children():
+    children = []
+    with suppress(psutil.Error):  # The system may refuse.
+        children = process.children()
+    for child in children:
         with suppress(psutil.Error):  # It may have ended.
             total += child.memory_info().rss
     return total / _MIB

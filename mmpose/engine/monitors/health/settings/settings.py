@@ -27,6 +27,8 @@ class SettingsMonitor(Monitor):
     """
 
     switches = (LOG_HEALTH, )
+    # Its findings are in the report that is written first.
+    priority = 'VERY_HIGH'
 
     def before_train(self, runner) -> None:
         self._is_told = False
