@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
-from run_logs import read_run
 from test_planted_training_illness import WATCH
 
 from mmpose.datasets import CocoDataset
@@ -208,9 +207,10 @@ def test_nothing_else_is_found(planted):
     assert len(planted) == len(PLANTED)
 
 
-def test_the_report_has_them_when_it_is_first_written(planted_run, planted):
+def test_the_report_has_them_when_it_is_first_written(planted_run, planted,
+                                                      read_events):
     """Defect: it began with no finding, at the same step."""
-    events = read_run(planted_run.log_dir)
+    events = read_events(planted_run)
     notes = sum('note: ' in line for line in planted)
     assert [(e.step, e.value) for e in events.Scalars('health/findings')
             ] == [(1, len(PLANTED) - notes)]
