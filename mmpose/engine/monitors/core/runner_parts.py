@@ -12,6 +12,7 @@ from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
+from mmengine.runner.amp import autocast
 from torch import nn
 
 # In the message hub of a run that does not train.
@@ -109,10 +110,27 @@ def data_set(loader):
     Returns:
         Dataset: The data set without wrappers that have no ``metainfo``.
     """
-    dataset = loader.dataset
+    return unwrapped(loader.dataset)
+
+
+def unwrapped(dataset):
+    """Return a data set without wrappers that have no ``metainfo``.
+
+    Args:
+        dataset (Dataset): A data set.
+    """
     while not hasattr(dataset, 'metainfo') and hasattr(dataset, 'dataset'):
         dataset = dataset.dataset
     return dataset
+
+
+def validation_precision(runner):
+    """Return a context with the precision of the validation.
+
+    Args:
+        runner (Runner): The runner of the training process.
+    """
+    return autocast(enabled=getattr(runner.val_loop, 'fp16', False))
 
 
 def keypoint_names(metainfo: dict, num_keypoints: int) -> List[str]:

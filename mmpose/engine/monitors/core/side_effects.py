@@ -65,9 +65,7 @@ def evaluation_losses(model: nn.Module
     """
     devices = devices_of(model)
     heads = _head_modules(model)
-    # Not what ``torch.compile`` made of it, nor with the hooks of the model.
-    forward = getattr(model.forward, '_torchdynamo_orig_callable',
-                      model.forward)
+    forward = original_forward(model)
 
     def losses(data_batch: dict) -> Dict[str, Tensor]:
         fix_generators(devices)
@@ -89,6 +87,18 @@ def evaluation_losses(model: nn.Module
         for module in heads:
             module.training = True
         yield losses
+
+
+def original_forward(model: nn.Module) -> Callable:
+    """Return the method of a model that ``torch.compile`` has replaced.
+
+    That would be compiled anew for another mode. It is called without the
+    hooks of the whole model, which may count its steps.
+
+    Args:
+        model (nn.Module): The model without a wrapper.
+    """
+    return getattr(model.forward, '_torchdynamo_orig_callable', model.forward)
 
 
 @contextmanager

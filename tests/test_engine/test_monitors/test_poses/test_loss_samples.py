@@ -1,6 +1,9 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """Which samples the loss of the validation is computed from."""
+import os
 import pickle
+import signal
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -44,8 +47,14 @@ class Numbered(Dataset):
             data_samples=sample)
 
 
+def loader(num_workers):
+    return SimpleNamespace(
+        num_workers=num_workers, multiprocessing_context=None)
+
+
 def load(dataset, count, batch_size=4, num_workers=0):
-    batches = LoadOnce(dataset, count, batch_size, num_workers).result()
+    batches = LoadOnce(dataset, count, batch_size,
+                       loader(num_workers)).result()
     found = []
     for batch in batches:
         data = pickle.loads(batch.pickled)
@@ -54,6 +63,33 @@ def load(dataset, count, batch_size=4, num_workers=0):
         found.append([int(image[0, 0, 0]) for image in data['inputs']])
         assert [s.id for s in data['data_samples']] == found[-1]
     return found
+
+
+class Dying(Numbered):
+
+    def __getitem__(self, index):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Hanging(Numbered):
+
+    def __getitem__(self, index):
+        time.sleep(60)
+
+
+@pytest.mark.parametrize('dataset, why', [(Dying, 'has died'),
+                                          (Hanging, 'more than 1 seconds')])
+def test_a_process_that_ends_or_hangs_does_not_raise_elsewhere(
+        dataset, why, monkeypatch):
+    """Defect: the death of a data loader's worker raised in the training."""
+    monkeypatch.setattr(loss_samples, '_TIMEOUT', 1)
+    loading = LoadOnce(dataset(), 10, 4, loader(2))
+    until = time.monotonic() + 0.5
+    while time.monotonic() < until:  # The training goes on.
+        time.sleep(0.01)
+    with pytest.raises(RuntimeError, match=why):
+        loading.result()
+    assert not loading._process.is_alive()
 
 
 @pytest.mark.parametrize('num_workers', [0, 1])

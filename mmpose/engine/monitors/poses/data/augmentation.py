@@ -81,7 +81,6 @@ class AugmentationMonitor(Monitor):
 
     def before_train(self, runner) -> None:
         self._pipeline = PipelineWatch()
-        self._step = runner.iter + 1
         self._epoch = runner.epoch
         model = bare_model(runner.model)
         self._off = lifts_poses(model)
@@ -99,7 +98,8 @@ class AugmentationMonitor(Monitor):
         if self._pipeline.has_changed(dataset):
             self._epoch = runner.epoch
             self._draw(runner, dataset)
-        elif self._is_time(runner):
+        elif (self._is_time(runner) and isinstance(data_batch, dict)
+              and 'data_samples' in data_batch):
             self._show(runner.iter + 1, dataset, data_batch)
 
     def after_train(self, runner) -> None:

@@ -7,10 +7,12 @@ run beside a training in the same process.
 import os
 import pickle
 import random
+import signal
 import subprocess
 import sys
 from typing import List, NamedTuple, Optional
 
+import cv2
 import numpy as np
 
 from ..pictures.image_files import ImageFiles
@@ -85,6 +87,7 @@ class DrawingProcess:
             pictures, errors = self._process.communicate(self._job, _TIMEOUT)
         except subprocess.TimeoutExpired:
             self.end()
+            self._process.communicate()
             raise RuntimeError(
                 f'it takes more than {_TIMEOUT} seconds') from None
         if self._ended:
@@ -110,6 +113,8 @@ def main() -> None:
     os.dup2(2, 1)
     if hasattr(os, 'nice'):
         os.nice(19)
+    if hasattr(signal, 'alarm'):  # The training may have been killed.
+        signal.alarm(_TIMEOUT)
     job = pickle.load(sys.stdin.buffer)
     pickle.dump(draw(job), output)
     output.close()
@@ -166,4 +171,6 @@ def _annotated_panel(job: Job, index: int) -> list:
 def _seed_torch() -> None:
     import torch
     torch.manual_seed(0)
+    # The cores are the training's.
     torch.set_num_threads(1)
+    cv2.setNumThreads(0)

@@ -3,6 +3,7 @@
 import copy
 from typing import List, NamedTuple, Optional
 
+from ...core.runner_parts import unwrapped
 from .annotated_data import (AnnotatedSample, loaded_parts, read_sample,
                              spread_indices)
 
@@ -95,8 +96,7 @@ def choose_samples(dataset, count: int) -> Optional[FewSamples]:
     ]
     if not order:
         return None
-    while not hasattr(dataset, 'metainfo') and hasattr(dataset, 'dataset'):
-        dataset = dataset.dataset
+    dataset = unwrapped(dataset)
     outer = None
     if hasattr(dataset, 'datasets') and hasattr(dataset, 'pipeline'):
         outer = dataset.pipeline

@@ -68,11 +68,7 @@ class InputStatisticsMonitor(Monitor):
         # A hook on a part of it would have it compiled anew.
         self._off = hasattr(model.train_step, '_torchdynamo_orig_callable')
         if self._off:
-            print_log(
-                'EnhancedTensorBoardHook writes no data/input_*: the data '
-                'preprocessor is compiled.',
-                logger='current',
-                level=logging.INFO)
+            _say('the data preprocessor is compiled')
 
     def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
         step = runner.iter + 1
@@ -103,6 +99,8 @@ class InputStatisticsMonitor(Monitor):
         with self.guard, torch.no_grad():
             inputs = output['inputs']
             if not isinstance(inputs, torch.Tensor) or inputs.ndim != 4:
+                self._off = True
+                _say('the input is no batch of images')
                 return
             values = inputs.detach()[..., ::_STRIDE, ::_STRIDE].float()
             moments = torch.stack(
@@ -120,3 +118,10 @@ class InputStatisticsMonitor(Monitor):
         for channel, values in enumerate(zip(mean, std)):
             yield Scalar(f'data/input_mean/{channel}', values[0])
             yield Scalar(f'data/input_std/{channel}', values[1])
+
+
+def _say(reason: str) -> None:
+    print_log(
+        f'EnhancedTensorBoardHook writes no data/input_*: {reason}.',
+        logger='current',
+        level=logging.INFO)

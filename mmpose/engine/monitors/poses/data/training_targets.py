@@ -1,7 +1,8 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+import functools
 import logging
 from collections import deque
-from typing import List
+from typing import Iterator, List
 
 from mmengine.logging import print_log
 
@@ -14,7 +15,7 @@ from ...writers.record import Record, Scalar
 from ..arguments import LOG_DATA
 from ..model_kinds import lifts_poses
 from ..pipelines import PipelineWatch, mixes_images
-from .lost_keypoints import Counts, count_keypoints
+from .lost_keypoints import count_keypoints
 
 # A curve is over so many measured batches.
 _BATCHES = 20
@@ -95,21 +96,17 @@ class TargetMonitor(Monitor):
             self._off = True
             _say('the samples do not tell which keypoints were annotated')
             return
-        self._batches.append(counts)
-        values = _scalars([c for batch in self._batches for c in batch])
-        self.emit(Record(step, lambda: values))
+        self._batches.append((len(counts), *map(sum, zip(*counts))))
+        self.emit(
+            Record(step, functools.partial(_scalars, list(self._batches))))
 
 
-def _scalars(counts: List[Counts]) -> List[Scalar]:
-    annotated = sum(c.annotated for c in counts)
-    values = []
+def _scalars(batches: List[tuple]) -> Iterator[Scalar]:
+    """Yield the curves, in the writer's thread."""
+    number, annotated, kept, empty = map(sum, zip(*batches))
     if annotated:
-        lost = annotated - sum(c.kept for c in counts)
-        values.append(Scalar('data/keypoints_lost', lost / annotated))
-    if counts:
-        empty = sum(c.is_empty for c in counts)
-        values.append(Scalar('data/empty_samples', empty / len(counts)))
-    return values
+        yield Scalar('data/keypoints_lost', (annotated - kept) / annotated)
+    yield Scalar('data/empty_samples', empty / number)
 
 
 def _say(reason: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmpose.structures import PoseDataSample
-from ...core.side_effects import eval_without_side_effects
+from ...core.side_effects import eval_without_side_effects, original_forward
 from ..heatmaps.keypoint_maps import (PredictedMaps, TargetMaps, loss_settings,
                                       target_maps)
 from ..model_kinds import is_bottom_up, is_top_down
@@ -136,15 +136,8 @@ class FixedSamples:
 
 
 def _forward(model: nn.Module, data: dict) -> Sequence[PoseDataSample]:
-    """Predict as in a validation of MMEngine.
-
-    The method that ``torch.compile`` has replaced is called, which would be
-    compiled anew otherwise, and without the hooks of the whole model, which
-    may count its steps.
-    """
-    forward = getattr(model.forward, '_torchdynamo_orig_callable',
-                      model.forward)
-    return forward(**data, mode='predict')
+    """Predict as in a validation of MMEngine."""
+    return original_forward(model)(**data, mode='predict')
 
 
 @contextmanager

@@ -3,14 +3,14 @@ import logging
 from typing import List, Optional, Sequence, Tuple
 
 from mmengine.logging import print_log
-from mmengine.runner.amp import autocast
 
 from ...core.arguments import count
 from ...core.monitor import Monitor
 from ...core.pose_measurements import SanityValidation
 from ...core.registry import MONITORS
-from ...core.runner_parts import bare_model, needs_all_ranks
-from ...core.side_effects import eval_without_side_effects
+from ...core.runner_parts import (bare_model, needs_all_ranks,
+                                  validation_precision)
+from ...core.side_effects import eval_without_side_effects, original_forward
 from ...writers.record import Record
 from ..val_images import ValImageMonitor
 from .evaluation import evaluate
@@ -79,7 +79,7 @@ class SanityValMonitor(Monitor):
             try:
                 for batch in read_batches(runner.val_dataloader,
                                           self._batches):
-                    with autocast(enabled=runner.val_loop.fp16):
+                    with validation_precision(runner):
                         predicted.append((batch, predict(model, batch)))
             except Exception as error:
                 problems.append('Predicting fails with '
@@ -110,7 +110,4 @@ def read_batches(loader, number: int):
 def predict(model, batch: dict) -> Sequence:
     """Predict a batch as a validation does, without hooks of the model."""
     data = model.data_preprocessor(batch, False)
-    # What ``torch.compile`` has replaced would be compiled anew.
-    forward = getattr(model.forward, '_torchdynamo_orig_callable',
-                      model.forward)
-    return forward(**data, mode='predict')
+    return original_forward(model)(**data, mode='predict')

@@ -1,10 +1,11 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import copy
+import multiprocessing
 import pickle
 from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence
 
+import torch
 from mmengine.dataset import Compose, pseudo_collate
-from torch.utils.data import DataLoader, Dataset
 
 from ...core.runner_parts import data_set_parts
 from ...core.schedule import spread
@@ -16,6 +17,8 @@ from .targets import NoTargetsError, with_targets
 _TRIES = 8
 # The targets of a whole body may take 4 MB a sample.
 _MAX_BYTES = 64 * 2**20
+# The seconds after which a process is given up.
+_TIMEOUT = 300
 
 
 class LossBatch(NamedTuple):
@@ -108,67 +111,101 @@ def _copied(dataset, change: Callable):
 
 
 class LoadOnce:
-    """Load samples as the batches of one iteration of a data loader.
+    """Load samples, in a process of its own that begins now.
+
+    It is none of a data loader: the death of its workers raises in the main
+    thread, wherever that is.
 
     Args:
         dataset (Dataset): A copy of a data set, see
             :func:`validation_samples`.
         count (int): How many of them, spread over the data set.
         batch_size (int): How many make up a batch at most.
-        num_workers (int): 0: load in this thread, when :meth:`result` is
-            called; else in a process of its own that begins now.
+        loader (DataLoader): That of the validation. Where it has no workers,
+            the samples are loaded in this thread, when :meth:`result` is
+            called; else as it starts them.
     """
 
-    def __init__(self, dataset, count: int, batch_size: int,
-                 num_workers: int) -> None:
-        loader = DataLoader(
-            _Batches(dataset, count, batch_size),
-            batch_size=None,
-            num_workers=min(num_workers, 1))
-        # The iterator draws a seed for its workers.
-        with generators_restored():
-            self._iterator = iter(loader)
+    def __init__(self, dataset, count: int, batch_size: int, loader) -> None:
+        self._batches = _Batches(dataset, count, batch_size)
+        self._receiver = None
+        if loader.num_workers:
+            context = loader.multiprocessing_context or multiprocessing
+            self._receiver, sender = context.Pipe(duplex=False)
+            self._process = context.Process(
+                target=_send, args=(self._batches, sender), daemon=True)
+            self._process.start()
+            sender.close()
 
     def result(self) -> List[LossBatch]:
         """Return all batches.
 
         Raises:
             Exception: That of the last sample if none could be loaded.
+            RuntimeError: The process has died, or takes too long.
         """
-        with generators_restored():
-            batches = next(self._iterator)
-        self._iterator = None
-        return [LossBatch(*batch) for batch in batches]
+        if self._receiver is None:
+            with generators_restored():
+                return self._batches.load()
+        try:
+            if not self._receiver.poll(_TIMEOUT):
+                raise RuntimeError(f'loading takes more than {_TIMEOUT} '
+                                   'seconds')
+            batches = self._receiver.recv()
+        except EOFError:
+            raise RuntimeError('the process that loads has died') from None
+        finally:
+            self._process.kill()
+            self._process.join()
+        if isinstance(batches, str):
+            raise RuntimeError(batches)
+        return batches
 
 
-class _Batches(Dataset):
-    """All batches as the one item of a data set, which a worker may load."""
+def _send(batches: '_Batches', sender) -> None:
+    """Load batches and send them, or why it fails."""
+    torch.set_num_threads(1)
+    try:
+        sender.send(batches.load())
+    except NoTargetsError as error:
+        sender.send(str(error))
+    except Exception as error:  # Of a data set, in a use of ours.
+        sender.send(f'{type(error).__name__}: {error}')
+
+
+class _Batches:
+    """Some samples of a data set, as batches.
+
+    Args:
+        dataset (Dataset): See :class:`LoadOnce`.
+        count (int): See there.
+        batch_size (int): See there.
+    """
 
     def __init__(self, dataset, count: int, batch_size: int) -> None:
         self._dataset = dataset
         self._count = count
         self._batch_size = batch_size
 
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, index: int) -> List[tuple]:
+    def load(self) -> List[LossBatch]:
+        """Load them with generators that are fixed."""
         fix_generators()
         if not getattr(self._dataset, '_fully_initialized', True):
             self._dataset.full_init()
         return list(self._pickled())
 
-    def _pickled(self) -> Iterator[tuple]:
+    def _pickled(self) -> Iterator[LossBatch]:
         """Pickle consecutive samples of the same shape together."""
         batch: List[dict] = []
         for sample in self._samples():
             if batch and (len(batch) == self._batch_size
                           or _shape(sample) != _shape(batch[0])):
-                yield pickle.dumps(pseudo_collate(batch)), len(batch)
+                yield LossBatch(
+                    pickle.dumps(pseudo_collate(batch)), len(batch))
                 batch = []
             batch.append(sample)
         if batch:
-            yield pickle.dumps(pseudo_collate(batch)), len(batch)
+            yield LossBatch(pickle.dumps(pseudo_collate(batch)), len(batch))
 
     def _samples(self) -> Iterator[dict]:
         num = len(self._dataset)

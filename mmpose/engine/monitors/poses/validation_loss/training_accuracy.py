@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 
 from ...core.runner_parts import keypoint_names
-from ...core.side_effects import eval_without_side_effects
+from ...core.side_effects import eval_without_side_effects, original_forward
 from ...writers.record import Scalar, Value
 from ..accuracy.data_set_accuracy import accuracy
 from ..accuracy.instances import instance_batch
@@ -28,8 +28,7 @@ def predicted_samples(model: nn.Module, batches: Sequence[LossBatch],
     Returns:
         list[PoseSample]: Those with as many annotated keypoints as predicted.
     """
-    forward = getattr(model.forward, '_torchdynamo_orig_callable',
-                      model.forward)
+    forward = original_forward(model)
     samples = []
     with eval_without_side_effects(model):
         for batch in batches:

@@ -9,7 +9,6 @@ from typing import (Callable, Dict, Iterator, List, NamedTuple, Optional,
 import numpy as np
 import torch
 from mmengine.logging import print_log
-from mmengine.runner.amp import autocast
 from torch import Tensor, nn
 
 from ...core.arguments import LOG_DETAILS, Arguments, count
@@ -18,7 +17,7 @@ from ...core.pose_measurements import FixedLosses
 from ...core.registry import MONITORS
 from ...core.runner_parts import (bare_model, data_set, evaluation_step,
                                   has_ema_model, is_iter_based,
-                                  needs_all_ranks)
+                                  needs_all_ranks, validation_precision)
 from ...core.side_effects import evaluation_losses
 from ...writers.record import Record, Scalar, Value
 from ..accuracy.keypoint_tally import usable_sigmas
@@ -123,6 +122,7 @@ class ValidationLossMonitor(Monitor):
         self._predicted: List[PoseSample] = []
         # The last one of the training.
         self._batch = None
+        self._batch_fails = False
 
     def charts_of(self, runner) -> Sequence[Chart]:
         return () if needs_all_ranks(runner.model) else self.charts
@@ -205,6 +205,7 @@ class ValidationLossMonitor(Monitor):
 
     def _load(self, runner) -> None:
         self._batches = {}
+        self._batch_fails = False
         training, validation = runner.train_dataloader, runner.val_dataloader
         batch_size = getattr(training, 'batch_size', None) or _BATCH_SIZE
         samples = self._samples
@@ -217,11 +218,11 @@ class ValidationLossMonitor(Monitor):
                               training.dataset)
             if dataset is not None:
                 self._loading[name] = LoadOnce(dataset, samples, batch_size,
-                                               validation.num_workers)
+                                               validation)
 
     def _compute(self, runner, name: str) -> None:
         batches = self._batches[name]
-        with _precision(runner):
+        with validation_precision(runner):
             losses = _or_why(name, mean_losses, bare_model(runner.model),
                              batches)
         if losses is None:
@@ -229,7 +230,7 @@ class ValidationLossMonitor(Monitor):
             return
         self._losses[name] = losses
         if name == 'train_as_val' and is_top_down(bare_model(runner.model)):
-            with _precision(runner), self.guard:
+            with validation_precision(runner), self.guard:
                 self._predict(runner)
 
     def _predict(self, runner) -> None:
@@ -252,12 +253,18 @@ class ValidationLossMonitor(Monitor):
         """
         if 'train_as_val' not in self._losses or has_ema_model(runner):
             return
-        batch = LossBatch(pickle.dumps(self._batch), 1)
-        with _precision(runner):
-            losses = _or_why('batch', mean_losses, bare_model(runner.model),
-                             [batch])
-        if losses is not None:
+        if self._batch_fails:
+            return
+        with validation_precision(runner):
+            losses = _or_why('batch', self._losses_of_batch,
+                             bare_model(runner.model))
+        if losses is None:
+            self._batch_fails = True
+        else:
             self._losses['batch'] = losses
+
+    def _losses_of_batch(self, model: nn.Module) -> 'Losses':
+        return mean_losses(model, [LossBatch(pickle.dumps(self._batch), 1)])
 
 
 class Losses(NamedTuple):
@@ -312,11 +319,6 @@ def _scalars(prefix: str, means: Dict[str, float],
             yield Scalar(tag, mean)
 
 
-def _precision(runner):
-    """Return a context with the precision of the validation."""
-    return autocast(enabled=getattr(runner.val_loop, 'fp16', False))
-
-
 def _iterations_between(runner) -> float:
     """Return the number of training iterations between two validations."""
     loop = runner.train_loop
@@ -334,14 +336,15 @@ def _or_why(name: str, function: Callable, *args):
         reason = str(error)
     except Exception as error:  # Of a data set or a model, in a use of ours.
         reason = f'{type(error).__name__}: {error}'
-    # That of a worker ends with its traceback.
-    lines = reason.strip().splitlines()
-    _tell(name, lines[-1 if 'in DataLoader worker' in lines[0] else 0])
+    _tell(name, reason.strip().splitlines()[0])
     return None
 
 
 def _tell(name: str, reason: str) -> None:
+    missing = f'writes no {name}/loss'
+    if name == 'batch':  # There is no curve of it.
+        missing = "does not look at the loss of the training's last batch"
     print_log(
-        f'EnhancedTensorBoardHook writes no {name}/loss: {reason}.',
+        f'EnhancedTensorBoardHook {missing}: {reason}.',
         logger='current',
         level=logging.INFO)
