@@ -145,8 +145,7 @@ class KeypointMonitor(Monitor):
     parts = DIAGNOSES
 
     def charts_of(self, runner) -> Sequence[Chart]:
-        lifts = lifts_poses(bare_model(runner.model))
-        if not self._log_accuracy or lifts:
+        if not self._log_accuracy or lifts_poses(bare_model(runner.model)):
             return ()
         loop = getattr(runner, 'val_loop', None)
         measures = self._measures
@@ -179,11 +178,11 @@ class KeypointMonitor(Monitor):
                  compare: Optional[str] = None,
                  strict: bool = False) -> None:
         super().__init__(strict=strict)
+        if compare is not None and not log_accuracy:
+            raise ValueError(f'compare={compare!r} needs log_keypoints=True')
         self._log_accuracy = log_accuracy
         self._every_measure = every_measure
-        self._measures = _MEASURES
-        if every_measure:
-            self._measures += _FURTHER_MEASURES
+        self._measures = _MEASURES + every_measure * _FURTHER_MEASURES
         self._hard_samples = hard_samples
         self.diagnoses = [
             cls(compare) if cls.compares else cls() for cls in DIAGNOSES

@@ -377,6 +377,12 @@ def test_it_costs_a_warning_in_a_training(earlier, tmp_path):
     assert not [tag for tag in tags if tag.startswith('compare/')]
 
 
+def test_it_needs_the_accuracy_by_keypoint(earlier):
+    """Defect: it was left out without a word."""
+    with pytest.raises(ValueError, match='needs log_keypoints=True'):
+        EnhancedTensorBoardHook(compare=str(earlier), log_keypoints=False)
+
+
 def test_what_is_no_run_is_refused(tmp_path):
     (tmp_path / 'a.pth').touch()
     (tmp_path / 'instances.npz').write_bytes(b'PK no archive')
