@@ -7,7 +7,8 @@ PYTHON ?=
 # What the script that makes .venv runs with: any Python from 3.8 on.
 PYTHONS := .venv/bin/python python3 python python3.11 python3.12 python3.10 \
 	python3.9 python3.8
-UV := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/enhanced-tensorboard/uv-*/bin/uv
+UV = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/enhanced-tensorboard/uv-$(shell \
+	sed -n "s/^UV = '\(.*\)'/\1/p" tools/setup_env.py)/bin/uv
 CONFIG := configs/enhanced_tensorboard/td-hm_res18_1xb8-12e_synthetic-128x96.py
 WORK_DIR := work_dirs/demo
 DATA := data/synthetic_coco

@@ -97,7 +97,6 @@ def main():
             found.setdefault('families', {})[Path(config).stem] = row
             print(Path(config).stem, row, flush=True)
             file.write_text(json.dumps(found, indent=1))
-    file.write_text(json.dumps(found, indent=1))
     page = finding_page.page(found, len(verify_configs.FAMILIES))
     PAGE.write_text(page, encoding='utf-8')
 

@@ -125,18 +125,23 @@ def test_a_config_without_the_hook_gets_it(trained, data_root, tmp_path):
         tags(trained))['val/coco/AP'][-1:]
 
 
-def test_a_checkpoint_is_compared_with_a_run(trained, data_root, tmp_path):
-    """The differences are those of the curves of the training."""
-    result = run(
+def compare(trained, work_dir, *options):
+    """Test a checkpoint beside the training that it is from."""
+    return run(
         DEMO,
         trained / 'epoch_1.pth',
         '--compare',
         trained,
         '--work-dir',
-        tmp_path,
+        work_dir,
         '--cfg-options',
-        *options_of(data_root),
+        *options,
         script=TEST)
+
+
+def test_a_checkpoint_is_compared_with_a_run(trained, data_root, tmp_path):
+    """The differences are those of the curves of the training."""
+    result = compare(trained, tmp_path, *options_of(data_root))
     assert result.returncode == 0, result.stdout[-3000:]
     then, now = tags(trained), tags(tmp_path)
     found = [
@@ -168,18 +173,9 @@ def test_other_data_ends_the_test_with_an_error(trained, data_root, tmp_path):
         annotation['id'] += 10**6
     other = tmp_path / 'other.json'
     other.write_text(json.dumps(annotations))
-    result = run(
-        DEMO,
-        trained / 'epoch_1.pth',
-        '--compare',
-        trained,
-        '--work-dir',
-        tmp_path / 'run',
-        '--cfg-options',
-        *options_of(data_root),
-        f'test_dataloader.dataset.ann_file={other}',
-        f'test_evaluator.ann_file={other}',
-        script=TEST)
+    result = compare(trained, tmp_path / 'run', *options_of(data_root),
+                     f'test_dataloader.dataset.ann_file={other}',
+                     f'test_evaluator.ann_file={other}')
     assert result.returncode == 1
     assert 'none in common; only validations on the same data' in ' '.join(
         result.stdout.split())

@@ -48,7 +48,7 @@ class ConfigDifferenceMonitor(Monitor):
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
         path, self._path = self._path, None
-        if path is not None and self.writer is not None:
+        if path is not None:
             # In the writer's thread, since a file is read.
             self.emit(Record(0, lambda: _differences(path, runner.cfg)))
 

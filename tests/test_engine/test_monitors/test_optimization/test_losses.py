@@ -18,16 +18,9 @@ from mmpose.engine.monitors.optimization.losses import LossSettings
 NAN, INF = float('nan'), float('inf')
 
 
-def read(outputs,
-         interval=1,
-         first=0,
-         end=True,
-         data=None,
-         batch_size=None,
-         around=nullcontext):
+def read(outputs, *args, **kwargs):
     """The readings of a training with these outputs, by their steps."""
-    return written(outputs, interval, first, end, data, batch_size,
-                   around).readings
+    return written(outputs, *args, **kwargs).readings
 
 
 def written(outputs,

@@ -248,7 +248,6 @@ def test_a_training_shows_it_once(tmp_path):
     text, = events.Tensors('data/overview/text_summary')
     text = text.tensor_proto.string_val[0].decode()
     assert '| Instances | 9 | 9 |' in text
-    assert 'lowest' not in text and '| joint_' not in text
     assert not warnings_of(tmp_path / 'run')
 
 
@@ -268,7 +267,7 @@ def test_what_is_not_in_memory_is_said_in_a_line(tmp_path):
     assert 'of the training: NoisyPoses does not' in lines[0]
 
 
-def test_a_lifting_model_has_no_boxes(monkeypatch, caplog):
+def test_a_lifting_model_has_no_boxes(monkeypatch):
     module = 'mmpose.engine.monitors.poses.data.overview'
     monkeypatch.setattr(f'{module}.lifts_poses', lambda model: True)
     said = []
