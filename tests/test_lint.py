@@ -1,8 +1,10 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """MMPose's linters, as its pre-commit settings call them."""
+import ast
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -116,3 +118,16 @@ def test_copyright():
         and not (ROOT / name).read_text().startswith(COPYRIGHT)
     ]
     assert not missing, missing
+
+
+def test_a_registered_name_has_one_class():
+    """The last import would win, whichever test it is for."""
+    names = [
+        node.name for name in list_files() if name.endswith(PYTHON)
+        for node in ast.walk(ast.parse((ROOT / name).read_text()))
+        if isinstance(node, ast.ClassDef) for decorator in node.decorator_list
+        if 'register_module' in ast.dump(decorator)
+    ]
+    assert len(names) > 100
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    assert not twice, twice

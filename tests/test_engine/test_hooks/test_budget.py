@@ -39,7 +39,7 @@ class ZeroDataset(torch.utils.data.Dataset):
 
 
 @MODELS.register_module(force=True)
-class OneLayer(BaseModel):
+class OneFreeLayer(BaseModel):
     """Costs nothing by a clock that only goes on where it is told to."""
 
     def __init__(self):
@@ -100,7 +100,7 @@ def test_the_budget_is_held_within_a_fifth(train, read_events, clock,
             overhead_budget=0.1,
             log_details=True,
             strict=telemetry == 'works'),
-        model=dict(type='OneLayer'),
+        model=dict(type='OneFreeLayer'),
         train_dataloader=dict(
             batch_size=1,
             num_workers=0,

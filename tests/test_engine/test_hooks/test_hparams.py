@@ -228,7 +228,7 @@ def test_a_scaled_learning_rate(runner_cfg):
 def test_several_optimizers(runner_cfg):
 
     @OPTIM_WRAPPER_CONSTRUCTORS.register_module(force=True)
-    class TwoOptimizers:
+    class SGDAndAdam:
 
         def __init__(self, optim_wrapper_cfg, paramwise_cfg):
             pass
@@ -241,7 +241,7 @@ def test_several_optimizers(runner_cfg):
                     torch.optim.Adam(model.head.parameters(), lr=0.25)))
 
     runner = Runner(
-        **runner_cfg(None, optim_wrapper=dict(constructor='TwoOptimizers')))
+        **runner_cfg(None, optim_wrapper=dict(constructor='SGDAndAdam')))
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     runner._train_loop = runner.build_train_loop(runner._train_loop)
     hparams = standard_hparams(runner)

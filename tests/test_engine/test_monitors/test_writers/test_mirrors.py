@@ -28,6 +28,7 @@ ALERT = Alert('loss_spike', True, 'warning', 'A spike.', '9 to 1.', 'Look.')
 
 class Tracker(Client):
     """Remembers what it gets, and in which thread."""
+    kinds = WandbClient.kinds
 
     def __init__(self, backend=None, action=lambda: None):
         self.name, self.backend = 'Tracker', backend
@@ -113,6 +114,23 @@ def test_a_tracker_that_raises_costs_one_warning(tmp_path, read_events,
     assert guard.tripped and guard.failures == 3
     events = read_events(str(tmp_path))
     assert [e.step for e in events] == list(range(1, 21))
+
+
+def test_what_a_tracker_has_no_place_for_is_no_success(tmp_path):
+    """Else a server that is away would be asked to the end of the run."""
+
+    def fail():
+        raise ConnectionError('no route to host')
+
+    tracker = Tracker(action=fail)
+    tracker.kinds = Client.kinds
+    records = [
+        record for step in range(1, 10)
+        for record in (scalar(step), Record(step, lambda: [Text('t', 'text')]),
+                       Record(step, lambda: [ALERT]))
+    ]
+    guard = write(tmp_path, tracker, records)
+    assert guard.tripped and guard.failures == 3
 
 
 def test_a_tracker_that_hangs_costs_one_warning(tmp_path, read_events,
@@ -277,6 +295,5 @@ def test_other_pictures_go_through_the_backend():
     client = Client(backend)
     client.scalars(dict(a=1.), 3)
     client.image(Image('i', [PICTURE, PICTURE]), 4)
-    client.histogram(None, 5)
-    client.alert(ALERT)
+    assert client.kinds == (Scalar, Image)
     assert calls == [(dict(a=1.), 3), ('i/0', 4), ('i/1', 4)]

@@ -6,7 +6,7 @@ from typing import Dict
 
 import numpy as np
 
-from ..record import Alert, Histogram, Image
+from ..record import Alert, Histogram, Image, Scalar
 
 # W&B counts its own steps: the x axis of what is mirrored is this one.
 _WANDB_STEP = 'tensorboard_step'
@@ -27,7 +27,9 @@ class Client:
     Attributes:
         name (str): The name for the log.
         backend (BaseVisBackend, optional): The backend, where there is one.
+        kinds (tuple[type]): The values that it takes; each has a method.
     """
+    kinds = (Scalar, Image)
 
     def __init__(self, backend) -> None:
         self.name = type(backend).__name__
@@ -42,12 +44,6 @@ class Client:
         for i, picture in enumerate(image.pictures):
             self.backend.add_image(f'{image.tag}/{i}', picture, step=step)
 
-    def histogram(self, histogram: Histogram, step: int) -> None:
-        """Send a histogram, where the tracker has a place for it."""
-
-    def alert(self, alert: Alert) -> None:
-        """Notify the user, where the tracker can."""
-
 
 class WandbClient(Client):
     """Send to W&B, with an x axis of its own and alerts.
@@ -55,6 +51,7 @@ class WandbClient(Client):
     W&B has one step for all curves and ignores what is logged to an earlier
     one, so that training and validation cannot share it.
     """
+    kinds = (Scalar, Image, Histogram, Alert)
 
     def __init__(self, backend) -> None:
         super().__init__(backend)

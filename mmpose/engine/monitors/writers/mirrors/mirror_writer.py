@@ -67,6 +67,7 @@ class Mirror:
 
     def __init__(self, client: Client, guard: Guard) -> None:
         self.guard = guard
+        self._kinds = client.kinds
         self._thread = BackgroundWriter(
             _ClientWriter(client, guard),
             DroppingQueue(_MAX_ITEMS, _MAX_BYTES),
@@ -77,8 +78,11 @@ class Mirror:
             self._close_before(client.backend)
 
     def write(self, record: Record) -> None:
-        """Hand a record to the thread."""
-        self._thread.write(record)
+        """Hand what the tracker takes of a record to the thread."""
+        values = [v for v in record.read() if isinstance(v, self._kinds)]
+        # Nothing to send is no success, which would end a row of failures.
+        if values:
+            self._thread.write(record._replace(values=lambda: values))
 
     def end_when_idle(self) -> None:
         """End the thread when everything is sent, without waiting."""
