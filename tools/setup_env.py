@@ -79,12 +79,7 @@ def main(args=None):
 
 
 class Setup:
-    """Make an environment.
-
-    Args:
-        latest (bool): Whether it is ``.venv-latest``.
-        wanted (str, optional): The Python that the user named.
-    """
+    """``.venv``, or ``.venv-latest``, with the Python that the user named."""
 
     def __init__(self, latest=False, wanted=None):
         self.wanted = wanted
@@ -100,12 +95,6 @@ class Setup:
         ]
         self.mmcv = re.search('^mmcv==.*', self.others[-1].read_text(),
                               re.M).group()
-        # Another MMPose on it would be taken for the one in .venv.
-        self.env = {
-            key: value
-            for key, value in os.environ.items()
-            if key not in ('PYTHONPATH', 'PYTHONHOME')
-        }
 
     def run(self):
         """Bring the environment up to date and link the patch into it."""
@@ -115,8 +104,8 @@ class Setup:
             if self.folder.exists() and stamp is None:
                 raise SetupError(f'{self.folder} was not made by this script: '
                                  'move or remove it first')
-            self.env.update(pip_settings(self.env))
-            self.uv = find_uv(self.env)
+            os.environ.update(pip_settings())
+            self.uv = find_uv()
             self.make_venv()
             self.install()
         self.call(self.python, ROOT / 'tools' / 'link_patch.py')
@@ -134,10 +123,8 @@ class Setup:
         facts = self.facts()
         if facts:
             files = [self.torch, self.lock, *self.others, Path(__file__)]
-            parts = [facts['version'].encode()]
-            parts += [file.read_bytes() for file in files]
-            hashes = [hashlib.sha256(part).digest() for part in parts]
-            return hashlib.sha256(b''.join(hashes)).hexdigest()
+            content = b'\0'.join(file.read_bytes() for file in files)
+            return f'{facts["version"]} {hashlib.sha256(content).hexdigest()}'
 
     def has_wanted_python(self):
         """Return whether the environment's Python is the one to use."""
@@ -152,8 +139,8 @@ class Setup:
         if self.has_wanted_python():
             return self.stamp.write_text('unfinished')
         for name in [self.wanted] if self.wanted else PYTHONS:
-            found = self.look(self.uv, 'python', 'find', '--no-project',
-                              '--system', '--no-python-downloads', name)
+            found = look(self.uv, 'python', 'find', '--no-project', '--system',
+                         '--no-python-downloads', name)
             facts = found and self.facts(found)
             if facts and facts['series'] in PYTHONS:
                 break
@@ -192,7 +179,7 @@ class Setup:
                  '--find-links', wheels, self.mmcv)
         # Copied: what the patch changes would be a file of uv's cache, too.
         self.add('--no-deps', '--link-mode', 'copy', '-r', openmmlab)
-        compiled = has_gpu() and self.look(
+        compiled = has_gpu() and look(
             self.python, '-W', 'ignore', '-c', 'import mmcv.ops as ops; '
             'print(ops.get_compiling_cuda_version())')
         if compiled == 'not available':
@@ -203,10 +190,10 @@ class Setup:
 
     def choose_torch(self):
         """Return the version of torch to install."""
-        wanted, found = self.torch.read_text(), None
+        wanted = self.torch.read_text()
         # PyPI's torch for Linux on x86 brings 5 GB of CUDA along.
-        if sys.platform == 'linux' and not has_gpu():
-            found = self.resolve(wanted, '--torch-backend', 'cpu')
+        without_cuda = sys.platform == 'linux' and not has_gpu()
+        found = without_cuda and self.resolve(wanted, '--torch-backend', 'cpu')
         found = found or self.resolve(wanted)
         if not found:
             raise SetupError('no package index can be reached: '
@@ -223,28 +210,26 @@ class Setup:
             return wheel.parent
         version, _, device = torch.partition('+')
         if not device:
-            linux = 'linux-x86_64' in folder.name
-            device = 'cu121' if linux else 'cpu'
-        url = MMCV_WHEELS.format(device, '.'.join(version.split('.')[:2]))
+            device = 'cu121' if 'linux-x86_64' in folder.name else 'cpu'
+        url = MMCV_WHEELS.format(device, version.rpartition('.')[0])
         options = '--no-index', '--only-binary', ':all:', '--find-links', url
         return url if self.resolve(self.mmcv, *options) else None
 
     def cache_folder(self, torch):
         """Return the folder for a wheel that fits a torch."""
-        cuda = 'cuda-' if self.env.get('FORCE_CUDA') == '1' else ''
+        cuda = 'cuda-' if os.environ.get('FORCE_CUDA') == '1' else ''
         name = f'{cuda}{self.facts()["platform"]}-torch{torch}'
         return CACHE / 'wheels' / name
 
     def build_mmcv(self, torch):
         """Build a wheel for the torch that is there; return its folder."""
-        self.check_compiler()
         folder = self.cache_folder(torch)
         folder.mkdir(parents=True, exist_ok=True)
         log = self.folder / 'mmcv_build.log'
         step('Building mmcv from source, about 10 minutes on two cores: '
              'OpenMMLab has no wheel for this Python and torch, or cannot be '
              f'reached. What is being compiled is in {log}')
-        env = dict(self.env, MMCV_WITH_OPS='1')
+        env = dict(os.environ, MMCV_WITH_OPS='1')
         if env.setdefault('FORCE_CUDA', '0') == '0':
             # With a GPU in view, mmcv asks for NVIDIA's compiler, which
             # seldom is there in the version that torch was built with.
@@ -297,13 +282,13 @@ class Setup:
 
     def facts(self, python=None):
         """Return facts about a Python, or None if it does not run."""
-        printed = self.look(python or self.python, '-I', '-c', FACTS)
+        printed = look(python or self.python, '-I', '-c', FACTS)
         return json.loads(printed) if printed else None
 
     def installed_torch(self):
         """Return the version of the torch that is there, or None."""
-        return self.look(self.python, '-I', '-c',
-                         'import torch; print(torch.__version__)')
+        return look(self.python, '-I', '-c',
+                    'import torch; print(torch.__version__)')
 
     def add(self, *args):
         """Install packages, every one in the version of the lock file."""
@@ -312,16 +297,15 @@ class Setup:
 
     def resolve(self, requirements, *options):
         """Return the versions that uv finds for requirements, or None."""
-        env = dict(self.env, UV_HTTP_RETRIES='1', UV_HTTP_TIMEOUT='10')
-        command = [
-            self.uv, 'pip', 'compile', '-', '--quiet', '--no-deps',
-            '--no-header', '--no-annotate', '--python', self.python, *options
-        ]
-        return look(command, env, requirements)
-
-    def look(self, *command):
-        """Return what a command prints, or None if it cannot be run."""
-        return look(command, self.env)
+        return look(
+            self.uv,
+            *('pip compile - --quiet --no-deps --no-header --no-annotate '
+              '--python').split(),
+            self.python,
+            *options,
+            given=requirements,
+            UV_HTTP_RETRIES='1',
+            UV_HTTP_TIMEOUT='10')
 
     def call(self, *command):
         """Run a command, its output in view."""
@@ -329,7 +313,6 @@ class Setup:
         cwd = self.folder if self.folder.exists() else ROOT
         subprocess.run([str(part) for part in command],
                        cwd=str(cwd),
-                       env=self.env,
                        check=True)
 
 
@@ -338,11 +321,11 @@ def step(text):
     print(f'==> {text}', flush=True)
 
 
-def look(command, env, given=''):
+def look(*command, given='', **variables):
     """Return what a command prints, or None if it cannot be run."""
     try:
         return subprocess.run([str(part) for part in command],
-                              env=env,
+                              env=dict(os.environ, **variables),
                               input=given,
                               stdout=subprocess.PIPE,
                               stderr=subprocess.DEVNULL,
@@ -367,20 +350,21 @@ def check_disk(needed):
                          f'{needed} GB in {ROOT}, and {free:.1f} GB are free')
 
 
-def find_uv(env):
+def find_uv():
     """Return uv, which pip installs into the cache: or the user's own."""
     folder = CACHE / f'uv-{UV}'
     uv = folder / 'bin' / 'uv'
-    if look([uv, '--version'], env):
+    if look(uv, '--version'):
         return uv
-    if look([sys.executable, '-m', 'pip', '--version'], env):
+    if look(sys.executable, '-m', 'pip', '--version'):
         step(f'Installing uv {UV}')
-        command = [
-            sys.executable, '-m', 'pip', 'install', '--no-deps', '-q', '-q',
+        subprocess.run([
+            sys.executable, '-m', 'pip', 'install', '--no-deps', '-qq',
             '--upgrade', '--target',
             str(folder), f'uv=={UV}'
-        ]
-        subprocess.run(command, env=dict(env, PIP_USER='0'), check=True)
+        ],
+                       env=dict(os.environ, PIP_USER='0'),
+                       check=True)
         return uv
     if shutil.which('uv'):
         return shutil.which('uv')
@@ -388,17 +372,16 @@ def find_uv(env):
                      'install one (Debian, Ubuntu: apt install python3-pip)')
 
 
-def pip_settings(env):
+def pip_settings():
     """Return what pip is told here, as variables for uv, which does not ask.
 
-    Args:
-        env (dict[str, str]): The variables that are set, which go first.
+    Those of uv that are set already stay.
     """
-    listed = look([sys.executable, '-m', 'pip', 'config', 'list'], env) or ''
+    listed = look(sys.executable, '-m', 'pip', 'config', 'list') or ''
     settings = dict(line.partition('=')[::2] for line in listed.splitlines())
     found = {
-        'SSL_CERT_FILE': env.get('REQUESTS_CA_BUNDLE')
-        or env.get('CURL_CA_BUNDLE')
+        'SSL_CERT_FILE':
+        os.environ.get('REQUESTS_CA_BUNDLE', os.environ.get('CURL_CA_BUNDLE'))
     }
     for name, option in OF_PIP.items():
         for scope in 'global', 'install', ':env:':
@@ -410,7 +393,10 @@ def pip_settings(env):
     if 'UV_INDEX' in found:
         # As in pip, the best of all indexes, not that of the first.
         found['UV_INDEX_STRATEGY'] = 'unsafe-best-match'
-    return {key: to for key, to in found.items() if to and key not in env}
+    return {
+        key: to
+        for key, to in found.items() if to and key not in os.environ
+    }
 
 
 if __name__ == '__main__':
