@@ -68,7 +68,7 @@ test-trackers: setup
 	OMP_NUM_THREADS=1 $(TRACKERS)/bin/python -m pytest \
 		tests/trackers/check_trackers.py
 
-# Some configs augment with albumentations.
+# Some configs augment with albumentations; ViTPose is from mmpretrain.
 verify-configs: setup
 	.venv/bin/python -m pip install -r requirements/verify.txt \
 		-c requirements/lock.txt
