@@ -249,10 +249,12 @@ class HiddenWeight(OneConvolution):
 
     Args:
         step (int): From when on it is 25, and a little more each time.
+        of_both (bool): Whether the first loss gets it as well.
     """
 
-    def __init__(self, step, data_preprocessor=None):
+    def __init__(self, step, of_both=False, data_preprocessor=None):
         super().__init__()
+        self.of_both = of_both
         self.other = torch.nn.Linear(3, 1)
         self.weight_of_other = lambda: (25 + self.calls / 100
                                         if self.calls > step else 1.)
@@ -262,23 +264,33 @@ class HiddenWeight(OneConvolution):
         if mode == 'loss':
             # It cannot become better than 1.
             other = self.other(inputs.mean((2, 3)) / 255).square().mean() + 1
+            weight = self.weight_of_other()
             return dict(
-                loss_kpt=outputs['loss'],
-                loss_other=other * self.weight_of_other())
+                loss_kpt=outputs['loss'] * (weight if self.of_both else 1),
+                loss_other=other * weight)
         return outputs
 
 
-def test_a_weight_that_nobody_sees_is_no_divergence(train, read_events):
-    """A single loss becomes 25 times as large, the other one goes on."""
+@pytest.mark.parametrize('of_both, words', [
+    (False, 'note: loss_other alone has risen'),
+    (True, 'too high, or all of it got another weight'),
+])
+def test_a_weight_that_nobody_sees_is_no_divergence(train, read_events,
+                                                    of_both, words):
+    """A single loss becomes 25 times as large, the other one goes on.
+
+    Or both do: no accuracy tells that from a divergence.
+    """
     runner = train(
         WATCH,
         train_cfg=iterations(320),
-        model=dict(type='HiddenWeight', step=140),
+        model=dict(type='HiddenWeight', step=140, of_both=of_both),
         default_hooks=SELDOM,
         optim_wrapper=adamw(3e-3))
     assert list(history(read_events(runner))) == ['learning_rate_too_high']
     line = logged(runner)[0]
-    assert 'INFO' in line and 'note: loss_other alone has risen' in line
+    assert words in line and ('WARNING' if of_both else 'INFO') in line
+    assert ' error: ' not in line
 
 
 def test_a_loss_that_goes_up_and_down(train, read_events):

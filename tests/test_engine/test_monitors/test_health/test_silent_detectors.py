@@ -204,6 +204,36 @@ def test_a_loss_with_another_weight_does_not_make_the_model_worse(
     assert bool(courses) == diverges
 
 
+@pytest.mark.parametrize(
+    'values, deviations, accuracies, severity',
+    [
+        # Both losses of a model get a weight of 22.
+        ([88., 88., 89., 88., 89.], .05, (None, None), 'warning'),
+        ([88., 88., 89., 88., 89.], .05, (.01, .01), 'warning'),
+        # acc_pose says that the predictions are worse.
+        ([88., 88., 89., 88., 89.], .05, (.6, .1), 'error'),
+        # The last one fell, which is a scatter as well.
+        ([88., 88., 89., 88., 89.], .01, (None, None), 'warning'),
+        # It scatters more than before.
+        ([88., 88., 89., 88., 89.], .2, (None, None), 'error'),
+        # It goes on rising.
+        ([60., 70., 80., 90., 99.], .05, (None, None), 'error'),
+    ])
+def test_a_loss_that_only_jumps_has_two_possible_causes(
+        values, deviations, accuracies, severity):
+    """A model of which all losses got another weight was said to diverge."""
+    events = [(100 * i, Losses(4., .05 * 4., accuracy=accuracies[0]))
+              for i in range(1, 10)]
+    events += [(100 * i,
+                Losses(value, deviations * value, accuracy=accuracies[1]))
+               for i, value in enumerate(values, start=10)]
+    (_, (finding, )), = watch(DivergenceDetector(), events, training(8000))
+    assert finding.severity == severity
+    assert 'learning rate is too high' in finding.what
+    names_both = 'got another weight' in finding.what
+    assert names_both == (severity == 'warning')
+
+
 # validation_unmoved
 
 

@@ -435,9 +435,10 @@ def test_losses_of_every_iteration_are_not_yet_a_course():
     'kpt, severity',
     [
         ([1., .1, .1, .1, .1, .1, .1], 'note'),
-        ([1., .1, 2., 2., 2., 2., 2.], 'error'),
+        # All of them may have another weight.
+        ([1., .1, 2., 2., 2., 2., 2.], 'warning'),
         # It tells nothing, since it has not learned anything.
-        ([.1] * 7, 'error'),
+        ([.1] * 7, 'warning'),
     ])
 def test_a_single_loss_that_rises_may_have_another_weight(kpt, severity):
     """A weight that nobody sees makes one loss 22 times as large, flat."""

@@ -6,7 +6,7 @@ from ...core.measurements import LearningRates, Losses
 from ...core.registry import DETECTORS
 from ..chains import FirstDivergence
 from ..detector import Detector
-from ..report import ERROR, NOTE, Finding
+from ..report import ERROR, NOTE, WARNING, Finding
 
 # The ratio of a diverged loss to the lowest loss before. Batches scatter by
 # less, and a median of a hundred of them by much less.
@@ -25,6 +25,13 @@ _BY_CHANCE = 0.05
 # still below this multiple of what it was then.
 _PART_FELL = 0.1
 _PART_STAYS = 1.5
+# A loss that has jumped, and no more than that, stays within this factor and
+# scatters, relative to its size, by no more than the other one: all of it may
+# have got another weight. Most that diverge scatter by several times more.
+_FLAT = 1.25
+_SCATTERS_MORE = 2
+# Any loss may scatter by this fraction of its median.
+_SCATTERS = .05
 # The MAD z-score that counts where ratios are of no use, since the loss may be
 # negative.
 _SCORE = 6
@@ -50,8 +57,10 @@ class DivergenceDetector(Detector):
     """``learning_rate_too_high``: the loss has risen and stays there.
 
     When the terms of the loss or their weights change, the comparison starts
-    anew. It is none where ``acc_pose`` is still half of what it was, and a
-    note where single losses alone have risen: their weight may have changed.
+    anew. It is none where ``acc_pose`` is still half of what it was, a note
+    where single losses alone have risen, and a warning where all of the loss
+    has jumped and scatters no more, and no ``acc_pose`` tells: a weight may
+    have changed.
 
     Args:
         ratio (float): The ratio of the loss to the lowest one before, above
@@ -160,6 +169,17 @@ class DivergenceDetector(Detector):
                 and above[-1].step - above[0].step >= _ITERS
                 and above[-1].median >= above[-_MEASUREMENTS].median)
 
+    def _only_jumped(self) -> bool:
+        """Return whether the loss is a multiple of what it was."""
+        medians = [measured.median for measured in self._above]
+        if self._best.median <= 0 or max(medians) > _FLAT * min(medians):
+            return False
+        # The last one: while the jump is among the losses, they scatter by
+        # more.
+        before, after = (
+            m.deviation / m.median for m in (self._best, self._above[-1]))
+        return after <= max(_SCATTERS_MORE * before, _SCATTERS)
+
     def _finding(self, first: _Measured, last: _Measured) -> Finding:
         rate = 'rate' if first.lr is None else f'rate of {first.lr:.3g}'
         best = self._best
@@ -177,13 +197,29 @@ class DivergenceDetector(Detector):
                 'If a hook or a schedule changes the weight or the data of '
                 'this loss there, it is no divergence. Else lower its weight '
                 'or the learning rate.', NOTE)
-        return Finding(
-            'learning_rate_too_high',
-            f'The loss diverges; likely the learning {rate} is too high.',
+        evidence = (
             f'The median of the loss was {best.median:.4g} at step '
             f'{best.step:,}; from step {first.step:,} on it has been far '
             f'above, and is {last.median:.4g} at step {last.step:,}. The '
-            'loss has the same terms and weights as before.',
+            'loss has the same terms and weights as before.')
+        if self._only_jumped() and not _has_learned(best):
+            factor = last.median / best.median
+            return Finding(
+                'learning_rate_too_high',
+                f'The loss has become {factor:.3g} times as large at once and '
+                f'stays there: it diverges, likely since the learning {rate} '
+                'is too high, or all of it got another weight.',
+                f'{evidence} It scatters no more than before; no acc_pose '
+                'says whether the predictions are worse.',
+                'Look at the predictions, in train/images or the next '
+                'validation. Are they as good as before, look for what '
+                'multiplies the loss: it multiplies the steps of SGD, too. '
+                'Are they worse, resume from a checkpoint before that step, '
+                'with a learning rate of a third or a tenth.', WARNING)
+        return Finding(
+            'learning_rate_too_high',
+            f'The loss diverges; likely the learning {rate} is too high.',
+            evidence,
             'Lower the learning rate to a third or a tenth, make the warm-up '
             'longer, or clip the gradients (clip_grad in optim_wrapper). If '
             'there was a jump of the loss right before, look at the samples '
@@ -193,6 +229,10 @@ class DivergenceDetector(Detector):
 
 def _is_accurate(measured: _Measured, best: _Measured) -> bool:
     """Return whether the model still predicts what it did."""
-    return (None not in (measured.accuracy, best.accuracy)
-            and best.accuracy > _BY_CHANCE
+    return (measured.accuracy is not None and _has_learned(best)
             and measured.accuracy >= _ACCURATE * best.accuracy)
+
+
+def _has_learned(best: _Measured) -> bool:
+    """Return whether the accuracy at the lowest loss was above chance."""
+    return best.accuracy is not None and best.accuracy > _BY_CHANCE
