@@ -45,6 +45,11 @@ PLANTED = [
     TESTS / 'test_monitors/test_poses/test_heatmaps.py',
     TESTS / 'test_monitors/test_poses/test_shared_images.py',
 ]
+# What is scaled with the input of a model.
+SIZES = {
+    'input_size', 'heatmap_size', 'in_featuremap_size', 'img_scale',
+    'random_size_range'
+}
 HEALTHY = [TESTS / 'test_hooks/test_healthy_runs.py']
 HOOK = dict(
     type='mmpose.engine.hooks.enhanced_tensorboard_hook.'
@@ -68,8 +73,20 @@ def main():
         '--minutes',
         type=float,
         default=15,
-        help='after which a family is ended, at the end of its epoch, '
-        'whatever it has of its iterations (default: 15)')
+        help='of CPU time, after which a family is ended, at the end of its '
+        'epoch, whatever it has of its iterations (default: 15)')
+    parser.add_argument(
+        '--batch-size', type=int, default=2, help='of a family (default: 2)')
+    parser.add_argument(
+        '--images',
+        type=int,
+        default=8,
+        help='of a family, for each of training and validation (default: 8)')
+    parser.add_argument(
+        '--scale',
+        type=float,
+        default=1.,
+        help='of the sizes of input and heatmap of a family (default: 1)')
     parser.add_argument(
         '--tests', nargs='*', help='names of files, instead of all')
     parser.add_argument(
@@ -94,8 +111,9 @@ def main():
     if 'families' in args.what:
         for config in args.configs or verify_configs.FAMILIES:
             row = run_family(config, args)
-            found.setdefault('families', {})[Path(config).stem] = row
-            print(Path(config).stem, row, flush=True)
+            print(Path(config).stem, row or 'failed', flush=True)
+            if row:
+                found.setdefault('families', {})[Path(config).stem] = row
             file.write_text(json.dumps(found, indent=1))
     page = finding_page.page(found, len(verify_configs.FAMILIES))
     PAGE.write_text(page, encoding='utf-8')
@@ -200,7 +218,13 @@ def _steps(hooks):
 
 
 def run_family(config, args):
-    """Train a config in a process of its own; see :func:`train_family`."""
+    """Train a config in a process of its own.
+
+    Returns:
+        dict | None: ``findings``, their names, ``iterations``, and what of
+        the config was changed: ``images``, ``batch_size``, ``scale``. Or
+        ``why`` it cannot be trained. None if the training failed.
+    """
     folder = osp.join(args.work_dir, Path(config).stem)
     os.makedirs(folder, exist_ok=True)
     out = osp.join(folder, 'row.json')
@@ -211,42 +235,66 @@ def run_family(config, args):
             sys.executable, __file__, '--configs', config, '--child', out,
             '--work-dir', args.work_dir, '--iterations',
             str(args.iterations), '--minutes',
-            str(args.minutes)
+            str(args.minutes), '--batch-size',
+            str(args.batch_size), '--scale',
+            str(args.scale), '--images',
+            str(args.images)
         ],
                         stdout=log,
                         stderr=subprocess.STDOUT)
     if osp.exists(out):
         return json.loads(Path(out).read_text())
-    return dict(why='it does not train without a GPU, or without the data')
+    return None
 
 
 def train_family(out, args):
-    """Train a config at its own learning rate, and write what was found."""
+    """Train a config at its own learning rate, and write the row."""
     config, = args.configs
     options = argparse.Namespace(
         own_data=False,
         work_dir=args.work_dir,
-        images=8,
-        batch_size=2,
+        images=args.images,
+        batch_size=args.batch_size,
         epochs=2)
     cfg = verify_configs.load(config, options)
-    length = dict(max_iters=args.iterations)
-    if 'max_epochs' in cfg.train_cfg:
+    row = dict(why=verify_configs.only_predicts(cfg))
+    if not row['why']:
+        scale_sizes(cfg, args.scale)
         from mmengine.runner import Runner
-        loader = Runner.build_dataloader(copy.deepcopy(cfg.train_dataloader))
-        length = dict(max_epochs=-(-args.iterations // len(loader)))
-    # Ten validations, not one at the end of each of so short epochs.
-    cfg.train_cfg.update(length, val_interval=-(-max(length.values()) // 10))
-    HOOKS.register_module(module=EndInTime)
-    cfg.custom_hooks.append(dict(type='EndInTime', minutes=args.minutes))
-    _, _, work_dir = verify_configs.run(cfg, 'train', copy.deepcopy(HOOK))
-    found = verify_configs.read_run(work_dir)['findings']
-    Path(out).write_text(
-        json.dumps(dict(iterations=EndInTime.iterations, findings=found)))
+        try:
+            batches = len(
+                Runner.build_dataloader(copy.deepcopy(cfg.train_dataloader)))
+        except TypeError as error:
+            row['why'] = f'MMPose cannot build its training data: {error}'
+    if not row['why']:
+        length = dict(max_iters=args.iterations)
+        if 'max_epochs' in cfg.train_cfg:
+            length = dict(max_epochs=-(-args.iterations // batches))
+        # Ten validations, not one at the end of each of so short epochs.
+        cfg.train_cfg.update(
+            length, val_interval=-(-max(length.values()) // 10))
+        HOOKS.register_module(module=EndInTime)
+        cfg.custom_hooks.append(dict(type='EndInTime', minutes=args.minutes))
+        _, _, work_dir = verify_configs.run(cfg, 'train', copy.deepcopy(HOOK))
+        row = dict(
+            iterations=EndInTime.iterations,
+            images=args.images,
+            batch_size=args.batch_size,
+            scale=args.scale,
+            findings=verify_configs.read_run(work_dir)['findings'])
+    Path(out).write_text(json.dumps(row))
+
+
+def scale_sizes(cfg, scale):
+    """Multiply the sizes of input and heatmaps, wherever a config has them."""
+    for node in verify_configs._dicts(cfg._cfg_dict):
+        for key in SIZES & set(node):
+            if isinstance(node[key], (list, tuple)):
+                node[key] = tuple(int(size * scale) for size in node[key])
 
 
 class EndInTime(Hook):
-    """End a training at the end of its epoch, some minutes after its start.
+    """End a training at the end of its epoch, after minutes of CPU time.
 
     Attributes:
         iterations (int): How many the training of this process has had.
@@ -255,11 +303,11 @@ class EndInTime(Hook):
     iterations = 0
 
     def __init__(self, minutes):
-        self.end = time.monotonic() + 60 * minutes
+        self.end = time.process_time() + 60 * minutes
 
     def after_train_iter(self, runner, *args, **kwargs):
         EndInTime.iterations = runner.iter + 1
-        if time.monotonic() > self.end:
+        if time.process_time() > self.end:
             runner.train_loop.stop_training = True
 
 
