@@ -15,12 +15,13 @@ DATA := data/synthetic_coco
 BENCHMARK := .venv-benchmark
 TRACKERS := .venv-trackers
 PAGE := docs/en/benchmarks.md
+DOCS := docs
 
 # Another MMPose on it would be taken for the one in .venv.
 unexport PYTHONPATH PYTHONHOME
 
 .PHONY: help demo data test test-latest test-trackers verify-configs docs \
-	tensorboard benchmark setup setup-latest pins clean
+	html tensorboard benchmark setup setup-latest pins clean
 
 help:
 	@echo 'make demo         set up, draw a data set, train on it'
@@ -78,7 +79,19 @@ verify-configs: setup
 docs: setup
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
 		-r requirements/docs.txt -c requirements/lock.txt
-	.venv/bin/python tools/build_docs.py
+	@$(MAKE) --no-print-directory html
+
+# Each language by itself; a warning is an error. Sphinx names its own words
+# after a locale.
+html:
+	@for language in $(patsubst $(DOCS)/%/index.md,%,$(wildcard \
+			$(DOCS)/*/index.md)); do \
+		.venv/bin/python -m sphinx -W --keep-going -q -b html -c $(DOCS) \
+			-D language="$$(echo $$language | sed s/_cn/_CN/)" \
+			-d $(DOCS)/_build/doctrees/$$language \
+			$(DOCS)/$$language $(DOCS)/_build/$$language || exit; \
+		echo "==> $(DOCS)/_build/$$language/index.html"; \
+	done
 
 tensorboard: setup
 	.venv/bin/python -m tensorboard.main --logdir $(dir $(WORK_DIR))

@@ -1,5 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-"""Sphinx's settings, the same for all languages; see tools/build_docs.py."""
+"""Sphinx's settings, the same for all languages; see `make docs`."""
 import re
 from pathlib import Path
 
