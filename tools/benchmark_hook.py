@@ -2,10 +2,11 @@
 """What the hook costs, beside what people would use instead.
 
 Four parts: 'micro', what a logged step costs, for real models; 'training',
-what it costs an iteration of real trainings; 'memory', the most that these
-take; 'scale', how it grows. Everything is timed in turn, so that ratios mean
-something on a machine that others use too. What is not installed is shown as
-missing: ``make benchmark`` installs it.
+what it costs an iteration of real trainings; 'validation', what it costs a
+validation; 'footprint', what it costs when MMPose is imported, and on the
+disk. Everything is timed in turn, so that ratios mean something on a machine
+that others use too. What is not installed is shown as missing: ``make
+benchmark`` installs it.
 """
 import argparse
 import json
@@ -19,13 +20,14 @@ from typing import List, Sequence
 
 import mdformat
 import torch
-from benchmarks import machine, micro, models, plots, report, scale, training
+from benchmarks import (footprint, machine, micro, models, report, training,
+                        validation)
 from dataset_generators import synthetic_coco
 from make_doc_tables import FORMAT
 
 from mmpose.utils import register_all_modules
 
-PARTS = ('micro', 'training', 'memory', 'scale')
+PARTS = ('micro', 'training', 'validation', 'footprint')
 # Where the results go does not belong to how they were measured.
 FILES = ('--json', '--markdown')
 
@@ -39,12 +41,7 @@ def main() -> None:
         results = json.loads(json.dumps(plain(measure(args))))
     if args.json:
         args.json.write_text(json.dumps(results))
-    images = None
-    if args.markdown:
-        # As the page names them: one folder for those of all pages.
-        images = f'images/{args.markdown.stem}'
-        plots.draw(results, str(args.markdown.parent / images))
-    page = report.markdown(results, images)
+    page = report.markdown(results)
     if args.markdown:
         # As tests/test_lint.py wants all pages.
         args.markdown.write_text(
@@ -79,10 +76,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--training-minutes',
         type=float,
-        default=15,
+        default=10,
         metavar='MINUTES',
         help='after how long the trainings end if they are not through '
-        '(default: 15)')
+        '(default: 10)')
     parser.add_argument(
         '--repeat', type=int, default=21, help='rounds (default: 21)')
     parser.add_argument(
@@ -91,10 +88,7 @@ def parse_args() -> argparse.Namespace:
         help='one model and a few rounds of everything: for counts, not times')
     parser.add_argument(
         '--json', type=Path, help='a file for every single measurement')
-    parser.add_argument(
-        '--markdown',
-        type=Path,
-        help='a file for the page; its plots go to images/ beside it')
+    parser.add_argument('--markdown', type=Path, help='a file for the page')
     parser.add_argument(
         '--from-json',
         nargs='+',
@@ -137,9 +131,9 @@ def measure(args: argparse.Namespace) -> dict:
 
     Returns:
         dict: ``command``, ``machine``, ``load``, ``minutes``, and for each
-        part what its functions return: ``micro`` by model, ``inputs``,
-        ``training`` by model and arm, ``peak_memory`` by arm, ``validation``,
-        ``scale``.
+        part what its functions return: ``micro`` by model, ``training`` by
+        model and arm, ``validation`` by whose boxes there are, ``imports``,
+        ``demo``, ``coco_pictures``.
     """
     began = time.perf_counter()
     register_all_modules()
@@ -154,41 +148,33 @@ def measure(args: argparse.Namespace) -> dict:
             WANDB_CACHE_DIR=folder,
             WANDB_CONFIG_DIR=folder,
             WANDB_DATA_DIR=folder)
-        if 'micro' in args.parts:
-            results.update(measure_micro(args))
-        if 'training' in args.parts:
-            results.update(measure_training(args, folder))
-        if 'memory' in args.parts and not args.quick:
-            results['peak_memory'] = measure_memory(folder)
-        if 'scale' in args.parts:
-            say('scale')
-            results['scale'] = measure_scale(args.quick)
+        for part in args.parts:
+            results.update(MEASURES[part](args, folder))
     results['load'].append(machine.load())
     results['minutes'] = (time.perf_counter() - began) / 60
     return results
 
 
-def measure_micro(args: argparse.Namespace) -> dict:
+def measure_micro(args: argparse.Namespace, folder: str) -> dict:
     """See :func:`measure`."""
     found = {}
     for name in args.models:
         for device in args.devices:
             say(f'micro: {name}, {device}')
             key = name if device == 'cpu' else f'{name}, GPU'
-            found[key] = micro.measure(
-                name, args.repeat, device, with_panels=not args.quick)
-    return dict(micro=found, inputs=micro.measure_inputs(args.repeat))
+            found[key] = micro.measure(name, args.repeat, device)
+    return dict(micro=found)
 
 
 def measure_training(args: argparse.Namespace, folder: str) -> dict:
     """See :func:`measure`."""
-    data = f'{folder}/data'
+    data = f'{folder}/training'
     if args.quick:
         synthetic_coco.generate_dataset(data, num_train=4, num_val=2)
         say('training: demo')
         arms = [
             training.BASE, 'balanced', 'every iteration',
-            'every iteration, no pictures', 'requirements, after'
+            'every iteration, no pictures'
         ]
         runs = training.measure('demo', arms, 4, data, batch_size=2)
         return dict(training=dict(demo=runs))
@@ -204,36 +190,40 @@ def measure_training(args: argparse.Namespace, folder: str) -> dict:
             iterations,
             data,
             seconds=60 * share * args.training_minutes)
-    return dict(training=found, validation=training.validation_panels(5, data))
+    return dict(training=found)
 
 
-def measure_memory(folder: str) -> dict:
+def measure_validation(args: argparse.Namespace, folder: str) -> dict:
     """See :func:`measure`."""
-    data = f'{folder}/memory'
-    synthetic_coco.generate_dataset(data)
-    peak = {}
-    for arm in ('without TensorBoard', 'LoggerHook', 'balanced',
-                'every iteration', 'requirements, before',
-                'requirements, after'):
-        say(f'memory: {arm}')
-        peak[arm] = training.peak_memory(arm, 30, data)
-    return peak
+    found = {}
+    count, repeat = (40, 3) if args.quick else (validation.INSTANCES, 5)
+    for name in (validation.ANNOTATED, validation.DETECTED):
+        say(f'validation: {name}')
+        found[name] = validation.measure(count, name == validation.DETECTED,
+                                         repeat)
+    return dict(validation=found)
 
 
-def measure_scale(quick: bool) -> dict:
+def measure_footprint(args: argparse.Namespace, folder: str) -> dict:
     """See :func:`measure`."""
-    if quick:
-        return dict(
-            tensors=scale.by_tensors((10, 30, 100), 3),
-            bytes=scale.by_bytes((1, 3, 10), 3),
-            weights=scale.by_weights((1, 3, 10), 3),
-            scalars=scale.by_scalars((1000, 3000)))
+    say('footprint')
+    data, sizes, options = f'{folder}/footprint', {}, ()
+    if args.quick:
+        sizes = dict(num_train=8, num_val=8)
+        options = ('train_cfg.max_epochs=2', )
+    synthetic_coco.generate_dataset(data, **sizes)
+    demo = footprint.demo(data, *options)
     return dict(
-        # First: what the others give back would count as memory.
-        scalars=scale.by_scalars(scale.SCALARS),
-        tensors=scale.by_tensors(scale.TENSORS, 11),
-        bytes=scale.by_bytes(scale.MEGABYTES, 5),
-        weights=scale.by_weights(scale.MEGABYTES[:4], 5))
+        imports=footprint.imports(1 if args.quick else 7),
+        demo=demo,
+        coco_pictures=footprint.coco_pictures(demo))
+
+
+MEASURES = dict(
+    micro=measure_micro,
+    training=measure_training,
+    validation=measure_validation,
+    footprint=measure_footprint)
 
 
 def command(args: List[str]) -> str:

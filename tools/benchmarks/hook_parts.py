@@ -4,19 +4,20 @@
 A subject does what the hook does in one iteration in which it reads; how often
 that is, the intervals say.
 """
-import time
 from types import SimpleNamespace
 from typing import Sequence
 
+import numpy as np
 import torch
+from matplotlib.cbook import get_sample_data
 from mmengine.optim import OptimWrapper
+from PIL import Image
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.engine.monitors import (EventWriter, Every, GradientMonitor,
-                                    LearningRateMonitor, Monitor,
-                                    TrainImageMonitor, WeightMonitor)
+                                    Monitor, TrainImageMonitor, WeightMonitor)
 from mmpose.engine.monitors.core.optimizer_probe import OptimizerProbe
 from mmpose.testing import get_packed_inputs
 from .timing import Subject
@@ -54,84 +55,36 @@ def weight_histograms(model: nn.Module, folder: str) -> Subject:
     return subject._replace(run=read)
 
 
-def learning_rates(model: nn.Module, folder: str) -> Subject:
-    """The optimizer's settings, before an iteration."""
-    monitor = LearningRateMonitor(Every(1), MAX_GROUPS, strict=True)
-    runner = _runner(model)
-    subject = _subject(monitor, runner, folder)
-
-    def read() -> None:
-        monitor.before_train_iter(runner, 0, None)
-        runner.iter += 1
-
-    return subject._replace(run=read)
-
-
-class Panels:
-    """Pictures of training samples, 256x192 pixels.
+def train_pictures(model: nn.Module, folder: str) -> Subject:
+    """Pictures of four training samples, crops of a photograph.
 
     Args:
-        model (nn.Module): A top-down model.
-        batch (dict): A batch for it, see :func:`make_batch`.
+        model (nn.Module): A top-down model for 256x192 pixels.
         folder (str): Where to write.
-        count (int): The number of samples. Defaults to 4.
-
-    Attributes:
-        subject (Subject): Makes the pictures.
-        own (list[float]): Of each time, the milliseconds that the training
-            thread was busy with it, without the model's predictions. Another
-            thread that begins to draw, and lets this one wait for Python's
-            lock, does not count here.
-        monitor (TrainImageMonitor): Makes the pictures.
     """
+    monitor = TrainImageMonitor(Every(1), 4, 0.3, strict=True)
+    batch = get_packed_inputs(
+        4, img_shape=(256, 192), input_size=(192, 256), heatmap_size=(48, 64))
+    with get_sample_data('grace_hopper.jpg') as file:
+        photo = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)
+    batch['inputs'] = [
+        photo[:, y:y + 256, x:x + 192].contiguous()
+        for x, y in ((0, 0), (160, 0), (320, 0), (160, 344))
+    ]
+    runner = _runner(model.train())
+    runner.cfg = {}
+    meta = parse_pose_metainfo(
+        dict(from_file='configs/_base_/datasets/coco.py'))
+    runner.train_dataloader = SimpleNamespace(
+        dataset=SimpleNamespace(metainfo=meta))
+    subject = _subject(monitor, runner, folder)
+    monitor.before_train_iter(runner, 0, batch)
 
-    def __init__(self,
-                 model: nn.Module,
-                 batch: dict,
-                 folder: str,
-                 count: int = 4) -> None:
-        self.monitor = TrainImageMonitor(Every(1), count, 0.3, strict=True)
-        self.own = []
-        runner = _runner(model.train())
-        runner.cfg = {}
-        meta = parse_pose_metainfo(
-            dict(from_file='configs/_base_/datasets/coco.py'))
-        runner.train_dataloader = SimpleNamespace(
-            dataset=SimpleNamespace(metainfo=meta))
-        predicted = []
-        for owner, name in ((model, 'predict'), (model.data_preprocessor,
-                                                 'forward')):
-            _time_calls(owner, name, predicted)
-        subject = _subject(self.monitor, runner, folder)
-        self.monitor.before_train_iter(runner, 0, batch)
+    def draw() -> None:
+        monitor.after_train_iter(runner, 0, batch, None)
+        runner.iter += 1
 
-        def draw() -> None:
-            del predicted[:]
-            began = time.thread_time()
-            self.monitor.after_train_iter(runner, 0, batch, None)
-            took = time.thread_time() - began
-            self.own.append(1e3 * (took - sum(predicted)))
-            runner.iter += 1
-
-        def settle() -> None:
-            subject.settle()
-            # A picture comes right after an iteration, not after a pause, in
-            # which the cores have gone to sleep. Without gradients: their
-            # memory would be given back in the middle of the next picture.
-            with torch.no_grad():
-                model.extract_feat(images)
-
-        images = torch.stack(batch['inputs']).float()
-        self.subject = subject._replace(run=draw, settle=settle)
-
-
-def make_batch(size: int) -> dict:
-    """Packed samples as a data loader gives them, 256x192 pixels."""
-    return get_packed_inputs(
-        size,
-        img_shape=(256, 192),
-        input_size=(192, 256),
-        heatmap_size=(48, 64))
+    return subject._replace(run=draw)
 
 
 def spread_over(items: Sequence, count: int) -> list:
@@ -156,17 +109,3 @@ def _subject(monitor: Monitor, runner: SimpleNamespace,
     monitor.writer = EventWriter(SummaryWriter(folder))
     monitor.before_train(runner)
     return Subject(lambda: None, monitor.writer.flush, monitor.writer.close)
-
-
-def _time_calls(owner, name: str, times: list) -> None:
-    """Have ``times`` filled with how long calls keep this thread busy."""
-    function = getattr(owner, name)
-
-    def call(*args, **kwargs):
-        began = time.thread_time()
-        try:
-            return function(*args, **kwargs)
-        finally:
-            times.append(time.thread_time() - began)
-
-    setattr(owner, name, call)

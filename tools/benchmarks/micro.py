@@ -1,7 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """What a logged step costs, beside the peers and the memory's floor."""
 import itertools
-import pickle
 import tempfile
 from typing import List
 
@@ -9,40 +8,37 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from mmpose.engine.monitors.poses.pictures.model_inputs import make_visible
-from . import described, hook_parts, models, peers
+from . import hook_parts, models, peers
 from .counting import count
 from .timing import Subject, close, device_times, interleave, synchronize
 
+# add_histogram is given so many parameters, spread over the model.
+_PARAMETERS = 20
 
-def measure(name: str, repeat: int, device: str, with_panels: bool) -> dict:
+
+def measure(name: str, repeat: int, device: str) -> dict:
     """Measure one model.
 
     Args:
         name (str): One of ``models.NAMES``.
         repeat (int): How often each.
         device (str): Where the model is: 'cpu' or 'cuda'.
-        with_panels (bool): Whether to draw pictures, too.
 
     Returns:
-        dict: ``tensors``, ``bytes``; ``gradients``, ``histograms`` and
-        ``learning_rate``: the times of each subject by its name, of a missing
+        dict: ``device``, ``tensors``, ``bytes``; ``gradients`` and
+        ``histograms``: the times of each subject by its name, of a missing
         one None; ``device_times`` of floor and hook, on a GPU; ``counts`` of
-        the hook's own; ``panels``, for a pose model
-        on the CPU.
+        a reading of the hook's.
     """
     model = models.build(name).to(device)
     grads = models.fill_gradients(model)
-    found = dict(
-        device=device, tensors=len(grads), bytes=models.num_bytes(grads))
     with tempfile.TemporaryDirectory() as folder:
-        found.update(_gradients(model, grads, folder, repeat))
-        found.update(_histograms(model, folder, max(repeat // 2, 3)))
-        found.update(_learning_rate(model, folder, repeat))
-        if with_panels and name in models.CONFIGS and device == 'cpu':
-            model.zero_grad()
-            found['panels'] = _panels(model, folder, repeat)
-    return found
+        return dict(
+            device=device,
+            tensors=len(grads),
+            bytes=models.num_bytes(grads),
+            **_gradients(model, grads, folder, repeat),
+            histograms=_histograms(model, folder, max(repeat // 2, 3)))
 
 
 def _gradients(model: nn.Module, grads: List[Tensor], folder: str,
@@ -50,8 +46,6 @@ def _gradients(model: nn.Module, grads: List[Tensor], folder: str,
     flat = torch.cat([grad.flatten() for grad in grads])
     subjects = dict(
         floor=_floor(flat),
-        one_core=None
-        if flat.is_cuda else Subject(lambda: torch.linalg.vector_norm(flat)),
         hook=hook_parts.gradient_norms(model, f'{folder}/norms'),
         **peers.gradient_readers(model, folder))
     missing = [name for name, subject in subjects.items() if subject is None]
@@ -78,7 +72,7 @@ def _gradients(model: nn.Module, grads: List[Tensor], folder: str,
             **dict.fromkeys(missing)
         },
         device_times=device,
-        counts=dict(gradients=counts))
+        counts=counts)
 
 
 def _floor(flat: Tensor) -> Subject:
@@ -95,80 +89,18 @@ def _floor(flat: Tensor) -> Subject:
 
 
 def _histograms(model: nn.Module, folder: str, repeat: int) -> dict:
-    named = list(model.named_parameters())
-    subjects = {'hook': hook_parts.weight_histograms(model, f'{folder}/hist')}
-    for name, some in (('first 20', named[:described.MAX_LAYERS]),
-                       ('spread 20',
-                        hook_parts.spread_over(named, described.MAX_LAYERS))):
-        writer, steps = SummaryWriter(f'{folder}/{name}'), itertools.count()
-        subjects[name] = Subject(
-            lambda some=some, writer=writer, steps=steps: described.histograms(
-                some, writer, next(steps)),
-            writer.flush,
-            writer.close)
-    try:
-        return dict(histograms=interleave(subjects, repeat))
-    finally:
-        close(subjects)
+    some = hook_parts.spread_over(list(model.named_parameters()), _PARAMETERS)
+    writer, steps = SummaryWriter(f'{folder}/some'), itertools.count()
 
+    def add() -> None:
+        step = next(steps)
+        for name, parameter in some:
+            writer.add_histogram(name, parameter, step)
 
-def _learning_rate(model: nn.Module, folder: str, repeat: int) -> dict:
-    writer, steps = SummaryWriter(f'{folder}/rates'), itertools.count()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.)
     subjects = dict(
-        hook=hook_parts.learning_rates(model, f'{folder}/lr'),
-        described=Subject(
-            lambda: described.learning_rates(optimizer, writer, next(steps)),
-            writer.flush, writer.close))
+        hook=hook_parts.weight_histograms(model, f'{folder}/all'),
+        add_histogram=Subject(add, writer.flush, writer.close))
     try:
-        return dict(learning_rate=interleave(subjects, repeat))
+        return interleave(subjects, repeat)
     finally:
         close(subjects)
-
-
-def _panels(model: nn.Module, folder: str, repeat: int) -> dict:
-    panels = hook_parts.Panels(model, hook_parts.make_batch(4),
-                               f'{folder}/panels')
-    try:
-        times = interleave(dict(panel=panels.subject), repeat)['panel']
-    finally:
-        panels.subject.close()
-    return dict(own=panels.own[1:], settle=times.settle, count=4)
-
-
-def measure_inputs(repeat: int) -> dict:
-    """What is kept of the first batch, and how it is made to look at.
-
-    Returns:
-        dict: ``memory``, in bytes of what is kept of a batch of 32 of 256x192
-        pixels; ``denormalize``, times for one image.
-    """
-    batch = hook_parts.make_batch(32)
-    inputs = torch.stack(batch['inputs'])
-    normalized = (inputs.float() / 255 - _column(described.MEAN)) / _column(
-        described.STD)
-    samples = batch['data_samples']
-    model = models.build('RTMPose-m')
-    with tempfile.TemporaryDirectory() as folder:
-        panels = hook_parts.Panels(model, batch, folder)
-        (probe, _), = panels.monitor._sets
-        panels.subject.close()
-    memory = dict(
-        hook=_size(probe),
-        before=_size(described.first_batch_before(normalized, samples)),
-        after=_size(described.first_batch_after(normalized, samples)))
-    image = normalized[0]
-    denormalize = dict(
-        hook=Subject(lambda: make_visible(image)),
-        before=Subject(lambda: described.denormalize_before(image)),
-        after=Subject(lambda: described.denormalize_after(image)))
-    return dict(memory=memory, denormalize=interleave(denormalize, 5 * repeat))
-
-
-def _column(values) -> Tensor:
-    return torch.tensor(values).view(3, 1, 1)
-
-
-def _size(kept) -> int:
-    """With all memory that its tensors hold on to, shared or not."""
-    return len(pickle.dumps(kept, protocol=4))

@@ -12,9 +12,7 @@ from typing import Dict, Optional
 import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 
-from . import described
 from .timing import Subject, close
 
 PACKAGES = ('lightning', 'mosaicml', 'wandb')
@@ -90,23 +88,11 @@ def mmengine(model: nn.Module, folder: str) -> Subject:
     return Subject(wrapper.step)
 
 
-def before(model: nn.Module, folder: str) -> Subject:
-    """The requirements' algorithm as it was."""
-    return _described(described.norms_before, model, folder)
-
-
-def after(model: nn.Module, folder: str) -> Subject:
-    """The requirements' algorithm as it was improved."""
-    return _described(described.norms_after, model, folder)
-
-
 READERS = {
     'Lightning': lightning,
     'Composer': composer,
     'wandb.watch': wandb,
     'backward alone': backward,
-    'before': before,
-    'after': after,
     'MMEngine clipping': mmengine,
 }
 
@@ -146,13 +132,6 @@ def versions() -> Dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = 'missing'
     return found
-
-
-def _described(norms, model: nn.Module, folder: str) -> Subject:
-    writer = SummaryWriter(folder)
-    steps = itertools.count()
-    return Subject(lambda: norms(model, writer, next(steps)), writer.flush,
-                   writer.close)
 
 
 def _twin(model: nn.Module) -> nn.Module:

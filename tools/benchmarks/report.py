@@ -5,22 +5,18 @@ from statistics import mean
 from typing import List, Optional, Sequence
 
 from .goals import cost, goals
-from .scale import linear
 from .timing import is_distinguishable, median, ratios, spread
 from .training import BASE
 
-_TRIED = Path(__file__).with_name('tried.md')
-_PEERS = ('Lightning', 'Composer', 'wandb.watch', 'before', 'after',
-          'MMEngine clipping')
+_OBSTACLES = Path(__file__).with_name('obstacles.md')
+_PEERS = ('Lightning', 'Composer', 'wandb.watch', 'MMEngine clipping')
 
 
-def markdown(results: dict, images: Optional[str] = None) -> str:
+def markdown(results: dict) -> str:
     """The whole page.
 
     Args:
         results (dict): See ``benchmark_hook.measure``.
-        images (str, optional): What the plots' names begin with, as the page
-            is to name them. Defaults to None: without plots.
 
     Returns:
         str: Markdown.
@@ -39,19 +35,18 @@ def markdown(results: dict, images: Optional[str] = None) -> str:
                [goal for goal in goals(results) if goal.measured])
     ]
     if 'micro' in results:
-        sections += _micro(results['micro'], images)
-    if 'inputs' in results:
-        sections += _inputs(results['inputs'], results.get('validation'))
+        sections += _micro(results['micro'])
     if 'training' in results:
-        sections += _training(results['training'],
-                              results.get('peak_memory', {}), images)
-    if 'scale' in results:
-        sections += _scale(results['scale'], images)
+        sections += _training(results['training'])
+    if 'validation' in results:
+        sections += _validation(results['validation'])
+    if 'demo' in results:
+        sections += _pictures(results['demo'])
     if _is_whole(results):
-        sections.append(_TRIED.read_text())
+        sections.append(_OBSTACLES.read_text())
     else:
-        sections.append('What was tried, and what stands in the way of a goal '
-                        'that is not reached: [Benchmarks](benchmarks.md).')
+        sections.append('What stands in the way of a goal that is not '
+                        'reached: [Benchmarks](benchmarks.md).')
     return '\n\n'.join(sections)
 
 
@@ -70,62 +65,52 @@ def _machine(results: dict) -> str:
     ])
 
 
-def _micro(micro: dict, images: Optional[str]) -> List[str]:
-    norms, factors = [], []
+def _micro(micro: dict) -> List[str]:
+    norms, factors, counts, histograms = [], [], [], []
     for name, found in micro.items():
-        times = found['gradients']
+        times, device = found['gradients'], found['device_times']
         hook = times['hook']['run']
-        floor = floor_of(found)
-        one_core = run_of(times, 'one_core')
-        head = [name, found['tensors'], f'{found["bytes"] / 1e6:.0f}']
+        floor = device.get('floor', times['floor']['run'])
         norms.append([
-            *head, f'{found["bytes"] / 1e6 / median(floor):.0f}',
+            name, found['tensors'], f'{found["bytes"] / 1e6:.0f}',
             _ms(floor, 2),
-            _ms(one_core) if one_core else '',
             _ms(hook), f'{median(times["hook"]["settle"]):.1f}',
-            *(_ms(run_of(times, peer)) for peer in _PEERS)
+            *(_ms(_run_of(times, peer)) for peer in _PEERS)
         ])
         factors.append([
             name,
-            _ratio(found['device_times'].get('hook', hook), floor),
-            _ratio(hook, one_core) if one_core else '',
-            *(_ratio(run_of(times, peer), hook) for peer in _PEERS)
+            _ratio(device.get('hook', hook), floor),
+            *(_ratio(_run_of(times, peer), hook) for peer in _PEERS)
         ])
-    rows = [[
-        name, *(_ms(times['run']) for times in found['histograms'].values()),
-        *(_ratio(found['histograms'][peer]['run'],
-                 found['histograms']['hook']['run'])
-          for peer in ('first 20', 'spread 20'))
-    ] for name, found in micro.items()]
-    rates = [[
-        name, *(_ms(times['run'], 3)
-                for times in found['learning_rate'].values())
-    ] for name, found in micro.items()]
-    counts = [[
-        name, *(found['counts']['gradients'][key]
-                for key in ('launches', 'syncs', 'cuda_syncs'))
-    ] for name, found in micro.items()]
+        counts.append([
+            name, *(found['counts'][key]
+                    for key in ('launches', 'syncs', 'cuda_syncs'))
+        ])
+        all_weights, some = (
+            found['histograms'][key]['run']
+            for key in ('hook', 'add_histogram'))
+        histograms.append(
+            [name,
+             _ms(all_weights),
+             _ms(some),
+             _ratio(some, all_weights)])
     return [
         '## Gradient norms',
         'In the training thread, of a step whose gradients are logged, ms. '
         'The hook logs the total and all layers in 20 groups; Lightning and '
         'Composer the total and each parameter; wandb histograms of each; '
-        '"before" and "after", the algorithms that this hook was asked to '
-        'replace, the total and the first 20 parameters; MMEngine, where it '
-        'clips, only the total. The time of wandb is without the backward '
-        'pass that it needs. The floor is one pass over the same bytes in one '
-        'piece, on all cores of a CPU; beside it the same on one. On a GPU '
-        "the floor is the card's time, and in the second table so is the "
-        "hook's, in which it waits for one launch after the other; else it is "
-        'the time of the training thread, which launches and goes on.',
+        'MMEngine, where it clips, only the total. The time of wandb is '
+        'without the backward pass that it needs. The floor is one pass over '
+        'the same bytes in one piece, on all cores of a CPU. On a GPU the '
+        "floor is the card's time, and in the second table so is the hook's, "
+        'in which it waits for one launch after the other; else it is the '
+        'time of the training thread, which launches and goes on.',
         _table([
-            'model', 'tensors', 'MB', 'GB/s', 'floor', 'one core', 'hook',
-            'then in its thread', *_PEERS
+            'model', 'tensors', 'MB', 'floor', 'hook', 'then in its thread',
+            *_PEERS
         ], norms), 'How many times as long as the hook, and the hook as the '
         'floor:',
-        _table(['model', 'hook / floor', 'hook / one core', *_PEERS],
-               factors), *_image(images, 'gradients',
-                                 'Gradient norms: the hook beside the others'),
+        _table(['model', 'hook / floor', *_PEERS], factors),
         'What the hook asks of torch for one reading, whatever the model; '
         '"brought to the host" counts in the training thread:',
         _table([
@@ -133,46 +118,14 @@ def _micro(micro: dict, images: Optional[str]) -> List[str]:
             'CUDA synchronisations'
         ], counts), '## Weight histograms',
         'In the training thread, ms. The hook counts every weight; '
-        '`SummaryWriter.add_histogram` is given 20 parameters: the first '
-        'ones, as "before" and "after" do, most of them small, or 20 that are '
-        'spread over the model.',
-        _table([
-            'model', 'hook, all', 'first 20', 'spread 20', 'first 20 / hook',
-            'spread 20 / hook'
-        ], rows), '## Learning rates',
-        'In the training thread, ms, one param group.',
-        _table(['model', 'hook', '"before" and "after"'], rates)
+        '`SummaryWriter.add_histogram` is given 20 parameters that are spread '
+        'over the model.',
+        _table(['model', 'hook', 'add_histogram', 'add_histogram / hook'],
+               histograms)
     ]
 
 
-def _inputs(inputs: dict, validation: Optional[dict]) -> List[str]:
-    memory = inputs['memory']
-    times = inputs['denormalize']
-    rows = [('kept of the first batch, 32 samples, 256x192, MB',
-             *(f'{memory[name] / 1e6:.2f}'
-               for name in ('hook', 'before', 'after'))),
-            ('a picture of a normalised input, ms',
-             *(_ms(times[name]['run'], 2)
-               for name in ('hook', 'before', 'after')))]
-    parts = [
-        '## First batch and pictures',
-        _table(['', 'hook', '"before"', '"after"'], rows),
-        'The hook does this in its own thread, and turns channels and axes '
-        'for the drawing as well, which the others leave to later.'
-    ]
-    if validation:
-        each = median([
-            own / count
-            for own, count in zip(validation['own'], validation['count'])
-        ])
-        parts.append(
-            f'A picture of a validation sample takes {each:.2g} ms of the '
-            f'training thread, in a validation of the demo of '
-            f'{median(validation["validation"]):.0f} ms.')
-    return parts
-
-
-def _training(training: dict, peak: dict, images: Optional[str]) -> List[str]:
+def _training(training: dict) -> List[str]:
     parts = [
         '## Whole trainings',
         'All ways to train run in one process, an iteration each in turn, on '
@@ -203,60 +156,46 @@ def _training(training: dict, peak: dict, images: Optional[str]) -> List[str]:
                 ]), f'{sum(run["logged"])} of {len(run["logged"])}',
                 f'{mean(run["behind"]):.2f}', f'{run["first"]:.0f}',
                 f'{run["syncs"] - base["syncs"]:+.1f}',
-                f'{run["bytes"] / 1e6:.2f}', f'{peak[arm] / 1e6:.0f}'
-                if arm in peak and model == 'demo' else ''
+                f'{run["bytes"] / 1e6:.2f}'
             ])
-        count = len(base['times'])
         parts += [
-            f'### {model}, {count} iterations',
+            f'### {model}, {len(base["times"])} iterations',
             _table([
                 '', 'iteration, ms', 'added up, %', 'direct, %',
                 'own clock, %', 'readings', 'behind, ms', 'first, ms',
-                'values to the host per iteration', 'MB on disk',
-                'peak memory, MB'
+                'values to the host per iteration', 'MB on disk'
             ], rows)
         ]
-    return parts + _image(images, 'training',
-                          'The cost of an iteration, in percent')
+    return parts
 
 
-def _scale(scale: dict, images: Optional[str]) -> List[str]:
-    rows = []
-    for what, unit, kind in (('norms', 'tensors of 1000 elements', 'tensors'),
-                             ('norms', 'MB in 100 tensors', 'bytes'),
-                             ('histograms', 'MB in 100 tensors', 'weights')):
-        times = {float(size): found for size, found in scale[kind].items()}
-        rows.append([
-            what, unit, ', '.join(f'{size:g}: {median(times[size]):.3g}'
-                                  for size in sorted(times)),
-            f'{linear(times):.2f}'
-        ])
-    scalars = [[
-        f'{int(count):,}', *(f'{1e3 * found[key] / int(count):.2f}'
-                             for key in ('run', 'settle')),
-        f'{found["bytes"] / int(count):.1f}', f'{found["memory"] / 1e6:.0f}'
-    ] for count, found in scale['scalars'].items()]
+def _validation(validation: dict) -> List[str]:
+    rows = [[
+        what, *(_us(found['times'][what]) for found in validation.values())
+    ] for what in next(iter(validation.values()))['times']]
+    boxes = [
+        f'{name}: {found["boxes"]:,}' for name, found in validation.items()
+    ]
     return [
-        '## How it grows',
-        'In the training thread, ms. The exponent is that of the size, over '
-        'the three largest: 1 is linear.',
-        _table(['what', 'of', 'ms', 'exponent'],
-               rows), 'Scalars, a thousand tags at each step:',
-        _table([
-            'scalars', 'training thread, µs each', "writer's thread, µs each",
-            'bytes each', 'memory grown by, MB'
-        ], scalars),
-        *_image(images, 'scale', 'Cost against size, both logarithmic')
+        '## Validations',
+        'Of a validation as large as that of COCO, microseconds a box. '
+        'Pictures are not among it: there is the same number of them in any '
+        'validation.',
+        _table(['', *boxes], rows)
     ]
 
 
-def floor_of(found: dict) -> List[float]:
-    """The times of a model's floor: on a GPU, the card's."""
-    return found['device_times'].get('floor',
-                                     found['gradients']['floor']['run'])
+def _pictures(demo: dict) -> List[str]:
+    rows = [[f'`{tag}`', f'{size / 1e3:.0f}'] for tag, size in sorted(
+        demo['pictures'].items(), key=lambda item: -item[1])]
+    return [
+        '## Pictures of the demo',
+        f'In its whole training, with {demo["validations"]} validations.',
+        _table(['tag', 'KB'], rows)
+    ]
 
 
-def run_of(times: dict, peer: str) -> Optional[List[float]]:
+def _run_of(times: dict, peer: str) -> Optional[List[float]]:
     """The times of a peer; None if it is missing."""
     if times.get(peer) is None:
         return None
@@ -273,6 +212,10 @@ def _ms(values: Optional[Sequence[float]], digits: int = 1) -> str:
     return f'{median(values):.{digits}f} ± {spread(values):.{digits}f}'
 
 
+def _us(values: Sequence[float]) -> str:
+    return f'{median(values):.1f} ± {spread(values):.1f}'
+
+
 def _ratio(values: Optional[Sequence[float]], to: Sequence[float]) -> str:
     if values is None:
         return 'missing'
@@ -286,7 +229,3 @@ def _table(head: Sequence[str], rows: Sequence[Sequence]) -> str:
     lines = [head, [':--', *['--:'] * (len(head) - 1)], *rows]
     return '\n'.join('| ' + ' | '.join(map(str, line)) + ' |'
                      for line in lines)
-
-
-def _image(images: Optional[str], name: str, text: str) -> List[str]:
-    return [] if images is None else [f'![{text}]({images}_{name}.png)']

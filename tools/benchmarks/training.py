@@ -1,10 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """What the hook costs in a real training, per iteration."""
 import copy
-import multiprocessing
 import random
-import re
-import resource
 import tempfile
 import time
 import uuid
@@ -12,19 +9,13 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional
 
 from mmengine.config import Config
-from mmengine.runner import Runner
 
 from mmpose.engine.hooks import EnhancedTensorBoardHook
-from mmpose.engine.monitors import ValImageMonitor
-from mmpose.registry import HOOKS
 from mmpose.utils import register_all_modules
 from .counting import Counting, written
-from .described import DescribedHook
 from .models import load_config
 from .timing import clock, synchronize
 from .turns import Turns, TurnTakingLoop
-
-HOOKS.register_module(module=DescribedHook, force=True)
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ('configs/enhanced_tensorboard/'
@@ -36,7 +27,6 @@ _EVERY = dict(
     grad_norm_interval=1,
     weight_hist_interval=1,
     val_image_interval=1)
-_NO_PICTURES = dict(_EVERY, log_train_images=False, log_data=False)
 
 
 def _preset(name: str) -> dict:
@@ -45,24 +35,24 @@ def _preset(name: str) -> dict:
 
 # What is added to the training with LoggerHook and TensorBoard.
 ARMS: Dict[str, Optional[dict]] = {
-    'without TensorBoard': None,
+    'without TensorBoard':
+    None,
     'LoggerHook': {},
-    'fast': _preset('fast'),
-    'balanced': _preset('balanced'),
-    'detailed': _preset('detailed'),
-    'every iteration': dict(_EVERY, train_image_interval=1),
-    'every iteration, no pictures': _NO_PICTURES,
-    'requirements, before': dict(type='DescribedHook', version='before'),
-    'requirements, after': dict(type='DescribedHook', version='after'),
+    'fast':
+    _preset('fast'),
+    'balanced':
+    _preset('balanced'),
+    'detailed':
+    _preset('detailed'),
+    'every iteration':
+    dict(_EVERY, train_image_interval=1),
+    'every iteration, no pictures':
+    dict(_EVERY, log_train_images=False, log_data=False),
 }
 BASE = 'LoggerHook'
 MODELS = {
-    'demo':
-    list(ARMS),
-    'RTMPose-t': [
-        'without TensorBoard', 'LoggerHook', 'balanced', 'detailed',
-        'requirements, after'
-    ],
+    'demo': list(ARMS),
+    'RTMPose-t': ['LoggerHook', 'balanced', 'detailed'],
 }
 
 
@@ -265,82 +255,3 @@ class _Arm:
             write(*args)
 
         writer.write = counted
-
-
-def peak_memory(arm: str, iterations: int, data_root: str) -> int:
-    """The most memory that a training of the demo takes, alone in a process.
-
-    Args:
-        arm (str): One of ``ARMS``.
-        iterations (int): How long it trains.
-        data_root (str): The demo's data set.
-
-    Returns:
-        int: In bytes.
-    """
-    with multiprocessing.get_context('spawn').Pool(1) as pool:
-        return pool.apply(_peak_memory, (arm, iterations, data_root))
-
-
-def _peak_memory(arm: str, iterations: int, data_root: str) -> int:
-    register_all_modules()
-
-    def drive(loops: List[TurnTakingLoop]) -> None:
-        only = _Arm(loops[0])
-        for _ in range(iterations):
-            only.step()
-
-    with tempfile.TemporaryDirectory() as folder:
-        Turns([make_config('demo', arm, data_root, folder)], drive).run()
-    status = Path('/proc/self/status')
-    if status.exists():
-        # Unlike getrusage(), without what the parent had before.
-        found = re.search(r'VmHWM:\s*(\d+) kB', status.read_text())
-        return int(found.group(1)) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def validation_panels(repeat: int, data_root: str) -> Dict[str, list]:
-    """What pictures of validation samples take in the training thread.
-
-    Args:
-        repeat (int): How many validations.
-        data_root (str): The demo's data set.
-
-    Returns:
-        dict[str, list]: ``own``, the milliseconds that a validation's pictures
-        take; ``count``, how many pictures; ``validation``, the milliseconds
-        of all of it.
-    """
-    register_all_modules()
-    cfg = Config.fromfile(str(ROOT / DEMO))
-    cfg.merge_from_dict(dict(log_level='ERROR'))
-    for part in (cfg.val_dataloader.dataset, cfg.test_dataloader.dataset):
-        part.data_root = f'{data_root}/'
-    for part in (cfg.val_evaluator, cfg.test_evaluator):
-        part.ann_file = f'{data_root}/annotations/person_keypoints_val.json'
-    cfg.default_hooks.checkpoint = None
-    cfg.default_hooks.enhanced_tensorboard.update(
-        val_image_interval=1, log_keypoints=False, hard_samples=0)
-    found: Dict[str, list] = dict(own=[], count=[], validation=[])
-    with tempfile.TemporaryDirectory() as folder:
-        cfg.work_dir = folder
-        cfg.experiment_name = uuid.uuid4().hex
-        runner = Runner.from_cfg(cfg)
-        loop = runner._val_loop = runner.build_val_loop(runner._val_loop)
-        runner.call_hook('before_run')
-        hook = next(
-            h for h in runner.hooks if isinstance(h, EnhancedTensorBoardHook))
-        monitor = next(
-            m for m in hook.monitors if isinstance(m, ValImageMonitor))
-        for i in range(repeat + 1):
-            seconds = monitor.guard.seconds
-            images = hook._writer.written['Image']
-            took = clock(loop.run)
-            hook._writer.flush()
-            if i:
-                found['own'].append(1e3 * (monitor.guard.seconds - seconds))
-                found['count'].append(hook._writer.written['Image'] - images)
-                found['validation'].append(took)
-        runner.call_hook('after_run')
-    return found

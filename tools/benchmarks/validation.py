@@ -1,12 +1,8 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """What the tallies and diagnoses of a validation take.
 
-    python -m benchmarks.validation
-
-in ``tools/`` prints a table: microseconds of an instance, and how often COCO's
-own evaluation could be done in that time, which was measured in turn with the
-rest. Pictures are not among it: there is the same number of them in any
-validation.
+Beside COCO's own evaluation, which is measured in turn with the rest. Pictures
+are not among it: there is the same number of them in any validation.
 """
 import io
 import pickle
@@ -34,7 +30,7 @@ from mmpose.engine.monitors.poses.diagnosis.diagnoses import DIAGNOSES
 from mmpose.engine.monitors.poses.diagnosis.diagnosis import Validation
 from mmpose.engine.monitors.poses.pose_samples import PoseSample
 from mmpose.engine.monitors.writers.record import IMAGE
-from .timing import Subject, interleave, median
+from .timing import Subject, interleave
 
 # Those that say why keypoints are wrong.
 KINDS = tuple(kind for kind in DIAGNOSES
@@ -45,6 +41,10 @@ KINDS = tuple(kind for kind in DIAGNOSES
 # detector, 104,000.
 INSTANCES, IMAGES, ALL_IMAGES, PREDICTIONS = 6352, 2346, 5000, 20
 _BATCH = 32
+# The name of what the rest is compared with.
+COCOS = "COCO's evaluation"
+# By whose boxes people are predicted.
+ANNOTATED, DETECTED = 'boxes of the annotations', 'boxes of a detector'
 
 
 class People(NamedTuple):
@@ -230,8 +230,7 @@ def cocos_evaluation(people: People) -> Callable:
     return evaluate
 
 
-def measure(instances: int, detected: bool,
-            repeat: int) -> Dict[str, List[float]]:
+def measure(instances: int, detected: bool, repeat: int) -> dict:
     """Time the tallies and each diagnosis, and COCO's evaluation, in turn.
 
     Args:
@@ -240,22 +239,26 @@ def measure(instances: int, detected: bool,
         repeat (int): How often.
 
     Returns:
-        dict[str, list[float]]: Microseconds of an instance.
+        dict: ``boxes``, how many people are predicted; ``times``, the
+        microseconds of one of them by what takes them.
     """
     people = make_people(instances, detected)
     part = collect(people)
     subjects = {
         'tallies': Subject(lambda: collect(people)),
-        "COCO's evaluation": Subject(cocos_evaluation(people))
+        COCOS: Subject(cocos_evaluation(people))
     }
     for kind in KINDS:
         subjects[kind.__name__] = Subject(
             lambda kind=kind: diagnose(part, [kind]))
     times = interleave(subjects, repeat)
-    return {
-        name: [1e3 * time / people.count for time in found.run]
-        for name, found in times.items()
-    }
+    boxes = sum(len(sample.predicted) for sample in people.samples)
+    return dict(
+        boxes=boxes,
+        times={
+            name: [1e3 * time / boxes for time in found.run]
+            for name, found in times.items()
+        })
 
 
 def memory(instances: int, detected: bool) -> Dict[str, int]:
@@ -280,25 +283,3 @@ def memory(instances: int, detected: bool) -> Dict[str, int]:
     finally:
         tracemalloc.stop()
     return dict(kept=kept, most=most, pickled=len(pickle.dumps(part)))
-
-
-def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else INSTANCES
-    for detected in (False, True):
-        print('boxes of a detector' if detected else 'boxes of the truth')
-        times = {
-            name: median(values)
-            for name, values in measure(count, detected, 3).items()
-        }
-        floor = times.pop("COCO's evaluation")
-        times['all together'] = sum(times.values())
-        for name, value in times.items():
-            print(f'{name:24} {value:8.1f} us {value / floor:6.2f}')
-        print({
-            name: f'{size / 1e6:.2f} MB'
-            for name, size in memory(count, detected).items()
-        })
-
-
-if __name__ == '__main__':
-    main()
