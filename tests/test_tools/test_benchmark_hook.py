@@ -109,7 +109,7 @@ def test_histograms_are_so_many_launches_for_each_32768_weights(
     launches = sum(n for name, n in counted.launches.items()
                    if name not in views)
     chunks = GROUPS + tensors * elements / 32768
-    assert launches <= 11 * chunks + 12 * GROUPS + 8
+    assert launches <= 8 * chunks + 12 * GROUPS + 8
     assert not counted.syncs
     events, values, size = writes(hook_parts.weight_histograms, model,
                                   str(tmp_path))
