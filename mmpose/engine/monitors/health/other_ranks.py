@@ -16,6 +16,7 @@ from ..core.monitor import Monitor
 from ..core.registry import MONITORS
 from ..core.runner_parts import losses_of_iteration
 from ..core.statistics.recent_losses import RecentLosses
+from ..core.whole_file import whole_file
 from ..writers.record import Record
 from .detectors.loss_spike import is_spike
 from .rank_losses import RankLosses
@@ -208,7 +209,5 @@ class _OwnLosses:
         entry = dict(step=step, samples=samples, batch_size=batch_size, **what)
         self._entries = [*self._entries, entry][:_MAX_ENTRIES]
         os.makedirs(osp.dirname(self._path), exist_ok=True)
-        part = f'{self._path}.part'
-        with open(part, 'w', encoding='utf-8') as file:
+        with whole_file(self._path) as file:
             json.dump(self._entries, file, ensure_ascii=False, indent=1)
-        os.replace(part, self._path)

@@ -1,10 +1,10 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import json
-import os
 import os.path as osp
 from typing import Dict, List, Tuple
 
 from ..core.measurements import SuspectSamples
+from ..core.whole_file import whole_file
 from .rank_losses import RankLosses
 from .recent_batches import RecentBatches
 from .report import Finding
@@ -106,11 +106,8 @@ class Suspects:
             with open(self._path, encoding='utf-8') as file:
                 entries = json.load(file)
         entries = [*entries, entry][-_MAX_STEPS:]
-        # A reader sees a complete file at any time.
-        part = f'{self._path}.part'
-        with open(part, 'w', encoding='utf-8') as file:
+        with whole_file(self._path) as file:
             json.dump(entries, file, ensure_ascii=False, indent=1)
-        os.replace(part, self._path)
 
 
 def suspects_of(batches: RecentBatches, step: int) -> Tuple[List[dict], int]:

@@ -2,7 +2,6 @@
 import csv
 import functools
 import logging
-import os
 import os.path as osp
 from collections import Counter
 from typing import Iterator, List, NamedTuple, Optional, Sequence
@@ -10,6 +9,7 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence
 from mmengine.logging import print_log
 
 from ...core.measurements import Remark
+from ...core.whole_file import whole_file
 from ...writers.record import IMAGE, Record
 from ..accuracy.data_set_accuracy import DataSetAccuracy
 from ..pictures.scenes import Scene
@@ -106,8 +106,7 @@ class _Found(NamedTuple):
 
 
 def _write(path: str, found: Sequence[_Found]) -> None:
-    # A reader sees a complete file at any time.
-    with open(f'{path}.part', 'w', encoding='utf-8', newline='') as file:
+    with whole_file(path) as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
         for it in found:
@@ -117,7 +116,6 @@ def _write(path: str, found: Sequence[_Found]) -> None:
                 or '', number if number >= 0 else '', it.path or '',
                 ' '.join(it.keypoints), it.suspect.detail
             ])
-    os.replace(f'{path}.part', path)
 
 
 def _scene(part: DataSetAccuracy, suspect: Suspect,

@@ -1,15 +1,14 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """The predictions of a validation, as a small file."""
 import hashlib
-import io
 import json
-import os
 import os.path as osp
 import zipfile
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from ....core.whole_file import whole_file
 from ...accuracy.data_set_accuracy import DataSetAccuracy
 from ...accuracy.instances import InstanceBatch
 
@@ -113,12 +112,12 @@ def save(path: str, when: str, parts: Sequence[SavedPart],
         f'{name}_{i}': getattr(part, name)
         for i, part in enumerate(parts) for name in _ARRAYS
     }
-    file = io.BytesIO()
-    np.savez_compressed(
-        file, header=json.dumps(header), config=json.dumps(config), **arrays)
-    with open(f'{path}.part', 'wb') as target:
-        target.write(file.getvalue())
-    os.replace(f'{path}.part', path)
+    with whole_file(path, binary=True) as file:
+        np.savez_compressed(
+            file,
+            header=json.dumps(header),
+            config=json.dumps(config),
+            **arrays)
 
 
 def load(path: str) -> SavedInstances:
