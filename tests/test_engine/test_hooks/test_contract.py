@@ -21,12 +21,13 @@ CLASSES = {
     cls.__name__: cls
     for cls in monitor_classes() if cls.__module__.startswith('mmpose.')
 }
+INTERVALS = [
+    argument.name for argument in hook_arguments()
+    if argument.name.endswith('_interval')
+]
 # Each at every step.
-OFTEN = {
-    argument.name: 1
-    for argument in hook_arguments() if argument.name.endswith('_interval')
-}
-NEVER_AGAIN = {name: 10**9 for name in OFTEN}
+OFTEN = dict(dict.fromkeys(INTERVALS, 1), log_error_kinds=True)
+NEVER_AGAIN = dict.fromkeys(INTERVALS, 10**9)
 EVENTS = [
     name for name in vars(Monitor)
     if re.match('(before|after)_', name) and name != 'before_train'

@@ -36,6 +36,7 @@ def test_every_chart_of_a_training_has_a_curve(train, read_events):
         train(
             dict(
                 grad_norm_interval=1,
+                log_error_kinds=True,
                 log_train_images=False,
                 log_val_images=False,
                 log_details=True,
