@@ -18,7 +18,7 @@ _draining = set()
 
 
 def drain_on_signal(writer: Writer) -> None:
-    """Flush a writer when a signal comes that would end the process.
+    """Drain a writer when a signal comes that would end the process.
 
     The process then ends as it would have, 8 seconds later at most; a second
     signal ends it at once. A handler that is there already is called without
@@ -57,7 +57,7 @@ def _handle(number, frame) -> None:
 
 def _drain(number: int, previous) -> None:
     threads = [
-        threading.Thread(target=writer.flush, daemon=True)
+        threading.Thread(target=writer.drain, daemon=True)
         for writer in list(_writers)
     ]
     for thread in threads:

@@ -2,9 +2,9 @@
 import itertools
 import threading
 from collections import Counter, deque
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Tuple
 
-from .record import KINDS
+from .record import IMAGE, KINDS
 
 
 class Item(NamedTuple):
@@ -33,6 +33,8 @@ class DroppingQueue:
 
     Attributes:
         bytes (int): The sum of the sizes of its items.
+        images_last (bool): Whether images come last before an item that is
+            never dropped, such as a flush. Defaults to False: all is in order.
         dropped (Counter): The number of dropped items, by kind.
     """
 
@@ -40,6 +42,7 @@ class DroppingQueue:
         self.max_items = max_items
         self.max_bytes = max_bytes
         self.bytes = 0
+        self.images_last = False
         # All kinds from the start: one thread counts while another one reads.
         self.dropped: Counter = Counter(dict.fromkeys(KINDS, 0))
         self._length = 0
@@ -74,7 +77,7 @@ class DroppingQueue:
             self._changed.notify()
 
     def get(self, timeout: Optional[float] = None) -> Optional[Item]:
-        """Take the oldest item out; wait for one where there is none.
+        """Take the next item out; wait for one where there is none.
 
         Args:
             timeout (float, optional): How long to wait, in seconds. Defaults
@@ -87,9 +90,15 @@ class DroppingQueue:
             self._changed.wait_for(lambda: self._length, timeout)
             if not self._length:
                 return None
-            return self._take(
-                min(filter(None, self._queues.values()),
-                    key=lambda queue: queue[0][0]))
+            return self._take(self._queues[min(
+                filter(self._queues.get, self._queues), key=self._place)])
+
+    def _place(self, kind: Optional[str]) -> Tuple[int, int]:
+        number = self._queues[kind][0][0]
+        flushes = self._queues[None]
+        if (not self.images_last or not flushes or number > flushes[0][0]):
+            return 2, number
+        return (1 if kind in (IMAGE, None) else 0), number
 
     def _is_too_long(self) -> bool:
         # Requests to flush take no space.

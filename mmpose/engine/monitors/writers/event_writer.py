@@ -186,6 +186,11 @@ class EventWriter(Writer):
         """
         self._outer.flush(wait)
 
+    def drain(self) -> None:
+        """Flush, images last: there may be no time to draw them."""
+        self._queue.images_last = True
+        self.flush()
+
     def close(self) -> None:
         """Bring everything to disk; nothing is written any more.
 

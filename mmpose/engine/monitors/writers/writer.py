@@ -23,6 +23,10 @@ class Writer:
     def flush(self) -> None:
         """Bring to disk what was written so far."""
 
+    def drain(self) -> None:
+        """Bring to disk what there is time for before the process ends."""
+        self.flush()
+
     def close(self) -> None:
         """Bring everything to disk; nothing is written any more."""
 

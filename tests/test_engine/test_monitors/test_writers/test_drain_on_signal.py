@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from mmpose.engine.monitors.writers.drain_on_signal import drain_on_signal
 from mmpose.engine.monitors.writers.event_writer import EventWriter
-from mmpose.engine.monitors.writers.record import Record, Scalar
+from mmpose.engine.monitors.writers.record import IMAGE, Record, Scalar
 
 LONG = 120
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -123,6 +123,26 @@ def test_what_is_ignored_stays_so(run):
     status, _, steps = run(signal.SIGHUP, signal.SIGTERM, before=before)
     assert status == -signal.SIGTERM
     assert len(steps) > 50
+
+
+def test_pictures_that_take_too_long_cost_no_curve(run):
+    """As on a machine with too much to do."""
+
+    def draw():
+        time.sleep(1.5)
+        return []
+
+    def after(say, writer):
+        for i in range(20):
+            writer.write(Record(i, draw, kind=IMAGE))
+        for i in range(50):
+            writer.write(Record(i, lambda i=i: [Scalar('tag', i)]))
+            say.send(i)
+        time.sleep(LONG)
+
+    status, _, steps = run(signal.SIGTERM, after=after)
+    assert status == -signal.SIGTERM
+    assert steps == list(range(50))
 
 
 def hang(say, writer):

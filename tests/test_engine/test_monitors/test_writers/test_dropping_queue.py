@@ -28,6 +28,18 @@ def test_it_is_first_in_first_out_across_kinds():
     assert queue.bytes == 0
 
 
+def test_images_may_come_last_before_a_flush():
+    """P7: who asks for it may have little time."""
+    kinds = [IMAGE, SCALAR, IMAGE, HISTOGRAM, None, IMAGE, SCALAR, None]
+    queue = filled(kinds)
+    queue.images_last = True
+    assert contents(queue) == [1, 3, 0, 2, 4, 6, 5, 7]
+    # Nobody has asked for what comes after the flush.
+    queue = filled(kinds[:-1])
+    queue.images_last = True
+    assert contents(queue) == [1, 3, 0, 2, 4, 5, 6]
+
+
 @pytest.mark.parametrize('limits', [dict(max_items=4), dict(max_bytes=4)])
 def test_the_least_important_and_of_these_the_oldest_goes_first(limits):
     """P6: images, histograms, layer scalars, scalars."""
