@@ -19,6 +19,7 @@ import sys
 import time
 from pathlib import Path
 
+from mmengine.config.utils import ConfigParsingError
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
@@ -171,7 +172,7 @@ class Trainings:
         def watched(runner):
             row = dict(
                 test=self._test,
-                steps=sorted(_steps(runner.hooks)),
+                steps=sorted(_steps([*runner.hooks, runner.model])),
                 findings=[])
             self.rows.append(row)
             try:
@@ -212,8 +213,8 @@ class Trainings:
         return name
 
 
-def _steps(hooks):
-    steps = (vars(hook).get('step') for hook in hooks)
+def _steps(parts):
+    steps = (vars(part).get('step') for part in parts)
     return {step for step in steps if isinstance(step, int)}
 
 
@@ -256,8 +257,12 @@ def train_family(out, args):
         images=args.images,
         batch_size=args.batch_size,
         epochs=2)
-    cfg = verify_configs.load(config, options)
-    row = dict(why=verify_configs.only_predicts(cfg))
+    try:
+        cfg = verify_configs.load(config, options)
+        row = dict(why=verify_configs.only_predicts(cfg))
+    except ConfigParsingError as error:
+        message, *_ = verify_configs._one_line(error).split('!')
+        row = dict(why=f'it cannot be read: {message}')
     if not row['why']:
         scale_sizes(cfg, args.scale)
         from mmengine.runner import Runner

@@ -254,10 +254,11 @@ class HiddenWeight(OneConvolution):
 
     def __init__(self, step, of_both=False, data_preprocessor=None):
         super().__init__()
+        self.step = step
         self.of_both = of_both
         self.other = torch.nn.Linear(3, 1)
         self.weight_of_other = lambda: (25 + self.calls / 100
-                                        if self.calls > step else 1.)
+                                        if self.calls > self.step else 1.)
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
         outputs = super().forward(inputs, data_samples, mode)
