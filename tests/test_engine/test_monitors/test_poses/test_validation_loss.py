@@ -19,6 +19,7 @@ from mmengine.logging import MessageHub, MMLogger
 from painted_people import paint_data_set
 
 from mmpose.engine.monitors import ValidationLossMonitor
+from mmpose.evaluation.functional.nms import oks_iou
 from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import DATASETS, METRICS, MODELS
 from mmpose.utils import register_all_modules
@@ -259,34 +260,68 @@ def test_a_sharded_model_says_so(folders, lines, logged, runner_cfg,
     assert 'takes all ranks' in line and logged(runner, 'val') == {}
 
 
+def similarity(sample, keypoints=slice(None)):
+    """MMPose's own OKS of a predicted sample, or KS of one keypoint."""
+    truth, predicted = (
+        np.c_[part.keypoints[0], np.zeros(17)]
+        for part in (sample.gt_instances, sample.pred_instances))
+    predicted[:, 2] = 1
+    truth[keypoints, 2] = sample.gt_instances.keypoints_visible[0, keypoints]
+    oks, = oks_iou(
+        truth.ravel(),
+        predicted.reshape(1, -1),
+        sample.area, [sample.area],
+        sample.sigmas,
+        vis_thr=0.5)
+    return oks if truth[:, 2].any() else np.nan
+
+
 def test_the_accuracy_of_the_same_training_samples(train, folders,
                                                    read_events):
-    """P8: as MMPose's own metric counts them."""
+    """P8: as MMPose's own functions count them."""
     cfg = settings_of('heatmap', folders)
     runner = train(hook(log_details=True), **cfg)
     dataset = data_of(folders['train'], pipelines_of('heatmap')[1], 'heatmap')
     found = {}
     for event in read_events(f'{runner.work_dir}/{runner.timestamp}/vis_data'):
         for value in event.summary.value:
-            if value.tag.startswith('keypoints/train_as_val/PCK@0.05'):
-                found[value.tag[32:]] = (
+            if value.tag.startswith('keypoints/train_as_val/'):
+                measure, _, name = value.tag[23:].partition('/')
+                found.setdefault(measure, {})[name] = (
                     value.tensor.float_val[0]
                     if value.tensor.float_val else value.simple_value)
     runner.model.eval()
     metric = METRICS.build(
         dict(type='PCKAccuracy', thr=0.05, norm_item='bbox'))
     built = DATASETS.build(dataset)
+    content = json.loads((folders['train'] / 'people.json').read_text())
+    areas = {one['id']: one['area'] for one in content['annotations']}
+    predicted = []
     with torch.no_grad():
         for i in range(len(built)):
             data = pseudo_collate([built[i]])
             outputs = runner.model.val_step(data)
             metric.process(data, [one.to_dict() for one in outputs])
+            outputs[0].set_metainfo(
+                dict(
+                    area=areas[outputs[0].id],
+                    sigmas=built.metainfo['sigmas']))
+            predicted += outputs
     # The metric's is a mean over keypoints of means; each has its own here.
     expected = metric.evaluate(len(built))['PCK']
-    each = [value for name, value in found.items() if name]
+    pck, ks = found['PCK@0.05'], found['OKS']
+    each = [value for name, value in pck.items() if name]
     assert len(each) == 17
     assert np.mean(each) == pytest.approx(expected, abs=1e-6)
-    assert found[''] == pytest.approx(expected, abs=0.02)
+    assert pck[''] == pytest.approx(expected, abs=0.02)
+    # The OKS of the instances, and the KS of each keypoint.
+    assert ks.pop('') == pytest.approx(
+        np.mean(list(map(similarity, predicted))), rel=1e-5)
+    names = built.metainfo['keypoint_name2id']
+    assert ks.keys() == names.keys()
+    for name, index in names.items():
+        expected = np.nanmean([similarity(one, index) for one in predicted])
+        assert ks[name] == pytest.approx(expected, rel=1e-5, abs=1e-12)
 
 
 @pytest.fixture

@@ -70,12 +70,15 @@ class TrainingAccuracy:
         Args:
             by_keypoint (bool): Whether to yield those of each keypoint.
         """
-        tag = 'keypoints/train_as_val/PCK@0.05'
-        if self.pck is not None:
-            yield Scalar(tag, self.pck)
-        values = self._tally.measures()['PCK@0.05']
+        totals = {'PCK@0.05': self.pck, 'OKS': self._tally.mean_oks()}
         groups = curve_groups(self._names, self._meta) if by_keypoint else {}
-        for group, places in groups.items():
-            known = values[places][np.isfinite(values[places])]
-            if len(known):
-                yield Scalar(f'{tag}/{group}', known.mean())
+        for measure, values in self._tally.measures().items():
+            total = totals.get(measure)
+            if total is None or not np.isfinite(total):
+                continue
+            tag = f'keypoints/train_as_val/{measure}'
+            yield Scalar(tag, total)
+            for group, places in groups.items():
+                known = values[places][np.isfinite(values[places])]
+                if len(known):
+                    yield Scalar(f'{tag}/{group}', known.mean())

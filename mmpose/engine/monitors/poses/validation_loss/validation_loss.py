@@ -66,6 +66,13 @@ class ValidationLossMonitor(Monitor):
                                                    top-down models
     ``keypoints/train_as_val/PCK@0.05/<keypoint>`` Of each keypoint, with
                                                    ``log_details``
+    ``keypoints/train_as_val/OKS``                 Mean OKS of these instances,
+                                                   to be compared with
+                                                   ``instances/OKS``, where
+                                                   there are sigmas
+    ``keypoints/train_as_val/OKS/<keypoint>``      Keypoint similarity (KS) of
+                                                   each keypoint, with
+                                                   ``log_details``
     ============================================== ===========================
 
     What it tells: Whether the model generalizes. The loss of LoggerHook is no
