@@ -158,9 +158,14 @@ class FixedLosses(Measurement):
             pipeline prepares it.
         training_pck (float, optional): PCK@0.05 of the training samples that
             are prepared like those of the validation.
+        training_accuracy (float, optional): The accuracy that the head returns
+            with the loss of these samples, ``acc_pose``.
+        batch_accuracy (float, optional): The same of the last batch.
     """
     iteration: int
     validation: Optional[float] = None
     training: Optional[float] = None
     batch: Optional[float] = None
     training_pck: Optional[float] = None
+    training_accuracy: Optional[float] = None
+    batch_accuracy: Optional[float] = None

@@ -10,6 +10,10 @@ import torch
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
+# What a head of a top-down model returns beside its losses: a PCK in its
+# input, or in its heatmaps.
+ACCURACY = 'acc_pose'
+
 
 @contextmanager
 def eval_without_side_effects(model: nn.Module) -> Iterator[None]:
@@ -60,7 +64,8 @@ def evaluation_losses(model: nn.Module
 
     Yields:
         Callable: Called with a batch as the data loader gives it; returns the
-        losses by name on the model's device, ``'loss'`` their sum. The model
+        losses by name on the model's device, ``'loss'`` their sum, and the
+        accuracy :data:`ACCURACY` if the head returns it with them. The model
         may change the batch.
     """
     devices = devices_of(model)
@@ -73,7 +78,8 @@ def evaluation_losses(model: nn.Module
         _, values = model.parse_losses(forward(**data, mode='loss'))
         return {
             name: value.detach()
-            for name, value in values.items() if 'loss' in name
+            for name, value in values.items()
+            if 'loss' in name or name == ACCURACY
         }
 
     with ExitStack() as restore:

@@ -29,7 +29,8 @@ def test_training_samples_that_the_validation_prepares_otherwise():
     assert [len(one) for one in seen] == [0, 0, 0, 0, 1, 1]
     finding, = seen[-1]
     assert finding.name == 'validation_preparation'
-    assert '1;' in finding.evidence and '8 ' in finding.evidence
+    assert 'a loss of 1,' in finding.evidence
+    assert 'validation 8 (train_as_val' in finding.evidence
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,36 @@ def test_training_samples_that_the_validation_prepares_otherwise():
     ])
 def test_samples_that_are_prepared_alike(losses):
     assert found(PreparationDetector(), [losses] * 6) == [[]] * 6
+
+
+# What is known of accuracies: PCK of the training samples, and what the head
+# returns for them and for the last batch.
+@pytest.mark.parametrize(
+    'losses, accuracies',
+    [
+        # Of heatmaps, whose loss is not three times as high without a peak.
+        ((8., 7., 4.), (0.05, 0.1, 0.7)),
+        # A likelihood.
+        ((9., 8., -3.), (0.05, 0.3, 0.7)),
+    ])
+def test_an_accuracy_tells_more_than_a_loss(losses, accuracies):
+    finding, = found(PreparationDetector(), [(*losses, *accuracies)] * 6)[-1]
+    assert f'acc_pose of {accuracies[1]}' in finding.evidence
+    assert 'acc_pose of 0.7' in finding.evidence
+
+
+@pytest.mark.parametrize(
+    'losses, accuracies',
+    [
+        ((9., 8., 1.), (0.3, 0.4, 0.7)),
+        # Nothing is learned as yet.
+        ((9., 8., 1.), (0.0, 0.05, 0.15)),
+        ((9., 8., -3.), (None, None, None)),
+        ((9., 8., 0.), (None, None, None)),
+    ])
+def test_samples_that_are_as_accurate(losses, accuracies):
+    courses = [(*losses, *accuracies)] * 6
+    assert not any(found(PreparationDetector(), courses))
 
 
 def test_one_of_them_is_unknown():
@@ -61,6 +92,9 @@ def test_a_validation_that_is_easier():
         ((1., 3., 1., 0.75), 0.8),  # The keypoints are as accurate.
         ((1., 1.5, 1., 0.3), 0.8),
         ((3., 1., 1., 0.9), 0.8),
+        # Likelihoods have no ratio.
+        ((-3., 1., 1., 0.3), 0.8),
+        ((-3., -2., 1., 0.3), 0.8),
     ])
 def test_a_validation_that_is_none(losses, pck):
     seen = found(EasierValidationDetector(), [losses] * 6, pck=pck)

@@ -16,7 +16,9 @@ from loss_families import (BATCH_SIZE, MODELS_OF, data_of, hook, pipelines_of,
 from mmengine.dataset import pseudo_collate
 from mmengine.hooks import EMAHook
 from mmengine.logging import MessageHub, MMLogger
+from mmengine.runner import Runner
 from painted_people import paint_data_set
+from test_lifting import CONFIGS, synthetic_h36m, upstream
 
 from mmpose.engine.monitors import ValidationLossMonitor
 from mmpose.evaluation.functional.nms import oks_iou
@@ -94,6 +96,34 @@ def test_it_is_the_loss_of_the_same_samples(family, train, folders, logged,
             expected = dict(loss=expected['loss'])
         found = {k: v[-1] for k, v in logged(runner, prefix).items()}
         assert found == pytest.approx(expected, rel=1e-6), prefix
+
+
+@pytest.fixture(scope='module')
+def sequences(tmp_path_factory):
+    """Poses of which a lifter is given several frames."""
+    root = tmp_path_factory.mktemp('lifted')
+    synthetic_h36m.generate_dataset(root, num_sequences=2, num_frames=40)
+    return root
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_it_is_the_loss_of_a_lifter(name, sequences, tmp_path, logged):
+    """P8: its validation has targets, and its training is flipped."""
+    register_all_modules()
+    cfg = upstream(name, sequences, tmp_path)
+    cfg.custom_hooks = [
+        dict(type='EnhancedTensorBoardHook', strict=True, **hook())
+    ]
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    for prefix, kind in ('val', 'val'), ('train_as_val', 'train'):
+        dataset = copy.deepcopy(cfg[f'{kind}_dataloader'].dataset)
+        dataset.pipeline = cfg.val_dataloader.dataset.pipeline
+        batch_size = cfg.train_dataloader.batch_size
+        expected = direct_losses(runner.model, dataset, batch_size)['loss']
+        found = logged(runner, prefix)['loss']
+        assert len(found) == 2
+        assert found[-1] == pytest.approx(expected, rel=1e-6), prefix
 
 
 def direct_loss(runner, folders, name='val', **kwargs):
@@ -231,7 +261,6 @@ def test_where_there_are_no_targets_a_line_says_why(left_out, reason, folders):
 
 def test_a_model_without_a_loss_in_evaluation_mode_says_so(
         train, folders, lines, logged, runner_cfg, monkeypatch):
-    from mmengine.runner import Runner
     cfg = settings_of('heatmap', folders)
     loss = TopdownPoseEstimator.loss
 
@@ -251,8 +280,6 @@ def test_a_model_without_a_loss_in_evaluation_mode_says_so(
 
 def test_a_sharded_model_says_so(folders, lines, logged, runner_cfg,
                                  monkeypatch):
-    from mmengine.runner import Runner
-
     from mmpose.engine.monitors.poses.validation_loss import validation_loss
     monkeypatch.setattr(validation_loss, 'needs_all_ranks', lambda model: True)
     runner = Runner(**runner_cfg(hook(), **settings_of('heatmap', folders)))

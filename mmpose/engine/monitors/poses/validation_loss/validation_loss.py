@@ -18,7 +18,7 @@ from ...core.registry import MONITORS
 from ...core.runner_parts import (bare_model, data_set, evaluation_step,
                                   has_ema_model, is_iter_based,
                                   needs_all_ranks, validation_precision)
-from ...core.side_effects import evaluation_losses
+from ...core.side_effects import ACCURACY, evaluation_losses
 from ...writers.record import Record, Scalar, Value
 from ..accuracy.keypoint_tally import usable_sigmas
 from ..model_kinds import is_top_down
@@ -204,11 +204,10 @@ class ValidationLossMonitor(Monitor):
             found = TrainingAccuracy(samples, meta, sigmas)
             yield from found.scalars(self._by_keypoint)
             pck = found.pck
-        totals = [
-            means.get(prefix, {}).get('loss')
-            for prefix in (*_PREFIXES, 'batch')
-        ]
-        yield FixedLosses(iteration, *totals, pck)
+        losses, accuracies = ([
+            means.get(prefix, {}).get(name) for prefix in (*_PREFIXES, 'batch')
+        ] for name in ('loss', ACCURACY))
+        yield FixedLosses(iteration, *losses, pck, *accuracies[1:])
 
     def _load(self, runner) -> None:
         self._batches = {}
@@ -295,8 +294,9 @@ def mean_losses(model: nn.Module, batches: Sequence[LossBatch]) -> Losses:
         batches (Sequence[LossBatch]): The batches.
 
     Returns:
-        Losses: A loss that the model does not return for a batch, as where no
-        instance is matched, is 0.
+        Losses: The accuracy of the head is among them, if it returns it. What
+        the model does not return for a batch, as where no instance is matched,
+        is 0.
     """
     found = []
     with evaluation_losses(model) as losses:
@@ -319,6 +319,7 @@ def _means(losses: Losses, values: np.ndarray) -> Dict[str, float]:
 
 def _scalars(prefix: str, means: Dict[str, float],
              taken: Sequence[str]) -> Iterator[Value]:
+    means = {name: mean for name, mean in means.items() if name != ACCURACY}
     for name, mean in means.items():
         tag = f'{prefix}/{name}'
         # The only term is the loss.

@@ -7,8 +7,13 @@ from ....core.registry import DETECTORS
 from ...detector import Detector, Streaks, started_at
 from ...report import NOTE, Finding
 
-# The loss of training samples that the validation prepares, over that of those
-# that the training prepares. Augmentation makes the latter larger.
+# The accuracy of training samples that the validation prepares, over that of
+# those that the training prepares. Augmentation makes the latter lower.
+_LESS = 0.5
+# The latter, from which on there is something to be lost.
+_LEARNED = 0.2
+# The same of the losses. That of a model that predicts nothing is hardly three
+# times that of one that has learned: an accuracy tells more.
 _OTHERWISE = 2.
 # The loss of the validation over that of training samples, and by how much the
 # PCK is higher.
@@ -20,18 +25,23 @@ _PCK = 0.1
 class PreparationDetector(Detector):
     """``validation_preparation``: the validation prepares its input otherwise.
 
-    In three consecutive validations, after 1000 updates, the loss of training
-    samples in the pipeline of the validation is twice that of the last
-    training batch, both in evaluation mode.
+    In three consecutive validations, after 1000 updates, training samples in
+    the pipeline of the validation have half the accuracy of the last training
+    batch, both in evaluation mode. Where the head returns no accuracy with its
+    losses: twice the loss.
 
     Args:
+        accuracy (float): The fraction of the accuracy. Defaults to 0.5.
         ratio (float): Of the two losses. Defaults to 2.
     """
 
     findings = ('validation_preparation', )
     wants = (FixedLosses, )
 
-    def __init__(self, ratio: float = _OTHERWISE) -> None:
+    def __init__(self,
+                 accuracy: float = _LESS,
+                 ratio: float = _OTHERWISE) -> None:
+        self._accuracy = accuracy
         self._ratio = ratio
 
     def before_train(self, runner) -> None:
@@ -39,29 +49,37 @@ class PreparationDetector(Detector):
         self._streaks = Streaks()
 
     def see(self, step: int, losses: FixedLosses) -> Optional[List[Finding]]:
-        if None in (losses.training, losses.batch) or losses.batch <= 0:
+        if None in (losses.training, losses.batch):
             return None
-        limit = self._ratio * self._streaks.hysteresis('otherwise')
         is_otherwise = (
-            losses.iteration >= self._begins
-            and losses.training > limit * losses.batch)
+            losses.iteration >= self._begins and self._differs(losses))
         if not self._streaks.update(['otherwise'] if is_otherwise else []):
             return []
         return [
             Finding(
                 'validation_preparation',
-                'Training samples have a far higher loss as the validation '
+                'Training samples are predicted far worse as the validation '
                 'prepares them than as the training does.',
-                f'In evaluation mode, the loss of the last training batch is '
-                f'{losses.batch:.4g}; that of training samples in the '
-                f'pipeline of the validation is {losses.training:.4g} '
-                f'(train_as_val/loss), that of the validation itself '
+                f'In evaluation mode, the last training batch has a loss of '
+                f'{losses.batch:.4g}{_of_head(losses.batch_accuracy)}, '
+                'training samples in the pipeline of the validation '
+                f'{losses.training:.4g} (train_as_val/loss)'
+                f'{_of_head(losses.training_accuracy)}, the validation itself '
                 f'{_number(losses.validation)}.',
                 'Compare the two pipelines: padding of GetBBoxCenterScale, '
                 'input_size and use_udp of TopdownAffine, how images are '
                 'loaded (color_type, to_float32), resized and padded. In '
                 'val/images the input looks other than in train/images.')
         ]
+
+    def _differs(self, losses: FixedLosses) -> bool:
+        hysteresis = self._streaks.hysteresis('otherwise')
+        own, batch = losses.training_accuracy, losses.batch_accuracy
+        if own is not None and batch is not None:
+            limit = self._accuracy / hysteresis
+            return batch >= _LEARNED and own < limit * batch
+        # A likelihood may be negative, and has no ratio.
+        return losses.training > self._ratio * hysteresis * losses.batch > 0
 
 
 @DETECTORS.register_module()
@@ -97,8 +115,9 @@ class EasierValidationDetector(Detector):
         known = None not in (self._pck, measured.training_pck)
         is_easier = (
             measured.iteration >= self._begins
-            and measured.validation < limit * measured.training
-            and not (known and self._pck < measured.training_pck + _PCK))
+            # Below 0 a ratio says nothing, as of a likelihood.
+            and 0 <= measured.validation < limit * measured.training and
+            not (known and self._pck < measured.training_pck + _PCK))
         if not self._streaks.update(['easier'] if is_easier else []):
             return []
         return [
@@ -119,3 +138,7 @@ class EasierValidationDetector(Detector):
 
 def _number(value: Optional[float]) -> str:
     return 'unknown' if value is None else f'{value:.4g}'
+
+
+def _of_head(accuracy: Optional[float]) -> str:
+    return '' if accuracy is None else f' and an acc_pose of {accuracy:.3g}'
