@@ -43,7 +43,7 @@ PLANTED = [
     TESTS / 'test_monitors/test_poses/test_one_pose.py',
     TESTS / 'test_monitors/test_poses/test_keypoint_distribution.py',
     TESTS / 'test_monitors/test_poses/test_codec_findings.py',
-    TESTS / 'test_monitors/test_poses/test_heatmaps.py',
+    TESTS / 'test_monitors/test_poses/test_planted_samples.py',
     TESTS / 'test_monitors/test_poses/test_shared_images.py',
 ]
 # What is scaled with the input of a model.

@@ -154,13 +154,13 @@ class FixedLosses(Measurement):
             it could not be computed, as for the others.
         training (float, optional): Of training samples that are prepared like
             these.
-        batch (float, optional): Of the last batch of the training, as its
-            pipeline prepares it.
+        batch (float, optional): Of a batch of the training, the first one since
+            the last validation, as its pipeline prepares it.
         training_pck (float, optional): PCK@0.05 of the training samples that
             are prepared like those of the validation.
         training_accuracy (float, optional): The accuracy that the head returns
             with the loss of these samples, ``acc_pose``.
-        batch_accuracy (float, optional): The same of the last batch.
+        batch_accuracy (float, optional): The same of that batch.
     """
     iteration: int
     validation: Optional[float] = None

@@ -45,7 +45,7 @@ def test_samples_that_are_prepared_alike(losses):
 
 
 # What is known of accuracies: PCK of the training samples, and what the head
-# returns for them and for the last batch.
+# returns for them and for a batch.
 @pytest.mark.parametrize(
     'losses, accuracies',
     [
@@ -79,8 +79,18 @@ def test_one_of_them_is_unknown():
         assert found(PreparationDetector(), [losses] * 6) == [None] * 6
 
 
-def test_a_validation_that_is_easier():
-    seen = found(EasierValidationDetector(), [(1., 3., 1., 0.3)] * 6, pck=0.8)
+@pytest.mark.parametrize(
+    'losses, pck',
+    [
+        ((1., 3., 1., 0.3), 0.8),
+        # Of heatmaps, and a likelihood.
+        ((0.9, 1., 1., 0.3), 0.8),
+        ((-3., -2., 1., 0.3), 0.8),
+        # A bottom-up model.
+        ((1., 3., 1., None), 0.8),
+    ])
+def test_a_validation_that_is_easier(losses, pck):
+    seen = found(EasierValidationDetector(), [losses] * 6, pck=pck)
     assert [len(one) for one in seen] == [0, 0, 0, 0, 1, 1]
     finding, = seen[-1]
     assert finding.name == 'validation_easier' and '0.8' in finding.evidence
@@ -90,11 +100,12 @@ def test_a_validation_that_is_easier():
     'losses, pck',
     [
         ((1., 3., 1., 0.75), 0.8),  # The keypoints are as accurate.
-        ((1., 1.5, 1., 0.3), 0.8),
+        ((1.1, 1., 1., 0.3), 0.8),
         ((3., 1., 1., 0.9), 0.8),
+        ((1., 1.5, 1., None), 0.8),
         # Likelihoods have no ratio.
-        ((-3., 1., 1., 0.3), 0.8),
-        ((-3., -2., 1., 0.3), 0.8),
+        ((-3., 1., 1., None), 0.8),
+        ((-3., -2., 1., None), 0.8),
     ])
 def test_a_validation_that_is_none(losses, pck):
     seen = found(EasierValidationDetector(), [losses] * 6, pck=pck)

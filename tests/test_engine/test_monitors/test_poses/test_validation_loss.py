@@ -366,9 +366,12 @@ def fixed(monkeypatch):
     return made
 
 
-def test_the_last_batch_is_the_trainings(train, folders, fixed, logged,
-                                         monkeypatch):
-    """As its pipeline prepares it, by the model that is validated."""
+def test_a_batch_is_compared_as_the_training_prepares_it(
+        train, folders, fixed, logged, monkeypatch):
+    """By the model that is validated.
+
+    The last one has just been learned.
+    """
     batches = []
     before = ValidationLossMonitor.before_train_iter
 
@@ -377,14 +380,21 @@ def test_the_last_batch_is_the_trainings(train, folders, fixed, logged,
         before(self, runner, batch_idx, data_batch)
 
     monkeypatch.setattr(ValidationLossMonitor, 'before_train_iter', remember)
-    runner = train(hook(), **settings_of('heatmap', folders))
+    cfg = settings_of(
+        'heatmap',
+        folders,
+        train_cfg=dict(by_epoch=True, max_epochs=2, val_interval=1))
+    cfg['model']['type'] = 'KeepsState'  # It spoils its samples.
+    runner = train(hook(), **cfg)
     runner.model.eval()
     with torch.no_grad():
-        data = runner.model.data_preprocessor(batches[-1], False)
-        expected = runner.model(**data, mode='loss')['loss_kpt']
-    assert fixed[-1].batch == pytest.approx(float(expected), rel=1e-6)
-    assert fixed[-1].iteration == 3
+        data = runner.model.data_preprocessor(batches[3], False)
+        expected = runner.model(**data, mode='loss')
+    loss, accuracy = expected['loss_kpt'], expected['acc_pose']
+    assert fixed[-1].batch == pytest.approx(float(loss), rel=1e-6)
+    assert fixed[-1].batch_accuracy == pytest.approx(float(accuracy))
+    assert fixed[-1].iteration == 6
     for name in 'val', 'train_as_val':
-        value, = logged(runner, name)['loss']
+        value = logged(runner, name)['loss'][-1]
         own = dict(val=fixed[-1].validation, train_as_val=fixed[-1].training)
         assert own[name] == pytest.approx(value)

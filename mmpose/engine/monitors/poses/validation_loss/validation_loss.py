@@ -127,8 +127,9 @@ class ValidationLossMonitor(Monitor):
         self._trains = False
         self._losses: Dict[str, Losses] = {}
         self._predicted: List[PoseSample] = []
-        # The last one of the training.
-        self._batch = None
+        # The first one of the training since the last validation, pickled.
+        # What has just been learned would have a lower loss.
+        self._batch: Optional[bytes] = None
         self._batch_fails = False
 
     def charts_of(self, runner) -> Sequence[Chart]:
@@ -140,6 +141,8 @@ class ValidationLossMonitor(Monitor):
         self._batches: Dict[str, List[LossBatch]] = {}
         self._losses = {}
         self._predicted = []
+        self._batch = None
+        self._batch_fails = False
         self._trains = not needs_all_ranks(runner.model)
         if not self._trains:
             _tell(
@@ -153,7 +156,10 @@ class ValidationLossMonitor(Monitor):
         self._batch = None
 
     def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
-        self._batch = data_batch
+        if self._trains and self._batch is None and not self._batch_fails:
+            # The model may change it, and it may lie in shared memory.
+            self._batch = _or_why('batch', pickle.dumps, data_batch)
+            self._batch_fails = self._batch is None
 
     def after_val_iter(self, runner, batch_idx: int, data_batch,
                        outputs: Optional[Sequence]) -> None:
@@ -174,6 +180,7 @@ class ValidationLossMonitor(Monitor):
                 if batches:
                     self._compute(runner, name)
             self._compute_batch(runner)
+            self._batch = None
 
     def after_val_epoch(self, runner, metrics: Optional[Dict]) -> None:
         losses, self._losses = self._losses, {}
@@ -211,7 +218,6 @@ class ValidationLossMonitor(Monitor):
 
     def _load(self, runner) -> None:
         self._batches = {}
-        self._batch_fails = False
         training, validation = runner.train_dataloader, runner.val_dataloader
         batch_size = getattr(training, 'batch_size', None) or _BATCH_SIZE
         samples = self._samples
@@ -252,14 +258,14 @@ class ValidationLossMonitor(Monitor):
         self._predicted = samples
 
     def _compute_batch(self, runner) -> None:
-        """Compute the loss of the last batch of the training.
+        """Compute the loss of a batch of the training.
 
         It differs from ``train_as_val`` in the pipeline alone. Not with an EMA
         model, which may be far behind.
         """
         if 'train_as_val' not in self._losses or has_ema_model(runner):
             return
-        if self._batch_fails:
+        if self._batch is None or self._batch_fails:
             return
         with validation_precision(runner):
             losses = _or_why('batch', self._losses_of_batch,
@@ -270,7 +276,7 @@ class ValidationLossMonitor(Monitor):
             self._losses['batch'] = losses
 
     def _losses_of_batch(self, model: nn.Module) -> 'Losses':
-        return mean_losses(model, [LossBatch(pickle.dumps(self._batch), 1)])
+        return mean_losses(model, [LossBatch(self._batch, 1)])
 
 
 class Losses(NamedTuple):
@@ -351,7 +357,7 @@ def _or_why(name: str, function: Callable, *args):
 def _tell(name: str, reason: str) -> None:
     missing = f'writes no {name}/loss'
     if name == 'batch':  # There is no curve of it.
-        missing = "does not look at the loss of the training's last batch"
+        missing = 'does not look at the loss of a batch of the training'
     print_log(
         f'EnhancedTensorBoardHook {missing}: {reason}.',
         logger='current',

@@ -15,10 +15,11 @@ _LEARNED = 0.2
 # The same of the losses. That of a model that predicts nothing is hardly three
 # times that of one that has learned: an accuracy tells more.
 _OTHERWISE = 2.
-# The loss of the validation over that of training samples, and by how much the
-# PCK is higher.
+# By how much the PCK of the validation is higher than that of training samples,
+# of which there may be 16 only.
+_PCK = 0.2
+# Where it is not known: the loss of the validation over theirs.
 _EASIER = 0.5
-_PCK = 0.1
 
 
 @DETECTORS.register_module()
@@ -26,9 +27,9 @@ class PreparationDetector(Detector):
     """``validation_preparation``: the validation prepares its input otherwise.
 
     In three consecutive validations, after 1000 updates, training samples in
-    the pipeline of the validation have half the accuracy of the last training
-    batch, both in evaluation mode. Where the head returns no accuracy with its
-    losses: twice the loss.
+    the pipeline of the validation have half the accuracy of a training batch,
+    the first one since the last validation, both in evaluation mode. Where the
+    head returns no accuracy with its losses: twice the loss.
 
     Args:
         accuracy (float): The fraction of the accuracy. Defaults to 0.5.
@@ -60,7 +61,7 @@ class PreparationDetector(Detector):
                 'validation_preparation',
                 'Training samples are predicted far worse as the validation '
                 'prepares them than as the training does.',
-                f'In evaluation mode, the last training batch has a loss of '
+                'In evaluation mode, a training batch has a loss of '
                 f'{losses.batch:.4g}{_of_head(losses.batch_accuracy)}, '
                 'training samples in the pipeline of the validation '
                 f'{losses.training:.4g} (train_as_val/loss)'
@@ -86,18 +87,21 @@ class PreparationDetector(Detector):
 class EasierValidationDetector(Detector):
     """``validation_easier``: the validation is far better than the training.
 
-    In three consecutive validations, after 1000 updates: its loss is below
-    half of that of training samples that are prepared in the same way, and its
-    PCK@0.05, where it is known, is higher by 0.1.
+    In three consecutive validations, after 1000 updates: its loss is lower
+    than that of training samples that are prepared in the same way, and its
+    PCK@0.05 is higher by 0.2. Where the PCK is not known: its loss is below
+    half of theirs.
 
     Args:
+        pck (float): By how much the PCK is higher. Defaults to 0.2.
         ratio (float): Of the two losses. Defaults to 0.5.
     """
 
     findings = ('validation_easier', )
     wants = (FixedLosses, KeypointAccuracy)
 
-    def __init__(self, ratio: float = _EASIER) -> None:
+    def __init__(self, pck: float = _PCK, ratio: float = _EASIER) -> None:
+        self._higher = pck
         self._ratio = ratio
 
     def before_train(self, runner) -> None:
@@ -111,13 +115,8 @@ class EasierValidationDetector(Detector):
             return None
         if None in (measured.training, measured.validation):
             return None
-        limit = self._ratio / self._streaks.hysteresis('easier')
-        known = None not in (self._pck, measured.training_pck)
         is_easier = (
-            measured.iteration >= self._begins
-            # Below 0 a ratio says nothing, as of a likelihood.
-            and 0 <= measured.validation < limit * measured.training and
-            not (known and self._pck < measured.training_pck + _PCK))
+            measured.iteration >= self._begins and self._is_easier(measured))
         if not self._streaks.update(['easier'] if is_easier else []):
             return []
         return [
@@ -134,6 +133,15 @@ class EasierValidationDetector(Detector):
                 'same videos in both, and for wrong labels in the training '
                 'set.', NOTE)
         ]
+
+    def _is_easier(self, losses: FixedLosses) -> bool:
+        hysteresis = self._streaks.hysteresis('easier')
+        if self._pck is not None and losses.training_pck is not None:
+            limit = losses.training_pck + self._higher * hysteresis
+            return losses.validation < losses.training and self._pck > limit
+        # A likelihood may be negative, and has no ratio.
+        limit = self._ratio / hysteresis * losses.training
+        return 0 <= losses.validation < limit
 
 
 def _number(value: Optional[float]) -> str:
