@@ -154,8 +154,8 @@ class FixedLosses(Measurement):
             it could not be computed, as for the others.
         training (float, optional): Of training samples that are prepared like
             these.
-        batch (float, optional): Of a batch of the training, the first one since
-            the last validation, as its pipeline prepares it.
+        batch (float, optional): Of a batch of the training as its pipeline
+            prepares it, the first one since the last validation.
         training_pck (float, optional): PCK@0.05 of the training samples that
             are prepared like those of the validation.
         training_accuracy (float, optional): The accuracy that the head returns

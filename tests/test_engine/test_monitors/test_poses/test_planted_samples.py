@@ -10,7 +10,7 @@ import json
 
 import numpy as np
 import pytest
-from loss_families import COCO, PREPROCESSOR, SIZE, hook, settings_of
+from loss_families import SIZE, hook, settings_of
 from mmengine.model import BaseModule
 from painted_people import paint_data_set
 from torch import nn

@@ -15,8 +15,8 @@ _LEARNED = 0.2
 # The same of the losses. That of a model that predicts nothing is hardly three
 # times that of one that has learned: an accuracy tells more.
 _OTHERWISE = 2.
-# By how much the PCK of the validation is higher than that of training samples,
-# of which there may be 16 only.
+# By how much the PCK of the validation is higher than that of training
+# samples, of which there may be 16 only.
 _PCK = 0.2
 # Where it is not known: the loss of the validation over theirs.
 _EASIER = 0.5
