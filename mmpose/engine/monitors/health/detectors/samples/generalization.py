@@ -12,8 +12,10 @@ from ...report import NOTE, Finding
 _LESS = 0.5
 # The latter, from which on there is something to be lost.
 _LEARNED = 0.2
-# The same of the losses. That of a model that predicts nothing is hardly three
-# times that of one that has learned: an accuracy tells more.
+# The same of the losses, which differ less where labels are wrong, and where
+# there is no accuracy. That of heatmaps without a peak is hardly three times
+# that of a model that has learned: an accuracy tells more.
+_HIGHER = 1.3
 _OTHERWISE = 2.
 # By how much the PCK of the validation is higher than that of training
 # samples, of which there may be 16 only.
@@ -28,8 +30,9 @@ class PreparationDetector(Detector):
 
     In three consecutive validations, after 1000 updates, training samples in
     the pipeline of the validation have half the accuracy of a training batch,
-    the first one since the last validation, both in evaluation mode. Where the
-    head returns no accuracy with its losses: twice the loss.
+    the first one since the last validation, both in evaluation mode, and 1.3
+    times its loss. Where the head returns no accuracy with its losses: twice
+    the loss.
 
     Args:
         accuracy (float): The fraction of the accuracy. Defaults to 0.5.
@@ -78,7 +81,8 @@ class PreparationDetector(Detector):
         own, batch = losses.training_accuracy, losses.batch_accuracy
         if own is not None and batch is not None:
             limit = self._accuracy / hysteresis
-            return batch >= _LEARNED and own < limit * batch
+            return batch >= _LEARNED and own < limit * batch and (
+                losses.training > _HIGHER * losses.batch or losses.batch <= 0)
         # A likelihood may be negative, and has no ratio.
         return losses.training > self._ratio * hysteresis * losses.batch > 0
 
