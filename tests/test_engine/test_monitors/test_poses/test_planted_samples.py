@@ -7,6 +7,7 @@ the findings are not judged.
 import copy
 import glob
 import json
+import re
 
 import numpy as np
 import pytest
@@ -150,8 +151,8 @@ def test_fixed_samples_show_what_is_wrong(planted, expected, words, train,
     planted(cfg, folders)
     runner = train(copy.deepcopy(WATCH), **cfg)
     line, = findings(runner)
-    # In the third consecutive measurement after 1000 updates.
-    assert 'step 1060' in line
+    # In the third consecutive measurement after 1000 updates, or the next one.
+    assert re.search(r'step (1060|1080):', line)
     for word in words:
         assert word in line
     tags = {
