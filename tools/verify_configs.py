@@ -503,7 +503,12 @@ def _generate(dataset, root, split, images):
             dataset['camera_param_file'] = 'annotation_body3d/cameras.pkl'
         return
     elif isinstance(kind, type) and issubclass(kind, BaseCocoStyleDataset):
-        synthetic_keypoints.generate_dataset(folder, kind, images)
+        arguments = {
+            key: dataset[key]
+            for key in ('subset', ) if key in dataset
+        }
+        folder = dataset['data_root'] = '_'.join([folder, *arguments.values()])
+        synthetic_keypoints.generate_dataset(folder, kind, images, **arguments)
         part = synthetic_keypoints.SPLITS[split]
         dataset['ann_file'] = f'annotations/{part}.json'
         if name == 'InterHand3DDataset':

@@ -19,6 +19,8 @@ KINDS = [
     'OneHand10KDataset', 'FreiHandDataset', 'AP10KDataset',
     'DeepFashion2Dataset', 'CrowdPoseDataset', 'InterHand3DDataset'
 ]
+# Of DeepFashion: the keypoints of each part of its clothes.
+SUBSETS = dict(full=8, upper=6, lower=4)
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +28,7 @@ def modules():
     register_all_modules()
 
 
-def load(out, kind, split, pipeline=()):
+def load(out, kind, split, pipeline=(), **arguments):
     cameras = dict(
         camera_param_file=f'annotations/{split}_camera.json',
         joint_file=f'annotations/{split}_joint_3d.json')
@@ -37,7 +39,7 @@ def load(out, kind, split, pipeline=()):
             ann_file=f'annotations/{split}.json',
             data_prefix=dict(img=f'{split}/'),
             pipeline=[dict(type='LoadImage'), *pipeline],
-            **(cameras if kind == 'InterHand3DDataset' else {})))
+            **(cameras if kind == 'InterHand3DDataset' else arguments)))
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -54,6 +56,42 @@ def test_mmpose_loads_it(tmp_path, kind):
             assert np.isfinite(sample['bbox_scale']).all()
             seen = sample['keypoints_visible'].reshape(-1, number)[0] > 0
             assert seen.sum() > number / 2
+
+
+@pytest.mark.parametrize('subset', SUBSETS)
+def test_the_keypoints_of_a_subset(tmp_path, subset):
+    """Also after another of the class, which remembers the last one."""
+    kind = DATASETS.get('DeepFashionDataset')
+    kind(lazy_init=True, subset='lower' if subset == 'upper' else 'upper')
+    synthetic_keypoints.generate_dataset(tmp_path, kind, 2, subset=subset)
+    data = load(tmp_path, 'DeepFashionDataset', 'train', subset=subset)
+    assert len(data) == 2
+    for sample in data:
+        assert sample['keypoints'].shape == (1, SUBSETS[subset], 2)
+        assert sample['dataset_name'] == f'deepfashion_{subset}'
+
+
+def test_the_frames_of_a_video(tmp_path):
+    """Those before and after are there, also of the first and the last."""
+    frames = dict(
+        frame_sampler_mode='fixed',
+        frame_indices=[-1, 1],
+        frame_weights=[.5, .5])
+    synthetic_keypoints.generate_dataset(
+        tmp_path, DATASETS.get('PoseTrack18VideoDataset'), 3, **frames)
+    data = DATASETS.build(
+        dict(
+            type='PoseTrack18VideoDataset',
+            data_root=str(tmp_path),
+            ann_file='annotations/val.json',
+            data_prefix=dict(img='val/'),
+            **frames))
+    names = [[osp.basename(path) for path in data[i]['img_path']]
+             for i in range(len(data))]
+    assert names == [[f'{i:06d}.jpg' for i in row]
+                     for row in ((0, 0, 1), (1, 0, 2), (2, 1, 2))]
+    assert all(
+        osp.exists(path) for i in range(3) for path in data[i]['img_path'])
 
 
 @pytest.mark.parametrize('kind', ['AP10KDataset', 'InterHand3DDataset'])

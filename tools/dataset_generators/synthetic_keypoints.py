@@ -39,7 +39,8 @@ def generate_dataset(out,
                      dataset,
                      num_images=8,
                      image_size=(320, 320),
-                     seed=0):
+                     seed=0,
+                     **arguments):
     """Write a training and a validation split under a folder.
 
     Each split has its annotations in ``annotations/<split>.json``, in the
@@ -55,6 +56,8 @@ def generate_dataset(out,
         image_size (tuple): Width and height in pixels, at least 64. Defaults
             to (320, 320).
         seed (int): Any integer from 0 on. Defaults to 0.
+        **arguments: Arguments of the class that its keypoints depend on, such
+            as ``subset`` of DeepFashion.
 
     Raises:
         ValueError: If an argument is outside of what is allowed.
@@ -65,8 +68,10 @@ def generate_dataset(out,
         raise ValueError(
             'num_images must be 1 or more, seed 0 or more and both sides of '
             f'image_size 64 or more, got {num_images}, {seed}, {image_size}')
-    meta = dataset._load_metainfo()
     is_3d = dataset.__name__ == 'InterHand3DDataset'
+    # It cannot be built before its cameras are written.
+    meta = dataset._load_metainfo() if is_3d else dataset(
+        lazy_init=True, **arguments).metainfo
     for index, split in enumerate(SPLITS):
         path = Path(out) / 'annotations' / f'{split}.json'
         if path.exists() and 'synthetic_keypoints' not in json.loads(
@@ -80,7 +85,7 @@ def generate_dataset(out,
         for image_id in range(1, num_images + 1):
             rng = np.random.default_rng((seed, index, image_id))
             image, points = draw_sample(rng, meta, image_size)
-            name = f'{image_id:06d}.jpg'
+            name = f'{image_id - 1:06d}.jpg'  # As PoseTrack18's frames.
             cv2.imwrite(str(Path(out) / split / name), image)
             content['images'].append(
                 dict(
@@ -90,7 +95,9 @@ def generate_dataset(out,
                     height=image_size[1],
                     capture=0,
                     camera='0',
-                    frame_idx=image_id))
+                    frame_idx=image_id,
+                    frame_id=image_id,
+                    nframes=num_images))
             content['annotations'].append(
                 dict(_annotate(points), id=image_id, image_id=image_id))
             joints[image_id] = dict(
@@ -290,6 +297,8 @@ def main():
     parser.add_argument(
         '--num-images', type=int, default=100, help='images of each split')
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--subset', help='of DeepFashion: full, upper or lower')
     args = parser.parse_args()
 
     from mmpose.registry import DATASETS
@@ -299,8 +308,10 @@ def main():
     if dataset is None:
         parser.error(f'MMPose has no data set {args.dataset}')
     out = args.out or f'data/synthetic_{args.dataset}'
+    arguments = dict(subset=args.subset) if args.subset else {}
     try:
-        generate_dataset(out, dataset, args.num_images, seed=args.seed)
+        generate_dataset(
+            out, dataset, args.num_images, seed=args.seed, **arguments)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f'{out}: wrote {", ".join(SPLITS)}')

@@ -138,11 +138,12 @@ def _ids(sample: dict) -> list:
 def _name(sample: dict) -> str:
     """Return the end of a sample's path, its id, and which of its values are
     not finite."""
-    path = next((sample[key]
-                 for key in ('img_path', 'target_img_path', 'img_paths')
-                 if sample.get(key)), 'a sample')
-    if isinstance(path, list):
-        path = path[-1]
+    # Of a video the annotated frame: PoseTrack18's first one, or the last one
+    # of those that poses are lifted from.
+    path = next(
+        (sample[key] if isinstance(sample[key], str) else sample[key][frame]
+         for key, frame in (('img_path', 0), ('target_img_path', -1),
+                            ('img_paths', -1)) if sample.get(key)), 'a sample')
     path = '/'.join(str(path).replace('\\', '/').split('/')[-3:])
     number = sample.get('id')
     details = [f'id {number}'] if number is not None else []

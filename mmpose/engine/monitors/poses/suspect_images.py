@@ -12,7 +12,7 @@ from ..core.runner_parts import data_set, data_set_parts
 from ..writers.record import IMAGE, Image, Record
 from .arguments import LOG_TRAIN_IMAGES
 from .pictures.image_files import ImageFiles
-from .pictures.model_inputs import image_prefixes
+from .pictures.model_inputs import image_path, image_prefixes
 from .pictures.panels import compose, view
 from .pictures.pose_painter import PosePainter
 from .pictures.scenes import file_scene
@@ -54,7 +54,7 @@ class SuspectImageMonitor(Monitor):
     def _images(self, suspects: SuspectSamples) -> Iterator[Image]:
         samples = {
             _key(sample): sample
-            for sample in suspects.samples if sample.get('img_path')
+            for sample in suspects.samples if image_path(sample)
         }
         pictures = []
         for key, annotation, meta in self._annotations() if samples else ():
@@ -80,10 +80,11 @@ class SuspectImageMonitor(Monitor):
         boxes = np.asarray(annotation['bbox'], float).reshape(-1, 4)
         broken = sample.get('nonfinite')
         scene = file_scene(
-            PoseSample(sample['img_path'], keypoints, visible, boxes,
-                       np.zeros(len(boxes)), keypoints[:0],
-                       visible[:0].astype(float), meta), self._files,
-            self._prefixes, f'{when}, {broken} not finite' if broken else when)
+            PoseSample(
+                image_path(sample), keypoints, visible, boxes,
+                np.zeros(len(boxes)), keypoints[:0], visible[:0].astype(float),
+                meta), self._files, self._prefixes,
+            f'{when}, {broken} not finite' if broken else when)
         if scene is None:
             return None
         *_, (_, picture) = scene.seen.pictures()
@@ -106,4 +107,4 @@ class SuspectImageMonitor(Monitor):
 
 
 def _key(sample: dict) -> tuple:
-    return sample.get('img_path'), tuple(np.ravel(sample.get('id')))
+    return image_path(sample), tuple(np.ravel(sample.get('id')))

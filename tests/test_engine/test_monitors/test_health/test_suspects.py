@@ -122,6 +122,23 @@ def test_a_finding_names_its_samples_and_lists_them(tmp_path):
     assert entry['ids'] == [*range(20, 30)]
 
 
+@pytest.mark.parametrize('key, frame', [('img_path', 'first'),
+                                        ('target_img_path', 'last'),
+                                        ('img_paths', 'last')])
+def test_of_a_video_the_annotated_frame_is_named(tmp_path, key, frame):
+    """PoseTrack18's is the first one, that of a lifter's the last one."""
+    batches = RecentBatches()
+    data = batch(1)
+    data['data_samples'][0].set_metainfo({
+        'img_path':
+        None,
+        key: ['a/first.jpg', 'a/middle.jpg', 'a/last.jpg']
+    })
+    batches.add(5, data)
+    named = Suspects(batches, str(tmp_path)).name(finding(5))
+    assert f'a/{frame}.jpg (id 1)' in str(named)
+
+
 def test_broken_samples_are_named_alone(tmp_path):
     batches = RecentBatches()
     data = batch(*range(20, 30))

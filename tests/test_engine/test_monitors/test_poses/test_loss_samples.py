@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 import torch
 from loss_families import data_of, pipelines_of
+from mmengine.dataset import Compose
 from painted_people import paint_data_set
 from torch.utils.data import Dataset
+from written_datasets import write_dataset
 
 from mmpose.engine.monitors import ValidationLossMonitor
 from mmpose.engine.monitors.poses.validation_loss import loss_samples
 from mmpose.engine.monitors.poses.validation_loss.loss_samples import (
     LoadOnce, training_samples, validation_samples)
-from mmpose.engine.monitors.poses.validation_loss.targets import NoTargetsError
+from mmpose.engine.monitors.poses.validation_loss.targets import (
+    NoTargetsError, with_targets)
 from mmpose.registry import DATASETS
 from mmpose.structures import PoseDataSample
 from mmpose.utils import register_all_modules
@@ -238,3 +241,34 @@ def test_a_short_training_takes_fewer(iterations, expected, monkeypatch):
         monitor._loading = {}
         monitor._load(runner)
     assert counts == [expected, 64]
+
+
+def test_boxes_are_packed_whatever_a_codec_packs(tmp_path):
+    """Hand3DHeatmap's list has none; without them nothing is predicted."""
+    codec = dict(type='Hand3DHeatmap')
+    before = [
+        dict(type='GetBBoxCenterScale'),
+        dict(type='TopdownAffine', input_size=(256, 256))
+    ]
+    targets = dict(type='GenerateTarget', encoder=codec)
+    pack = dict(type='PackPoseInputs')
+    dataset = DATASETS.build(
+        dict(write_dataset('InterHand3DDataset', tmp_path), pipeline=[]))
+    steps = [
+        Compose(pipeline).transforms
+        for pipeline in ([*before, pack], [*before, targets, pack])
+    ]
+    ours, alone = (
+        Compose(pipeline)(dict(
+            dataset.get_data_info(0), img=np.zeros((400, 400, 3))))
+        for pipeline in (with_targets(*steps), steps[1]))
+    ours, alone = ours['data_samples'], alone['data_samples']
+    assert 'bboxes' not in alone.gt_instances
+    # As it is written: (50, 50), 200 by 240.
+    assert ours.gt_instances.bboxes.tolist() == [[50, 50, 250, 290]]
+    assert ours.gt_instances.bbox_scores.tolist() == [1]
+    for name in ('keypoints', 'keypoints_visible', 'keypoints_cam'):
+        assert (ours.gt_instances[name] == alone.gt_instances[name]).all()
+    for name, value in alone.gt_instance_labels.items():
+        assert torch.equal(ours.gt_instance_labels[name], value)
+    assert torch.equal(ours.gt_fields.heatmaps, alone.gt_fields.heatmaps)

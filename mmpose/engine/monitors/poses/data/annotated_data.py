@@ -8,6 +8,7 @@ from mmengine.dataset import BaseDataset
 
 from ...core.runner_parts import data_set_parts
 from ..annotations import annotated_flags
+from ..pictures.model_inputs import image_path
 from ..pose_samples import PoseSampleReader
 
 # How many samples of a data set are read at most, spread over it.
@@ -108,9 +109,7 @@ def read_sample(info: dict) -> Optional[AnnotatedSample]:
         AnnotatedSample | None: None without boxes, as for lifting. An image
         without annotations has no instances.
     """
-    path = info.get('img_path')
-    if isinstance(path, (list, tuple)):  # Of a video, the annotated frame.
-        path = path[0] if path else None
+    path = image_path(info)
     if 'keypoints' not in info and 'raw_ann_info' in info:
         return AnnotatedSample(path, np.zeros((0, 0, 2)),
                                *(np.zeros((0, 0), bool), ) * 2, np.zeros(

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from ..pictures.image_files import ImageFiles
-from ..pictures.model_inputs import image_name
+from ..pictures.model_inputs import image_name, image_path
 from ..pictures.panels import view
 from ..pictures.pose_painter import PosePainter
 from ..pictures.pose_targets import read_labels
@@ -144,7 +144,7 @@ def draw(job: Job) -> List[np.ndarray]:
                            read_labels(packed['data_samples']), job.codec,
                            painter, f'draw {number}'))
         info = job.samples.sources[index].info
-        name = image_name(info.get('img_path'), job.prefixes)
+        name = image_name(image_path(info), job.prefixes)
         if not isinstance(info.get('id'), (list, tuple)):
             name += f'  id {info.get("id")}'
         if panels:

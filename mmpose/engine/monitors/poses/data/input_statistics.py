@@ -98,13 +98,15 @@ class InputStatisticsMonitor(Monitor):
         self._detach()
         with self.guard, torch.no_grad():
             inputs = output['inputs']
-            if not isinstance(inputs, torch.Tensor) or inputs.ndim != 4:
+            if not isinstance(inputs, torch.Tensor) or inputs.ndim < 4:
                 self._off = True
                 _say('the input is no batch of images')
                 return
             values = inputs.detach()[..., ::_STRIDE, ::_STRIDE].float()
+            # Of frames, shape (N, T, C, H, W), of all.
+            others = [d for d in range(values.ndim) if d != values.ndim - 3]
             moments = torch.stack(
-                [values.mean((0, 2, 3)), (values**2).mean((0, 2, 3))])
+                [values.mean(others), (values**2).mean(others)])
             self.emit(
                 Record(step, functools.partial(self._scalars, len(inputs)),
                        [moments]))

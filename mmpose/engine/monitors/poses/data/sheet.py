@@ -18,7 +18,8 @@ def draw_panel(inputs: np.ndarray, labels: dict, codec, painter: PosePainter,
     """Draw the target of a sample on its input.
 
     Args:
-        inputs (np.ndarray): As the pipeline packs it, shape (C, H, W).
+        inputs (np.ndarray): As the pipeline packs it, see
+            :func:`visible_picture`.
         labels (dict): The result of :func:`read_labels`.
         codec (BaseKeypointCodec, optional): The codec of the model.
         painter (PosePainter): What draws.
@@ -43,9 +44,11 @@ def visible_picture(inputs: np.ndarray) -> np.ndarray:
 
     Args:
         inputs (np.ndarray): Before the data preprocessor, blue first, shape
-            (C, H, W).
+            (C, H, W); or frames, shape (T, C, H, W), of which the first is
+            shown.
     """
-    image = np.moveaxis(np.asarray(inputs), 0, -1)
+    inputs = np.asarray(inputs)
+    image = np.moveaxis(inputs[0] if inputs.ndim == 4 else inputs, 0, -1)
     if image.dtype != np.uint8:
         low, high = np.percentile(image, (1, 99))
         image = ((image - low) / max(high - low, 1e-6) * 255).clip(0, 255)

@@ -75,7 +75,7 @@ class FixedSamples:
         self.target_maps: List[Optional[TargetMaps]] = [None for _ in samples]
         self.loss = loss_settings(model)
         self._samples = [
-            _in_input(sample, image.shape[1:], meta)
+            _in_input(sample, image.shape[-2:], meta)
             for sample, image in zip(samples, self.inputs)
         ]
         # A prediction may change its samples, so each gets new ones. Copying

@@ -29,7 +29,13 @@ class ImageFiles:
     def _load(self, path: Optional[str]) -> np.ndarray:
         if self._transform is None:
             self._transform = self._find_transform()
-        return np.asarray(self._transform(dict(img_path=path))['img'])
+        try:
+            return np.asarray(self._transform(dict(img_path=path))['img'])
+        except Exception:
+            # It may load the frames of a video, from a list of paths.
+            from mmpose.datasets.transforms import LoadImage
+            return LoadImage.transform(self._transform,
+                                       dict(img_path=path))['img']
 
     def _find_transform(self) -> Callable[[dict], dict]:
         from mmpose.datasets.transforms import LoadImage

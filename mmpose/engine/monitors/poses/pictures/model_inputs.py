@@ -22,7 +22,8 @@ class ModelInput(NamedTuple):
     """An input as the data loader gives it, and its place in the image.
 
     Attributes:
-        tensor (Tensor): In the data loader's dtype, shape (C, H, W).
+        tensor (Tensor): In the data loader's dtype, shape (C, H, W), or
+            (T, C, H, W) for T frames of a video.
         meta (dict): The ``metainfo`` of its sample, without annotations.
         name (str): The image's path and the id of the annotation.
         origin (np.ndarray): The image's point at the top left of the input,
@@ -88,10 +89,11 @@ def copy_input(tensor: Tensor) -> Tensor:
     Raises:
         ValueError: It is not an image.
     """
-    if tensor.ndim != 3 or tensor.is_complex():
+    if tensor.ndim not in (3, 4) or tensor.is_complex():
         raise ValueError(
-            'An image has shape (C, H, W), but an input of the model is a '
-            f'{tensor.dtype} tensor of shape {tuple(tensor.shape)}.')
+            'An image has shape (C, H, W), frames (T, C, H, W), but an input '
+            f'of the model is a {tensor.dtype} tensor of shape '
+            f'{tuple(tensor.shape)}.')
     return tensor.detach().cpu().clone()
 
 
@@ -103,7 +105,7 @@ def preprocess(model: nn.Module, sample: ModelInput) -> Tensor:
         sample (ModelInput): The input.
 
     Returns:
-        Tensor: What the model sees, shape (C, H, W).
+        Tensor: What the model sees, in the shape of the input.
     """
     data = dict(
         inputs=[copy_input(sample.tensor)],
@@ -155,12 +157,14 @@ def make_visible(inputs: Tensor) -> VisibleInput:
     Args:
         inputs (Tensor): The output of the data preprocessor, shape (C, H, W).
             Of one or two channels the mean is shown, of more than three the
-            first three.
+            first three. Of frames, shape (T, C, H, W), the first is shown,
+            which is the annotated one.
 
     Returns:
         VisibleInput: Its tensors are on the device; no copy is waited for.
     """
-    values = torch.nan_to_num(inputs.detach().float())
+    image = inputs[0] if inputs.ndim == 4 else inputs
+    values = torch.nan_to_num(image.detach().float())
     channels = 3 if len(values) >= 3 else 1
     values = values[:3] if channels == 3 else values.mean(0, keepdim=True)
     mean, std = (
@@ -207,12 +211,12 @@ def sample_name(sample: PoseDataSample, prefixes: Sequence[str] = ()) -> str:
     return '  '.join(filter(None, [path, _annotation(sample)]))
 
 
-def image_path(sample: PoseDataSample) -> Optional[str]:
+def image_path(sample: Union[PoseDataSample, dict]) -> Optional[str]:
     """Return the file of a sample's image, None where it has none.
 
     Args:
-        sample (PoseDataSample): The sample. In a video, its first frame is
-            the annotated one.
+        sample (PoseDataSample | dict): The sample, or what its data set holds
+            of it. In a video, its first frame is the annotated one.
     """
     path = sample.get('img_path')
     if isinstance(path, (list, tuple)):

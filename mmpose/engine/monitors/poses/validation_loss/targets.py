@@ -62,6 +62,8 @@ def with_targets(validation: Sequence[Callable],
             'the validation pipeline has neither TopdownAffine nor '
             'BottomupResize, so it is unknown where the keypoints are in the '
             'input')
+    else:
+        targets.append(_pack_boxes)
     return [*steps[:packs], *targets, *steps[packs:]]
 
 
@@ -91,6 +93,18 @@ def _packing(validation: PackPoseInputs,
     packing.meta_keys = tuple(
         dict.fromkeys((*validation.meta_keys, *packing.meta_keys)))
     return packing
+
+
+def _pack_boxes(results: Optional[dict]) -> Optional[dict]:
+    """Have boxes packed, which a prediction needs.
+
+    A codec may list what is packed without them.
+    """
+    packed = (results or {}).get('instance_mapping_table')
+    if packed:
+        results['instance_mapping_table'] = dict(
+            packed, bbox='bboxes', bbox_score='bbox_scores')
+    return results
 
 
 def _at_one_scale(resize: BottomupResize) -> BottomupResize:

@@ -4,6 +4,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from mmpose.engine.monitors.poses.pictures import captions
+from mmpose.engine.monitors.poses.pictures.model_inputs import (ModelInput,
+                                                                VisibleInput)
+from mmpose.engine.monitors.poses.pictures.scenes import sample_scene
+from mmpose.engine.monitors.poses.pose_samples import PoseSample
 
 
 @pytest.fixture(autouse=True)
@@ -78,3 +82,24 @@ def test_a_line_that_is_too_long_is_written_smaller():
         assert columns.max() < 199
         heights.append(np.ptp(rows))
     assert heights[1] < heights[0]
+
+
+@pytest.mark.parametrize('count, expected', [
+    (1, 'error 0.200 of the box, 2.0 px of the image'),
+    (2, 'error 0.133 of the boxes, 3.3 px of the image'),
+])
+def test_the_error_is_a_fraction_of_each_instances_own_box(count, expected):
+    """P8: its longer side. The first has one keypoint, 2 pixels off in 10 x 4;
+    the second two, 4 pixels off in 8 x 40: (2 / 10 + 2 * 4 / 40) / 3, and (2 +
+    2 * 4) / 3 pixels."""
+    truth = np.array([[(3, 3), (0, 0)], [(60, 60), (62, 90)]], float)[:count]
+    visible = np.array([[True, False], [True, True]])[:count]
+    off = np.array([(2, 0), (0, 4)], float)[:count, None]
+    boxes = np.array([(0, 0, 10, 4), (58, 55, 66, 95)], float)[:count]
+    # The order of the predictions is not that of the instances.
+    sample = PoseSample('a.jpg', truth, visible, boxes, np.ones(count),
+                        (truth + off)[::-1], np.ones((count, 2)))
+    pixels = np.zeros((3, 100, 100), np.uint8)
+    given = ModelInput(None, {}, 'a.jpg', np.zeros(2), np.ones(2))
+    seen = VisibleInput(pixels, pixels, np.zeros(()))
+    assert sample_scene(sample, given, seen).caption == expected

@@ -153,7 +153,21 @@ def test_odd_values(values):
         assert picture.shape == (8, 8, 3)
 
 
-@pytest.mark.parametrize('shape', [(12288, ), (2, 3, 8, 8)])
+def test_of_frames_the_first_is_seen(image):
+    """Shape (T, C, H, W): MMPose's videos begin with the annotated frame."""
+    frames = torch.stack([image, 255 - image])
+    assert torch.equal(given(frames).tensor, frames)
+    normalized = [
+        torch.randn(3, 16, 12, generator=torch.manual_seed(i))
+        for i in range(2)
+    ]
+    for seen, alone in zip(
+            make_visible(torch.stack(normalized)),
+            make_visible(normalized[0])):
+        assert torch.equal(seen, alone)
+
+
+@pytest.mark.parametrize('shape', [(12288, ), (1, 2, 3, 8, 8)])
 def test_what_is_no_image_is_named(shape):
     with pytest.raises(ValueError, match=r'shape \(C, H, W\)'):
         given(torch.zeros(shape))
