@@ -1,5 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """What the hook writes and refuses where all of its monitors are there."""
+from types import SimpleNamespace
+
 import pytest
 from mmengine.runner import Runner
 from test_enhanced_tensorboard_hook import (EVERY_ITER, hook_of, messages,
@@ -8,6 +10,7 @@ from test_enhanced_tensorboard_hook import (EVERY_ITER, hook_of, messages,
 from mmpose.engine.hooks import EnhancedTensorBoardHook
 from mmpose.engine.monitors.core.layer_groups import (layer_groups,
                                                       named_parameters)
+from mmpose.engine.monitors.run import telemetry
 from mmpose.registry import HOOKS
 
 # What the report says comes from these, which no test imports.
@@ -54,7 +57,31 @@ def test_the_telemetry(train, read_events, async_write):
     assert set(scalars(events,
                        'telemetry/interval/GradientMonitor').values()) == {3}
     assert scalars(events, 'telemetry/bytes_written')[12] > 0
-    assert 'telemetry/queue_depth' in events.Tags()['scalars']
+    tags = events.Tags()['scalars']
+    assert 'telemetry/queue_depth' in tags
+    assert ('telemetry/writer_percent' in tags) == async_write
+
+
+def test_the_time_of_the_thread_that_writes(monkeypatch):
+    """Since the last measurement: half of a second in two is 25 %."""
+    now = [100.]
+    monkeypatch.setattr(telemetry.time, 'perf_counter', lambda: now[0])
+    writer = SimpleNamespace(cpu_seconds=1., queue_depth=0)
+    monitor = telemetry.TelemetryMonitor(1, strict=True)
+    monitor.peers, monitor.writer = [], writer
+    monitor.before_train(None)
+    found = []
+    monitor.emit = lambda record: found.extend(record.read())
+    for seconds, percent in ((0.5, 25), (0.5, 25), (0, 0)):
+        now[0] += 2
+        writer.cpu_seconds += seconds
+        found.clear()
+        monitor.after_train_iter(SimpleNamespace(iter=0), 0, None, None)
+        value, = [
+            s.value for s in found
+            if getattr(s, 'tag', '') == 'telemetry/writer_percent'
+        ]
+        assert value == pytest.approx(percent)
 
 
 def test_the_tags(train, read_events):

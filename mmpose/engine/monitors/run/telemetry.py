@@ -18,6 +18,9 @@ class TelemetryMonitor(Monitor):
     ``telemetry/overhead_percent``        Percentage of the training's time
                                           that all monitors took of its
                                           thread
+    ``telemetry/writer_percent``          Percentage that the thread that
+                                          writes computed beside it: its CPU
+                                          time. Only with a thread that writes
     ``telemetry/time_percent/<monitor>``  The same for one monitor, with
                                           ``log_details``
     ``telemetry/interval/<monitor>``      The current interval, stretched by
@@ -64,6 +67,7 @@ class TelemetryMonitor(Monitor):
         self._monitors = [m for m in self.peers if m is not self]
         self._since = time.perf_counter()
         self._spent = self._seconds()
+        self._writer_spent = self.writer.cpu_seconds
 
     def after_train_iter(self, runner, batch_idx: int, data_batch,
                          outputs: Optional[dict]) -> None:
@@ -74,7 +78,11 @@ class TelemetryMonitor(Monitor):
             name: 100 * (seconds - self._spent[name]) / (now - self._since)
             for name, seconds in spent.items()
         }
+        writer_spent = self.writer.cpu_seconds
+        writer_percent = 100 * (writer_spent - self._writer_spent) / (
+            now - self._since)
         self._since, self._spent = now, spent
+        self._writer_spent = writer_spent
         depth = self.writer.queue_depth
         intervals = {
             monitor.guard.name: monitor.interval()
@@ -85,6 +93,8 @@ class TelemetryMonitor(Monitor):
             total = sum(percent.values())
             yield HookTime(total / 100)
             yield Scalar('telemetry/overhead_percent', total)
+            if writer_spent:  # Else each monitor writes what it measures.
+                yield Scalar('telemetry/writer_percent', writer_percent)
             if self._details:
                 yield Scalar('telemetry/queue_depth', depth)
                 yield Scalar('telemetry/bytes_written',
