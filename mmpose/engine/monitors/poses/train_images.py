@@ -79,6 +79,7 @@ class TrainImageMonitor(Monitor):
         # Each with the text that its captions add.
         self._sets: List[Tuple[FixedSamples, str]] = []
         self._pipeline = PipelineWatch()
+        self._said_shapes = False
         # A lifter has no images.
         self._off = not self._max_images or lifts_poses(
             bare_model(runner.model))
@@ -138,14 +139,27 @@ class TrainImageMonitor(Monitor):
                          predicted: List[Predicted]) -> Iterable[Record]:
         """Return what shows the heatmaps of the first set."""
         samples, _ = self._sets[0]
-        pictures = HeatmapPictures(samples.loss, self._meta,
-                                   samples.inputs[0].shape[:0:-1],
-                                   not is_bottom_up(model))
-        return pictures.records(step, [
+        kept = [
             MapSample(name, target, one.maps) for name, target, one in zip(
                 samples.names, samples.target_maps, predicted)
             if target is not None and one.maps
-        ])
+        ]
+        shapes = [[tuple(one.shape) for one in maps] for sample in kept[:1]
+                  for maps in (sample.predicted, sample.target.maps)]
+        if shapes and shapes[0] != shapes[1]:
+            if not self._said_shapes:
+                self._said_shapes = True
+                print_log(
+                    'EnhancedTensorBoardHook writes no train/heatmaps and no '
+                    f'heatmap/*: the model returns heatmaps of {shapes[0]}, '
+                    f'its targets have {shapes[1]}.',
+                    logger='current',
+                    level=logging.INFO)
+            return ()
+        pictures = HeatmapPictures(samples.loss, self._meta,
+                                   samples.inputs[0].shape[-2:],
+                                   not is_bottom_up(model))
+        return pictures.records(step, kept)
 
 
 def _scenes(samples: FixedSamples, predicted: List[Predicted], when: str,

@@ -62,7 +62,7 @@ class HeatmapPictures:
     Args:
         loss (LossSettings): Those of the model's loss.
         meta (dict): The metainfo of the data set.
-        size (Sequence[int]): Width and height of the input.
+        size (Sequence[int]): Height and width of the input.
         single (bool): Whether there is one instance in an input.
     """
 
