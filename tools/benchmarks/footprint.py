@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Dict, List
 
 from mmengine.config import Config
@@ -20,7 +20,8 @@ from .training import DEMO, ROOT
 
 # COCO's training as MMPose's configs have it: 149,813 people in batches of 64,
 # 210 epochs, a validation after each tenth.
-COCO_ITERATIONS, COCO_VALIDATIONS = 149813 // 64 * 210, 21
+COCO_EPOCHS, COCO_VALIDATIONS = 210, 21
+COCO_ITERATIONS = 149813 // 64 * COCO_EPOCHS
 
 # With an argument: as if the hook were not there.
 _IMPORT = '''
@@ -69,8 +70,8 @@ def demo(data_root: str, *options: str) -> dict:
 
     Returns:
         dict: ``bytes``, the size of the file; ``scalars``, the number of
-        scalar tags; ``pictures``, by tag the bytes of all pictures;
-        ``validations``, how many there were.
+        scalar tags; ``pictures``, by tag the bytes of all pictures; ``steps``,
+        by tag at how many steps there are any.
     """
     config = Config.fromfile(str(ROOT / DEMO))
     file = config.val_evaluator.ann_file.replace(config.data_root, '')
@@ -93,7 +94,7 @@ def demo(data_root: str, *options: str) -> dict:
 
 
 def _contents(path: str) -> dict:
-    kinds, validations, pictures = {}, set(), Counter()
+    kinds, pictures, steps = {}, Counter(), defaultdict(set)
     for event in EventFileLoader(path).Load():
         for value in event.summary.value:
             kind = kinds.setdefault(value.tag,
@@ -102,24 +103,25 @@ def _contents(path: str) -> dict:
                 # After width and height.
                 pictures[value.tag] += sum(
                     map(len, value.tensor.string_val[2:]))
-            if value.tag == 'val/images':
-                validations.add(event.step)
+                steps[value.tag].add(event.step)
     return dict(
         scalars=list(kinds.values()).count('scalars'),
         pictures=dict(pictures),
-        validations=len(validations))
+        steps={tag: len(of_tag)
+               for tag, of_tag in steps.items()})
 
 
 def coco_pictures(demo: dict) -> dict:
     """The pictures of a training on COCO with the hook's defaults.
 
     Args:
-        demo (dict): See :func:`demo`, whose validations have the same figures.
+        demo (dict): See :func:`demo`, which has the same figures.
 
     Returns:
         dict: ``steps``, how often training samples are drawn; ``step_bytes``,
-        the pictures of one, which show a photograph; ``bytes``, all pictures
-        of the training, its validations included.
+        the pictures of one, which show a photograph, and the heatmaps;
+        ``bytes``, all pictures of the training, those of its validations and
+        of its beginning included.
     """
     hook = HOOKS.build(dict(type='EnhancedTensorBoardHook'))
     monitor, = (m for m in hook.monitors if isinstance(m, TrainImageMonitor))
@@ -129,11 +131,17 @@ def coco_pictures(demo: dict) -> dict:
         subject.run()
         subject.close()
         path, = glob.glob(f'{folder}/events.out.tfevents.*')
-        step_bytes = sum(_contents(path)['pictures'].values())
-    of_validations = sum(size for tag, size in demo['pictures'].items()
-                         if not tag.startswith('train/')) / max(
-                             demo['validations'], 1)
+        photos = _contents(path)['pictures']['train/images']
+    each = {
+        tag: size / demo['steps'][tag]
+        for tag, size in demo['pictures'].items()
+    }
+    step_bytes = photos + each.pop('train/heatmaps')
+    del each['train/images']
+    once = each.pop('data/overview')
+    augmentation = each.pop('data/augmentation')
     return dict(
         steps=steps,
         step_bytes=step_bytes,
-        bytes=steps * step_bytes + COCO_VALIDATIONS * of_validations)
+        bytes=steps * step_bytes + COCO_VALIDATIONS * sum(each.values()) +
+        COCO_EPOCHS * augmentation + once)

@@ -66,7 +66,9 @@ def train_pictures(model: nn.Module, folder: str) -> Subject:
     batch = get_packed_inputs(
         4, img_shape=(256, 192), input_size=(192, 256), heatmap_size=(48, 64))
     with get_sample_data('grace_hopper.jpg') as file:
-        photo = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)
+        # As OpenCV reads it.
+        photo = np.array(Image.open(file))[..., ::-1].copy()
+    photo = torch.from_numpy(photo).permute(2, 0, 1)
     batch['inputs'] = [
         photo[:, y:y + 256, x:x + 192].contiguous()
         for x, y in ((0, 0), (160, 0), (320, 0), (160, 344))

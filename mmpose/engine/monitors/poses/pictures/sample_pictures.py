@@ -13,9 +13,9 @@ from .panels import View, compose, heat, mark, shrink, view
 from .pose_painter import MANY, PosePainter
 from .scenes import Scene, nearest_predictions
 
-# The size of a picture in the event file: one of three panels is twice as wide
-# as a TensorBoard card, and has less than half of the bytes.
-_CARD = 0.6875
+# The size of a picture in the event file: one of three panels is 1.5 times as
+# wide as a TensorBoard card, and has a third of the bytes.
+_CARD = 0.5625
 # A part that is larger than this fraction of an instance is not enlarged.
 _LARGEST_PART = 0.5
 
