@@ -209,8 +209,8 @@ def measure_footprint(args: argparse.Namespace, folder: str) -> dict:
     say('footprint')
     data, sizes, options = f'{folder}/footprint', {}, ()
     if args.quick:
-        sizes = dict(num_train=8, num_val=8)
-        options = ('train_cfg.max_epochs=2', )
+        sizes = dict(num_train=16, num_val=8)
+        options = ('train_cfg.max_epochs=4', )
     synthetic_coco.generate_dataset(data, **sizes)
     demo = footprint.demo(data, *options)
     return dict(

@@ -22,7 +22,7 @@ _known: Dict[str, dict] = {}
 def describe(config: Config, num_processes: int = 1):
     """Return the settings of a config.
 
-    Nothing is built: the metainfo of the data sets is that of their classes.
+    No data is read: the metainfo of the data sets is that of their classes.
 
     Args:
         config (Config): The config of a training.
@@ -51,6 +51,9 @@ def metainfo(data_set: dict) -> dict:
                       dict) or not {'from_file', 'keypoint_info'} & set(meta):
         kind = data_set.get('type')
         cls = DATASETS.get(kind) if isinstance(kind, str) else kind
+        if cls is not None and 'subset' in data_set:
+            # DeepFashion's, which has the keypoints of the last one built.
+            return cls(lazy_init=True, subset=data_set['subset']).metainfo
         meta = getattr(cls, 'METAINFO', None)
     if not meta:
         return {}

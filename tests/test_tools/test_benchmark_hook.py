@@ -142,12 +142,13 @@ def test_a_training_brings_no_more_to_the_host(results):
 def test_the_demo_is_trained_and_looked_into(results):
     """Of the quick run: its tags are those of a long one."""
     demo = results['demo']
-    assert 50 < demo['scalars'] <= 130
-    assert demo['steps']['val/images'] == 1
+    # Two are findings on so short a training.
+    assert 50 < demo['scalars'] <= 130 + 2
+    assert len(demo['pictures']['val/images']) == 2
     pictures = demo['pictures']
     assert {'train/images', 'val/images', 'keypoints/accuracy'
             } <= set(pictures)
-    assert 1e5 < sum(pictures.values()) < demo['bytes'] < 1.5e6
+    assert 1e5 < sum(map(sum, pictures.values())) < demo['bytes'] < 3e6
 
 
 def test_pictures_of_a_training_on_coco_are_few_and_small(results):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
+from statistics import median
 from typing import Dict, List
 
 from mmengine.config import Config
@@ -70,8 +71,8 @@ def demo(data_root: str, *options: str) -> dict:
 
     Returns:
         dict: ``bytes``, the size of the file; ``scalars``, the number of
-        scalar tags; ``pictures``, by tag the bytes of all pictures; ``steps``,
-        by tag at how many steps there are any.
+        scalar tags; ``pictures``, by tag the bytes of the pictures of each
+        step.
     """
     config = Config.fromfile(str(ROOT / DEMO))
     file = config.val_evaluator.ann_file.replace(config.data_root, '')
@@ -94,21 +95,21 @@ def demo(data_root: str, *options: str) -> dict:
 
 
 def _contents(path: str) -> dict:
-    kinds, pictures, steps = {}, Counter(), defaultdict(set)
+    kinds, pictures = {}, defaultdict(Counter)
     for event in EventFileLoader(path).Load():
         for value in event.summary.value:
             kind = kinds.setdefault(value.tag,
                                     value.metadata.plugin_data.plugin_name)
             if kind == 'images':
                 # After width and height.
-                pictures[value.tag] += sum(
+                pictures[value.tag][event.step] += sum(
                     map(len, value.tensor.string_val[2:]))
-                steps[value.tag].add(event.step)
     return dict(
         scalars=list(kinds.values()).count('scalars'),
-        pictures=dict(pictures),
-        steps={tag: len(of_tag)
-               for tag, of_tag in steps.items()})
+        pictures={
+            tag: list(steps.values())
+            for tag, steps in pictures.items()
+        })
 
 
 def coco_pictures(demo: dict) -> dict:
@@ -120,8 +121,8 @@ def coco_pictures(demo: dict) -> dict:
     Returns:
         dict: ``steps``, how often training samples are drawn; ``step_bytes``,
         the pictures of one, which show a photograph, and the heatmaps;
-        ``bytes``, all pictures of the training, those of its validations and
-        of its beginning included.
+        ``bytes``, all pictures of the training, those of its epochs and
+        validations included.
     """
     hook = HOOKS.build(dict(type='EnhancedTensorBoardHook'))
     monitor, = (m for m in hook.monitors if isinstance(m, TrainImageMonitor))
@@ -131,17 +132,14 @@ def coco_pictures(demo: dict) -> dict:
         subject.run()
         subject.close()
         path, = glob.glob(f'{folder}/events.out.tfevents.*')
-        photos = _contents(path)['pictures']['train/images']
-    each = {
-        tag: size / demo['steps'][tag]
-        for tag, size in demo['pictures'].items()
-    }
+        photos, = _contents(path)['pictures']['train/images']
+    # Of augmentation, one is a sheet of many draws.
+    each = {tag: median(sizes) for tag, sizes in demo['pictures'].items()}
     step_bytes = photos + each.pop('train/heatmaps')
-    del each['train/images']
-    once = each.pop('data/overview')
+    del each['train/images'], each['data/overview']
     augmentation = each.pop('data/augmentation')
     return dict(
         steps=steps,
         step_bytes=step_bytes,
         bytes=steps * step_bytes + COCO_VALIDATIONS * sum(each.values()) +
-        COCO_EPOCHS * augmentation + once)
+        COCO_EPOCHS * augmentation)

@@ -186,9 +186,9 @@ def _validation(validation: dict) -> List[str]:
 
 
 def _pictures(demo: dict) -> List[str]:
-    rows = [[f'`{tag}`', f'{size / 1e3:.0f}', demo['steps'][tag]]
-            for tag, size in sorted(
-                demo['pictures'].items(), key=lambda item: -item[1])]
+    rows = [[f'`{tag}`', f'{sum(sizes) / 1e3:.0f}',
+             len(sizes)] for tag, sizes in sorted(
+                 demo['pictures'].items(), key=lambda item: -sum(item[1]))]
     return [
         '## Pictures of the demo', 'In its whole training.',
         _table(['tag', 'KB', 'steps'], rows)

@@ -190,15 +190,14 @@ def changed_tags(source):
     Returns:
         list[str]: A line for each.
     """
-    ours = our_tags()
-    like_ours = {_like(tag): tag for tag in ours}
+    ours = sorted(our_tags())
     lines = []
     for tag in sorted(written_tags(source)):
         if any(re.fullmatch(_like(tag), other) for other in ours):
             # Only the names in the place of a variable may be others.
-            now = like_ours.get(_like(tag), tag)
-            if _names(now) != _names(tag):
-                lines.append(f'{tag} is {now} now')
+            alike = [other for other in ours if _like(other) == _like(tag)]
+            if alike and _names(tag) not in map(_names, alike):
+                lines.append(f'{tag} is {alike[0]} now')
             continue
         stem = tag.rsplit('_', 1)[0]
         hint = f': see {stem}' if stem in ours else ''

@@ -766,7 +766,10 @@ def test_histograms_hold_every_parameter(train, read_events):
         weights = torch.cat([named[n].detach().flatten() for n in names])
         assert last.num == len(weights) == sum(last.bucket)
         assert last.min == weights.min() and last.max == weights.max()
-        assert last.sum == pytest.approx(weights.sum().item(), abs=1e-3)
+        # Of the middles of the buckets.
+        assert last.sum == pytest.approx(
+            weights.double().sum().item(),
+            abs=0.07 * weights.abs().sum().item())
 
 
 @pytest.mark.parametrize('max_layers_to_log', [0, -1])

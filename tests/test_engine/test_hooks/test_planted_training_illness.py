@@ -134,7 +134,8 @@ def test_a_healthy_training_has_no_findings(train, read_events, optim_wrapper):
     ('update_ratio', 50,
      'The updates of the model are too large for its weights'),
     ('learning_rate_too_high', 120,
-     'likely the learning rate of 50 is too high'),
+     'likely since the learning rate of 50 is too high, or all of it got '
+     'another weight'),
 ])
 def test_a_learning_rate_that_is_a_thousand_times_too_high(
         train, read_events, name, until, words):

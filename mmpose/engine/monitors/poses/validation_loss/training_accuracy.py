@@ -72,9 +72,12 @@ class TrainingAccuracy:
         """
         totals = {'PCK@0.05': self.pck, 'OKS': self._tally.mean_oks()}
         groups = curve_groups(self._names, self._meta) if by_keypoint else {}
+        has_oks = np.isfinite(totals['OKS'])
         for measure, values in self._tally.measures().items():
             total = totals.get(measure)
             if total is None or not np.isfinite(total):
+                continue
+            if measure != 'OKS' and has_oks and not by_keypoint:
                 continue
             tag = f'keypoints/train_as_val/{measure}'
             yield Scalar(tag, total)

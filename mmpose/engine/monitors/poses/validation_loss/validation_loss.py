@@ -63,7 +63,9 @@ class ValidationLossMonitor(Monitor):
                                                    several
     ``keypoints/train_as_val/PCK@0.05``            PCK@0.05 of all keypoints
                                                    of these training samples;
-                                                   top-down models
+                                                   top-down models. Where
+                                                   there are sigmas, with
+                                                   ``log_details``
     ``keypoints/train_as_val/PCK@0.05/<keypoint>`` Of each keypoint, with
                                                    ``log_details``
     ``keypoints/train_as_val/OKS``                 Mean OKS of these instances,
