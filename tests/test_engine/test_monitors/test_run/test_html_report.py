@@ -54,7 +54,7 @@ def log_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp('run')
     writer = EventWriter(SummaryWriter(str(folder)), async_write=False)
     rng = np.random.RandomState(0)
-    large = rng.randint(0, 255, (1000, 1000, 3)).astype(np.uint8)
+    large = rng.randint(0, 255, (1200, 1200, 3)).astype(np.uint8)
     for step in range(1, 1001):
         writer.write(Record(step, lambda: [Scalar('loss', 1 / step)]))
     for epoch, ap in enumerate(AP, 1):

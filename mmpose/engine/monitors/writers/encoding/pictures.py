@@ -24,7 +24,7 @@ def encode_photo(picture: np.ndarray) -> bytes:
         picture (np.ndarray): RGB, uint8 of shape (H, W, 3).
     """
     options = [
-        cv2.IMWRITE_JPEG_QUALITY, 60, cv2.IMWRITE_JPEG_OPTIMIZE, 1,
+        cv2.IMWRITE_JPEG_QUALITY, 55, cv2.IMWRITE_JPEG_OPTIMIZE, 1,
         cv2.IMWRITE_JPEG_PROGRESSIVE, 1
     ]
     return cv2.imencode('.jpg', picture[..., ::-1], options)[1].tobytes()
