@@ -41,11 +41,11 @@ print(json.dumps(dict(
 '''
 # uv's variables, and the options of pip that mean the same.
 OF_PIP = {
-    'UV_DEFAULT_INDEX': 'index-url',
-    'UV_INDEX': 'extra-index-url',
-    'UV_FIND_LINKS': 'find-links',
+    'UV_DEFAULT_INDEX': 'index_url',
+    'UV_INDEX': 'extra_index_url',
+    'UV_FIND_LINKS': 'find_links',
     'UV_CONSTRAINT': 'constraint',
-    'UV_INSECURE_HOST': 'trusted-host',
+    'UV_INSECURE_HOST': 'trusted_host',
     'SSL_CERT_FILE': 'cert',
     'ALL_PROXY': 'proxy'
 }
@@ -378,7 +378,10 @@ def pip_settings():
     Those of uv that are set already stay.
     """
     listed = look(sys.executable, '-m', 'pip', 'config', 'list') or ''
-    settings = dict(line.partition('=')[::2] for line in listed.splitlines())
+    settings = {}
+    for line in listed.splitlines():
+        option, _, value = line.partition('=')
+        settings[option.replace('-', '_')] = value
     found = {
         'SSL_CERT_FILE':
         os.environ.get('REQUESTS_CA_BUNDLE', os.environ.get('CURL_CA_BUNDLE'))

@@ -497,18 +497,18 @@ def settings_of(variables, monkeypatch):
 def test_uv_is_told_what_pip_is_told(monkeypatch, tmp_path):
     """The real pip, with a file of settings and variables."""
     file = tmp_path / 'pip.conf'
-    options = [
-        ('index-url', 'https://name:secret@packages.example/simple'),
-        ('extra-index-url',
-         'https://one.example/simple\n https://two.example/simple'),
-        ('find-links', '/wheels /more'),
-        ('proxy', 'http://proxy.example:3128'),
-        ('trusted-host', 'one.example'),
-        ('cert', '/of/file.pem'),
-    ]
+    # pip takes an underscore for a hyphen.
+    options = dict(
+        index_url='https://name:secret@packages.example/simple',
+        extra_index_url='https://one.example/simple\n '
+        'https://two.example/simple',
+        find_links='/wheels /more',
+        proxy='http://proxy.example:3128',
+        trusted_host='one.example',
+        cert='/of/file.pem')
     config = configparser.ConfigParser()
     config.read_dict({
-        'global': dict(options),
+        'global': options,
         'install': dict(proxy='http://another.example:3128'),
         'download': dict(cert='/not/this')
     })

@@ -35,13 +35,11 @@ class Cost(NamedTuple):
         error (float): Twice the standard error of ``added_up``.
         direct (float): The mean of all.
         inside (float): By the hook's own clock.
-        behind (float): What its other threads take.
     """
     added_up: float
     error: float
     direct: float
     inside: float
-    behind: float
 
     @property
     def is_distinguishable(self) -> bool:
@@ -71,10 +69,9 @@ def cost(run: dict, base: dict) -> Cost:
         added_up += share * mean(logged)
         error += (share * pstdev(logged))**2 / len(logged)
     of = median(base['times'])
-    behind = mean(run['behind']) - mean(base['behind'])
     return Cost(*(100 * value / of
                   for value in (added_up, 2 * error**0.5, mean(more),
-                                mean(run['inside']), behind)))
+                                mean(run['inside']))))
 
 
 def goals(results: dict) -> List[Goal]:

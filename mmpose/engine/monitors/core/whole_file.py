@@ -18,7 +18,7 @@ def whole_file(path: str, binary: bool = False) -> Iterator[IO]:
         lines stay as they are written.
     """
     part = f'{path}.part'
-    with open(part, 'wb') if binary else open(
-            part, 'w', encoding='utf-8', newline='') as file:
+    text = {} if binary else dict(encoding='utf-8', newline='')
+    with open(part, 'wb' if binary else 'w', **text) as file:
         yield file
     os.replace(part, path)

@@ -18,7 +18,7 @@ from written_datasets import write_dataset
 from mmpose.engine.monitors import ValidationLossMonitor
 from mmpose.engine.monitors.poses.validation_loss import loss_samples
 from mmpose.engine.monitors.poses.validation_loss.loss_samples import (
-    LoadOnce, training_samples, validation_samples)
+    LoadOnce, pickle_first, training_samples, validation_samples)
 from mmpose.engine.monitors.poses.validation_loss.targets import (
     NoTargetsError, with_targets)
 from mmpose.registry import DATASETS
@@ -48,6 +48,21 @@ class Numbered(Dataset):
         return dict(
             inputs=torch.full((3, self.size, 8 + index // 50), index),
             data_samples=sample)
+
+
+@pytest.mark.parametrize('stacked', [False, True])
+def test_of_a_large_batch_the_first_samples_are_kept(stacked):
+    """P6: neither the others nor their memory."""
+    inputs = torch.arange(64.).repeat(1000, 1).T.reshape(64, 10, 100)
+    batch = dict(
+        inputs=inputs if stacked else [one.clone() for one in inputs],
+        data_samples=[PoseDataSample(metainfo=dict(id=i)) for i in range(64)])
+    kept = pickle_first(batch, 4)
+    assert len(kept) < 8 * inputs[:4].nbytes
+    kept = pickle.loads(kept)
+    assert [one.id for one in kept['data_samples']] == [0, 1, 2, 3]
+    assert [float(one.mean()) for one in kept['inputs']] == [0, 1, 2, 3]
+    assert len(batch['data_samples']) == len(batch['inputs']) == 64
 
 
 def loader(num_workers):

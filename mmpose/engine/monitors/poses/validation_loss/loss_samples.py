@@ -32,6 +32,21 @@ class LossBatch(NamedTuple):
     size: int
 
 
+def pickle_first(batch: dict, count: int) -> bytes:
+    """Keep a batch, of a large one the first samples.
+
+    Args:
+        batch (dict): As a data loader gives it: lists and tensors of samples.
+        count (int): How many samples to keep at most.
+    """
+    first = {key: value[:count] for key, value in batch.items()}
+    # Not the memory of all samples.
+    return pickle.dumps({
+        key: value.clone() if isinstance(value, torch.Tensor) else value
+        for key, value in first.items()
+    })
+
+
 def validation_samples(validation, training):
     """Copy a data set of validation samples, with a training's targets.
 

@@ -23,7 +23,7 @@ from ...writers.record import Record, Scalar, Value
 from ..accuracy.keypoint_tally import usable_sigmas
 from ..model_kinds import is_top_down
 from ..pose_samples import PoseSample, PoseSampleReader
-from .loss_samples import (LoadOnce, LossBatch, training_samples,
+from .loss_samples import (LoadOnce, LossBatch, pickle_first, training_samples,
                            validation_samples)
 from .targets import NoTargetsError
 from .training_accuracy import TrainingAccuracy, predicted_samples
@@ -160,7 +160,8 @@ class ValidationLossMonitor(Monitor):
     def before_train_iter(self, runner, batch_idx: int, data_batch) -> None:
         if self._trains and self._batch is None and not self._batch_fails:
             # The model may change it, and it may lie in shared memory.
-            self._batch = _or_why('batch', pickle.dumps, data_batch)
+            self._batch = _or_why('batch', pickle_first, data_batch,
+                                  self._samples)
             self._batch_fails = self._batch is None
 
     def after_val_iter(self, runner, batch_idx: int, data_batch,
