@@ -232,10 +232,10 @@ def test_a_data_set_without_a_pipeline_has_no_unaugmented_samples(wide):
         training_samples(validation, Numbered())
 
 
-@pytest.mark.parametrize('iterations, expected', [(10, 16), (250, 20),
+@pytest.mark.parametrize('iterations, expected', [(10, 8), (250, 13),
                                                   (10**5, 64)])
 def test_a_short_training_takes_fewer(iterations, expected, monkeypatch):
-    """1 % of the time: a third of a training iteration's, for both."""
+    """A forward pass takes a third of an iteration's time: three take 0.7 %."""
     counts = []
     monkeypatch.setattr(
         'mmpose.engine.monitors.poses.validation_loss.validation_loss.'
