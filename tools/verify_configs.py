@@ -511,13 +511,15 @@ def _generate(dataset, root, split, images):
         synthetic_keypoints.generate_dataset(folder, kind, images, **arguments)
         part = synthetic_keypoints.SPLITS[split]
         dataset['ann_file'] = f'annotations/{part}.json'
-        if name == 'InterHand3DDataset':
+        if 'camera_param_file' in dataset:
             dataset['camera_param_file'] = f'annotations/{part}_camera.json'
             dataset['joint_file'] = f'annotations/{part}_joint_3d.json'
     else:
         raise NotImplementedError(
             f'there is no generated data for {name}; use --own-data')
     dataset['data_prefix'] = dict(img=f'{part}/')
+    # Of a few images none may be left.
+    dataset.pop('sample_interval', None)
     if dataset.get('bbox_file'):
         dataset['bbox_file'] = _detect(osp.join(folder, dataset['ann_file']))
 

@@ -17,7 +17,8 @@ KINDS = [
     'WFLWDataset', 'AFLWDataset', 'CocoWholeBodyDataset',
     'CocoWholeBodyFaceDataset', 'CocoWholeBodyHandDataset',
     'OneHand10KDataset', 'FreiHandDataset', 'AP10KDataset',
-    'DeepFashion2Dataset', 'CrowdPoseDataset', 'InterHand3DDataset'
+    'DeepFashion2Dataset', 'CrowdPoseDataset', 'InterHand3DDataset',
+    'InterHand2DDoubleDataset', 'MpiiDataset', 'HumanArt21Dataset'
 ]
 # Of DeepFashion: the keypoints of each part of its clothes.
 SUBSETS = dict(full=8, upper=6, lower=4)
@@ -39,7 +40,7 @@ def load(out, kind, split, pipeline=(), **arguments):
             ann_file=f'annotations/{split}.json',
             data_prefix=dict(img=f'{split}/'),
             pipeline=[dict(type='LoadImage'), *pipeline],
-            **(cameras if kind == 'InterHand3DDataset' else arguments)))
+            **(cameras if kind.startswith('InterHand') else arguments)))
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -94,7 +95,10 @@ def test_the_frames_of_a_video(tmp_path):
         osp.exists(path) for i in range(3) for path in data[i]['img_path'])
 
 
-@pytest.mark.parametrize('kind', ['AP10KDataset', 'InterHand3DDataset'])
+@pytest.mark.parametrize('kind', [
+    'AP10KDataset', 'InterHand3DDataset', 'InterHand2DDoubleDataset',
+    'MpiiDataset'
+])
 def test_a_keypoint_is_drawn_where_it_is_annotated(tmp_path, kind):
     """Its spot has its color, but for noise and for JPEG."""
     synthetic_keypoints.generate_dataset(tmp_path, DATASETS.get(kind), 4)

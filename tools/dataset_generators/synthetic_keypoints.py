@@ -10,6 +10,7 @@ Nothing is downloaded: a figure is drawn from the seed, and its annotations are
 exact. (People with COCO's 17 keypoints look better from synthetic_coco.py.)
 """
 import argparse
+import inspect
 import json
 import os
 from pathlib import Path
@@ -45,8 +46,9 @@ def generate_dataset(out,
 
     Each split has its annotations in ``annotations/<split>.json``, in the
     format of COCO with the additions that MMPose's data sets of faces, hands
-    and whole bodies ask for, and its images in ``<split>/``. InterHand2.6M's
-    cameras and joints are in ``annotations/<split>_camera.json`` and
+    and whole bodies ask for, or in that of MPII, and its images in
+    ``<split>/``. InterHand2.6M's cameras and joints are in
+    ``annotations/<split>_camera.json`` and
     ``annotations/<split>_joint_3d.json``.
 
     Args:
@@ -68,14 +70,13 @@ def generate_dataset(out,
         raise ValueError(
             'num_images must be 1 or more, seed 0 or more and both sides of '
             f'image_size 64 or more, got {num_images}, {seed}, {image_size}')
-    is_3d = dataset.__name__ == 'InterHand3DDataset'
+    has_cameras = 'camera_param_file' in inspect.signature(dataset).parameters
     # It cannot be built before its cameras are written.
-    meta = dataset._load_metainfo() if is_3d else dataset(
+    meta = dataset._load_metainfo() if has_cameras else dataset(
         lazy_init=True, **arguments).metainfo
     for index, split in enumerate(SPLITS):
         path = Path(out) / 'annotations' / f'{split}.json'
-        if path.exists() and 'synthetic_keypoints' not in json.loads(
-                path.read_text()).get('info', {}):
+        if path.exists() and not _is_ours(json.loads(path.read_text())):
             raise FileExistsError(
                 f'{path} is not by this tool; choose another folder')
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +103,7 @@ def generate_dataset(out,
                 dict(_annotate(points), id=image_id, image_id=image_id))
             joints[image_id] = dict(
                 world_coord=_lift(rng, points, image_size).tolist())
-        if is_3d:
+        if has_cameras:
             camera = dict(
                 campos={'0': [0, 0, 0]},
                 camrot={'0': np.eye(3).tolist()},
@@ -110,6 +111,8 @@ def generate_dataset(out,
                 princpt={'0': [side / 2 for side in image_size]})
             _write(path.with_name(f'{split}_camera.json'), {'0': camera})
             _write(path.with_name(f'{split}_joint_3d.json'), {'0': joints})
+        if dataset.__name__ == 'MpiiDataset':
+            content = _as_in_mpii(content)
         _write(path, content)
 
 
@@ -237,6 +240,7 @@ def _annotate(points):
         head_size=max(width, height) / 4,
         num_keypoints=len(seen),
         keypoints=values,
+        keypoints_21=values,
         hand_type='interacting',
         hand_type_valid=1,
         joint_valid=[int(v > 0) for v in points[:, 2]])
@@ -276,6 +280,30 @@ def _coco_header(meta):
                 keypoints=list(meta['keypoint_id2name'].values()),
                 skeleton=[[a + 1, b + 1] for a, b in meta['skeleton_links']])
         ])
+
+
+def _as_in_mpii(content):
+    """The same annotations in MPII's format: a list of people."""
+    return [
+        dict(
+            synthetic_keypoints='mpii',
+            image=image['file_name'],
+            center=annotation['center'],
+            scale=annotation['scale'],
+            joints=points[:, :2].tolist(),
+            joints_vis=(points[:, 2] > 0).astype(int).tolist())
+        for image, annotation, points in (
+            (image, annotation, np.reshape(annotation['keypoints'], (-1, 3)))
+            for image, annotation in zip(content['images'],
+                                         content['annotations']))
+    ]
+
+
+def _is_ours(content):
+    """Whether this tool has written what is in an annotation file."""
+    if isinstance(content, list):
+        return all('synthetic_keypoints' in person for person in content)
+    return 'synthetic_keypoints' in content.get('info', {})
 
 
 def _write(path, content):
