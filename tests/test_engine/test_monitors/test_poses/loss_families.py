@@ -267,9 +267,13 @@ def settings_of(family, folders, **changes):
 
 
 def hook(**kwargs):
-    """Arguments of the hook without what takes long and is not looked at."""
+    """Arguments of the hook without what takes long and is not looked at.
+
+    All samples have a part in the losses.
+    """
     return dict(
         dict(
+            val_loss_samples=16,
             log_keypoints=False,
             hard_samples=0,
             log_val_images=False,
