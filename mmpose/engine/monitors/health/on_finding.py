@@ -34,7 +34,7 @@ class OnFindingMonitor(Monitor):
 
     The command gets one line of JSON on its standard input: ``name``,
     ``event`` ('begins' or 'ends'), ``severity``, ``what``, ``evidence``,
-    ``advice``, ``step``, ``time`` (seconds since the epoch), ``log_dir``,
+    ``advice``, ``step``, ``time`` (Unix time, in seconds), ``log_dir``,
     ``work_dir``, and ``skipped``, the number of findings before it for which
     no command was run. It is started by the writer's thread, which does not
     wait for it; what it prints is discarded. At most ten are started in ten

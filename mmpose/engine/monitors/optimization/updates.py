@@ -59,8 +59,8 @@ class UpdateMonitor(Monitor):
     ======================================== ==============================
 
     What it tells: The effective learning rate, comparable between layers and
-    models. A ratio that is far too large destroys what was learned, with one
-    that is far too small nothing is learned; a group that is far from the
+    models. A ratio that is far too large destroys what was learned; with one
+    that is far too small, nothing is learned. A group that is far from the
     others needs an ``lr_mult`` of its own.
 
     The last four are written only if there is such a parameter. The name of

@@ -37,8 +37,8 @@ class TrainImageMonitor(Monitor):
 
     What it tells: If the target does not lie on the subject, the annotations,
     the codec or an augmentation are wrong; look at that first. If the colours
-    are not natural, the data preprocessor is wrong. Then, how the prediction
-    approaches the target.
+    are not natural, the data preprocessor is wrong. Then see how the
+    prediction approaches the target.
 
     The samples are the first ones of the first batch, augmented; after a
     switch of the pipeline a second set is shown beside them. The input is the

@@ -37,8 +37,8 @@ class InputStatisticsMonitor(Monitor):
     backbones expect means near 0 and deviations near 1. Means that change in
     the training are those of another pipeline or of another data set.
 
-    Of every fourth pixel along both sides in the batches of the logging steps,
-    over the last 20 of them, with the padding. A line of the log says where it
+    Measured at every fourth pixel along both sides, padding included, in the
+    batches of the last 20 logging steps. A line of the log says where it
     cannot be measured.
 
     Args:

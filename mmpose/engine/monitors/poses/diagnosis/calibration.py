@@ -34,8 +34,8 @@ class CalibrationDiagnosis(Diagnosis):
                                      and wrong ones; and what ``kpt_thr`` keeps
     ================================ =======================================
 
-    What counts and what is right is that of ``pr/keypoints/PCK@0.1``. See
-    :class:`Calibration` for the definitions.
+    It counts as ``pr/keypoints/PCK@0.1`` does. See :class:`Calibration` for
+    the definitions.
     """
 
     charts = (Chart('Keypoints', 'calibration', 'calibration/(ece|auroc)$'), )

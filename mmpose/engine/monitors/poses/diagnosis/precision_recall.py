@@ -21,7 +21,7 @@ _ABOUT_SCORES = (
 
 
 class PrecisionRecallDiagnosis(Diagnosis):
-    """Log how precision and recall depend on the least score that is kept.
+    """Log how precision and recall depend on the score threshold.
 
     ========================= ==============================================
     ``pr/instances/OKS@0.5``  The predicted instances, on the PR Curves page:

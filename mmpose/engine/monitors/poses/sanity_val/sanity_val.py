@@ -34,9 +34,9 @@ class SanityValMonitor(Monitor):
 
     The batches are read from the data set of the validation in its order,
     without its data loader. Metrics are computed by copies of the evaluator's,
-    and are not logged. Neither the training nor any other hook notices. In a
-    training that is resumed, of a sharded model and without a validation there
-    is none.
+    and are not logged. Neither the training nor any other hook notices. A
+    resumed training, one of a sharded model and one without a validation skip
+    it.
 
     Args:
         batches (int): The number of batches.

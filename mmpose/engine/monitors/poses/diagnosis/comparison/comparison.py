@@ -43,11 +43,11 @@ class Comparison(Diagnosis):
                                      how many instances became better and worse
     ================================ =======================================
 
-    The same instances are compared, those with the same annotation ids, see
-    :func:`pair`. Between the bounds are 95 % of the differences if the images
-    are resampled, see :func:`differences`: if 0 is between them, another
-    validation set could show the opposite. The bounds say nothing about what
-    another random seed in training would change.
+    Instances with the same annotation id are compared, see :func:`pair`. The
+    bounds hold 95 % of the differences between resampled images, see
+    :func:`differences`: if 0 is between them, another validation set could
+    show the opposite. The bounds say nothing about what another random seed in
+    training would change.
 
     Args:
         run (str): The directory of the other run, or its ``instances.npz``.
