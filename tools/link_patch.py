@@ -40,7 +40,7 @@ def main():
         change = remove_patch if args.remove else add_patch
         for line in change(package):
             print(line)
-    except (LinkError, NoMMPoseError) as error:
+    except (LinkError, NoMMPoseError, OSError) as error:
         sys.exit(f'link_patch: {error}')
 
 

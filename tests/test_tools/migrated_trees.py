@@ -134,8 +134,20 @@ def elsewhere(tree):
     (tree / HOOKS).symlink_to(tree / 'my' / 'engine' / 'hooks')
 
 
+def borrowed(tree):
+    """Another hook, not exported, and the exports are links to files."""
+    clone(tree)
+    write(tree, HOOK_FILE, ORIGINAL)
+    (tree / 'my').mkdir()
+    for path in (HOOK_FILE, EXPORTS):
+        mine = tree / 'my' / path.name
+        shutil.move(str(tree / path), str(mine))
+        (tree / path).symlink_to(
+            os.path.relpath(str(mine), str((tree / path).parent)))
+
+
 KINDS = (fresh, clone, original, corrected, only_corrected, others, marked,
-         elsewhere)
+         elsewhere, borrowed)
 
 
 def make_tree(folder, kind, parts=PARTS):

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import link_patch
 import pytest
 from hook_migration.command import main as migrate
 from hook_migration.exports import IMPORT, add_export
@@ -240,3 +241,14 @@ def test_no_mmpose_in_target(tmp_path):
     result = link('--target', tmp_path)
     assert result.returncode != 0
     assert result.stderr == f'link_patch: there is no MMPose in {tmp_path}\n'
+
+
+def test_mmpose_that_must_not_be_changed(package, monkeypatch):
+
+    def refuse(*args):
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr(Path, 'symlink_to', refuse)
+    monkeypatch.setattr(sys, 'argv', ['', '--target', str(package)])
+    with pytest.raises(SystemExit, match='link_patch: .*Permission denied'):
+        link_patch.main()

@@ -389,7 +389,8 @@ def test_linked_by_the_other_tool(tree, run):
     before = contents(tree)
     code, printed = run(tree)
     assert code == command.FAILED and 'link_patch' in printed
-    assert 'link_patch' in run(tree, '--status')[1]
+    for options in ((), ('--status', ), ('--restore', )):
+        assert '--remove takes out' in run(tree, *options)[1]
     assert contents(tree) == before
 
 

@@ -11,11 +11,12 @@ import sys
 import pytest
 from hook_migration import command, migration, pip_records, state, transaction
 from hook_migration.exports import HOOK
+from hook_migration.git_tree import reason
 from hook_migration.verification import VerificationError
 from migrated_trees import (EXPORTS, HOOK_FILE, HOOKS, MANIFEST, MONITOR,
-                            ORIGINAL, TOOL, check_parts, clone, corrected,
-                            make_older, make_tree, original, read, run_tool,
-                            write)
+                            ORIGINAL, TOOL, borrowed, check_parts, clone,
+                            corrected, make_older, make_tree, original, read,
+                            run_tool, write)
 from mmpose_copies import contents
 
 # File systems
@@ -146,6 +147,64 @@ def test_new_folders_are_as_open_as_their_parents(mode, tmp_path, run):
     assert contents(tree) == before
 
 
+@pytest.mark.parametrize('mode, expected', [(0o664, 0o664), (0o640, 0o640),
+                                            (0o755, 0o644), (0o444, 0o644)])
+def test_new_files_are_as_open_as_the_exports(mode, expected, tree, run):
+    (tree / EXPORTS).chmod(mode)
+    before = contents(tree)
+    assert run(tree)[0] == 0
+    for path in (MONITOR, HOOK_FILE, MANIFEST):
+        assert (tree / path).stat().st_mode & 0o7777 == expected
+    assert (tree / EXPORTS).stat().st_mode & 0o7777 == mode
+    run(tree, '--restore')
+    assert contents(tree) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason='only root gives files away')
+@pytest.mark.parametrize('options', [(), ('--link', )])
+def test_roots_migration_leaves_a_clone_to_its_owner(options, tmp_path, run):
+    """In a container, root works on a clone of a user's."""
+    tree = make_tree(tmp_path / 'tree', original)
+    for path in (tree, *tree.rglob('*')):
+        os.chown(str(path), 1234, 5678, follow_symlinks=False)
+    for action in (options, ('--restore', )):
+        assert run(tree, *action)[0] == 0
+        owners = {(path.lstat().st_uid, path.lstat().st_gid)
+                  for path in (tree, *tree.rglob('*'))}
+        assert owners == {(1234, 5678)}
+
+
+def test_owner_that_cannot_be_kept(tree, run, monkeypatch):
+
+    def refuse_all(*args, **kwargs):
+        raise PermissionError(errno.EPERM, 'not root')
+
+    before = contents(tree)
+    monkeypatch.setattr(os, 'chown', refuse_all)
+    assert run(tree)[0] == run(tree, '--restore')[0] == 0
+    assert contents(tree) == before
+
+
+@pytest.mark.parametrize('number', [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_mmpose_that_must_not_be_changed(number, tree, run, monkeypatch):
+    """It is said what can be done instead."""
+    before = contents(tree)
+    with monkeypatch.context() as patch:
+        refuse(patch, os, 'replace', number)
+        code, printed = run(tree)
+    assert code == command.FAILED and os.strerror(number) in printed
+    assert '--target FOLDER' in printed and '--target CLONE' in printed
+    assert contents(tree) == before
+    # Another error is none of that, nor is a restoration.
+    with monkeypatch.context() as patch:
+        refuse(patch, os, 'replace', errno.EIO)
+        assert 'FOLDER' not in run(tree)[1]
+    run(tree)
+    refuse(monkeypatch, os, 'replace', number)
+    code, printed = run(tree, '--restore')
+    assert code == command.FAILED and 'FOLDER' not in printed
+
+
 # Git
 
 
@@ -197,7 +256,7 @@ def test_manifest_lost_to_git_clean(again, options, work_tree, run):
 
 
 @pytest.mark.parametrize('again', [False, True])
-@pytest.mark.parametrize('kind', [clone, original, corrected])
+@pytest.mark.parametrize('kind', [clone, original, corrected, borrowed])
 def test_only_the_manifest_is_lost(kind, again, tmp_path, run):
     tree = make_tree(tmp_path / 'tree', kind)
     before = contents(tree)
@@ -314,6 +373,67 @@ def test_work_tree_with_changes(work_tree, run):
     code, printed = run(work_tree, '--git')
     assert code == command.FAILED and 'version.py has changes' in printed
     assert without_git(work_tree) == before
+
+
+def test_nothing_to_commit(work_tree, run):
+    """The hook is committed by hand: nothing of the user's is."""
+    run(work_tree)
+    for path in (MANIFEST, *work_tree.rglob('*.backup')):
+        (work_tree / path).unlink()
+    git(work_tree, 'add', '.')
+    git(work_tree, 'commit', '-qm', 'by hand')
+    write(work_tree, 'notes.txt', 'mine\n')
+    head = git(work_tree, 'rev-parse', 'HEAD')
+    code, printed = run(work_tree, '--git')
+    assert code == 0 and 'Committed' not in printed
+    assert git(work_tree, 'rev-parse', 'HEAD') == head
+    assert git(work_tree, 'status', '--porcelain') == '?? notes.txt\n'
+
+
+@pytest.mark.parametrize('shallow', [False, True])
+def test_commit_that_is_not_there_any_more(shallow, tmp_path, work_tree, run):
+    """After a rebase, a clone has other commits."""
+    before = without_git(work_tree)
+    main = git(work_tree, 'rev-parse', '--abbrev-ref', 'HEAD').strip()
+    git(work_tree, 'checkout', '-qb', 'work')
+    git(work_tree, 'commit', '-q', '--allow-empty', '-m', 'one')
+    assert run(work_tree, '--git')[0] == 0
+    git(work_tree, 'checkout', '-q', main)
+    git(work_tree, 'commit', '-q', '--allow-empty', '-m', 'two')
+    git(work_tree, 'rebase', '-q', main, 'work')
+    depth = ('--depth', '1') if shallow else ()
+    git(tmp_path, 'clone', '-q', *depth, work_tree.as_uri(), 'other')
+    other = tmp_path / 'other'
+    brought = without_git(other)
+    code, printed = run(other, '--restore')
+    if shallow:
+        assert code == command.FAILED and '--unshallow' in printed
+        assert without_git(other) == brought
+    else:
+        assert code == 0
+        assert without_git(other) == before
+
+
+def test_files_that_git_ignores_are_named(work_tree, run):
+    """Not git's hint at the end, which is how to switch off hints."""
+    before = without_git(work_tree)
+    write(work_tree, '.git/info/exclude', '*.manifest.json\n')
+    code, printed = run(work_tree, '--git')
+    assert code == command.FAILED
+    assert 'ignored' in printed and str(MANIFEST) in printed
+    assert without_git(work_tree) == before
+
+
+@pytest.mark.parametrize('said, expected', [
+    ('', 'no message'),
+    ('fatal: dubious ownership\nTo add an exception:\n\n\tgit config',
+     'fatal: dubious ownership'),
+    ('error: gpg failed to sign\nfatal: failed to write',
+     'error: gpg failed to sign'),
+    ('lint\nnot on a Friday\n', 'not on a Friday'),
+])
+def test_why_git_failed(said, expected):
+    assert reason(said) == expected
 
 
 def test_file_that_git_does_not_have_is_backed_up(work_tree, run):
@@ -474,3 +594,12 @@ def test_original_hook_is_found(tmp_path):
     tree = make_tree(tmp_path / 'tree', original)
     found = migration.Migration(tree / 'mmpose').original_hook()
     assert found[0] == ORIGINAL + '# corrected\n'
+
+
+@pytest.mark.parametrize('migrated', [False, True])
+def test_original_hook_that_is_a_link(migrated, tmp_path, run):
+    tree = make_tree(tmp_path / 'tree', borrowed)
+    if migrated:
+        run(tree)
+    found = migration.Migration(tree / 'mmpose').original_hook()
+    assert found[0] == ORIGINAL

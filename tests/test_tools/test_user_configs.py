@@ -397,6 +397,16 @@ def test_hook_that_cannot_be_edited(run, tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_argument_that_is_given_in_another_way(run, tmp_path):
+    """Written out, it would be there twice."""
+    settings = '**dict(val_image_interval=5)'
+    text = f'custom_hooks = [dict({TYPE}, {settings})]\n'
+    text += f'custom_hooks += [dict({TYPE})]\n'
+    code, printed = run(text, '--keep-behaviour')
+    assert code == command.FAILED and 'by hand' in printed
+    assert (tmp_path / 'config.py').read_text() == text
+
+
 def test_config_in_pure_python(run, tmp_path):
     (tmp_path / 'base.py').write_text('lr = 1\n')
     text = '''from mmengine.config import read_base

@@ -1,22 +1,29 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """Bring EnhancedTensorBoardHook into an MMPose, or take it out again."""
 import argparse
-import difflib
+import errno
 import os
 import sys
 from pathlib import Path
 
 from . import __version__
+from .description import describe, diff
 from .hook_defaults import NoHookError, compare
 from .migration import BusyError, Migration
 from .mmpose_tree import NoMMPoseError, find_package, mmpose_version
 from .pip_records import (DISTRIBUTION, TooOldError, check_environment,
                           check_version, installed_beside, installed_into)
 from .state import MANIFEST
-from .transaction import BlockedError, ConflictError, File, Link, read
+from .transaction import BlockedError, ConflictError, read
 from .verification import VerificationError
 
 FAILED, USAGE, NO_MMPOSE, CONFLICT, UNVERIFIED, BUSY = range(1, 7)
+# What the system says of an MMPose that must not be changed.
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+WITHOUT_WRITING = (
+    'if you may not change this MMPose, put the package beside it (pip install'
+    ' --no-deps --target FOLDER CHECKOUT, and PYTHONPATH=FOLDER), or migrate a'
+    ' clone of your own (--target CLONE), see docs/en/cluster.md')
 EPILOG = f'''exit codes:
   0  done, or nothing to do
   {FAILED}  not possible, and MMPose is as it was: no permission, a full disk,
@@ -65,8 +72,13 @@ def main(args=None):
         return fail(UNVERIFIED, error)
     except BusyError as error:
         return fail(BUSY, error)
-    except (BlockedError, NoHookError, OSError) as error:
+    except (BlockedError, NoHookError) as error:
         return fail(FAILED, error)
+    except OSError as error:
+        brings = not (args.config or args.restore)
+        return fail(
+            FAILED, f'{error}: {WITHOUT_WRITING}'
+            if brings and error.errno in READ_ONLY else error)
     except KeyboardInterrupt:
         return fail(FAILED, 'interrupted')
 
@@ -253,7 +265,8 @@ def restore(migration):
     tree = migration.git_tree()
     plan = migration.plan_restoration()
     if not plan.changes and migration.manifest() is None:
-        print('Nothing was migrated here: nothing to do.')
+        print('Nothing was migrated here: nothing to do. '
+              f'{migration.origin()}')
         return 0
     describe(migration, plan)
     broken = None
@@ -346,54 +359,3 @@ def show_status(migration):
     for path in edited:
         print(f'  {path}')
     return 0
-
-
-def describe(migration, plan, every_file=False):
-    """Say what a plan does.
-
-    Args:
-        migration (Migration): Where.
-        plan (Plan): The plan.
-        every_file (bool): Name each file, else only folders where there are
-            many. Defaults to False.
-    """
-    folders = {}
-    for path, content in plan.changes:
-        if content is None:
-            done = 'remove'
-        elif isinstance(content, Link):
-            done = 'link'
-        else:
-            done = 'add' if read(path) is None else 'change'
-        place = Path(os.path.relpath(str(path), str(migration.package)))
-        folders.setdefault((done, place.parent), []).append(place.name)
-    for (done, folder), names in folders.items():
-        if len(names) > 5 and not every_file:
-            print(f'  {done:6} {folder}: {len(names)} files')
-            continue
-        for name in names:
-            print(f'  {done:6} {folder / name}')
-
-
-def diff(path, before, after):
-    """Compare what is at a path with what is to be there.
-
-    Args:
-        path (Path): The path.
-        before (File or Link): What is there.
-        after (File, Link or None): What is to be there.
-
-    Returns:
-        Iterator[str]: The lines of a unified diff.
-    """
-
-    def lines(content):
-        if isinstance(content, Link):
-            return [f'link to {content.target}\n']
-        data = content.data if isinstance(content, File) else b''
-        text = data.decode('utf-8', 'replace')
-        return [line + '\n' for line in text.splitlines()]
-
-    return difflib.unified_diff(
-        lines(before), lines(after), str(path),
-        '/dev/null' if after is None else str(path))

@@ -1,5 +1,6 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """The git work tree that an MMPose may be in."""
+import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -63,8 +64,8 @@ class GitTree:
             raise BlockedError('there is no git here')
         if done.returncode:
             said = (done.stderr or done.stdout).decode('utf-8', 'replace')
-            lines = said.strip().splitlines() or ['no message']
-            raise BlockedError(f'git {args[0]} in {self.folder}: {lines[-1]}')
+            raise BlockedError(f'git {args[0]} in {self.folder}: '
+                               f'{reason(said)}')
         return done.stdout
 
     def head(self):
@@ -104,6 +105,27 @@ class GitTree:
         # Of the mode, git knows only whether a file can be run.
         return File(data, now.mode if isinstance(now, File) else 0o644)
 
+    def earlier(self, path, commit, wanted):
+        """Find what there once was at a path.
+
+        Args:
+            path (Path): The path.
+            commit (str): The commit that had it. A rebase makes others, and a
+                clone has only those.
+            wanted (str): Its fingerprint.
+
+        Returns:
+            File, Link or None: None if no commit has it.
+        """
+        others = self.git('log', '--full-history', '--format=%H', '--',
+                          str(path)).split()
+        for known in (commit, *others):
+            with contextlib.suppress(BlockedError):
+                content = self.content(path, known)
+                if fingerprint(content) == wanted:
+                    return content
+        return None
+
     def has(self, path, now):
         """Return whether the commit that is checked out has a content.
 
@@ -131,6 +153,8 @@ class GitTree:
         names = sorted(
             str(path) for path in set(paths)
             if os.path.lexists(str(path)) or path in tracked)
+        if not names:  # To git, no path is every path.
+            return None
         try:
             self.git('add', '--all', '--', *names)
             if not self.git('status', '--porcelain', '--', *names):
@@ -140,3 +164,22 @@ class GitTree:
             self.git('reset', '--quiet', '--', *names)
             raise
         return self.git('rev-parse', '--short', 'HEAD').strip()
+
+
+def reason(said):
+    """Find the line that says why git failed.
+
+    Args:
+        said (str): All that it printed.
+
+    Returns:
+        str: The line; with the first of what it names, if it names something.
+    """
+    lines = [
+        line.strip() for line in said.splitlines()
+        if line.strip() and not line.startswith('hint:')
+    ] or ['no message']
+    for line in lines:
+        if line.startswith(('fatal:', 'error:')):
+            return line
+    return ' '.join(lines[:2]) if lines[0].endswith(':') else lines[-1]

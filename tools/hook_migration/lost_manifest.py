@@ -4,7 +4,7 @@ from .exports import edit_file, find_imports, remove_export
 from .git_tree import GitTree
 from .hook_defaults import is_ours
 from .mmpose_tree import EXPORTS_FILE, HOOK_FILE, patch_files
-from .transaction import File, Link, fingerprint, read
+from .transaction import File, Link, fingerprint, follow, read
 
 
 def find_entries(package, exporting, fixed):
@@ -51,8 +51,12 @@ def find_entries(package, exporting, fixed):
         now = File(exports.read_bytes(), exports.stat().st_mode & 0o7777)
         # With another hook in its place, the export was of that one.
         mine = entries.get(hook, {}).get('before') is None
-        add(exports, now, fingerprint(now),
-            lambda was: _edited(was, exporting).data == now.data,
+
+        def fits(was):
+            edited = _edited(follow(exports, was), exporting)
+            return edited is not None and edited.data == now.data
+
+        add(exports, now, fingerprint(now), fits,
             _edited(now, _unexported) if mine else None)
     return entries, originals
 

@@ -206,7 +206,7 @@ class Migration(State):
         manifest = self.package / MANIFEST
         if plan.manifest is not None:
             text = json.dumps(plan.manifest, indent=1) + '\n'
-            content = File(text.encode(), 0o644)
+            content = File(text.encode(), self.new_mode)
             if fingerprint(content) != fingerprint(read(manifest)):
                 changes.append((manifest, content))
         elif read(manifest):

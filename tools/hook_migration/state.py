@@ -19,7 +19,7 @@ from .mmpose_tree import (BASES, EXPORTS_FILE, HOOK_FILE, HOOKS, MONITORS,
                           config_folders, hook_source, model_configs,
                           patch_files)
 from .transaction import (BlockedError, File, Link, Transaction, fingerprint,
-                          read)
+                          follow, read)
 
 # A corrected copy of the original hook that users were given.
 FIXED = f'{MODULE}_fixed'
@@ -103,7 +103,7 @@ class State:
             target = os.readlink(str(folder))
             if Path(target).parts[-2:] == folder.parts[-2:]:
                 return (f'{folder} is a link to {target}, which '
-                        'tools/link_patch.py has laid')
+                        'tools/link_patch.py has laid, and --remove takes out')
         return None
 
     def original_hook(self):
@@ -119,7 +119,8 @@ class State:
             content = read(path)
             if path in entries:
                 content = self._original(path, entries[path])
-            if isinstance(content, File):
+            content = follow(path, content)
+            if content:
                 text = content.data.decode('utf-8', 'replace')
                 if not is_ours(text):
                     return text, str(path)
@@ -221,13 +222,17 @@ class State:
     def _relative(self, path):
         return Path(os.path.relpath(str(path), str(self.package))).as_posix()
 
-    @staticmethod
-    def _patch_content(path, source, link):
+    def _patch_content(self, path, source, link):
         if link:
             return Link(str(source))
         now = read(path)
-        mode = now.mode if isinstance(now, File) else 0o644
+        mode = now.mode if isinstance(now, File) else self.new_mode
         return File(source.read_bytes(), mode)
+
+    @property
+    def new_mode(self):
+        """int: The mode of a new file: as open to others as the exports."""
+        return (self.package / EXPORTS_FILE).stat().st_mode & 0o666 | 0o600
 
     def _original(self, path, entry):
         if entry['before'] is None:
@@ -236,13 +241,16 @@ class State:
             return self._found[path]
         if 'commit' in entry:
             backup = f'commit {entry["commit"]}'
-            content = GitTree(self.package).content(path, entry['commit'])
+            content = GitTree(self.package).earlier(path, entry['commit'],
+                                                    entry['before'])
         else:
             backup = path.with_name(entry['backup'])
             content = read(backup)
         if fingerprint(content) != entry['before']:
             raise BlockedError(f'{backup}, the backup of {path}, is gone or '
-                               'was changed')
+                               'was changed' +
+                               (': if this clone is shallow, git fetch '
+                                '--unshallow' if 'commit' in entry else ''))
         return content
 
     def _edit_exports(self, edit):
@@ -260,9 +268,11 @@ class State:
         """What was exported, with what the user or an upgrade of MMPose has
         changed since."""
         exports = self.package / EXPORTS_FILE
-        if exports.read_bytes() == edit_file(original.data, exporting):
+        content = follow(exports, original)
+        if content is None or exports.read_bytes() == edit_file(
+                content.data, exporting):
             return original
-        before = original.data.decode('utf-8-sig')
+        before = content.data.decode('utf-8-sig')
         return self._edit_exports(lambda text: not_exporting(text, before))
 
 

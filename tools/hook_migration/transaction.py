@@ -49,6 +49,21 @@ def read(path):
         return None
 
 
+def follow(path, content):
+    """What is read at a path that has a content.
+
+    Args:
+        path (Path): The path.
+        content (File, Link or None): What is, or is to be, there.
+
+    Returns:
+        File or None: What a link leads to; None if that is not there.
+    """
+    if not isinstance(content, Link):
+        return content
+    return read(Path(os.path.realpath(str(path.parent / content.target))))
+
+
 def fingerprint(content):
     """Tell contents from one another.
 
@@ -234,23 +249,41 @@ class Transaction:
                     empty.rmdir()
 
 
-def write(path, content):
+def write(path, content, place=None):
     """Write a file or link, and wait until it is on disk.
 
     Args:
         path (Path): Where to; what is there is removed.
         content (File or Link): What to write.
+        place (Path, optional): Where it is for. It belongs to whom what is
+            there does, or the folder. Defaults to None: the path.
     """
     if _lexists(path):
         path.unlink()
+    place = place or path
+    owner = place if _lexists(place) else place.parent
     if isinstance(content, Link):
         path.symlink_to(content.target)
+        _give(path, owner)
         return
     with path.open('wb') as file:
         file.write(content.data)
         file.flush()
         os.fsync(file.fileno())
+    _give(path, owner)
     path.chmod(content.mode)
+
+
+def _give(path, owner):
+    """Let a path belong to whom another one does, as far as is allowed.
+
+    Root may: in a container, or by sudo, in somebody's clone.
+    """
+    there = owner.lstat()
+    for user, group in ((-1, there.st_gid), (there.st_uid, -1)):
+        # There is no chown on Windows.
+        with contextlib.suppress(OSError, AttributeError):
+            os.chown(str(path), user, group, follow_symlinks=False)
 
 
 def _make_folder(folder):
@@ -259,6 +292,7 @@ def _make_folder(folder):
         return
     _make_folder(folder.parent)
     folder.mkdir()
+    _give(folder, folder.parent)
     # Whatever the umask is. Some file systems have no modes.
     with contextlib.suppress(PermissionError):
         folder.chmod(folder.parent.stat().st_mode & 0o7777)
@@ -266,10 +300,10 @@ def _make_folder(folder):
 
 def _stage(path, content):
     if content is not None:
-        write(_new(path), content)
+        write(_new(path), content, path)
     before = read(path)
     if before is not None:
-        write(_old(path), before)
+        write(_old(path), before, path)
         shutil.copystat(str(path), str(_old(path)), follow_symlinks=False)
 
 

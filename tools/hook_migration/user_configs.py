@@ -255,7 +255,11 @@ def keep(config, hooks, wanted):
 
     def check():
         # By its name: the bases are looked for beside that.
-        if read_hooks(config)[0] != expected:
+        try:
+            understood = read_hooks(config)[0] == expected
+        except ConfigError:  # An argument that ** gives as well.
+            understood = False
+        if not understood:
             raise ConfigError(by_hand)
 
     edit_of(file).run([(backup, before), (file, File(data, before.mode))],
