@@ -14,14 +14,15 @@ HIDDEN = '***'
 
 # Names whose values are secrets.
 SECRET_NAME = (
-    r'passwd|password|passphrase|pwd|secret|token|credential|'
-    r'auth(?!ors?\b)|signature|\bsig\b|_pass\b|cookie|'
+    r'passwd|password|passphrase|pwd|secret|token(?!i[sz])|credential|'
+    r'auth(?!ors?\b)|signature|\bsig\b|_pass\b|(?<=["\'])pass(?=["\'])|cookie|'
     # The two parts of a key to an object store.
     r'(?<![A-Za-z0-9])[as]k(?![\w-])|'
     r'(?:api|access|private|account)[_-]?key')
 # Secrets that are known by their shape: tokens of GitHub, GitLab, Hugging
 # Face, OpenAI, Groq, Stripe, NVIDIA, AWS, Alibaba Cloud, Tencent Cloud,
-# Google, Slack, PyPI, npm, Docker, Weights & Biases, DingTalk, Telegram and
+# Google, Slack, PyPI, npm, Docker, Weights & Biases, Replicate, SendGrid,
+# DigitalOcean, Tailscale, Atlassian, DingTalk, ServerChan, Telegram and
 # Discord; JSON web tokens, Neptune's among them; private keys.
 _SHAPES = re.compile(
     r'gh[pousr]_\w+|github_pat_\w+|'
@@ -30,6 +31,9 @@ _SHAPES = re.compile(
     r'(?:sk|pypi|nvapi|xapp)-[\w-]{16,}|[rs]k_(?:live|test)_\w{16,}|'
     r'(?<!\w)(?:AKIA|ASIA)[A-Z0-9]{16}|(?<!\w)(?:LTAI|AKID)[A-Za-z0-9]{12,40}|'
     r'AIza[\w-]{35}|ya29\.[\w-]{16,}|xox\w-[\w-]+|(?<!\w)SEC[0-9a-f]{64}|'
+    r'(?<!\w)r8_\w{30,}|(?<!\w)SG\.[\w-]{16,}\.[\w-]{16,}|'
+    r'do[opr]_v1_\w{32,}|tskey-[\w-]{16,}|ATATT[\w-]{16,}|'
+    r'(?<!\w)SC[TU]\d+T\w{16,}|'
     r'wandb_v\d_\w+|(?<![0-9A-Za-z])[0-9a-f]{40}(?![0-9A-Za-z])|'
     r'eyJ[\w-]+\.[\w-]+\.[\w-]+|(?<!\w)eyJ[\w-]{40,}={0,2}|'
     r'\d{8,12}:[\w-]{35}(?![\w-])|'
@@ -37,12 +41,14 @@ _SHAPES = re.compile(
     r'-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----',
     re.DOTALL)
 # Who knows the rest of such an address can post there: Slack, Feishu and Lark,
-# Discord, Telegram, Teams, and any other with something long behind "hook".
+# Discord, Telegram, Teams, Bark, ntfy, and any other with something long
+# behind "hook".
 _WEBHOOK = re.compile(
     r'(hooks\.slack\.com/(?:services|workflows|triggers)/|'
     r'(?:feishu\.cn|larksuite\.com)/open-apis/bot/(?:v\d/)?hook/|'
     r'discord(?:app)?\.com/api/(?:v\d{1,2}/)?webhooks/|'
     r'api\.telegram\.org/(?:file/)?bot|webhook\.office\.com/webhookb2/|'
+    r'api\.day\.app/|ntfy\.sh/|'
     r'https?://[^\s\'"<>?]{1,200}/(?:web)?hooks?/'
     r'(?=[\w/-]{0,64}\d)(?=[\w/-]{0,64}[\w-]{16}))'
     r'(?!\*\*\*)[^\s\'"?&<>]+')
@@ -56,13 +62,20 @@ _EMAIL = re.compile(r'(?<![\w.+-])[\w.+-]+@(?:[\w-]+\.)+[A-Za-z]{2,}')
 # The user in an address of scp or rsync.
 _REMOTE_USER = re.compile(r'(?<![\w.+!$-])[\w.+!$-]+(?=@[\w.-]+:[/~])')
 
+# A header is a secret to its end, whatever scheme it names.
+_HEADER = re.compile(
+    r'((?<![\w-])(?:(?:proxy-)?authorization|(?:set-)?cookie):[ \t]*)'
+    r'(?!\*\*\*)[^\s\'"][^\r\n\'"]*', re.IGNORECASE)
 _QUOTED = (r'''[rRbBuUfF]{0,2}(?:"""(?:\\.|[^\\])*?"""|\'\'\'(?:\\.|[^\\])*?'''
            r'''\'\'\'|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')''')
 _NAMED = re.compile(
-    rf'(?i)((?:{SECRET_NAME})[\w-]{{0,64}}["\']?\s*(?:=(?!=)|:))(?:'
-    # A string, which may be several literals on several lines, or a list.
+    rf'(?i)((?:{SECRET_NAME})[\w-]{{0,64}}["\']?\]?\s*(?:=(?!=)|:))(?:'
+    # A string, which may be several literals on several lines, a list, or a
+    # dict.
     rf'(\s*)(?:{_QUOTED}(?:\s*{_QUOTED})*|'
-    rf'[\[(]\s*{_QUOTED}(?:[\s,]*{_QUOTED})*)'
+    rf'[\[(]\s*{_QUOTED}(?:[\s,]*{_QUOTED})*|'
+    rf'\{{\s*{_QUOTED}\s*:\s*{_QUOTED}[^{{}}]{{0,999}}\}}|'
+    rf'dict\(\s*(?!type\b)\w+\s*=\s*{_QUOTED}[^()]{{0,999}}\))'
     # An authentication scheme and its value; or a bare word that is not a
     # boolean, a call or hidden already.
     r'|([ \t]*)(?:(?:bearer|basic|token)[ \t]+\S+|'
@@ -71,6 +84,12 @@ _NAMED = re.compile(
 _OPTION = re.compile(
     rf'(?i)((?<![\w.-])--?[\w.-]{{0,64}}(?:{SECRET_NAME})[\w-]{{0,64}}[ \t]+)'
     rf'(?:{_QUOTED}|(?!\*\*\*)[^\s=:-]\S*)')
+
+# In JSON that is a string itself; in os.environ.setdefault('NAME', 'value').
+_ESCAPED = re.compile(
+    rf'(?i)((?:{SECRET_NAME})[\w-]{{0,64}}\\+"\s*:\s*\\+")(?!\*\*\*)[^"\\]+')
+_SET = re.compile(r'(?i)((?:setdefault|putenv|setenv)\(\s*["\'][\w-]{0,64}'
+                  rf'(?:{SECRET_NAME})[\w-]{{0,64}}["\']\s*,\s*){_QUOTED}')
 
 # Home directories on Linux, also below another folder, on macOS and Windows,
 # in configs with two backslashes. The group is the user's name. A web page
@@ -121,6 +140,9 @@ def without_secrets(text: str) -> str:
     text = _WEBHOOK.sub(rf'\1{HIDDEN}', text)
     text = _QUERY.sub(rf'\1{HIDDEN}', text)
     text = _SHAPES.sub(HIDDEN, text)
+    text = _HEADER.sub(rf'\1{HIDDEN}', text)
+    text = _ESCAPED.sub(rf'\1{HIDDEN}', text)
+    text = _SET.sub(rf"\1'{HIDDEN}'", text)
     text = _NAMED.sub(_hide_value, text)
     text = _OPTION.sub(rf'\1{HIDDEN}', text)
     return _EMAIL.sub(HIDDEN, text)

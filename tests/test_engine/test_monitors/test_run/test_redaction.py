@@ -56,6 +56,14 @@ SHAPES = {
     ('https://qyapi.weixin.qq.com/cgi-bin/webhook/send?key=', HEX + '-', 36),
     'Teams': ('https://x.webhook.office.com/webhookb2/', HEX + '-', 36),
     'Mattermost': ('https://chat.example.org/hooks/0', WORD, 25),
+    'Bark': ('https://api.day.app/', WORD, 22),
+    'ntfy': ('https://ntfy.sh/my-', WORD, 12),
+    'ServerChan': ('SCT123456T', WORD, 28),
+    'Replicate': ('r8_', WORD, 37),
+    'SendGrid': ('SG.', WORD + '-_', '22.43'),
+    'DigitalOcean': ('dop_v1_', HEX, 64),
+    'Tailscale': ('tskey-auth-', WORD + '-', 40),
+    'Atlassian': ('ATATT3', WORD + '-_', 180),
     'Weights & Biases': ('', HEX, 40),
     'Weights & Biases, new': ('wandb_v1_', WORD, 40),
 }
@@ -72,7 +80,12 @@ NAMED = ('password={!r}', "dict(token={!r}, type='X')", '{{"api_key": "{}"}}',
          'smtp_pass={!r}', 'Cookie: {}', 'ak={!r}', "dict(sk='{}', ak='x')",
          '--sk {}', 'OSS_SK={}', '"ak": "{}"', 'sk: {}',
          'https://x.org/v1?key={}&n=1', 'https://x.org/v1?n=1&AK={}#top',
-         'https://x.org/f?code={}')
+         'https://x.org/f?code={}', 'os.environ["X_TOKEN"] = "{}"',
+         "os.environ['MY_PASS']='{}'", "x.setdefault('API_KEY', '{}')",
+         "putenv('X_TOKEN', {!r})", "'pass': {!r}",
+         'Authorization: KakaoAK {}', 'curl -H "authorization: Bot {}" x',
+         'Set-Cookie: a=b; c={}; d=e', 'said {{\\"api_key\\": \\"{}\\"}}',
+         "tokens=dict(a='x', b='{}')", "credentials={{'x': 'y', 'z': '{}'}}")
 URLS = ('https://{}@github.com/x/y.git', 'https://jane:{}@host:8080/x',
         's3://{}:abc@bucket/key', 'redis://:{}@localhost/0',
         "dict(proxy='http://user:{}@proxy:3128')", '{}@cluster01:/data/coco')
@@ -218,7 +231,9 @@ def test_root_is_a_word(monkeypatch):
     'mmpose/engine/hooks/enhanced_tensorboard_hook.py', 'scratch/x',
     'glyphs-of-a-font-file', 'MODEL.backbone.layer1.conv1.weight',
     '12345678:91', 'AKIDA', 'if num_token == 3', "author='A, B and C'",
-    "type='TopdownPoseEstimator'"
+    "type='TopdownPoseEstimator'", 'SCTModel', "tokenizer=dict(type='PCT')",
+    "token=dict(type='Embed', mode='x')", "tokenizer=dict(ckpt='a.pth')",
+    "passes=['one']"
 ])
 def test_what_is_left_alone(text):
     assert redact(text) == text
