@@ -5,8 +5,9 @@
 
 runs the ``train.py`` of the MMPose that is installed, with all its options,
 and puts :class:`EnhancedTensorBoardHook` into the config, whatever hooks that
-has. ``torchrun`` and ``--launcher`` work as ever; ``--launcher pytorch`` also
-where there is no GPU.
+has; ``--cfg-options default_hooks.enhanced_tensorboard.ARGUMENT=VALUE`` sets
+an argument of it. ``torchrun`` and ``--launcher`` work as ever; ``--launcher
+pytorch`` also where there is no GPU.
 """
 import argparse
 import datetime
@@ -20,6 +21,8 @@ import sys
 from typing import Callable, List, Optional, Tuple
 
 HOOK = 'EnhancedTensorBoardHook'
+# Under this name in default_hooks, --cfg-options may set arguments of it.
+NAME = 'enhanced_tensorboard'
 # In an MMPose that has the hook, and in the package beside one.
 MODULES = ('mmpose.engine.hooks.enhanced_tensorboard_hook',
            'mmpose_enhanced_tensorboard')
@@ -229,8 +232,8 @@ def add_hook(cfg, preset: str, module: str = MODULES[0]) -> str:
         str: What was done, for the user.
     """
     custom_hooks = list(cfg.get('custom_hooks') or [])
-    default_hooks = (cfg.get('default_hooks') or {}).values()
-    if any(map(is_the_hook, [*custom_hooks, *default_hooks])):
+    default_hooks = cfg.get('default_hooks') or {}
+    if any(map(is_the_hook, [*custom_hooks, *default_hooks.values()])):
         return (f'{OPTION}: the config has the {HOOK} already; its own '
                 'settings hold.')
     # The full name: a config in pure Python has no default scope, and what is
@@ -238,6 +241,10 @@ def add_hook(cfg, preset: str, module: str = MODULES[0]) -> str:
     hook = dict(type=f'{module}.{HOOK}')
     if preset:
         hook['preset'] = preset
+    settings = default_hooks.get(NAME)
+    if settings and 'type' not in settings:
+        default_hooks[NAME] = hook = {**hook, **settings}
+        return f'{OPTION}: default_hooks.{NAME} is {hook}.'
     cfg.custom_hooks = [*custom_hooks, hook]
     return f'{OPTION}: added {hook} to custom_hooks.'
 

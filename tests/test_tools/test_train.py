@@ -170,6 +170,30 @@ def test_a_config_that_has_the_hook_wins(kind, place):
     assert 'already' in message
 
 
+@pytest.mark.parametrize('preset, given, expected', [
+    ('fast', dict(val_image_interval=3), 500),
+    ('', dict(val_image_interval=3), 100),
+    ('fast', dict(val_image_interval=3, grad_norm_interval=7), 7),
+    ('', dict(val_image_interval=3, preset='fast'), 500),
+])
+def test_arguments_on_the_command_line(preset, given, expected):
+    """``--cfg-options`` has made a dict without a type of them."""
+    cfg = Config(dict(default_hooks=dict(timer=dict(type='IterTimerHook'))))
+    cfg.merge_from_dict({
+        f'default_hooks.enhanced_tensorboard.{name}': value
+        for name, value in given.items()
+    })
+    message = train.add_hook(cfg, preset)
+    assert not cfg.get('custom_hooks')
+    hook = HOOKS.build(cfg.default_hooks.enhanced_tensorboard)
+    assert isinstance(hook, EnhancedTensorBoardHook)
+    assert hook.grad_norm_interval == expected
+    assert hook.val_image_interval == 3
+    assert "'val_image_interval': 3" in message
+    # As MMEngine saves it.
+    assert Config.fromstring(cfg.pretty_text, '.py').default_hooks
+
+
 def test_a_built_hook_is_recognised():
     cfg = Config(dict())
     cfg.custom_hooks = [EnhancedTensorBoardHook()]
