@@ -141,14 +141,15 @@ def _draw_distributions(figure: Figure, top: float,
             heights = heights / max(heights.sum(), 1)
             highest = max(highest, heights.max())
             axes.stairs(heights, bins, color=color, lw=2.5, label=name)
-        axes.set_ylim(0, 1.1 * highest)
+        has_legend = not i and len(tallies) > 1
+        axes.set_ylim(0, (1.5 if has_legend else 1.1) * highest)
         if i < 2:
             axes.set_xscale('log', base=2)
             axes.set_xticks(_log_ticks(bins[0], bins[-1]))
             axes.xaxis.set_major_formatter('{x:g}')
             axes.xaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(labelsize=13, labelcolor=FAINT_INK)
-        if not i and len(tallies) > 1:
+        if has_legend:
             axes.legend(fontsize=12, frameon=False, loc='upper left')
 
 
