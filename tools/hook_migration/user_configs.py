@@ -192,7 +192,7 @@ def report(hooks, differing):
     if not hooks:
         notes.append(f'has no {HOOK}: nothing changes')
     elif not wrong + notes:
-        notes.append('no default that it relies on is another')
+        notes.append('no default that it relies on differs')
     return wrong, notes
 
 

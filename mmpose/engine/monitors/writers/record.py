@@ -64,7 +64,7 @@ class Image(NamedTuple):
 
 
 class PrecisionRecall(NamedTuple):
-    """How precision and recall depend on the least score that is kept.
+    """How precision and recall depend on the threshold of the scores.
 
     TensorBoard's PR Curves page takes the thresholds to be evenly spaced from
     0 to 1.

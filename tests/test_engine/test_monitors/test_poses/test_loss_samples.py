@@ -235,7 +235,7 @@ def test_a_data_set_without_a_pipeline_has_no_unaugmented_samples(wide):
 @pytest.mark.parametrize('iterations, expected', [(10, 8), (250, 13),
                                                   (10**5, 64)])
 def test_a_short_training_takes_fewer(iterations, expected, monkeypatch):
-    """A forward pass takes a third of an iteration's time: three take 0.7 %."""
+    """Three forward passes of one in 150 samples take 0.7 % of the time."""
     counts = []
     monkeypatch.setattr(
         'mmpose.engine.monitors.poses.validation_loss.validation_loss.'

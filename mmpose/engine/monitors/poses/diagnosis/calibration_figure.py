@@ -19,7 +19,7 @@ class Kept(NamedTuple):
     """What a threshold of the scores keeps.
 
     Attributes:
-        threshold (float): The least score that is kept.
+        threshold (float): Keypoints of lower scores are dropped.
         hits (float): The fraction of the right keypoints that are kept, NaN
             if there are none.
         misses (float): The fraction of the wrong ones.

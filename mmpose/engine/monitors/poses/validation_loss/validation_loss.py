@@ -33,7 +33,8 @@ VAL_LOSS_SAMPLES = count(
     'Of how many samples of the validation, and of as many of the training, '
     'the loss is computed at each validation, see '
     ':class:`ValidationLossMonitor`. The value of a preset is reduced in '
-    'short trainings, down to 8, so that it takes less than 1 % of the time. 0: none.',
+    'short trainings, down to 8, so that it takes less than 1 % of the time. '
+    '0: none.',
     presets=dict(fast=16, balanced=64, detailed=64))
 
 # A forward pass takes a third of the time of a training iteration: one in this
