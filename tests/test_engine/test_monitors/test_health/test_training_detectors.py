@@ -586,6 +586,25 @@ def test_a_learning_rate_that_is_still_being_raised_is_waited_for():
     assert names(courses) == [(130, ['plateau'])]
 
 
+def test_an_ap_of_zero_is_no_plateau_while_the_loss_falls():
+    """Defect: of CID's first 300 iterations, with a loss of 26 to 13."""
+    values, flat = [0.] * 16, [26.] * 16
+    falling = np.linspace(26, 13, 16)
+    runner = training(1000)
+    assert not watch(of_validation(), validations(values, losses=falling),
+                     runner)
+    for losses in flat, None:
+        courses = watch(of_validation(), validations(values, losses=losses),
+                        runner)
+        assert names(courses) == [(60, ['plateau'])]
+    # From the first one that is not 0 it counts.
+    courses = watch(of_validation(),
+                    validations([0.] + [.01] * 15, losses=falling), runner)
+    assert names(courses) == [(70, ['plateau'])]
+    # An error of 0 is the best.
+    assert not watch(of_validation(), validations(values, 'EPE'), runner)
+
+
 def test_no_plateau_begins_in_the_last_part():
     values = [.1 * i for i in range(1, 8)] + [.7] * 8
     assert names(watch(of_validation(), validations(values),

@@ -193,7 +193,7 @@ class PlateauDetector(Detector):
         if (not self._present
                 and course.last - self._waiting_since >= self._patience and
                 self._last_milestone < measurement.iteration <= self._last_part
-                and not self._is_perfect()):
+                and not self._is_perfect() and not self._is_before_the_rise()):
             self._present = [self._finding()]
         return self._present
 
@@ -202,6 +202,17 @@ class PlateauDetector(Detector):
         if self._course.metric.rule != 'greater':
             return best == 0
         return _PERFECT <= best <= 1 or 100 * _PERFECT <= best <= 100
+
+    def _is_before_the_rise(self) -> bool:
+        """Return whether the model learns, and nothing is near enough yet.
+
+        An AP is 0 until a prediction is within the widest threshold.
+        """
+        course = self._course
+        return (course.metric.rule == 'greater'
+                and course.values[course.best] == 0 and course.knows_losses
+                and course.loss_at_best - course.loss >
+                _BETTER * abs(course.loss_at_best))
 
     def _finding(self) -> Finding:
         course = self._course
