@@ -103,6 +103,7 @@ def newest(files):
     Returns:
         Path or None: None if there are none.
     """
+    files = [file for file in files if file.is_file()]
     return max(files, key=lambda file: file.stat().st_mtime, default=None)
 
 

@@ -68,7 +68,7 @@ def main(args=None):
     options = parser.parse_args(args)
     try:
         Setup(options.latest, options.python).run()
-    except SetupError as error:
+    except (SetupError, OSError) as error:
         sys.exit(f'setup: {error}')
     except subprocess.CalledProcessError as error:
         sys.exit(f'setup: failed with exit code {error.returncode}: '
@@ -101,7 +101,7 @@ class Setup:
         stamp = self.stamp.read_text() if self.stamp.exists() else None
         finished = stamp == self.fingerprint() and self.has_wanted_python()
         if not finished:
-            if self.folder.exists() and stamp is None:
+            if os.path.lexists(str(self.folder)) and stamp is None:
                 raise SetupError(f'{self.folder} was not made by this script: '
                                  'move or remove it first')
             os.environ.update(pip_settings())

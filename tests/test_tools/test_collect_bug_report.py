@@ -195,6 +195,14 @@ def test_the_last_run_is_taken(log):
     assert find_log(log.parent.parent) == other
 
 
+def test_what_is_no_file_is_passed_over(log):
+    (log.parent / 'latest.log').symlink_to('gone.log')
+    (log.parent / 'old.log').mkdir()
+    (log.parent / 'mine.py').mkdir()
+    assert find_log(log.parent) == log
+    assert collect_bug_report.find_config(log.parent) is None
+
+
 def test_bytes_that_are_no_text(log):
     log.write_bytes(LOG.encode() + b'\xff\xfe\n' * 3)
     assert '\ufffd' in make_report(log, None)

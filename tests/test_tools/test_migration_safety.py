@@ -174,14 +174,24 @@ def test_roots_migration_leaves_a_clone_to_its_owner(options, tmp_path, run):
         assert owners == {(1234, 5678)}
 
 
-def test_owner_that_cannot_be_kept(tree, run, monkeypatch):
+@pytest.mark.parametrize('name', ['chown', 'chmod'])
+def test_file_system_without_owners_or_modes(name, tree, run, monkeypatch):
+    """Such as FAT: all files have the same."""
+    original = getattr(os, name)
 
-    def refuse_all(*args, **kwargs):
-        raise PermissionError(errno.EPERM, 'not root')
+    def refuse_change(path, value, *args, **kwargs):
+        if name == 'chown' or os.stat(str(path)).st_mode & 0o7777 != value:
+            raise PermissionError(errno.EPERM, 'none here')
+        original(path, value, *args, **kwargs)
 
-    before = contents(tree)
-    monkeypatch.setattr(os, 'chown', refuse_all)
-    assert run(tree)[0] == run(tree, '--restore')[0] == 0
+    mask = os.umask(0o037)
+    try:
+        (tree / EXPORTS).chmod(0o640)
+        before = contents(tree)
+        monkeypatch.setattr(os, name, refuse_change)
+        assert run(tree)[0] == run(tree, '--restore')[0] == 0
+    finally:
+        os.umask(mask)
     assert contents(tree) == before
 
 

@@ -228,6 +228,22 @@ def test_an_environment_of_the_users_own_is_not_taken_over(machine, args):
     assert machine.calls == [] and len(list(folder.iterdir())) == 1
 
 
+def test_a_link_that_leads_nowhere_is_left(machine):
+    """To a disk that is not mounted, say."""
+    (machine.folder / '.venv').symlink_to(machine.folder / 'gone')
+    assert 'move or remove it first' in error_of()
+    assert machine.calls == [] and not (machine.folder / 'gone').exists()
+
+
+def test_a_checkout_that_must_not_be_written_to(machine, wheel, monkeypatch):
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr(Path, 'mkdir', refuse)
+    assert 'Permission denied' in error_of()
+
+
 def test_too_little_disk(machine, wheel, monkeypatch):
     set_free_disk(monkeypatch, 3.25)
     message = error_of()

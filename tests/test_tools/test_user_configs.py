@@ -397,6 +397,25 @@ def test_hook_that_cannot_be_edited(run, tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_config_that_must_not_be_changed(tmp_path, originals, capsys,
+                                         monkeypatch):
+    """The others are looked at nevertheless."""
+
+    def refuse(*args):
+        raise PermissionError(13, 'Permission denied')
+
+    files = [tmp_path / 'a.py', tmp_path / 'b.py']
+    for file in files:
+        file.write_text(f'custom_hooks = [dict({TYPE})]\n')
+    monkeypatch.setattr('os.replace', refuse)
+    code = command.main([
+        '--config', *map(str, files), '--keep-behaviour', '--original',
+        str(originals / 'one')
+    ])
+    assert code == command.FAILED
+    assert capsys.readouterr().out.count('Permission denied') == 2
+
+
 def test_argument_that_is_given_in_another_way(run, tmp_path):
     """Written out, it would be there twice."""
     settings = '**dict(val_image_interval=5)'

@@ -271,7 +271,7 @@ def write(path, content, place=None):
         file.flush()
         os.fsync(file.fileno())
     _give(path, owner)
-    path.chmod(content.mode)
+    _open_up(path, content.mode)
 
 
 def _give(path, owner):
@@ -293,9 +293,16 @@ def _make_folder(folder):
     _make_folder(folder.parent)
     folder.mkdir()
     _give(folder, folder.parent)
-    # Whatever the umask is. Some file systems have no modes.
+    _open_up(folder, folder.parent.stat().st_mode & 0o7777)
+
+
+def _open_up(path, mode):
+    """Set a mode, whatever the umask is.
+
+    Some file systems have none.
+    """
     with contextlib.suppress(PermissionError):
-        folder.chmod(folder.parent.stat().st_mode & 0o7777)
+        path.chmod(mode)
 
 
 def _stage(path, content):

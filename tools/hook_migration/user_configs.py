@@ -50,7 +50,7 @@ def check_configs(files, comparison, keep_behaviour, force=False):
             wanted = missing(hooks, differing)
             if keep_behaviour and wanted:
                 print(f'  {keep(file, hooks, wanted)}')
-        except ConfigError as error:
+        except (ConfigError, OSError) as error:
             print(f'  {error}')
             wrong = True
     return wrong
