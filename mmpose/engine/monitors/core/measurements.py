@@ -55,6 +55,9 @@ class Losses(Measurement):
             of the losses, and the settings of the model that weigh them.
         parts (dict[str, float]): The medians of the single losses, if there
             are several.
+        count (int): The number of losses that the median is of.
+        new (int): Those of them since the last measurement.
+        lowest (float, optional): The lowest of the new ones.
     """
     median: Optional[float] = None
     deviation: float = 0.
@@ -64,6 +67,9 @@ class Losses(Measurement):
     accuracy: Optional[float] = None
     terms: Tuple[Tuple[str, float], ...] = ()
     parts: Dict[str, float] = field(default_factory=dict)
+    count: int = 101
+    new: int = 101
+    lowest: Optional[float] = None
 
 
 @dataclass(frozen=True)

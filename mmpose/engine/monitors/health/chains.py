@@ -2,7 +2,7 @@
 """Causes and consequences, so that one anomaly is one finding."""
 from typing import Dict, List, Set, Tuple
 
-from .report import Finding
+from .report import NOTE, SEVERITIES, Finding
 
 _Key = Tuple[int, str]
 
@@ -12,7 +12,9 @@ class Chain:
 
     When it is resolved, the one that began next and is still present takes its
     place. Of findings that begin with the same measurement, that of the
-    detector with the lowest number comes first.
+    detector with the lowest number comes first. A note, which may be intended,
+    is no cause of a warning; and what is more serious than its cause makes the
+    cause as serious.
     """
 
     def __init__(self) -> None:
@@ -45,8 +47,12 @@ class Chain:
             # A hidden finding may be resolved as well: its detector has to
             # confirm it.
             is_known = key in self._shown or key[0] in seen
-            if is_known and not any(
-                    self.follows(finding, cause) for cause in causes.values()):
+            cause = next((k for k, cause in causes.items()
+                          if (cause.severity != NOTE or finding.severity ==
+                              NOTE) and self.follows(finding, cause)), None)
+            if cause is not None:
+                causes[cause] = _as_serious(causes[cause], finding)
+            elif is_known:
                 causes[key] = finding
         self._shown = set(causes)
         return list(causes.values())
@@ -57,6 +63,15 @@ class Chain:
 
     def _ordered(self) -> List[Tuple[_Key, Finding]]:
         return list(self._present.items())
+
+
+def _as_serious(cause: Finding, finding: Finding) -> Finding:
+    """Return a cause that is as serious as what follows from it."""
+    severity = min(cause.severity, finding.severity, key=SEVERITIES.index)
+    if severity == cause.severity:
+        return cause
+    return cause._replace(
+        severity=severity, evidence=f'{cause.evidence} {finding.what}')
 
 
 class Unrelated(Chain):

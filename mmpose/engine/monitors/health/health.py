@@ -39,8 +39,8 @@ class HealthMonitor(Monitor):
     What it tells: Whether anything is wrong: a healthy run has no finding. If
     findings follow from each other, only the first one is reported.
 
-    Each finding is also a line in the log: a WARNING when it begins or
-    changes (an INFO if it is a note), an INFO when it ends. A resumed
+    Each finding is also a line in the log: a WARNING when it begins, changes
+    or becomes more serious (an INFO if it is a note), an INFO when it ends. A resumed
     training begins without findings; lasting anomalies are found again.
 
     Args:
@@ -189,9 +189,8 @@ class HealthMonitor(Monitor):
         yield Scalar('health/findings', len(self._report.names))
         for kind, finding in changes:
             if kind != 'changes':
-                yield Scalar(f'{_FINDING}{finding.name}',
-                             float(kind == 'begins'))
-                yield Alert(finding.name, kind == 'begins', finding.severity,
+                yield Scalar(f'{_FINDING}{finding.name}', float(kind != 'ends'))
+                yield Alert(finding.name, kind != 'ends', finding.severity,
                             finding.what, finding.evidence, finding.advice)
 
     def _last_report(self) -> Iterator[Value]:

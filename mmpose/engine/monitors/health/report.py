@@ -40,10 +40,10 @@ class Finding(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A finding that begins, changes, or ends.
+    """A finding that begins, changes, becomes more serious, or ends.
 
     Attributes:
-        kind (str): 'begins', 'changes' or 'ends'.
+        kind (str): 'begins', 'changes', 'worsens' or 'ends'.
         finding (Finding): The finding.
     """
     kind: str
@@ -53,8 +53,9 @@ class Change(NamedTuple):
 class HealthReport:
     """Keep the report on the findings of a training up to date.
 
-    A finding begins when a detector first names it, changes when ``what`` is
-    not the same any more, and ends when the detector no longer names it.
+    A finding begins when a detector first names it, changes when ``what`` or
+    its severity is not the same any more, and ends when the detector no longer
+    names it.
 
     Args:
         documented (Container[str]): The names, without the place, of the
@@ -100,7 +101,10 @@ class HealthReport:
             self._present[key] = (finding, since)
             if before is None:
                 changes.append(Change('begins', finding))
-            elif before.what != finding.what:
+            elif _is_worse(finding, before):
+                changes.append(Change('worsens', finding))
+            elif (before.what, before.severity) != (finding.what,
+                                                    finding.severity):
                 changes.append(Change('changes', finding))
         return changes
 
@@ -161,3 +165,8 @@ class HealthReport:
             verdict = 'Healthy run: no anomaly was found'
         at = f'the end, step {step:,}' if ended else f'step {step:,}'
         return f'**{verdict}.** At {at}: {number or "no findings"}.'
+
+
+def _is_worse(finding: Finding, before: Finding) -> bool:
+    now, then = (SEVERITIES.index(f.severity) for f in (finding, before))
+    return now < then

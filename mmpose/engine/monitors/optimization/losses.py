@@ -89,6 +89,7 @@ class LossMonitor(Monitor):
         # The last ones of each single loss.
         self._parts: Dict[str, deque] = {}
         self._nonfinite: Dict[str, int] = {}
+        # All so far: some batches may have other losses than others.
         self._names: Set[str] = set()
         self._num_zero = 0
         self._accuracies: List[float] = []
@@ -150,7 +151,6 @@ class LossMonitor(Monitor):
         losses, self._losses = self._losses, []
         terms = (*((name, 1.)
                    for name in sorted(self._names)), *self._settings.values())
-        self._names = set()
         accuracy = (
             float(np.mean(self._accuracies)) if self._accuracies else None)
         self._accuracies = []
@@ -182,7 +182,8 @@ class LossMonitor(Monitor):
         yield Losses(found['median'], found['deviation'], spike, nonfinite,
                      num_zero, accuracy, terms,
                      {k: float(np.median(v))
-                      for k, v in parts.items()})
+                      for k, v in parts.items()}, len(self._recent.last),
+                     len(losses), min(loss for _, loss in losses))
 
 
 class LossSettings:

@@ -30,8 +30,8 @@ class OfValidation(Measurement):
 degrees = Degrees
 
 
-def finding(what):
-    return Finding('cold', what, '3 degrees.', 'Close the window.')
+def finding(what, severity='warning'):
+    return Finding('cold', what, '3 degrees.', 'Close the window.', severity)
 
 
 class ColdDetector(Detector):
@@ -129,6 +129,21 @@ def test_a_finding_is_told_when_it_begins_changes_and_ends(
                            'window.')
     assert 'step 5: warning: It is -10.' in lines[1][1]
     assert lines[2][1].endswith('step 6: resolved: It is -10.')
+
+
+@both_ways
+def test_a_finding_that_becomes_more_serious_is_a_warning(
+        health, tmp_path, read_events, logged, async_write, monkeypatch):
+    monkeypatch.setattr(
+        ColdDetector, 'see', lambda self, step, measured:
+        [finding('It is cold.', 'note' if measured.value > -5 else 'warning')])
+    health([(step, degrees(-step)) for step in range(1, 10)], async_write)
+    values = written(read_events(tmp_path))
+    assert values['health/findings'] == [(1, 0), (5, 1)]
+    assert values['health/finding/cold'] == [(1, 1), (5, 1)]
+    assert 'warning: It is cold.' in values['health/report/text_summary'][1][1]
+    levels = [level for level, text in logged if 'health' in text]
+    assert levels == ['INFO', 'WARNING']
 
 
 @both_ways

@@ -25,6 +25,18 @@ def test_a_finding_begins_changes_and_ends_once():
     assert report.update(7, 'A', []) == [] and report.names == []
 
 
+def test_a_finding_that_becomes_more_serious_is_told():
+    """Defect: memory that grows is a note in the first epoch, and a warning
+    that nobody heard of afterwards."""
+    report = HealthReport()
+    report.update(1, 'A', [finding()._replace(severity='note')])
+    assert kinds(report.update(2, 'A', [finding()])) == [('worsens', 'cold')]
+    assert report.update(3, 'A', [finding()]) == []
+    changes = report.update(4, 'A', [finding()._replace(severity='note')])
+    assert kinds(changes) == [('changes', 'cold')]
+    assert 'Since step 1.' in report.markdown(5)
+
+
 def test_what_ends_is_told_before_what_begins():
     report = HealthReport()
     report.update(1, 'A', [finding('cold'), finding('damp')])

@@ -39,15 +39,19 @@ class RecentLosses:
         self._losses = np.append(self._losses[-2 * _REACH:], losses)
         self._added = len(losses)
 
+    @property
+    def last(self) -> np.ndarray:
+        """The losses since the last measurement, 101 if there are as many."""
+        return self._losses[-max(self._added, self.NUMBER):]
+
     def statistics(self) -> Iterator[Tuple[str, float]]:
-        """Compute median and deviation of the last losses, 101 at least.
+        """Compute median and deviation of the last losses.
 
         Yields:
             tuple[str, float]: Name and value.
         """
-        last = self._losses[-max(self._added, 2 * _REACH + 1):]
-        yield 'median', np.median(last)
-        yield 'deviation', _mad_std(last)
+        yield 'median', np.median(self.last)
+        yield 'deviation', _mad_std(self.last)
 
     def spike(self) -> Optional[Spike]:
         """Find the loss that stands out most from those around it.

@@ -4,6 +4,7 @@ from typing import Dict, List, NamedTuple, Optional
 
 from ...core.measurements import LearningRates, Losses
 from ...core.registry import DETECTORS
+from ...core.statistics.recent_losses import RecentLosses
 from ..chains import FirstDivergence
 from ..detector import Detector
 from ..report import ERROR, NOTE, WARNING, Finding
@@ -11,9 +12,11 @@ from ..report import ERROR, NOTE, WARNING, Finding
 # The ratio of a diverged loss to the lowest loss before. Batches scatter by
 # less, and a median of a hundred of them by much less.
 _RATIO = 3
-# The same if the lowest loss is the first one, which is that of a single
-# batch.
-_RATIO_OF_FIRST = 10
+# The same if the lowest loss is that of so few batches. While the lowest median
+# is not yet one of a hundred, all losses since have to be above it as well: a
+# single batch may be far below the others by chance.
+_RATIO_OF_FEW = 10
+_FEW = 10
 # A rise by less than this fraction of how far the loss has fallen undoes
 # nothing: of an overfitted model it is a rise from next to 0.
 _OF_FALL = 0.01
@@ -47,9 +50,10 @@ class _Measured(NamedTuple):
     median: float
     deviation: float
     lr: Optional[float]
-    terms: tuple
     accuracy: Optional[float]
     parts: Dict[str, float]
+    count: int
+    lowest: Optional[float]
 
 
 @DETECTORS.register_module()
@@ -57,7 +61,7 @@ class DivergenceDetector(Detector):
     """``learning_rate_too_high``: the loss has risen and stays there.
 
     When the terms of the loss or their weights change, the comparison starts
-    anew. It is none where ``acc_pose`` is still half of what it was, a note
+    anew, once the median is of such losses alone. It is none where ``acc_pose`` is still half of what it was, a note
     where single losses alone have risen, and a warning where all of the loss
     has jumped and scatters no more, and no ``acc_pose`` tells: a weight may
     have changed.
@@ -75,12 +79,16 @@ class DivergenceDetector(Detector):
         self._ratio = ratio
 
     def before_train(self, runner) -> None:
-        self._first_step = runner.iter + 1
         self._lr: Optional[float] = None
+        # How many losses with these terms there have been; None: all.
+        self._terms: Optional[tuple] = None
+        self._with_terms: Optional[int] = None
         # The highest so far: now, and when the loss was lowest.
         self._highest_lr = 0.
         self._highest_lr_at_best = 0.
         self._best: Optional[_Measured] = None
+        # The lowest loss of all iterations since.
+        self._lowest = math.inf
         # The highest loss with these terms: now, and before the best one.
         self._highest = self._fell_from = 0.
         # The same of each single loss.
@@ -96,16 +104,30 @@ class DivergenceDetector(Detector):
             return None
         if measurement.median is None:
             return None
-        self._judge(
-            _Measured(step, measurement.median, measurement.deviation,
-                      self._lr, measurement.terms, measurement.accuracy,
-                      measurement.parts))
+        if self._is_mixed(measurement):
+            self._best, self._above, self._present = None, [], []
+        else:
+            self._judge(
+                _Measured(step, measurement.median, measurement.deviation,
+                          self._lr, measurement.accuracy, measurement.parts,
+                          measurement.count, measurement.lowest))
         return self._present
+
+    def _is_mixed(self, losses: Losses) -> bool:
+        """Return whether some of the losses had other terms."""
+        if losses.terms != self._terms:
+            # Nobody knows since which iteration.
+            self._with_terms = None if self._terms is None else 0
+            self._terms = losses.terms
+        elif self._with_terms is not None:
+            self._with_terms += losses.new
+        return (self._with_terms is not None
+                and self._with_terms < losses.count)
 
     def _judge(self, measured: _Measured) -> None:
         best = self._best
-        if best is None or measured.terms != best.terms:
-            best, self._highest = None, measured.median
+        if best is None:
+            self._highest = measured.median
             self._highest_parts = {}
         self._highest = max(self._highest, measured.median)
         for name, loss in measured.parts.items():
@@ -113,9 +135,14 @@ class DivergenceDetector(Detector):
                 self._highest_parts.get(name, loss), loss)
         if best is None or measured.median < best.median:
             self._best, self._fell_from = measured, self._highest
+            self._lowest = math.inf
             self._parts_fell_from = dict(self._highest_parts)
             self._highest_lr_at_best = self._highest_lr
-        elif (self._is_far_above(measured, best) and not self._restarted()
+            self._above, self._present = [], []
+            return
+        if measured.lowest is not None:
+            self._lowest = min(self._lowest, measured.lowest)
+        if (self._is_far_above(measured, best) and not self._restarted()
               and not _is_accurate(measured, best)):
             self._above.append(measured)
             if not self._present and self._stays_there():
@@ -125,9 +152,11 @@ class DivergenceDetector(Detector):
         self._present = []
 
     def _is_far_above(self, measured: _Measured, best: _Measured) -> bool:
+        if best.count < RecentLosses.NUMBER and self._lowest <= best.median:
+            return False
         ratio = (
-            max(_RATIO_OF_FIRST, self._ratio)
-            if best.step == self._first_step else self._ratio)
+            max(_RATIO_OF_FEW, self._ratio)
+            if best.count < _FEW else self._ratio)
         return measured.median - best.median > max(
             (ratio - 1) * abs(best.median), _SCORE * best.deviation,
             _OF_FALL * (self._fell_from - best.median))

@@ -13,6 +13,9 @@ _LEAST = 1e-10
 # one epoch, whichever is longer, but at most for the second fraction.
 _EDGE = 0.05
 _LONGEST_EDGE = 0.2
+# Where a cosine turns, it is 0 for a moment: it has to be so in another
+# measurement, after this fraction of the training.
+_MOMENT = 0.01
 
 
 @DETECTORS.register_module()
@@ -35,8 +38,11 @@ class LearningRateZeroDetector(Detector):
     def before_train(self, runner) -> None:
         # By optimizer.
         self._was_above: Dict[str, bool] = {}
+        # By optimizer, since which step it is 0.
+        self._since: Dict[str, int] = {}
         self._present: Dict[str, Finding] = {}
         max_iters = runner.max_iters
+        self._moment = _MOMENT * max_iters
         edge = self._edge * max_iters
         if not is_iter_based(runner):
             edge = max(edge, max_iters / runner.max_epochs)
@@ -50,18 +56,23 @@ class LearningRateZeroDetector(Detector):
                       and step <= self._start_until)
             if lr >= _LEAST:
                 self._was_above[optimizer] = True
+                self._since.pop(optimizer, None)
                 self._present.pop(optimizer, None)
-            elif not (optimizer in self._present or starts
-                      or step > self._end_after):
-                self._present[optimizer] = _finding(optimizer, step, lr)
+                continue
+            since = self._since.setdefault(optimizer, step)
+            lasts = step > since and step - since >= self._moment
+            if lasts and not (optimizer in self._present or starts
+                              or step > self._end_after):
+                self._present[optimizer] = _finding(optimizer, since, step, lr)
         return list(self._present.values())
 
 
-def _finding(optimizer: str, step: int, lr: float) -> Finding:
+def _finding(optimizer: str, since: int, step: int, lr: float) -> Finding:
     name, of = of_optimizer('learning_rate_zero', optimizer)
     return Finding(
         name,
         f'The learning rate{of} is 0: the training goes on without learning.',
-        f'The largest of all param groups is {lr:.3g} at step {step:,}.',
+        f'The largest of all param groups is {lr:.3g} at step {step:,}, and '
+        f'has been next to 0 since step {since:,}.',
         'Compare begin, end, T_max and by_epoch of each param_scheduler with '
         'the length of the training.')

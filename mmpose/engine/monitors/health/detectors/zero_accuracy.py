@@ -42,11 +42,14 @@ class ZeroAccuracyDetector(Detector):
         self._recent: List[Tuple[int, float]] = []
         self._last_step = runner.iter
         self._present: List[Finding] = []
+        self._first_loss: Optional[float] = None
 
     def see(self, step: int, measurement) -> Optional[List[Finding]]:
         if isinstance(measurement, LearningRates):
             self._warm_up.add(step, measurement)
             return None
+        if self._first_loss is None:
+            self._first_loss = measurement.median
         if measurement.accuracy is None:
             return None
         steps, self._last_step = step - self._last_step, step
@@ -70,11 +73,12 @@ class ZeroAccuracyDetector(Detector):
                  loss: float) -> Finding:
         return Finding(
             'zero_accuracy',
-            'Hardly any keypoint is predicted correctly, though the loss '
-            'falls: the model learns something else than the poses.',
+            'Hardly any keypoint is predicted correctly: the model does not '
+            'learn the poses, whatever the loss does.',
             f'The mean of acc_pose over the last {count:,} iterations is '
-            f'{mean:.2%}, no better than a guess, up to step {step:,}, where '
-            f'the median of the loss is {loss:.4g}.',
+            f'{mean:.2%}, no better than a guess, up to step {step:,}. The '
+            f'loss was {self._first_loss:.4g} at first, and its median is '
+            f'{loss:.4g} now.',
             'Look at train/images. Where the target is not on the subject, '
             'images and annotations do not match. Where it is, and the '
             'heatmap has no peak, the model has learned the background: with '

@@ -128,7 +128,7 @@ class InstanceSwapDetector(Detector):
                 f'{of["good"] + of["jitter"]:.0%} in place.',
                 'Look at errors/by_keypoint and val/hard_samples. With boxes '
                 'that hold several instances, lower the padding of '
-                'GetBBoxCenterScale and RandomBBoxTransform, or train on more '
+                'GetBBoxCenterScale in both pipelines, or train on more '
                 'crowded images; of a bottom-up model look at the grouping.')
         ]
 
