@@ -47,9 +47,10 @@ class Chain:
             # A hidden finding may be resolved as well: its detector has to
             # confirm it.
             is_known = key in self._shown or key[0] in seen
-            cause = next((k for k, cause in causes.items()
-                          if (cause.severity != NOTE or finding.severity ==
-                              NOTE) and self.follows(finding, cause)), None)
+            cause = next(
+                (k for k, cause in causes.items()
+                 if (cause.severity != NOTE or finding.severity == NOTE)
+                 and self.follows(finding, cause)), None)
             if cause is not None:
                 causes[cause] = _as_serious(causes[cause], finding)
             elif is_known:

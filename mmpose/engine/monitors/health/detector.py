@@ -193,18 +193,26 @@ class WarmUp:
             self.last_step = step if step > 1 else 0
 
 
+def accumulated(runner) -> int:
+    """Return over how many iterations gradients are accumulated.
+
+    Args:
+        runner (Runner): The runner of the training process.
+
+    Returns:
+        int: The number of iterations to an update, 1 if there is one in each.
+    """
+    return max(wrapper._accumulative_counts
+               for _, wrapper in optim_wrappers(runner.optim_wrapper))
+
+
 def started_at(runner) -> int:
     """Return the step at which there have been :data:`STARTED` updates.
 
     Args:
         runner (Runner): The runner, when its training begins.
-
-    Returns:
-        int: With accumulated gradients it takes several steps to an update.
     """
-    accumulated = max(wrapper._accumulative_counts
-                      for _, wrapper in optim_wrappers(runner.optim_wrapper))
-    return runner.iter + 1 + STARTED * accumulated
+    return runner.iter + 1 + STARTED * accumulated(runner)
 
 
 def of_optimizer(name: str, optimizer: str) -> Tuple[str, str]:

@@ -40,8 +40,9 @@ class HealthMonitor(Monitor):
     findings follow from each other, only the first one is reported.
 
     Each finding is also a line in the log: a WARNING when it begins, changes
-    or becomes more serious (an INFO if it is a note), an INFO when it ends. A resumed
-    training begins without findings; lasting anomalies are found again.
+    or becomes more serious (an INFO if it is a note), an INFO when it ends. A
+    resumed training begins without findings; lasting anomalies are found
+    again.
 
     Args:
         detectors (list[dict | Detector], optional): Changes to the detectors,
@@ -140,10 +141,12 @@ class HealthMonitor(Monitor):
                                                map(self._named, findings))
         for change in changes:
             self._log(change)
-        if self._told and not changes:
+        values = [*self._suspects.found()]
+        if changes or not self._told:
+            values += self._values(changes)
+        if not values:
             return None
         self._told = True  # Also, at first, that nothing is wrong.
-        values = [*self._values(changes), *self._suspects.found()]
         return Record(self._step, lambda: values)
 
     def _findings(self, chained: '_Chained',
@@ -189,7 +192,8 @@ class HealthMonitor(Monitor):
         yield Scalar('health/findings', len(self._report.names))
         for kind, finding in changes:
             if kind != 'changes':
-                yield Scalar(f'{_FINDING}{finding.name}', float(kind != 'ends'))
+                yield Scalar(f'{_FINDING}{finding.name}',
+                             float(kind != 'ends'))
                 yield Alert(finding.name, kind != 'ends', finding.severity,
                             finding.what, finding.evidence, finding.advice)
 

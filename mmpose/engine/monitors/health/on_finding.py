@@ -33,12 +33,12 @@ class OnFindingMonitor(Monitor):
     where you are, by mail or chat.
 
     The command gets one line of JSON on its standard input: ``name``,
-    ``event`` ('begins' or 'ends'), ``severity``, ``what``, ``evidence``,
-    ``advice``, ``step``, ``time`` (Unix time, in seconds), ``log_dir``,
-    ``work_dir``, and ``skipped``, the number of findings before it for which
-    no command was run. It is started by the writer's thread, which does not
-    wait for it; what it prints is discarded. At most ten are started in ten
-    minutes, and four run at a time.
+    ``event`` ('begins', again where it becomes more serious, or 'ends'),
+    ``severity``, ``what``, ``evidence``, ``advice``, ``step``, ``time`` (Unix
+    time, in seconds), ``log_dir``, ``work_dir``, and ``skipped``, the number
+    of findings before it for which no command was run. It is started by the
+    writer's thread, which does not wait for it; what it prints is discarded.
+    At most ten are started in ten minutes, and four run at a time.
 
     Args:
         on_finding (str): The command.

@@ -30,8 +30,9 @@ _WAIT = 3
 _POLL = 0.05
 # The largest number of entries of a rank; the first ones are kept.
 _MAX_ENTRIES = 100
-# The largest number of losses that are held until they are looked at.
-_MAX_HELD = 1000
+# The largest number of losses that are held until they are looked at: see
+# LossMonitor.
+_MAX_HELD = 900
 
 
 @MONITORS.register_module()

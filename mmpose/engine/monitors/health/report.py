@@ -29,6 +29,8 @@ class Finding(NamedTuple):
             cause; the report names them. Defaults to None.
         rank (int): The rank in distributed training whose batch it is.
             Defaults to 0.
+        batches (int): How many batches up to that one may be the cause, as
+            gradients are accumulated. Defaults to 1.
     """
     name: str
     what: str
@@ -37,6 +39,7 @@ class Finding(NamedTuple):
     severity: str = WARNING
     batch: Optional[int] = None
     rank: int = 0
+    batches: int = 1
 
 
 class Change(NamedTuple):

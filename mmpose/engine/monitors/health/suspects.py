@@ -59,7 +59,8 @@ class Suspects:
             return finding
         key = (finding.name, finding.rank, finding.batch)
         if key not in self._texts:
-            text, samples = self._describe(finding.rank, finding.batch)
+            text, samples = self._describe(finding.rank, finding.batch,
+                                           finding.batches)
             # Once, even if the file cannot be written.
             self._texts[key] = text
             if len(self._texts) > _MAX_STEPS:
@@ -83,14 +84,17 @@ class Suspects:
         found, self._found = self._found, []
         return found
 
-    def _describe(self, rank: int, step: int) -> Tuple[str, List[dict]]:
+    def _describe(self, rank: int, step: int,
+                  batches: int) -> Tuple[str, List[dict]]:
         if rank:
             samples, size = self._of_ranks.get((rank, step), ([], 0))
         else:
-            samples, size = suspects_of(self._batches, step)
+            samples, size = suspects_of(self._batches, step, batches)
         if not samples:
             return '', samples
         where = f'step {step:,}' + (f' on rank {rank}' if rank else '')
+        if batches > 1:
+            where = f'steps {step - batches + 1:,} to {step:,}'
         text = f' Samples of {where}: '
         if 'nonfinite' in samples[0]:
             text = (f' Of the {size} samples of {where} these hold a NaN or '
@@ -110,22 +114,30 @@ class Suspects:
             json.dump(entries, file, ensure_ascii=False, indent=1)
 
 
-def suspects_of(batches: RecentBatches, step: int) -> Tuple[List[dict], int]:
+def suspects_of(batches: RecentBatches,
+                step: int,
+                count: int = 1) -> Tuple[List[dict], int]:
     """Return the samples of a batch that may be the cause of a finding.
 
     Args:
         batches (RecentBatches): The last batches.
         step (int): The training step of the batch.
+        count (int): How many batches up to that one. Defaults to 1.
 
     Returns:
         tuple[list[dict], int]: Those that hold a NaN or an infinity, which
-        ``nonfinite`` names, or all if there are none; and how many the batch
-        has.
+        ``nonfinite`` names, or all if there are none; and how many the batches
+        have.
     """
-    samples = batches.samples(step)
-    broken = batches.nonfinite(step) if samples else []
-    return ([dict(samples[i], nonfinite=tensor) for i, tensor in broken]
-            or samples, len(samples))
+    samples, broken = [], []
+    for one in range(step - count + 1, step + 1):
+        of_batch = batches.samples(one)
+        samples += of_batch
+        broken += [
+            dict(of_batch[i], nonfinite=tensor)
+            for i, tensor in (batches.nonfinite(one) if of_batch else ())
+        ]
+    return broken or samples, len(samples)
 
 
 def _ids(sample: dict) -> list:

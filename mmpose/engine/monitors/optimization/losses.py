@@ -17,8 +17,9 @@ from ..core.schedule import Interval
 from ..core.statistics.recent_losses import RecentLosses
 from ..writers.record import Record, Scalar, Value
 
-# The largest number of iterations between two measurements.
-_MAX_HELD = 1000
+# The largest number of iterations between two measurements. A spike is known
+# 50 iterations later, and the samples of the last 1000 batches are.
+_MAX_HELD = 900
 # This many consecutive losses of exactly 0 are reported at once.
 _ZEROS = 20
 
@@ -60,7 +61,7 @@ class LossMonitor(Monitor):
 
     The losses are those that MMEngine has brought to the host already. One
     that is NaN or infinite is written at once, since it may end the training;
-    the others at the next measurement, after at most 1000 iterations.
+    the others at the next measurement, after at most 900 iterations.
 
     Args:
         interval (int | dict | Schedule): At which iterations to measure.

@@ -52,8 +52,8 @@ def test_updates_that_are_too_large_and_the_loss(loss, severity):
     for detector in detectors:
         detector.before_train(training())
     for step in range(100, 1000, 100):
-        for measured in (Losses(loss * step if step > 400 else 1., 0.1),
-                         Updates(step, 0.2)):
+        for measured in (Losses(loss * step if step > 400 else 1.,
+                                0.1), Updates(step, 0.2)):
             seen = {
                 i: detector.see(step, measured)
                 for i, detector in enumerate(detectors)

@@ -8,6 +8,8 @@ from mmpose.engine.monitors.core.measurements import Losses
 from mmpose.engine.monitors.core.statistics.recent_losses import RecentLosses
 from mmpose.engine.monitors.health.detectors.divergence import \
     DivergenceDetector
+from mmpose.engine.monitors.health.detectors.loss_spike import \
+    LossSpikeDetector
 
 
 def measured(losses, interval, start=0, terms=lambda step: ()):
@@ -68,3 +70,23 @@ def test_a_first_loss_that_is_low_by_chance(interval, start):
     losses[1:] *= 1000
     events = measured(losses, interval, start)
     assert found(DivergenceDetector(), events, training(start=start))
+
+
+@pytest.mark.parametrize('interval', [1, 20, 100])
+def test_a_loss_that_jumps_often_is_told_once(interval):
+    """Defect: of two data sets, one of which is rare and has other losses,
+    each batch of the rare one was a WARNING."""
+    rng = np.random.default_rng(0)
+    losses = np.exp(.2 * rng.standard_normal(10000))
+    losses[:8000] *= np.where(rng.random(8000) < .01, 10, 1)
+    looking, texts = Looking(LossSpikeDetector(), training()), []
+    for step, measurement in measured(losses, interval):
+        findings = looking.see(step, measurement)
+        text = [f.what for f in findings or ()]
+        if findings is not None and texts[-1:] != [text]:
+            texts.append(text)
+        if step == 7500:
+            assert 'suspects.json' in findings[0].advice
+            assert step - 450 <= findings[0].batch < step
+    assert texts[-2:] == [['The loss jumps again and again.'], []]
+    assert sum('at step' in text[0] for text in texts if text) == 3

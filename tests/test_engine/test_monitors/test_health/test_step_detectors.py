@@ -205,6 +205,16 @@ def test_what_was_not_finite_first_is_the_one_finding(reading, name, words):
                                                               (500, )]
 
 
+def test_a_gradient_is_of_all_batches_that_are_accumulated():
+    runner = training(accumulative_counts=4)
+    looking = Looking(NonfiniteDetector(), runner)
+    for step, event in series([FINITE, nonfinite(Nonfinite('a', .4))] * 2):
+        findings = looking.see(step, event) or ()
+    finding, = findings
+    assert (finding.batch, finding.batches) == (400, 4)
+    assert 'samples of the 4 steps up to that' in finding.advice
+
+
 def test_gradients_alone_are_enough_and_so_are_weights():
     """A budget may stretch one of the two intervals."""
     bad = nonfinite(Nonfinite('layer3.conv.weight', 0.4))
@@ -578,6 +588,14 @@ def test_channels_that_have_died():
 
 def clipped(fraction, factor, optimizer=''):
     return Clipping(optimizer, 1 / factor, 1., fraction, factor)
+
+
+def test_three_iterations_in_a_row_may_be_clipped():
+    """Defect: where each iteration is measured, they were a finding."""
+    clips = [clipped(1, 0.05)] * 20 + [clipped(0, 1.)]
+    assert not watch(ClippingDetector(), series(clips * 3, interval=1))
+    events = series([clipped(1, 0.05)] * 30, interval=1)
+    assert watch(ClippingDetector(), events) == [(121, 'clipping')]
 
 
 def test_clipping_that_decides_how_long_the_steps_are():

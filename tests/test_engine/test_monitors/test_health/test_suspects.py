@@ -105,6 +105,18 @@ def test_the_broken_samples_of_a_batch_at_hand():
     assert batches.nonfinite(1) == []
 
 
+def test_a_gradient_that_is_accumulated_is_of_several_batches(tmp_path):
+    """Defect: the samples of the last one alone were named."""
+    batches = RecentBatches()
+    for step in range(1, 9):
+        batches.add(step, batch(step))
+    suspects = Suspects(batches, str(tmp_path))
+    found = suspects.name(finding(8)._replace(batches=4))
+    assert 'Samples of steps 5 to 8: ' in found.evidence
+    entry, = json.loads((tmp_path / 'suspects.json').read_text())
+    assert entry['ids'] == [5, 6, 7, 8]
+
+
 def test_a_finding_names_its_samples_and_lists_them(tmp_path):
     batches = RecentBatches()
     batches.add(5, batch(*range(20, 30)))

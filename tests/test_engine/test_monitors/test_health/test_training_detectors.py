@@ -93,7 +93,7 @@ def names(courses):
     (LearningRateZeroDetector(), [(s, rate(0.)) for s in (500, 510)]),
     (PlateauDetector(), [(s, validation(s, 0.5)) for s in range(10, 700, 10)]),
     (broken_validation.BrokenValidationDetector(), [
-        (10, validation(10, math.nan))
+        (s, validation(s, math.nan)) for s in (10, 20)
     ]),
     (broken_validation.ValidationCollapseDetector(), [
         (s, validation(s, 0.5 * (s == 1))) for s in (1, 2, 3)
@@ -501,12 +501,12 @@ def test_a_cosine_is_zero_where_it_turns(length, interval):
         if abs(s - length) < 100 + interval
     ]
     for restarts in True, False:
-        events = [(s, rate(1e-3 * (1 + math.cos(math.pi * phase / length)) /
-                           2)) for s in turns
+        events = [(s,
+                   rate(1e-3 * (1 + math.cos(math.pi * phase / length)) / 2))
+                  for s in turns
                   for phase in ((s - 1) % length if restarts else s - 1, )]
         assert not watch(LearningRateZeroDetector(), events,
                          training(4 * length, max_epochs=None))
-
 
 
 @pytest.mark.parametrize('name, pairs', [
@@ -746,7 +746,9 @@ def test_a_main_metric_that_is_nan(name):
     assert 'after 3 validations' in finding.evidence
     assert 'running statistics' in finding.advice
     courses = watch(of_validation(), validations([math.nan] * 9, name))
-    assert names(courses) == [(10, ['validation_nan'])]
+    assert names(courses) == [(20, ['validation_nan'])]
+    # Defect: of a model that finds nothing yet, a mean over what it found.
+    assert not watch(of_validation(), validations([math.nan, .1, .2], name))
 
 
 def test_an_evaluation_that_is_wrong():

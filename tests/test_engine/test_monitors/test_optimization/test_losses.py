@@ -240,7 +240,8 @@ def test_what_is_held_back_is_bounded():
     """P6: also if it is never due."""
     outputs = losses([1.] * 2500)
     outputs[1700]['loss'] = torch.tensor(NAN)
-    assert list(read(outputs, interval=100000)) == [1, 1001, 1701, 2001, 2500]
+    # A spike is known 50 iterations later, of the last 1000 batches.
+    assert list(read(outputs, interval=100000)) == [1, 901, 1701, 1801, 2500]
     assert read(outputs, interval=0) == {}
 
 
@@ -287,6 +288,27 @@ def test_the_settings_that_a_loss_depends_on():
         'pipelines': 1
     }
     assert settings.values() == settings.values()
+
+
+def test_losses_that_only_some_batches_have_change_no_terms():
+    """Defect: in each measurement, the comparison began anew."""
+    outputs = [
+        dict(loss=torch.tensor(3.), **{f'loss_{i % 2}': torch.tensor(3.)})
+        for i in range(6)
+    ]
+    terms = [losses.terms for losses in measured(outputs)]
+    assert terms[0] != terms[1] and len(set(terms[1:])) == 1
+
+
+def test_how_many_losses_a_median_is_of():
+    outputs = losses(np.arange(300, 0, -1))
+    found = [
+        value for record in written(outputs, interval=150).records
+        for value in record.read() if isinstance(value, Losses)
+    ]
+    assert [(m.count, m.new, m.lowest) for m in found] == [(1, 1, 300),
+                                                           (149, 149, 151),
+                                                           (150, 150, 1)]
 
 
 def test_single_losses_have_medians():

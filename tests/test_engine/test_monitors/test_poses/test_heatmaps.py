@@ -12,6 +12,7 @@ from mmengine.dataset import pseudo_collate
 from painted_people import paint_data_set
 
 from mmpose.codecs import MSRAHeatmap, UDPHeatmap
+from mmpose.engine.monitors.core.measurements import LearningRates
 from mmpose.engine.monitors.core.pose_measurements import HeatmapPeaks
 from mmpose.engine.monitors.poses.heatmaps.heatmap_pictures import (
     HeatmapPictures, MapSample)
@@ -236,14 +237,19 @@ def test_a_training_shows_them(train, read_events):
 def test_heatmaps_that_stay_empty():
     from mmpose.engine.monitors.health.detectors.samples import empty_heatmaps
     detector = empty_heatmaps.EmptyHeatmapDetector()
-    detector.before_train(
-        SimpleNamespace(
-            iter=0, optim_wrapper=SimpleNamespace(_accumulative_counts=1)))
+    runner = SimpleNamespace(
+        iter=0, optim_wrapper=SimpleNamespace(_accumulative_counts=1))
+    detector.before_train(runner)
     empty, low, good = (
         HeatmapPeaks(*values)
         for values in ((0.02, 0.05), (0.05, 0.9), (0.6, 0.8)))
     # In the beginning all are.
     assert not any(detector.see(step, empty) for step in range(1, 1000, 100))
+    # Nor is anything expected before the warm-up is over.
+    for step in range(1000, 4000, 100):
+        detector.see(step, LearningRates({'': step / 2000}))
+        assert not detector.see(step, empty)
+    detector.before_train(runner)
     found = [detector.see(step, empty) for step in range(1100, 1600, 100)]
     assert [len(one) for one in found] == [0, 0, 1, 1, 1]
     finding, = found[-1]

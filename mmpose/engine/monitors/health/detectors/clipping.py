@@ -14,6 +14,8 @@ _CLIPPED = 0.9
 _SHORTENED = 0.1
 # The first gradients of a training are large.
 _FROM_STEP = 100
+# It has to last for so many iterations: any three in a row may be clipped.
+_ITERS = 20
 
 
 @DETECTORS.register_module()
@@ -43,6 +45,7 @@ class ClippingDetector(Detector):
     def before_train(self, runner) -> None:
         # By optimizer.
         self._streaks: Dict[str, Streaks] = defaultdict(Streaks)
+        self._since: Dict[str, int] = {}
         self._present: Dict[str, List[Finding]] = {}
 
     def see(self, step: int, clipping: Clipping) -> List[Finding]:
@@ -53,6 +56,9 @@ class ClippingDetector(Detector):
         clips = (
             step >= _FROM_STEP and clipping.fraction > self._fraction * easing
             and factor * easing < self._shortened)
+        if not clips or optimizer not in self._since:
+            self._since[optimizer] = step
+        is_long = step - self._since[optimizer] > _ITERS
         self._present[optimizer] = [
             Finding(
                 name, 'Clipping, not the learning rate, decides how long the '
@@ -64,5 +70,6 @@ class ClippingDetector(Detector):
                 'Raise the threshold in clip_grad above the usual norm, and '
                 'lower the learning rate if the loss then diverges.') for name
             in self._streaks[optimizer].update([name] if clips else [])
+            if is_long
         ]
         return [f for found in self._present.values() for f in found]

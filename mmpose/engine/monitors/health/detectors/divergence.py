@@ -12,9 +12,9 @@ from ..report import ERROR, NOTE, WARNING, Finding
 # The ratio of a diverged loss to the lowest loss before. Batches scatter by
 # less, and a median of a hundred of them by much less.
 _RATIO = 3
-# The same if the lowest loss is that of so few batches. While the lowest median
-# is not yet one of a hundred, all losses since have to be above it as well: a
-# single batch may be far below the others by chance.
+# The same if the lowest loss is that of so few batches. While the lowest
+# median is not yet one of a hundred, all losses since have to be above it as
+# well: a single batch may be far below the others by chance.
 _RATIO_OF_FEW = 10
 _FEW = 10
 # A rise by less than this fraction of how far the loss has fallen undoes
@@ -61,10 +61,10 @@ class DivergenceDetector(Detector):
     """``learning_rate_too_high``: the loss has risen and stays there.
 
     When the terms of the loss or their weights change, the comparison starts
-    anew, once the median is of such losses alone. It is none where ``acc_pose`` is still half of what it was, a note
-    where single losses alone have risen, and a warning where all of the loss
-    has jumped and scatters no more, and no ``acc_pose`` tells: a weight may
-    have changed.
+    anew, once the median is of such losses alone. It is none where
+    ``acc_pose`` is still half of what it was, a note where single losses alone
+    have risen, and a warning where all of the loss has jumped and scatters no
+    more, and no ``acc_pose`` tells: a weight may have changed.
 
     Args:
         ratio (float): The ratio of the loss to the lowest one before, above
@@ -143,7 +143,7 @@ class DivergenceDetector(Detector):
         if measured.lowest is not None:
             self._lowest = min(self._lowest, measured.lowest)
         if (self._is_far_above(measured, best) and not self._restarted()
-              and not _is_accurate(measured, best)):
+                and not _is_accurate(measured, best)):
             self._above.append(measured)
             if not self._present and self._stays_there():
                 self._present = [self._finding(self._above[0], measured)]

@@ -7,7 +7,7 @@ from ...core.measurements import (Buffers, GradientNorms, Losses, Nonfinite,
                                   Updates)
 from ...core.registry import DETECTORS
 from ..chains import FirstNonfinite
-from ..detector import Detector
+from ..detector import Detector, accumulated
 from ..rank_losses import RankLosses
 from ..report import ERROR, Finding
 
@@ -44,6 +44,7 @@ class NonfiniteDetector(Detector):
         self._gradient_step = 0
         self._gradient_is_finite = False
         self._is_distributed = get_world_size() > 1
+        self._accumulated = accumulated(runner)
         # Reported unless a loss turns out to be the cause.
         self._waiting: Optional[Finding] = None
 
@@ -79,7 +80,7 @@ class NonfiniteDetector(Detector):
         else:
             self._gradient_is_finite = False
             self._gradient = self._or_elsewhere(
-                _nonfinite_gradient(step, nonfinite))
+                _nonfinite_gradient(step, nonfinite, self._accumulated))
 
     def _see_update(self, step: int, update: Updates) -> None:
         if step != self._gradient_step:
@@ -123,7 +124,8 @@ class NonfiniteDetector(Detector):
         return finding._replace(advice=finding.advice + _IN_ANOTHER_PROCESS)
 
 
-def _nonfinite_gradient(step: int, found: Nonfinite) -> Finding:
+def _nonfinite_gradient(step: int, found: Nonfinite, batches: int) -> Finding:
+    steps = 'that step' if batches == 1 else f'the {batches} steps up to that'
     return Finding(
         'nonfinite_gradient',
         f'A gradient became NaN or infinite, first that of {found.name}.',
@@ -131,8 +133,11 @@ def _nonfinite_gradient(step: int, found: Nonfinite) -> Finding:
         'parameters were, before clipping; none that backpropagation reaches '
         'earlier was.', 'Look in that layer and in those after it for a '
         'division by 0, or a root or logarithm of 0, and at the samples of '
-        'that step. If the norms had been growing, lower the learning rate or '
-        'clip the gradients.', ERROR, step)
+        f'{steps}. If the norms had been growing, lower the learning rate or '
+        'clip the gradients.',
+        ERROR,
+        step,
+        batches=batches)
 
 
 def _nonfinite_update(step: int, found: Nonfinite) -> Finding:
@@ -204,7 +209,8 @@ def _nonfinite_loss(first: Dict[str, int], rank: int) -> Finding:
     return Finding(
         'nonfinite_loss',
         f'The loss became NaN or infinite at step {step:,}{where}: {name}.',
-        f'{name} at step {step:,}{where}, before the update of that step.',
+        f'{name} was so at step {step:,}{where}, before the weights were '
+        'updated.',
         'Look at the samples of that step for empty or broken annotations, '
         'and at the gradients before it. If they had been growing, lower the '
         'learning rate or clip them. Where health/nonfinite_weight has a '

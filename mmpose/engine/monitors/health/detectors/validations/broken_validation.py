@@ -30,7 +30,7 @@ class BrokenValidationDetector(Detector):
     """Find a main metric that says nothing about the model.
 
     ====================== ================================================
-    ``validation_nan``     It is NaN or infinite
+    ``validation_nan``     It is NaN or infinite, not in the first one alone
     ``validation_invalid`` It is negative, or exactly 0 while keypoints are
                            accurate: the evaluation is wrong, not the model
     ====================== ================================================
@@ -47,6 +47,7 @@ class BrokenValidationDetector(Detector):
         # Validations with a finite value; consecutive ones with an invalid
         # one.
         self._numbers = 0
+        self._nonfinite = 0
         self._invalid = 0
         self._present: List[Finding] = []
 
@@ -58,7 +59,9 @@ class BrokenValidationDetector(Detector):
         if value is None:
             return None
         if not math.isfinite(value):
-            if not self._present:
+            self._nonfinite += 1
+            # Of an untrained model that finds nothing, a mean is NaN.
+            if not self._present and (self._numbers or self._nonfinite >= 2):
                 self._present = [self._nan(measurement.iteration, value)]
             return self._present
         self._numbers += 1
