@@ -10,7 +10,8 @@ from torch.utils.tensorboard import SummaryWriter
 from mmpose.engine.monitors import (Detector, EventWriter, FailureGuard,
                                     Finding, HealthMonitor, Measurement,
                                     Record, Scalar)
-from mmpose.engine.monitors.core.measurements import Remark
+from mmpose.engine.monitors.core.measurements import Remark, SuspectSamples
+from mmpose.engine.monitors.health.recent_batches import RecentBatches
 
 both_ways = pytest.mark.parametrize(
     'async_write', [True, False], ids=['async', 'sync'])
@@ -144,6 +145,27 @@ def test_a_finding_that_becomes_more_serious_is_a_warning(
     assert 'warning: It is cold.' in values['health/report/text_summary'][1][1]
     levels = [level for level, text in logged if 'health' in text]
     assert levels == ['INFO', 'WARNING']
+
+
+@both_ways
+def test_samples_of_a_finding_that_lasts_are_shown(health, monkeypatch,
+                                                   async_write):
+    """Of a loss that jumps again and again, each time."""
+    monkeypatch.setattr(RecentBatches, 'samples',
+                        lambda self, step: [dict(img_path='a.jpg', id=step)])
+    monkeypatch.setattr(
+        ColdDetector, 'see', lambda self, step, measured:
+        [finding('It is cold.')._replace(batch=step // 5)])
+    shown, listen = [], EventWriter.listen
+
+    def too(writer, kind, *args):
+        listen(writer, kind, *args)
+        listen(writer, SuspectSamples,
+               lambda _, found: shown.append(found.step), *args[1:])
+
+    monkeypatch.setattr(EventWriter, 'listen', too)
+    health([(step, degrees(-step)) for step in range(5, 20)], async_write)
+    assert shown == [1, 2, 3]
 
 
 @both_ways

@@ -10,14 +10,10 @@ from mmengine.optim.scheduler import CosineAnnealingLR, MultiStepLR, StepLR
 from torch import nn
 from torch.optim import SGD
 
-from mmpose.engine.monitors.core.measurements import (Buffers, DataTime,
-                                                      EmaLosses, EmaModel,
-                                                      HookTime,
-                                                      KeypointAccuracy,
-                                                      KeypointWeights,
-                                                      LearningRates, Losses,
-                                                      Nonfinite, Spike,
-                                                      ValidationMetrics)
+from mmpose.engine.monitors.core.measurements import (
+    Buffers, DataTime, EmaLosses, EmaModel, HookTime, KeypointAccuracy,
+    KeypointWeights, LearningRates, Losses, Nonfinite, Spike, TransformTimes,
+    ValidationMetrics)
 from mmpose.engine.monitors.health.detectors.divergence import \
     DivergenceDetector
 from mmpose.engine.monitors.health.detectors.learning_rate_zero import \
@@ -824,6 +820,15 @@ def test_an_ema_model_that_lags():
         courses[0][1][0].evidence)
 
 
+@pytest.mark.parametrize('max_epochs, argument', [(10, 'begin_epoch'),
+                                                  (None, 'begin_iter')])
+def test_an_ema_model_may_begin_later(max_epochs, argument):
+    """Defect: an EMAHook with begin_epoch stops an iteration-based run."""
+    courses = watch(EmaLagDetector(), ema_losses([9] * 9),
+                    training(max_epochs=max_epochs))
+    assert f'({argument})' in courses[0][1][0].advice
+
+
 @pytest.mark.parametrize('name, values, own', [
     ('a little worse', [1.9] * 9, 1.),
     ('a likelihood', [-19.] * 9, -20.),
@@ -886,6 +891,18 @@ def test_a_slow_data_loader():
     finding = courses[0][1][0]
     assert '43% of each iteration' in finding.evidence
     assert 'above 2' in finding.advice
+
+
+def test_workers_that_are_enough_wait_for_something():
+    """Defect: num_workers was to be raised above 8, of which 2 were enough."""
+    events = [(1, TransformTimes({'LoadImage': 50.}))]
+    events += [(step, DataTime(.5, rest=1., samples=32))
+               for step in range(50, 400, 50)]
+    for workers, words in (1, 'num_workers=2 would'), (8, '2 of the 8'):
+        courses = watch(DataLoaderDetector(), events,
+                        training(num_workers=workers))
+        advice = courses[0][1][0].advice
+        assert words in advice and ('Raise' in advice) == (workers == 1)
 
 
 def test_without_workers_that_is_the_advice():

@@ -90,8 +90,16 @@ class DataLoaderDetector(Detector):
             slowest = f'make {name} faster'
             if time.samples and time.rest > 0:
                 enough = math.ceil(total * time.samples / 1000 / time.rest)
-                advice += (f' num_workers={enough} would be enough, with a '
-                           f'core for each; there are {os.cpu_count()}.')
+                if enough > self._workers:
+                    advice += (f' num_workers={enough} would be enough, with '
+                               f'a core for each; there are {os.cpu_count()}.')
+                else:
+                    advice = (
+                        f'By these times {enough} of the {self._workers} '
+                        'workers of train_dataloader would be enough, so look '
+                        'at what they wait for: the disk, CPU cores (there '
+                        f'are {os.cpu_count()}), or their start in each epoch '
+                        '(persistent_workers=True).')
         return Finding(
             'data_loader', 'The data loader is the bottleneck: the training '
             'waits for it.', evidence, f'{advice} Then {slowest}, and keep '

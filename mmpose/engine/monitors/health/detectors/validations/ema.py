@@ -3,6 +3,7 @@ from typing import List, Optional
 
 from ....core.measurements import EmaLosses, EmaModel, Losses
 from ....core.registry import DETECTORS
+from ....core.runner_parts import is_iter_based
 from ...chains import FirstNonfinite, MostSerious
 from ...detector import Detector
 from ...report import ERROR, Finding
@@ -38,6 +39,9 @@ class EmaLagDetector(Detector):
     def before_train(self, runner) -> None:
         self._from = runner.iter + _FROM * (runner.max_iters - runner.iter)
         self._iters = runner.max_iters
+        # MMEngine allows no other one.
+        self._begin = ('begin_iter'
+                       if is_iter_based(runner) else 'begin_epoch')
         self._highest = 0.
         self._count = 0
 
@@ -67,9 +71,9 @@ class EmaLagDetector(Detector):
             f'is {losses.own:.4g} with the weights in training and '
             f'{losses.averaged:.4g} with those of the EMA model, in '
             f'evaluation mode.{remembers}',
-            'Raise momentum of the EMAHook, or begin later (begin_epoch), so '
-            'that the first weights are forgotten. Set update_buffers=True if '
-            'the model has batch norms.')
+            f'Raise momentum of the EMAHook, or begin later ({self._begin}), '
+            'so that the first weights are forgotten. Set update_buffers=True '
+            'if the model has batch norms.')
 
 
 @DETECTORS.register_module()
