@@ -11,7 +11,7 @@ import sys
 import pytest
 from hook_migration import command, migration, pip_records, state, transaction
 from hook_migration.exports import HOOK
-from hook_migration.git_tree import reason
+from hook_migration.git_tree import GitTree, reason
 from hook_migration.verification import VerificationError
 from migrated_trees import (EXPORTS, HOOK_FILE, HOOKS, MANIFEST, MONITOR,
                             ORIGINAL, TOOL, borrowed, check_parts, clone,
@@ -432,6 +432,37 @@ def test_files_that_git_ignores_are_named(work_tree, run):
     assert code == command.FAILED
     assert 'ignored' in printed and str(MANIFEST) in printed
     assert without_git(work_tree) == before
+
+
+def test_run_by_a_hook_of_another_repository(tmp_path, work_tree, run,
+                                             monkeypatch):
+    git(tmp_path, 'init', '-q', 'other')
+    other = tmp_path / 'other'
+    git(other, 'commit', '-q', '--allow-empty', '-m', 'theirs')
+    with monkeypatch.context() as patch:
+        patch.setenv('GIT_DIR', str(other / '.git'))
+        patch.setenv('GIT_WORK_TREE', str(other))
+        patch.setenv('GIT_INDEX_FILE', str(other / '.git' / 'index'))
+        code, printed = run(work_tree, '--git')
+    assert code == 0, printed
+    assert not git(work_tree, 'status', '--porcelain')
+    assert git(work_tree, 'log', '--oneline').count('\n') == 2
+    assert git(other, 'log', '--oneline').count('\n') == 1
+
+
+def test_signatures_in_the_log(work_tree, run):
+    """What gpg says of a commit is no time and no hash."""
+    assert run(work_tree, '--git')[0] == 0
+    before, body = git(work_tree, 'cat-file', 'commit',
+                       'HEAD').split('\n\n', 1)
+    signed = work_tree.parent / 'signed'
+    signed.write_text(f'{before}\ngpgsig -----BEGIN PGP SIGNATURE-----\n x\n '
+                      f'-----END PGP SIGNATURE-----\n\n{body}')
+    commit = git(work_tree, 'hash-object', '-t', 'commit', '-w', str(signed))
+    git(work_tree, 'reset', '-q', '--hard', commit.strip())
+    git(work_tree, 'config', 'log.showSignature', 'true')
+    tree = GitTree(work_tree)
+    assert int(tree.git('log', '-1', '--format=%ct')) > 0
 
 
 @pytest.mark.parametrize('said, expected', [

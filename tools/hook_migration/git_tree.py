@@ -7,6 +7,10 @@ from pathlib import Path
 
 from .transaction import BlockedError, File, Link, fingerprint, read
 
+# With these a git hook says where it is at work, which is not here.
+ELSEWHERE = ('GIT_DIR', 'GIT_WORK_TREE', 'GIT_INDEX_FILE', 'GIT_PREFIX',
+             'GIT_COMMON_DIR', 'GIT_OBJECT_DIRECTORY')
+
 
 class GitTree:
     """A git work tree.
@@ -52,14 +56,21 @@ class GitTree:
         return os.fsdecode(self._git(*args))
 
     def _git(self, *args):
+        env = {
+            name: value
+            for name, value in os.environ.items() if name not in ELSEWHERE
+        }
         # Paths are names, whatever characters they have.
-        env = dict(os.environ, GIT_LITERAL_PATHSPECS='1')
+        env['GIT_LITERAL_PATHSPECS'] = '1'
+        # What gpg says of a commit would be among what is asked for.
+        command = ['git', '-c', 'log.showSignature=false', *args]
         try:
-            done = subprocess.run(['git', *args],
-                                  cwd=str(self.folder),
-                                  env=env,
-                                  stdout=subprocess.PIPE,
-                                  stderr=subprocess.PIPE)
+            done = subprocess.run(
+                command,
+                cwd=str(self.folder),
+                env=env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE)
         except FileNotFoundError:
             raise BlockedError('there is no git here')
         if done.returncode:
