@@ -10,10 +10,17 @@ from mmengine.optim.scheduler import CosineAnnealingLR, MultiStepLR, StepLR
 from torch import nn
 from torch.optim import SGD
 
-from mmpose.engine.monitors.core.measurements import (
-    Buffers, DataTime, EmaLosses, EmaModel, HookTime, KeypointAccuracy,
-    KeypointWeights, LearningRates, Losses, Nonfinite, Spike, TransformTimes,
-    ValidationMetrics)
+# yapf: disable
+from mmpose.engine.monitors.core.measurements import (Buffers, DataTime,
+                                                      EmaLosses, EmaModel,
+                                                      HookTime,
+                                                      KeypointAccuracy,
+                                                      KeypointWeights,
+                                                      LearningRates, Losses,
+                                                      Nonfinite, Spike,
+                                                      TransformTimes,
+                                                      ValidationMetrics)
+# yapf: enable
 from mmpose.engine.monitors.health.detectors.divergence import \
     DivergenceDetector
 from mmpose.engine.monitors.health.detectors.learning_rate_zero import \
