@@ -697,6 +697,24 @@ def test_what_is_not_yet_overfitting(name, values):
     assert [n for _, n in names(courses)] == [['plateau']]
 
 
+@pytest.mark.parametrize('every, seed', [(1, 0), (1, 1), (10, 2), (10, 3)])
+def test_many_validations_that_scatter_are_no_overfitting(every, seed):
+    """Defect: the best of hundreds is so by chance, and three are soon below
+    it: of 20 healthy trainings 20 with a validation in each iteration."""
+    steps = np.arange(every, 2000 * every**.5, every)
+    values = .7 * (1 - np.exp(-6 * steps / steps[-1]))
+    values += .014 * np.random.default_rng(seed).standard_normal(len(steps))
+    losses = .3 + 2 * np.exp(-4 * steps / steps[-1])
+    runner = training(steps[-1], max_epochs=None, val_interval=every)
+    events = list(validations(values, AP, losses, every=every))
+    assert not watch(OverfittingDetector(), events, runner)
+    # It is, if it falls for good.
+    values[len(steps) //
+           2:] -= .002 * np.arange(len(steps) - len(steps) // 2)[:150].max()
+    events = list(validations(values, AP, losses, every=every))
+    assert watch(OverfittingDetector(), events, runner)
+
+
 def test_a_schedule_that_begins_later_is_waited_for():
     """As RTMPose's, whose cosine begins after half of the epochs."""
     optimizer = SGD([nn.Parameter(torch.ones(1))], 1.)

@@ -30,6 +30,10 @@ _PERFECT = 0.99
 # count.
 _OVERFITTING_VALIDATIONS = 5
 _OVERFITTING_LAST = 3
+# The same as fractions of all that are planned: between validations that
+# follow close on each other the metric goes up and down slowly.
+_OVERFITTING_FRACTION = 1 / 20
+_OVERFITTING_LAST_FRACTION = 1 / 40
 # They are worse than the best one by this fraction of it, and by this many
 # times the usual change from one validation to the next.
 _WORSE = 0.05
@@ -60,6 +64,11 @@ class OverfittingDetector(Detector):
 
     def before_train(self, runner) -> None:
         self._course = ValidationCourse(runner)
+        planned = _planned_validations(runner)
+        self._least = max(_OVERFITTING_VALIDATIONS,
+                          int(_OVERFITTING_FRACTION * planned))
+        self._num_last = max(_OVERFITTING_LAST,
+                             int(_OVERFITTING_LAST_FRACTION * planned))
         self._fixed: Dict[int, FixedLosses] = {}
         self._present: List[Finding] = []
 
@@ -80,7 +89,7 @@ class OverfittingDetector(Detector):
     def _overfits(self) -> bool:
         course = self._course
         after = course.values[course.best + 1:]
-        if len(after) < _OVERFITTING_VALIDATIONS:
+        if len(after) < self._least:
             return False
         best_losses, last_losses = self._losses()
         if best_losses is not None:
@@ -93,11 +102,17 @@ class OverfittingDetector(Detector):
                 course.loss_at_best - course.loss >
                 _BETTER * abs(course.loss_at_best))
         best = course.values[course.best]
-        fall = course.metric.sign * (
-            best - np.array(after[-_OVERFITTING_LAST:]))
-        noise = np.median(abs(np.diff(course.values)))
-        return bool((fall > self._worse * abs(best)).all()
-                    and fall.mean() > _WORSE_THAN_NOISE * noise and falls)
+        # The best one is so by chance as well; what is around it is not.
+        around = np.median(course.values[max(course.best - 1, 0):course.best +
+                                         2])
+        last = np.array(after[-self._num_last:])
+        changes = np.diff(course.values)
+        noise = np.median(abs(changes - np.median(changes)))
+        sign = course.metric.sign
+        return bool(
+            (sign * (best - last) > self._worse * abs(best)).all()
+            and sign * (around - last.mean()) > _WORSE_THAN_NOISE * noise
+            and falls)
 
     def _losses(self) -> Tuple[Optional[FixedLosses], Optional[FixedLosses]]:
         """Return those at the best validation and before the last one.
@@ -158,12 +173,9 @@ class PlateauDetector(Detector):
 
     def before_train(self, runner) -> None:
         self._course = ValidationCourse(runner)
-        is_by_iter = is_iter_based(runner)
-        planned = runner.max_iters if is_by_iter else runner.max_epochs
-        # A user's own loop may have no such attribute.
-        planned //= max(1, getattr(runner.train_loop, 'val_interval', 1))
-        self._patience = max(self._least_patience,
-                             self._patience_fraction * planned)
+        self._patience = max(
+            self._least_patience,
+            self._patience_fraction * _planned_validations(runner))
         self._last_part = (1 - _LAST_PART) * runner.max_iters
         self._last_beginning, self._last_milestone = _last_planned(runner)
         self._waiting_since = 0
@@ -222,6 +234,12 @@ class PlateauDetector(Detector):
             'Lower the learning rate, or end the training. If the metric is '
             'poor, look at the images and at the accuracy of each keypoint '
             'for what is not learned.')
+
+
+def _planned_validations(runner) -> int:
+    planned = runner.max_iters if is_iter_based(runner) else runner.max_epochs
+    # A user's own loop may have no such attribute.
+    return planned // max(1, getattr(runner.train_loop, 'val_interval', 1))
 
 
 def _last_planned(runner) -> Tuple[int, int]:
