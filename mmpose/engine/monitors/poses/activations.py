@@ -46,6 +46,12 @@ class ActivationProbe:
             for name, layer in model.named_modules()
             if type(layer).__name__ in _OPEN
         }
+        self._sequential = {
+            name
+            for parent, module in model.named_modules() if any(
+                isinstance(m, nn.Conv1d) for m in module.children())
+            for name in self._layers if name.rpartition('.')[0] == parent
+        }
         # By layer: for each call, whether each channel is open anywhere.
         self._open: Dict[str, List[Tensor]] = defaultdict(list)
         self._hooks = ExitStack()
@@ -99,9 +105,10 @@ class ActivationProbe:
             # few samples by chance.
             return
         low, high = _OPEN[type(layer).__name__]
-        # The channels of an image are in the second dimension, those of
-        # tokens in the last one.
-        channel = 1 if entering.dim() in (2, 4) else entering.dim() - 1
+        # The channels of an image, and of a sequence that is convolved, are in
+        # the second dimension, those of tokens in the last one.
+        is_second = entering.dim() in (2, 4) or name in self._sequential
+        channel = 1 if is_second else entering.dim() - 1
         others = [i for i in range(entering.dim()) if i != channel]
         # What is NaN is not closed, it has a finding of its own.
         if high < math.inf:

@@ -5,6 +5,7 @@ from stepping import no_waiting
 from torch import nn
 
 from mmpose.engine.monitors.poses.activations import ActivationProbe
+from mmpose.models.backbones import TCN
 
 
 def closed(model, *inputs, forwards=1):
@@ -82,6 +83,25 @@ def test_what_is_nan_is_not_closed(layer):
     entering = torch.rand(2, 8, 5, 5)
     entering[:, :3] = float('nan')
     assert closed(nn.Sequential(layer), entering) == {'0': 0}
+
+
+def test_the_channels_of_a_sequence_are_not_its_frames():
+    """Defect: dead channels of a lifter were invisible, by MMPose's TCN."""
+    torch.manual_seed(0)
+    model = TCN(6, 16, num_blocks=1, kernel_sizes=(3, 3), dropout=0.)
+    model.eval()
+    block = model.tcn_blocks[0]
+    modules = model.expand_conv, block.conv1[0], block.conv2[0]
+    for module, number in zip(modules, (4, 8, 0)):
+        module.bn.weight.data[:] = 0
+        module.bn.bias.data[:] = 1
+        module.bn.bias.data[:number] = -1
+    # Of a frame any other channel is open.
+    assert closed(model, torch.randn(2, 6, 9)) == {
+        'expand_conv.activate': .25,
+        'tcn_blocks.0.conv1.0.activate': .5,
+        'tcn_blocks.0.conv2.0.activate': 0.
+    }
 
 
 def test_tokens_have_their_channels_last():

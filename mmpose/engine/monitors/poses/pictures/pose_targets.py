@@ -122,7 +122,7 @@ def _hand_3d(codec, labels: Dict[str, np.ndarray]):
     """Decode the keypoints of two hands with a heatmap for each depth."""
     heatmaps = labels['heatmaps']
     keypoints, *_ = codec.decode(
-        heatmaps.reshape(-1, codec.depth_size, *heatmaps.shape[1:]),
+        heatmaps.reshape(-1, codec.heatmap_size[2], *heatmaps.shape[1:]),
         labels['root_depth'], labels['type'])
     return keypoints, labels.get('keypoint_weights')
 

@@ -179,8 +179,11 @@ def test_associative_embedding(use_udp):
     assert decode_target(codec, sample) is None
 
 
-def test_a_hand_in_three_dimensions():
-    codec = Hand3DHeatmap(joint_indices=list(range(42)))
+@pytest.mark.parametrize('depth', [64, 16])
+def test_a_hand_in_three_dimensions(depth):
+    """The heatmap's third size says how deep it is, not ``depth_size``."""
+    codec = Hand3DHeatmap(
+        joint_indices=list(range(42)), heatmap_size=(64, 64, depth))
     rng = np.random.default_rng(0)
     keypoints = rng.uniform(10, 240, (1, 42, 3)).astype(np.float32)
     visible = (rng.random((1, 42)) < 0.8).astype(np.float32)
