@@ -46,10 +46,10 @@ PLANTED = [
     TESTS / 'test_monitors/test_poses/test_planted_samples.py',
     TESTS / 'test_monitors/test_poses/test_shared_images.py',
 ]
-# What is scaled with the input of a model.
+# What is scaled with the input of a model: pixels, and frames.
 SIZES = {
     'input_size', 'heatmap_size', 'in_featuremap_size', 'img_scale',
-    'random_size_range'
+    'random_size_range', 'seq_len', 'multiple_target', 'multiple_target_step'
 }
 HEALTHY = [TESTS / 'test_hooks/test_healthy_runs.py']
 HOOK = dict(
@@ -87,7 +87,8 @@ def main():
         '--scale',
         type=float,
         default=1.,
-        help='of the sizes of input and heatmap of a family (default: 1)')
+        help='of the sizes of input and heatmap of a family, in pixels or frames '
+        '(default: 1)')
     parser.add_argument(
         '--tests', nargs='*', help='names of files, instead of all')
     parser.add_argument(
@@ -296,6 +297,8 @@ def scale_sizes(cfg, scale):
         for key in SIZES & set(node):
             if isinstance(node[key], (list, tuple)):
                 node[key] = tuple(int(size * scale) for size in node[key])
+            elif isinstance(node[key], int):
+                node[key] = max(int(node[key] * scale), 1)
 
 
 class EndInTime(Hook):
