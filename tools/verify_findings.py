@@ -49,7 +49,8 @@ PLANTED = [
 # What is scaled with the input of a model: pixels, and frames.
 SIZES = {
     'input_size', 'heatmap_size', 'in_featuremap_size', 'img_scale',
-    'random_size_range', 'seq_len', 'multiple_target', 'multiple_target_step'
+    'random_size_range', 'depth_size', 'seq_len', 'multiple_target',
+    'multiple_target_step'
 }
 HEALTHY = [TESTS / 'test_hooks/test_healthy_runs.py']
 HOOK = dict(
@@ -87,8 +88,8 @@ def main():
         '--scale',
         type=float,
         default=1.,
-        help='of the sizes of input and heatmap of a family, in pixels or frames '
-        '(default: 1)')
+        help='of the sizes of input and heatmap of a family, in pixels or '
+        'frames (default: 1)')
     parser.add_argument(
         '--tests', nargs='*', help='names of files, instead of all')
     parser.add_argument(
