@@ -117,6 +117,10 @@ class ActivationProbe:
             is_open = is_open.amax(others)
         else:
             is_open = ~(entering.amax(others) <= low)
+        if entering.dim() == 2:
+            # Of a vector the fixed samples have few values of each channel:
+            # they only tell whether any is open.
+            is_open = is_open.amax(0, keepdim=True)
         self._open[name].append(is_open)
 
 

@@ -68,9 +68,9 @@ def test_the_worst_of_several_calls_counts_and_any_sample_opens_a_channel():
         def forward(self, x):
             return self.relu(self.relu(x) - 0.5)
 
-    open_first = torch.tensor([[1., -1.]])
-    open_second = torch.tensor([[-1., 1.]])
-    half = torch.tensor([[.4, 1.]])
+    open_first, open_second, half = (
+        torch.tensor(channels).view(1, 2, 1, 1).repeat(1, 1, 2, 2)
+        for channels in ([1., -1.], [-1., 1.], [.4, 1.]))
     assert closed(Block(), open_first) == {'relu': .5}
     assert closed(Block(), open_first, open_second, forwards=2) == {'relu': 0.}
     # Both channels pass the first call, and one the second.
@@ -102,6 +102,14 @@ def test_the_channels_of_a_sequence_are_not_its_frames():
         'tcn_blocks.0.conv1.0.activate': .5,
         'tcn_blocks.0.conv2.0.activate': 0.
     }
+
+
+@pytest.mark.parametrize('number, expected', [(4, 1.), (3, 0.)])
+def test_a_vector_is_closed_only_as_a_whole(number, expected):
+    """Defect: a hidden layer of a healthy InterNet, after a global mean."""
+    vectors = torch.ones(2, 4)
+    vectors[:, :number] = -1
+    assert closed(nn.Sequential(nn.ReLU()), vectors) == {'0': expected}
 
 
 def test_tokens_have_their_channels_last():
