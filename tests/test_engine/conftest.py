@@ -2,6 +2,7 @@
 import copy
 import glob
 import shutil
+import signal
 import subprocess
 import uuid
 
@@ -26,6 +27,8 @@ CODEC = dict(
 
 # So small a model is faster on one thread, above all on a busy machine.
 torch.set_num_threads(1)
+# In the background of a shell Ctrl-C is ignored, also by whom we start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # What is compared bit for bit has to be the same twice, on a GPU too.
 torch.backends.cudnn.deterministic = True
 

@@ -48,13 +48,11 @@ class Losses(Measurement):
             the first training step.
         num_zero (int): How many consecutive losses, up to the last one, are
             exactly 0.
-        accuracy (float, optional): The mean of ``acc_pose``, the fraction of a
-            batch's keypoints that are predicted correctly; None where the
-            model does not say it.
+        accuracy (float, optional): The mean of ``acc_pose``, the fraction of
+            keypoints predicted correctly; None if the model has none.
         terms (tuple[tuple[str, float]]): What the loss is made of: the names
             of the losses, and the settings of the model that weigh them.
-        parts (dict[str, float]): The medians of the single losses, if there
-            are several.
+        parts (dict[str, float]): The medians of several single losses.
         count (int): The number of losses that the median is of.
         new (int): Those of them since the last measurement.
         lowest (float, optional): The lowest of the new ones.
