@@ -48,9 +48,9 @@ class ActivationProbe:
         }
         self._sequential = {
             name
-            for parent, module in model.named_modules() if any(
-                isinstance(m, nn.Conv1d) for m in module.children())
-            for name in self._layers if name.rpartition('.')[0] == parent
+            for name in self._layers if any(
+                isinstance(module, nn.Conv1d) for module in
+                model.get_submodule(name.rpartition('.')[0]).children())
         }
         # By layer: for each call, whether each channel is open anywhere.
         self._open: Dict[str, List[Tensor]] = defaultdict(list)
