@@ -133,9 +133,9 @@ def _families(families: Dict[str, dict], number: int) -> Iterator[str]:
     yield (
         'One config of each family of MMPose at its own learning rate and '
         'with its own warm-up, on a few generated images, with ten '
-        'validations. Input is the factor of the input\'s width and height, of '
-        'MotionBERT\'s frames, which makes many iterations possible on a CPU. '
-        'A row is kept until its config is tried again. '
+        'validations. Input is the factor of the input\'s width and height, '
+        'of MotionBERT\'s frames, which makes many iterations possible on a '
+        'CPU. A row is kept until its config is tried again. '
         f'{len(without)} of the {number} cannot be trained in MMPose. '
         f'{len(trained)} of the other {number - len(without)} were trained, '
         f'{num_long} of them for 300 iterations, with '
