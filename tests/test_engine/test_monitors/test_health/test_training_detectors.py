@@ -464,6 +464,28 @@ def test_a_single_loss_that_rises_may_have_another_weight(kpt, severity):
         assert 'loss_aux: 22.5 times' in finding.evidence
 
 
+@pytest.mark.parametrize(
+    'kpt, aux, severities',
+    [
+        # First another weight, then a divergence.
+        ([.1] * 5 + [4., 9., 20., 50., 90.], [90.] * 10, ['note', 'error']),
+        ([.1] * 5 + [.1] * 5, [90., 90, 90, 90, 90, 95, 90, 95, 92, 93
+                               ], ['note']),
+        # All with another weight, then a divergence, or training goes on.
+        ([2.] * 5 + [4., 9., 20., 50., 90.],
+         [90.] * 5 + [95., 99, 120, 180, 250], ['warning', 'error']),
+        ([2.] * 10, [90., 90, 90, 90, 85, 80, 70, 60, 50, 55], ['warning']),
+    ])
+def test_what_may_be_another_weight_and_then_diverges(kpt, aux, severities):
+    """Defect: a divergence after a new weight stayed a note."""
+    kpt, aux = [1., .1, *kpt], [4., 4., *aux]
+    events = [(max(100 * i,
+                   1), Losses(a + k, .05 * (a + k), parts=dict(kpt=k, aux=a)))
+              for i, (k, a) in enumerate(zip(kpt, aux))]
+    courses = watch(DivergenceDetector(), events)
+    assert [f.severity for _, (f, ) in courses] == severities
+
+
 def test_a_warm_restart_of_the_schedule_is_no_divergence():
     values = [5, 3, 2, .5, .1, .5, .5, .6, .3, .2]
     lr = [.5, .5, .4, .1, .01, .5, .5, .5, .4, .1]

@@ -7,7 +7,7 @@ from ...core.registry import DETECTORS
 from ...core.statistics.recent_losses import RecentLosses
 from ..chains import FirstDivergence
 from ..detector import Detector
-from ..report import ERROR, NOTE, WARNING, Finding
+from ..report import ERROR, NOTE, SEVERITIES, WARNING, Finding
 
 # The ratio of a diverged loss to the lowest loss before. Batches scatter by
 # less, and a median of a hundred of them by much less.
@@ -64,7 +64,8 @@ class DivergenceDetector(Detector):
     anew, once the median is of such losses alone. It is none where
     ``acc_pose`` is still half of what it was, a note where single losses alone
     have risen, and a warning where all of the loss has jumped and scatters no
-    more, and no ``acc_pose`` tells: a weight may have changed.
+    more, and no ``acc_pose`` tells: a weight may have changed. If it rises on,
+    either becomes an error.
 
     Args:
         ratio (float): The ratio of the loss to the lowest one before, above
@@ -96,6 +97,8 @@ class DivergenceDetector(Detector):
         self._parts_fell_from: Dict[str, float] = {}
         self._above: List[_Measured] = []
         self._present: List[Finding] = []
+        # The loss at which it was found.
+        self._told_at = 0.
 
     def see(self, step: int, measurement) -> Optional[List[Finding]]:
         if isinstance(measurement, LearningRates):
@@ -145,8 +148,8 @@ class DivergenceDetector(Detector):
         if (self._is_far_above(measured, best) and not self._restarted()
                 and not _is_accurate(measured, best)):
             self._above.append(measured)
-            if not self._present and self._stays_there():
-                self._present = [self._finding(self._above[0], measured)]
+            if self._stays_there():
+                self._tell(self._finding(self._above[0], measured), measured)
             return
         self._above = []
         self._present = []
@@ -208,6 +211,16 @@ class DivergenceDetector(Detector):
         before, after = (
             m.deviation / m.median for m in (self._best, self._above[-1]))
         return after <= max(_SCATTERS_MORE * before, _SCATTERS)
+
+    def _tell(self, finding: Finding, measured: _Measured) -> None:
+        """Keep what was told, unless the loss rises on and this is worse."""
+        if self._present:
+            now, then = (
+                SEVERITIES.index(f.severity)
+                for f in (finding, self._present[0]))
+            if now >= then or measured.median <= _FLAT * self._told_at:
+                return
+        self._present, self._told_at = [finding], measured.median
 
     def _finding(self, first: _Measured, last: _Measured) -> Finding:
         rate = 'rate' if first.lr is None else f'rate of {first.lr:.3g}'
