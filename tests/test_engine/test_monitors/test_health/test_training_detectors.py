@@ -7,6 +7,7 @@ import torch
 from looking import Looking, training
 from mmengine.hooks import CheckpointHook
 from mmengine.optim.scheduler import CosineAnnealingLR, MultiStepLR, StepLR
+from scipy.signal import lfilter
 from torch import nn
 from torch.optim import SGD
 
@@ -735,6 +736,26 @@ def test_many_validations_that_scatter_are_no_overfitting(every, seed):
            2:] -= .002 * np.arange(len(steps) - len(steps) // 2)[:150].max()
     events = list(validations(values, AP, losses, every=every))
     assert watch(OverfittingDetector(), events, runner)
+
+
+@pytest.mark.parametrize('number', [100, 300])
+@pytest.mark.parametrize('scatter, most', [(.01, 0), (.02, 2)])
+def test_a_metric_that_wanders_is_no_overfitting(number, scatter, most):
+    """Defect: where each validation resembles the one before, changes from
+    one to the next say too little about how far the metric goes astray."""
+    i = np.arange(number)
+    falls = .25 * np.maximum(i / number - .4, 0) / .6
+    told = {True: 0, False: 0}
+    for seed in range(10):
+        noise = np.random.default_rng(seed).standard_normal(number)
+        wanders = lfilter([.75**.5], [1, -.5], noise)  # Correlated by .5.
+        healthy = .7 * (1 - np.exp(-6 * (i + 1) / number)) + scatter * wanders
+        for overfits in told:
+            events = validations(healthy - falls * overfits, AP,
+                                 .3 + 2 * np.exp(-4 * i / number))
+            told[overfits] += bool(
+                watch(OverfittingDetector(), events, training(1000, number)))
+    assert told[True] == 10 and told[False] <= most
 
 
 def test_a_schedule_that_begins_later_is_waited_for():

@@ -38,6 +38,10 @@ _OVERFITTING_LAST_FRACTION = 1 / 40
 # times the usual change from one validation to the next.
 _WORSE = 0.05
 _WORSE_THAN_NOISE = 3
+# From this number of validations on it is seen how long a change lasts. The
+# correlation of a validation with the next one is taken for this at most.
+_ENOUGH_FOR_CORRELATION = 40
+_CORRELATION = .8
 # Meanwhile the training loss has fallen by this fraction.
 _BETTER = 0.1
 
@@ -106,13 +110,11 @@ class OverfittingDetector(Detector):
         around = np.median(course.values[max(course.best - 1, 0):course.best +
                                          2])
         last = np.array(after[-self._num_last:])
-        changes = np.diff(course.values)
-        noise = np.median(abs(changes - np.median(changes)))
         sign = course.metric.sign
-        return bool(
-            (sign * (best - last) > self._worse * abs(best)).all()
-            and sign * (around - last.mean()) > _WORSE_THAN_NOISE * noise
-            and falls)
+        return bool((sign * (best - last) > self._worse * abs(best)).all()
+                    and sign * (around - last.mean()) >
+                    _WORSE_THAN_NOISE * _noise(np.array(course.values))
+                    and falls)
 
     def _losses(self) -> Tuple[Optional[FixedLosses], Optional[FixedLosses]]:
         """Return those at the best validation and before the last one.
@@ -145,6 +147,25 @@ class OverfittingDetector(Detector):
             'Take the best checkpoint (save_best of CheckpointHook). More '
             'data, stronger augmentation, more weight decay, a smaller model '
             'or fewer epochs prevent it.')
+
+
+def _noise(values: np.ndarray) -> float:
+    """Return the usual change from one validation to the next.
+
+    Where changes last, a metric goes further away than that without a reason.
+    Of a first-order autoregressive process with the correlation ``r`` and the
+    variance ``v`` the changes have the variances ``2 v (1 - r)``, and over two
+    validations ``2 v (1 - r ** 2)``: what is returned is that of ``r = 0`` and
+    the same ``v``.
+    """
+    # MMPose's data sets have imported it already.
+    from scipy.stats import median_abs_deviation
+    noise = median_abs_deviation(np.diff(values))
+    if noise and len(values) >= _ENOUGH_FOR_CORRELATION:
+        over_two = median_abs_deviation(values[2:] - values[:-2])
+        correlation = (over_two / noise)**2 - 1
+        noise /= np.sqrt(1 - np.clip(correlation, 0, _CORRELATION))
+    return noise
 
 
 @DETECTORS.register_module()
