@@ -72,8 +72,8 @@ WITHOUT_CURVE = ('batch_size', 'codec_differs', 'ema_momentum', 'flip_indices',
                  'input_size', 'keypoint_count', 'keypoint_names',
                  'milestone_too_late', 'normalization',
                  'pretrained_not_loaded', 'same_annotations', 'sanity_val',
-                 'shared_images', 'schedule_cut_off', 'sigmas',
-                 'skeleton_links', 'target_misplaced', 'use_udp',
+                 'shared_images', 'schedule_by_epoch', 'schedule_cut_off',
+                 'sigmas', 'skeleton_links', 'target_misplaced', 'use_udp',
                  'warm_up_too_long')
 # Those whose curve goes over several powers of ten.
 LOGARITHMIC = ('gradient_norm', 'loss_scale', 'update_ratio')

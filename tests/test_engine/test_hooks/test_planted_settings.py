@@ -159,7 +159,8 @@ def planted_run(data, tmp_path_factory):
                 begin=1,
                 end=800,
                 eta_min=0,
-                by_epoch=False)
+                by_epoch=False),
+            dict(type='ExponentialLR', gamma=0.9)
         ],
         auto_scale_lr=dict(base_batch_size=512),
         custom_hooks=[dict(type='EMAHook', momentum=0.9998)])
@@ -187,6 +188,7 @@ PLANTED = dict(
     warm_up_too_long=('iteration 500', 'after 1 iteration', 'reaches 5%'),
     milestone_too_late=('1 of 1 milestones', 'iteration 700'),
     schedule_cut_off=('It never begins', '800'),
+    schedule_by_epoch=('ExponentialLR with', '1 iteration and no epochs'),
     batch_size=('has 4 samples', 'meant for 512', 'by 0.00781'),
     ema_momentum=('0.9998', 'Set momentum to 0.0002'),
     same_annotations=('person_keypoints_train.json', ),

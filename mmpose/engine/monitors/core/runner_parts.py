@@ -18,9 +18,16 @@ from torch import nn
 # In the message hub of a run that does not train.
 CHECKPOINT_STEP = 'enhanced_tensorboard_checkpoint_step'
 
-_OTHER = dict(left='right', right='left', l='r', r='l', L='R', R='L')
+_OTHER = dict(left='right', l='r')
+_OTHER.update({b: a for a, b in _OTHER.items()})
 _OTHER.update({a.title(): b.title() for a, b in _OTHER.items()})
-_SIDE = re.compile('(?<![A-Za-z])(left|right|Left|Right|[lrLR])(?![A-Za-z])')
+_OTHER.update({a.upper(): b.upper() for a, b in _OTHER.items()})
+# By themselves, as in left_eye, LEFT_EYE and r-hip; in LeftEye and RHip; at
+# the end of hipLeft and HipR.
+_WORD = '(?:left|right|Left|Right)'
+_SIDE = re.compile(f'(?<![A-Za-z])(?:{_WORD}(?![a-z])|(?:LEFT|RIGHT|[lrLR])'
+                   '(?![A-Za-z])|[LR](?=[A-Z][a-z]))|'
+                   '(?<=[a-z])(?:Left|Right|[LR])(?![A-Za-z])')
 
 
 def bare_model(model: nn.Module) -> nn.Module:

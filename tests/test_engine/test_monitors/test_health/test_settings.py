@@ -69,7 +69,8 @@ def config(**changes):
             backbone=dict(type='ResNet', init_cfg=TORCHVISION),
             head=dict(type='HeatmapHead', out_channels=5, decoder=CODEC)),
         train_dataloader=loader('train.json',
-                                dict(type='GenerateTarget', encoder=CODEC)),
+                                dict(type='GenerateTarget', encoder=CODEC),
+                                dict(type='RandomFlip')),
         val_dataloader=loader('val.json'),
         val_evaluator=dict(type='CocoMetric'),
         train_cfg=dict(by_epoch=True, max_epochs=210),
@@ -124,6 +125,40 @@ def test_names_without_a_side_must_be_mutual():
     wrong = meta(names, flip_indices=[0, 2, 2, 4, 3])
     only(found(wrong), 'flip_indices', 'kpt_3 with itself, not with kpt_2')
     assert not found(meta(names, flip_indices=[0, 2, 1, 4, 3]))
+
+
+@pytest.mark.parametrize('left, right', [('left_eye', 'right_eye'),
+                                         ('LEFT_EYE', 'RIGHT_EYE'),
+                                         ('LeftEye', 'RightEye'),
+                                         ('leftEye', 'rightEye'),
+                                         ('LEye', 'REye'), ('eye_l', 'eye_r'),
+                                         ('EyeLeft', 'EyeRight'),
+                                         ('eyeL', 'eyeR')])
+def test_sides_in_names_of_any_form(left, right):
+    wrong = meta(['nose', left, right, 'a', 'b'], flip_indices=[0, 1, 2, 4, 3])
+    only(found(wrong), 'flip_indices', f'{left} with itself, not with {right}')
+    other = meta(['nose', left, right, left.lower(), 'b'])
+    assert not any(f.name == 'flip_indices' for f in found(other))
+    # Words that only look like it.
+    names = ['Lip', 'Rip', 'brightSpot', 'bleftSpot', 'ALAR']
+    assert not found(meta(names, flip_indices=[0, 1, 2, 3, 4]))
+
+
+def test_flip_indices_are_judged_where_images_are_flipped():
+    """Corners of a sign with text, say, which nobody flips."""
+    names = [f'{a}_{b}' for a in ('top', 'low') for b in ('left', 'right')]
+    wrong = meta([*names, 'left_a'], flip_indices=[0, 1, 2, 3, 4])
+    flip = 'train_dataloader__dataset__pipeline__3'
+    crop = dict(type='TopdownAffine', input_size=SIZE)
+    assert not found(wrong, **{flip: crop})
+    assert [f.name for f in found(wrong)] == ['flip_indices', 'keypoint_names']
+    for changes in (dict(model__test_cfg=dict(flip_test=True)),
+                    dict(custom_hooks=[
+                        dict(
+                            type='PipelineSwitchHook',
+                            switch_pipeline=[dict(type='mmdet.RandomFlip')])
+                    ])):
+        assert found(wrong, **{flip: crop}, **changes)
 
 
 def test_a_name_without_a_partner():
@@ -255,6 +290,25 @@ def test_another_codec():
     only(
         found(model__head__decoder=other), 'codec_differs',
         'MSRAHeatmap 48x64', 'MSRAHeatmap 96x128')
+    # Of SimCC, the split ratio is the size of the output.
+    simcc = dict(type='SimCCLabel', input_size=SIZE, sigma=6.)
+    half = dict(simcc, simcc_split_ratio=1.)
+    encoder = 'train_dataloader__dataset__pipeline__2__encoder'
+    only(
+        found(**{
+            encoder: simcc,
+            'model__head__decoder': half
+        }), 'codec_differs', '192x256, simcc_split_ratio=2.0',
+        '192x256, simcc_split_ratio=1.0')
+    assert not found(**{
+        encoder: simcc,
+        'model__head__decoder': dict(simcc, simcc_split_ratio=2)
+    })
+    # That of a head which predicts visibility is in another one.
+    visible = dict(
+        type='VisPredictHead',
+        pose_cfg=dict(out_channels=5, decoder=dict(other)))
+    only(found(model__head=visible), 'codec_differs', 'MSRAHeatmap 96x128')
     # As MSPN, which is decoded from the last of several.
     encoder = 'train_dataloader__dataset__pipeline__2__encoder'
     assert not found(**{encoder: [other, CODEC]})
@@ -328,6 +382,36 @@ def test_units_of_schedules():
         'warm_up_too_long')
 
 
+def test_a_schedule_by_epoch_of_iterations():
+    """It never makes a step, since no epoch ends."""
+    slow = dict(WARM_UP, by_epoch=True, end=5)
+    plateau = dict(type='ReduceOnPlateauLR', monitor='coco/AP')
+    changes = dict(
+        length=Length(None, 9000), train_cfg=dict(type='IterBasedTrainLoop'))
+    only(
+        found(param_scheduler=[slow, dict(STEPS), plateau],
+              **changes), 'schedule_by_epoch', 'LinearLR, MultiStepLR with',
+        '9,000 iterations', 'stays at 0.001 of')
+    assert not found(param_scheduler=[WARM_UP, plateau], **changes)
+
+
+@pytest.mark.parametrize('schedule, name, words', [
+    (dict(type='StepLR', step_size=70), 'milestone_too_late', 'step_size'),
+    (dict(type='OneCycleLR',
+          total_steps=61), 'schedule_cut_off', 'Give total_steps'),
+    (dict(type='CosineRestartLR',
+          periods=[20, 41]), 'schedule_cut_off', 'Give periods'),
+])
+def test_other_schedules_that_are_too_long(schedule, name, words):
+    found_at = {
+        epochs:
+        found(train_cfg__max_epochs=epochs, param_scheduler=[schedule])
+        for epochs in (60, 71)
+    }
+    only(found_at[60], name, words, '60 epochs')
+    assert not found_at[71]
+
+
 def test_a_decay_that_goes_on_is_a_note():
     cosine = dict(type='CosineAnnealingLR', begin=135, end=270, by_epoch=True)
     finding = only(
@@ -381,6 +465,25 @@ def test_same_annotations():
 def test_channels(changes, words):
     preprocessor = dict(RGB, **changes)
     only(found(model__data_preprocessor=preprocessor), 'normalization', *words)
+
+
+def test_settings_that_stand_in_other_places():
+    """As MMEngine reads them."""
+    given = config()
+    given['data_preprocessor'] = dict(RGB, bgr_to_rgb=False)
+    del given['model']['data_preprocessor']
+    metas = dict(train=[meta()], val=[meta()])
+    only(check_settings(read_config(given, metas)), 'normalization')
+    ema = dict(default_hooks=dict(ema=dict(type='EMAHook', momentum=.999)))
+    only(check_settings(read_config(ema, {})), 'ema_momentum')
+    grouped = dict(type='Evaluator', metrics=[dict(type='mmpose.CocoMetric')])
+    only(
+        found(val_meta=meta(sigmas=[.1] * 5), val_evaluator=grouped), 'sigmas')
+    whole = dict(
+        model__init_cfg=TORCHVISION,
+        model__backbone={},
+        model__data_preprocessor={})
+    only(found(**whole), 'normalization')
 
 
 def test_channels_of_a_backbone_that_nobody_knows():

@@ -20,11 +20,14 @@ class Codec(NamedTuple):
         heatmap_size (tuple[int, int], optional): Width and height.
         use_udp (bool, optional): Whether it expects crops with unbiased data
             processing; None if it works with either.
+        coded_by (tuple[tuple[str, object]]): What else the output of a model
+            means to it, such as the split ratio of SimCC.
     """
     type: str
     input_size: Optional[Size] = None
     heatmap_size: Optional[Size] = None
     use_udp: Optional[bool] = None
+    coded_by: Tuple[Tuple[str, object], ...] = ()
 
 
 class Pipeline(NamedTuple):
@@ -38,12 +41,14 @@ class Pipeline(NamedTuple):
         input_size (tuple[int, int], optional): What it makes.
         use_udp (bool, optional): Whether it uses unbiased data processing.
         encoders (tuple[Codec]): What encodes the targets.
+        flips (bool, optional): Whether it flips images.
     """
     where: str
     transform: str = ''
     input_size: Optional[Size] = None
     use_udp: Optional[bool] = None
     encoders: Tuple[Codec, ...] = ()
+    flips: Optional[bool] = None
 
 
 class DataSet(NamedTuple):
@@ -125,6 +130,8 @@ class Settings(Measurement):
     Attributes:
         data_sets (tuple[DataSet]): Those of the training and the validation.
         pipelines (tuple[Pipeline]): Those of these, without repetitions.
+        flips (bool, optional): Whether images are flipped in the training or
+            the validation.
         evaluates_oks (bool): Whether the validation needs sigmas.
         head (str): The class of the head, '' if unknown.
         head_keypoints (int, optional): How many keypoints it predicts.
@@ -145,6 +152,7 @@ class Settings(Measurement):
     """
     data_sets: Tuple[DataSet, ...] = ()
     pipelines: Tuple[Pipeline, ...] = ()
+    flips: Optional[bool] = None
     evaluates_oks: bool = False
     head: str = ''
     head_keypoints: Optional[int] = None

@@ -11,6 +11,10 @@ _CROPS = ('TopdownAffine', 'BottomupRandomAffine', 'BottomupResize')
 # A model that sees the whole image may be tested in another size.
 _OF_ANY_SIZE = ('BottomupResize', )
 _UDP = dict(UDPHeatmap=True, MSRAHeatmap=False, MegviiHeatmap=False)
+# What the output of a model means, by the codec, and MMPose's defaults.
+_CODED_BY = dict(
+    SimCCLabel=dict(simcc_split_ratio=2.0),
+    UDPHeatmap=dict(heatmap_type='gaussian'))
 _OKS_METRICS = ('CocoMetric', 'CocoWholeBodyMetric')
 _CONVERTERS = ('KeypointConverter', 'SingleHandConverter')
 # What a head calls the number of its keypoints.
@@ -37,6 +41,8 @@ def read_config(config: dict,
     """
     model = _dict(config.get('model'))
     head = _dict(model.get('head'))
+    # The head of a model that predicts visibility wraps another one.
+    pose_head = _dict(head.get('pose_cfg')) or head
     data_sets, pipelines = [], []
     for where in ('train', 'val'):
         loader = _dict(config.get(f'{where}_dataloader'))
@@ -45,6 +51,7 @@ def read_config(config: dict,
             data_sets.append(data_set)
             pipelines.append(read_pipeline(where, transforms))
     pipelines += _switched_pipelines(config)
+    test_cfg = _dict(model.get('test_cfg'))
     lifts = _type(model) == 'PoseLifter'
     epochs = _dict(config.get('train_cfg')).get('max_epochs')
     iterations = _dict(config.get('train_cfg')).get('max_iters')
@@ -52,22 +59,28 @@ def read_config(config: dict,
     return Settings(
         data_sets=tuple(data_sets),
         pipelines=tuple(dict.fromkeys(pipelines)),
+        flips=_any([
+            test_cfg.get('flip_test', False),
+            *(pipeline.flips for pipeline in pipelines)
+        ]),
         evaluates_oks=any(
-            _type(m) in _OKS_METRICS and not m.get('score_mode') == 'bbox_only'
-            for m in _dicts(config.get('val_evaluator'))),
+            _type(metric) in _OKS_METRICS
+            for metric in _metrics(config.get('val_evaluator'))),
         head=_type(head),
-        head_keypoints=None if lifts else _head_keypoints(head),
-        head_input_size=_size(head.get('input_size')),
+        head_keypoints=None if lifts else _head_keypoints(pose_head),
+        head_input_size=_size(pose_head.get('input_size')),
         keypoints_evaluated=_length_of(
-            _dict(model.get('test_cfg')).get('output_keypoint_indices')),
-        decoder=None if lifts else _last_codec(head.get('decoder')),
+            test_cfg.get('output_keypoint_indices')),
+        decoder=None if lifts else _last_codec(pose_head.get('decoder')),
         schedules=tuple(read_schedules(config.get('param_scheduler'))),
         length=Length(length.epochs or epochs, length.iterations
                       or iterations),
         total_batch_size=_total_batch_size(config, num_processes),
         base_batch_size=None
         if auto_scale.get('enable') else auto_scale.get('base_batch_size'),
-        preprocessing=_preprocessing(model),
+        preprocessing=_preprocessing(
+            # MMEngine gives it to a model without one.
+            model.get('data_preprocessor', config.get('data_preprocessor'))),
         pretrained=_pretrained(config, model),
         ema_momentum=_ema_momentum(config))
 
@@ -95,6 +108,7 @@ def read_pipeline(where: str, transforms: Iterable[dict]) -> Pipeline:
     """
     pipeline = Pipeline(where)
     encoders: List[Codec] = []
+    transforms = list(transforms)
     for step in transforms:
         kind = _type(step)
         if kind in _CROPS:
@@ -104,7 +118,11 @@ def read_pipeline(where: str, transforms: Iterable[dict]) -> Pipeline:
                     step.get('input_size')),
                 use_udp=bool(step.get('use_udp', False)))
         encoders += map(_codec, _dicts(step.get('encoder')))
-    return pipeline._replace(encoders=tuple(dict.fromkeys(encoders)))
+    return pipeline._replace(
+        encoders=tuple(dict.fromkeys(encoders)),
+        # RandomFlip, RandomFlipAroundRoot, or one of the user's.
+        flips=any('Flip' in _type(step)
+                  for step in transforms) if transforms else None)
 
 
 def _leaves(config: dict,
@@ -162,8 +180,11 @@ def _wrapped(config: dict) -> List[dict]:
 
 def _codec(config: dict) -> Codec:
     kind = _type(config)
-    return Codec(kind, _size(config.get('input_size')),
-                 _size(config.get('heatmap_size')), _UDP.get(kind))
+    return Codec(
+        kind, _size(config.get('input_size')),
+        _size(config.get('heatmap_size')), _UDP.get(kind),
+        tuple((name, config.get(name, default))
+              for name, default in _CODED_BY.get(kind, {}).items()))
 
 
 def _last_codec(config) -> Optional[Codec]:
@@ -172,9 +193,6 @@ def _last_codec(config) -> Optional[Codec]:
 
 
 def _head_keypoints(head: dict) -> Optional[int]:
-    # The head of a model that predicts visibility wraps another one.
-    inner = head.get('pose_cfg')
-    head = inner if isinstance(inner, dict) else head
     counts = [
         head[name] for name in _COUNTS if isinstance(head.get(name), int)
     ]
@@ -195,8 +213,7 @@ def _total_batch_size(config: dict, num_processes: int) -> Optional[int]:
     return size * num_processes * accumulated
 
 
-def _preprocessing(model: dict) -> Optional[Preprocessing]:
-    config = model.get('data_preprocessor')
+def _preprocessing(config) -> Optional[Preprocessing]:
     if not isinstance(config, dict):
         return None
     return Preprocessing(
@@ -210,14 +227,31 @@ def _preprocessing(model: dict) -> Optional[Preprocessing]:
 def _pretrained(config: dict, model: dict) -> str:
     if config.get('load_from'):
         return str(config['load_from'])
-    for init in _dicts(_dict(model.get('backbone')).get('init_cfg')):
-        if _type(init) == 'Pretrained':
-            return str(init.get('checkpoint') or '')
+    for part in (model, _dict(model.get('backbone'))):
+        for init in _dicts(part.get('init_cfg')):
+            if _type(init) == 'Pretrained':
+                return str(init.get('checkpoint') or '')
     return ''
 
 
+def _any(values: Sequence[Optional[bool]]) -> Optional[bool]:
+    """Return whether a value is true, None if that is not known."""
+    return any(values) or (None if None in values else False)
+
+
+def _metrics(config) -> Iterator[dict]:
+    """Yield the metrics of an evaluator, which may hold them."""
+    for metric in _dicts(config):
+        yield metric
+        yield from _metrics(metric.get('metrics'))
+
+
 def _ema_momentum(config: dict) -> Optional[float]:
-    for hook in _dicts(config.get('custom_hooks')):
+    hooks = [
+        *_dicts(config.get('custom_hooks')),
+        *_dicts(list(_dict(config.get('default_hooks')).values()))
+    ]
+    for hook in hooks:
         if _type(hook) == 'EMAHook':
             return hook.get('momentum')
     return None

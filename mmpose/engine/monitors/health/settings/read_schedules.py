@@ -37,18 +37,28 @@ def _read(config: dict) -> Optional[Schedule]:
     begin = int(config.get('begin') or 0)
     end = config.get('end')
     end = None if end is None or end >= _NEVER else int(end)
+    milestones = config.get('milestones') or ()
+    if kind == 'StepLR':  # The first of many.
+        milestones = [config['step_size']]
     milestones = tuple(
         # They count from the beginning of the schedule.
-        begin + int(milestone) for milestone in config.get('milestones') or ()
+        begin + int(milestone) for milestone in milestones
         if end is None or begin + milestone < end)
     start_factor = _start_factor(kind, config)
     if start_factor is None and not kind.startswith(_DECAYS):
         end = None
-    elif start_factor is None and config.get('T_max'):
-        of_wave = begin + int(config['T_max'])
+    elif start_factor is None and _wave(config):
+        of_wave = begin + _wave(config)
         end = of_wave if end is None else min(end, of_wave)
     return Schedule(kind, begin, end, milestones,
                     bool(config.get('by_epoch', True)), start_factor)
+
+
+def _wave(config: dict) -> int:
+    """Return after how long a schedule is at its end, 0 if it has none."""
+    return int(
+        config.get('T_max') or config.get('total_steps')
+        or sum(config.get('periods') or ()))
 
 
 def _start_factor(kind: str, config: dict) -> Optional[float]:

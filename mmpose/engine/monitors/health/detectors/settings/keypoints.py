@@ -38,8 +38,6 @@ class KeypointInfoDetector(SettingsDetector):
 
     def check(self, settings: Settings) -> Iterator[Finding]:
         data_sets = settings.data_sets
-        for data_set, flips in _of_each(data_sets, wrong_flips):
-            yield _flip_finding(data_set, flips)
         for data_set, twice in _of_each(data_sets, _names_twice):
             yield Finding(
                 'keypoint_names',
@@ -49,6 +47,17 @@ class KeypointInfoDetector(SettingsDetector):
                 'Give each keypoint a name of its own in keypoint_info: '
                 'swaps and links refer to the last one of a name.')
             return
+        for data_set, links in _of_each(data_sets, _wrong_links):
+            yield Finding(
+                'skeleton_links',
+                f'Links of {data_set.name} are not between two of its '
+                'keypoints.',
+                f'{_listed(links)}, of {data_set.meta["num_keypoints"]} '
+                'keypoints.', 'Correct skeleton_info of its metainfo.')
+        if settings.flips is False:
+            return
+        for data_set, flips in _of_each(data_sets, wrong_flips):
+            yield _flip_finding(data_set, flips)
         for data_set, alone in _of_each(data_sets, _without_partner):
             yield Finding(
                 'keypoint_names',
@@ -57,13 +66,6 @@ class KeypointInfoDetector(SettingsDetector):
                 f'{_listed(map(other_side, alone))}.',
                 "Look for a wrong 'name' in keypoint_info: a flip leaves them "
                 'on their side.')
-        for data_set, links in _of_each(data_sets, _wrong_links):
-            yield Finding(
-                'skeleton_links',
-                f'Links of {data_set.name} are not between two of its '
-                'keypoints.',
-                f'{_listed(links)}, of {data_set.meta["num_keypoints"]} '
-                'keypoints.', 'Correct skeleton_info of its metainfo.')
 
 
 @DETECTORS.register_module()

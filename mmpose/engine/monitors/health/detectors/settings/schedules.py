@@ -1,10 +1,16 @@
 # Copyright (c) OpenMMLab. All rights reserved.
-from typing import Iterator, Optional
+from typing import Iterator, Optional, Sequence
 
 from ....core.registry import DETECTORS
 from ...report import NOTE, Finding
 from ...settings.check import SettingsDetector
 from ...settings.description import Length, Schedule, Settings
+
+# The arguments that say how long it is.
+_LENGTHS = dict(
+    CosineAnnealingLR='begin, end and T_max',
+    CosineRestartLR='periods',
+    OneCycleLR='total_steps')
 
 
 @DETECTORS.register_module()
@@ -15,13 +21,18 @@ class ScheduleDetector(SettingsDetector):
     ``warm_up_too_long``    The training ends before the warm-up does
     ``milestone_too_late``  The learning rate is lowered after the end
     ``schedule_cut_off``    A decay ends after the training (a note)
+    ``schedule_by_epoch``   A schedule counts epochs, the training iterations
     ======================= ===============================================
     """
 
-    findings = ('warm_up_too_long', 'milestone_too_late', 'schedule_cut_off')
+    findings = ('warm_up_too_long', 'milestone_too_late', 'schedule_cut_off',
+                'schedule_by_epoch')
 
     def check(self, settings: Settings) -> Iterator[Finding]:
         found = {}
+        length = settings.length
+        if length.epochs is None and length.iterations is not None:
+            yield from _by_epoch(settings.schedules, length.iterations)
         for schedule in settings.schedules:
             total = _total(schedule, settings.length)
             if total is not None:
@@ -34,8 +45,6 @@ def _total(schedule: Schedule, length: Length) -> Optional[int]:
     """Return the length of the training in the unit of a schedule."""
     if not schedule.by_epoch:
         return length.iterations
-    # In an iteration-based training no epoch ends, so that a schedule by
-    # epochs never makes a step; MMEngine warns of it.
     return length.epochs
 
 
@@ -54,7 +63,9 @@ def _judge(schedule: Schedule, total: int,
             f'{len(schedule.milestones)} milestones of {schedule.type}: the '
             'learning rate is not lowered there.',
             f'Milestones at {unit} {", ".join(map(str, late))}; {ends}.',
-            'Move the milestones to about 80 % and 95 % of the training'
+            ('Set step_size to about a third of the training'
+             if schedule.type == 'StepLR' else
+             'Move the milestones to about 80 % and 95 % of the training') +
             f'{_unit_hint(schedule, length)}.')
     elif schedule.end is not None and schedule.end > total:
         begins = ('It never begins' if schedule.begin >= total else
@@ -64,8 +75,33 @@ def _judge(schedule: Schedule, total: int,
             f'{schedule.type} goes on after the end of the training.',
             f'{begins}: it lasts from {unit} {schedule.begin:,} to '
             f'{schedule.end:,}; {ends}.',
-            'Give begin, end and T_max the length of the training'
-            f'{_unit_hint(schedule, length)}.', NOTE)
+            f'Give {_LENGTHS.get(schedule.type, "begin and end")} the length '
+            f'of the training{_unit_hint(schedule, length)}.', NOTE)
+
+
+def _by_epoch(schedules: Sequence[Schedule],
+              iterations: int) -> Iterator[Finding]:
+    """Yield what never makes a step, since no epoch ends."""
+    unmoved = [
+        schedule for schedule in schedules
+        # That of a metric makes a step at a validation.
+        if schedule.by_epoch and schedule.type != 'ReduceOnPlateauLR'
+    ]
+    if not unmoved:
+        return
+    factors = [
+        f' It stays at {schedule.start_factor:.3g} of its value.'
+        for schedule in unmoved if schedule.start_factor is not None
+    ]
+    yield Finding(
+        'schedule_by_epoch',
+        'The training counts iterations, and schedules of the learning rate '
+        f'count epochs: they never change it.{"".join(factors[:1])}',
+        f'{", ".join(dict.fromkeys(s.type for s in unmoved))} with '
+        f'by_epoch=True, which is the default; the training has '
+        f'{_number(iterations, "iteration")} and no epochs.',
+        'Set by_epoch=False, and give begin, end, milestones and T_max in '
+        'iterations.')
 
 
 def _warm_up(schedule: Schedule, total: int, unit: str, ends: str,

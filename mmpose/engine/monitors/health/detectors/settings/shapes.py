@@ -125,8 +125,8 @@ def _other_codecs(settings: Settings) -> Iterator[Finding]:
     for pipeline in settings.pipelines:
         encoders = pipeline.encoders
         if decoder is None or not encoders or any(
-                encoder.type == decoder.type
-                and encoder.heatmap_size == decoder.heatmap_size
+                encoder.type == decoder.type and encoder.heatmap_size ==
+                decoder.heatmap_size and encoder.coded_by == decoder.coded_by
                 for encoder in encoders):
             continue
         yield Finding(
@@ -141,7 +141,8 @@ def _other_codecs(settings: Settings) -> Iterator[Finding]:
 
 
 def _of(codec) -> str:
-    return 'x'.join(map(str, codec.heatmap_size or codec.input_size or ()))
+    size = 'x'.join(map(str, codec.heatmap_size or codec.input_size or ()))
+    return ', '.join([size, *(f'{k}={v}' for k, v in codec.coded_by)])
 
 
 def _groups(values) -> str:
