@@ -6,11 +6,10 @@
 runs the ``train.py`` of the MMPose that is installed, with all its options,
 and puts :class:`EnhancedTensorBoardHook` into the config, whatever hooks that
 has; ``--cfg-options default_hooks.enhanced_tensorboard.ARGUMENT=VALUE`` sets
-an argument of it. ``torchrun`` and ``--launcher`` work as ever; ``--launcher
-pytorch`` also where there is no GPU.
+an argument of it. ``torchrun`` and ``--launcher`` work as ever, and also where
+there is no GPU.
 """
 import argparse
-import datetime
 import functools
 import importlib
 import importlib.util
@@ -19,6 +18,7 @@ import os.path as osp
 import runpy
 import sys
 from typing import Callable, List, Optional, Tuple
+from unittest import mock
 
 HOOK = 'EnhancedTensorBoardHook'
 # Under this name in default_hooks, --cfg-options may set arguments of it.
@@ -28,15 +28,14 @@ MODULES = ('mmpose.engine.hooks.enhanced_tensorboard_hook',
            'mmpose_enhanced_tensorboard')
 PRESETS = ('fast', 'balanced', 'detailed')
 OPTION = '--enhanced-tensorboard'
-# Who this process is, by launcher: torchrun, Open MPI, MPICH and those like
-# it, PMIx, slurm. Of several, the first one has started it.
-RANKS = ('RANK', 'OMPI_COMM_WORLD_RANK', 'PMI_RANK', 'PMIX_RANK',
-         'SLURM_PROCID')
+# Which process this is, by launcher; MMEngine reads the same.
+RANKS = dict(pytorch='RANK', mpi='OMPI_COMM_WORLD_RANK', slurm='SLURM_PROCID')
 
 
 def main() -> None:
     preset, mmpose_args = split_args(sys.argv[1:])
     script = find_script('train.py', __file__)
+    change_every_config(name_local_rank)
     change_every_config(train_on_cpu)
     if preset is not None:
         add_hook_to_every_runner(preset)
@@ -163,27 +162,43 @@ def change_every_config(change: Callable[..., Optional[str]]) -> None:
 
     def from_changed_cfg(cls, cfg):
         message = change(cfg)
-        if message and is_first_process():
+        if message and is_first_process(cfg.get('launcher')):
             print(message)
         return from_cfg(cls, cfg)
 
     Runner.from_cfg = classmethod(from_changed_cfg)
 
 
-def is_first_process() -> bool:
+def is_first_process(launcher: Optional[str]) -> bool:
     """Whether this is the process that speaks for all of a training.
 
     MMEngine does not know yet: it asks when it makes the runner.
 
+    Args:
+        launcher (str | None): What has started the processes. Without one,
+            each is a training of its own, also among several tasks of SLURM.
+
     Returns:
         bool: True if it is the first one, or the only one.
     """
-    ranks = [os.environ[name] for name in RANKS if name in os.environ]
-    return not ranks or ranks[0] == '0'
+    return os.environ.get(RANKS.get(launcher, ''), '0') == '0'
+
+
+def name_local_rank(cfg) -> None:
+    """Say under MPI which GPU of its node a process has.
+
+    MMEngine asks ``LOCAL_RANK`` for it, which SLURM and torchrun set; MMPose's
+    script says 0 where it is not set.
+
+    Args:
+        cfg (mmengine.Config): The config.
+    """
+    if cfg.get('launcher') == 'mpi':
+        os.environ['LOCAL_RANK'] = os.environ['OMPI_COMM_WORLD_LOCAL_RANK']
 
 
 def train_on_cpu(cfg) -> Optional[str]:
-    """Let ``--launcher pytorch`` train where there is no GPU.
+    """Let ``--launcher`` train where there is no GPU.
 
     MMEngine gives each process a GPU there, and fails if there is none.
 
@@ -195,16 +210,11 @@ def train_on_cpu(cfg) -> Optional[str]:
     """
     from mmengine.device import get_device
     from mmengine.registry import MODEL_WRAPPERS
-    from torch import distributed
+    from mmengine.runner import runner
     from torch.nn.parallel import DistributedDataParallel
-    if cfg.get('launcher') != 'pytorch' or get_device() != 'cpu':
+    if cfg.get('launcher') not in RANKS or get_device() != 'cpu':
         return None
-    dist_cfg = (cfg.get('env_cfg') or {}).get('dist_cfg') or {}
-    options = {}
-    if dist_cfg.get('timeout') is not None:
-        options['timeout'] = datetime.timedelta(seconds=dist_cfg['timeout'])
-    # What is initialised already, MMEngine leaves as it is.
-    distributed.init_process_group('gloo', **options)
+    runner.init_dist = functools.partial(init_dist_on_cpu, runner.init_dist)
     wrapper = cfg.get('model_wrapper_cfg') or dict(
         # As MMEngine wraps a model if nothing is said.
         broadcast_buffers=False,
@@ -217,6 +227,20 @@ def train_on_cpu(cfg) -> Optional[str]:
     cfg.model_wrapper_cfg = wrapper
     return ('There is no GPU: the processes train on the CPU and talk by '
             'gloo, whatever env_cfg.dist_cfg.backend is.')
+
+
+def init_dist_on_cpu(init_dist: Callable, launcher: str, **dist_cfg) -> None:
+    """Connect the processes by gloo.
+
+    The config keeps its backend: what is saved of it may go to a GPU.
+
+    Args:
+        init_dist (Callable): MMEngine's function.
+        launcher (str): What has started the processes.
+        **dist_cfg: The settings of the config.
+    """
+    with mock.patch('torch.cuda.set_device'):
+        init_dist(launcher, **{**dist_cfg, 'backend': 'gloo'})
 
 
 def add_hook(cfg, preset: str, module: str = MODULES[0]) -> str:

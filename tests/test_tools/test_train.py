@@ -296,19 +296,20 @@ default_hooks = dict(enhanced_tensorboard=_base_.enhanced_tensorboard)
     assert 'logger' in cfg.default_hooks
 
 
-@pytest.mark.parametrize('variables, speaks', [
-    (dict(), True),
-    (dict(RANK='0', SLURM_PROCID='1'), True),
-    (dict(RANK='1', SLURM_PROCID='0'), False),
-    (dict(SLURM_PROCID='0'), True),
-    (dict(SLURM_PROCID='3'), False),
-    (dict(OMPI_COMM_WORLD_RANK='2'), False),
-    (dict(PMI_RANK='1'), False),
-    (dict(PMIX_RANK='1'), False),
+@pytest.mark.parametrize('launcher, variables, speaks', [
+    ('none', dict(), True),
+    ('pytorch', dict(RANK='0', SLURM_PROCID='1'), True),
+    ('pytorch', dict(RANK='1', SLURM_PROCID='0'), False),
+    ('slurm', dict(SLURM_PROCID='0'), True),
+    ('slurm', dict(SLURM_PROCID='3'), False),
+    ('mpi', dict(OMPI_COMM_WORLD_RANK='0', SLURM_PROCID='1'), True),
+    ('mpi', dict(OMPI_COMM_WORLD_RANK='2'), False),
+    ('none', dict(SLURM_PROCID='3'), True),
 ])
-def test_only_the_first_process_speaks(variables, speaks, monkeypatch, capsys):
-    """Whatever has started them: torchrun, slurm or MPI."""
-    for name in train.RANKS:
+def test_only_the_first_process_speaks(launcher, variables, speaks,
+                                       monkeypatch, capsys):
+    """Tasks of srun without a launcher are trainings of their own."""
+    for name in train.RANKS.values():
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -316,8 +317,8 @@ def test_only_the_first_process_speaks(variables, speaks, monkeypatch, capsys):
     monkeypatch.setattr(Runner, 'from_cfg',
                         classmethod(lambda cls, cfg: built.append(cfg)))
     train.change_every_config(lambda cfg: 'said')
-    Runner.from_cfg(dict())
-    assert built == [dict()]
+    Runner.from_cfg(dict(launcher=launcher))
+    assert built == [dict(launcher=launcher)]
     assert capsys.readouterr().out == 'said\n' * speaks
 
 

@@ -12,12 +12,13 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
-from mmengine.runner import Runner
+from mmengine.runner import Runner, runner
 from tensorboard.backend.event_processing.event_accumulator import \
     EventAccumulator
 
@@ -214,42 +215,82 @@ def test_of_two_nodes_the_first_alone_writes(config, expected, tmp_path):
 
 
 @pytest.fixture
-def started(monkeypatch):
-    """How process groups are started, which are not in this process."""
-    calls = []
-    monkeypatch.setattr('torch.distributed.init_process_group',
-                        lambda *args, **kwargs: calls.append((args, kwargs)))
+def on_cpu(monkeypatch):
+    """A machine without a GPU, whatever this one is."""
     monkeypatch.setattr('mmengine.device.get_device', lambda: 'cpu')
-    return calls
+    monkeypatch.setattr(runner, 'init_dist', runner.init_dist)
 
 
-@pytest.mark.parametrize('given, wrapper, timeout', [
+@pytest.mark.parametrize('given, wrapper', [
     (dict(find_unused_parameters=True),
      dict(
          broadcast_buffers=False, find_unused_parameters=True,
-         device_ids=None), {}),
-    (dict(
-        model_wrapper_cfg=dict(type='MMSeparateDistributedDataParallel'),
-        env_cfg=dict(dist_cfg=dict(backend='nccl', timeout=60))),
-     dict(type='MMSeparateDistributedDataParallel',
-          device_ids=None), dict(timeout=datetime.timedelta(seconds=60))),
+         device_ids=None)),
+    (dict(model_wrapper_cfg=dict(type='MMSeparateDistributedDataParallel')),
+     dict(type='MMSeparateDistributedDataParallel', device_ids=None)),
     (dict(model_wrapper_cfg=dict(type='MMFullyShardedDataParallel')),
-     dict(type='MMFullyShardedDataParallel'), {}),
+     dict(type='MMFullyShardedDataParallel')),
 ])
-def test_the_settings_of_the_config_hold_on_the_cpu(started, given, wrapper,
-                                                    timeout):
-    cfg = Config(dict(launcher='pytorch', **given))
+@pytest.mark.parametrize('launcher', ['pytorch', 'slurm', 'mpi'])
+def test_the_settings_of_the_config_hold_on_the_cpu(on_cpu, launcher, given,
+                                                    wrapper):
+    env_cfg = dict(dist_cfg=dict(backend='nccl', timeout=60))
+    cfg = Config(dict(launcher=launcher, env_cfg=env_cfg, **given))
     assert 'gloo' in load(TRAIN).train_on_cpu(cfg)
     assert cfg.model_wrapper_cfg == wrapper
-    assert started == [(('gloo', ), timeout)]
+    # A copy of it may train on a GPU.
+    assert cfg.env_cfg == env_cfg
+
+
+# What each launcher tells the second of three processes, on the first node.
+LAUNCHED = dict(
+    pytorch=dict(RANK='1', LOCAL_RANK='1', WORLD_SIZE='3'),
+    slurm=dict(
+        SLURM_PROCID='1',
+        SLURM_LOCALID='1',
+        SLURM_NTASKS='3',
+        SLURM_NODELIST='node1'),
+    mpi=dict(
+        OMPI_COMM_WORLD_RANK='1',
+        OMPI_COMM_WORLD_LOCAL_RANK='1',
+        OMPI_COMM_WORLD_SIZE='3'))
+
+
+@pytest.mark.parametrize('launcher', LAUNCHED)
+def test_the_processes_talk_by_gloo(on_cpu, launcher, monkeypatch):
+    """And nobody asks for a GPU, which is an error where there is none."""
+    groups = []
+
+    def connect(**kwargs):
+        groups.append({**kwargs, 'rank': os.environ['RANK']})
+
+    def refuse(device):
+        raise RuntimeError('Found no NVIDIA driver on your system.')
+
+    monkeypatch.setattr('torch.distributed.init_process_group', connect)
+    monkeypatch.setattr('torch.cuda.set_device', refuse)
+    environment = dict(
+        LAUNCHED[launcher], MASTER_ADDR='127.0.0.1', MASTER_PORT='29500')
+    with mock.patch.dict(os.environ, environment):
+        train = load(TRAIN)
+        cfg = Config(dict(launcher=launcher))
+        train.name_local_rank(cfg)
+        train.train_on_cpu(cfg)
+        runner.init_dist(launcher, backend='nccl', timeout=60)
+        assert os.environ['LOCAL_RANK'] == '1'
+    assert groups == [
+        dict(backend='gloo', timeout=datetime.timedelta(seconds=60), rank='1')
+    ]
 
 
 @pytest.mark.parametrize('launcher, device', [('none', 'cpu'),
-                                              ('slurm', 'cpu'),
+                                              ('slurm', 'cuda'),
                                               ('pytorch', 'cuda')])
-def test_where_there_is_no_need_nothing_is_changed(started, monkeypatch,
+def test_where_there_is_no_need_nothing_is_changed(on_cpu, monkeypatch,
                                                    launcher, device):
     monkeypatch.setattr('mmengine.device.get_device', lambda: device)
+    init_dist = runner.init_dist
     cfg = Config(dict(launcher=launcher))
     assert load(TRAIN).train_on_cpu(cfg) is None
-    assert dict(cfg) == dict(launcher=launcher) and not started
+    assert dict(cfg) == dict(launcher=launcher)
+    assert runner.init_dist is init_dist
