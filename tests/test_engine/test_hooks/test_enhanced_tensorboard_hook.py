@@ -267,8 +267,7 @@ def test_without_tensorboard_one_warning_and_the_training_goes_on(
         train, monkeypatch):
     monkeypatch.setitem(sys.modules, 'torch.utils.tensorboard', None)
     runner = train(
-        dict(strict=False),
-        visualizer=dict(type='PoseLocalVisualizer', vis_backends=[]))
+        dict(strict=False), visualizer=dict(type='PoseLocalVisualizer'))
     assert runner.iter == 12
     warnings = [
         m for m in messages(runner, 'WARNING')
@@ -300,7 +299,7 @@ def test_a_backend_by_another_name_is_found(train, read_events):
 
 
 @pytest.mark.parametrize(
-    'backends', [[], [dict(type='LocalVisBackend')]], ids=['none', 'local'])
+    'backends', [None, [dict(type='LocalVisBackend')]], ids=['none', 'local'])
 def test_without_a_backend_one_is_added(train, read_events, backends):
     """P4: and the losses are there too."""
     runner = train(
@@ -1007,9 +1006,7 @@ def test_other_processes_than_the_first_write_nothing(train, monkeypatch):
     """P4: in distributed training rank 0 alone writes."""
     from mmpose.engine.hooks import enhanced_tensorboard_hook as module
     monkeypatch.setattr(module, 'is_main_process', lambda: False)
-    runner = train(
-        EVERY_ITER,
-        visualizer=dict(type='PoseLocalVisualizer', vis_backends=[]))
+    runner = train(EVERY_ITER, visualizer=dict(type='PoseLocalVisualizer'))
     assert not glob.glob(f'{runner.work_dir}/**/*tfevents*', recursive=True)
 
 
