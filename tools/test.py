@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import List, Optional, Tuple
 
 from train import (add_hook_to_every_runner, change_every_config, find_script,
-                   import_monitors, is_the_hook, name_local_rank, split_args,
+                   import_monitors, is_the_hook, complete_environment, split_args,
                    train_on_cpu)
 
 
@@ -31,7 +31,7 @@ def main() -> None:
     preset, mmpose_args = split_args(sys.argv[1:])
     compared, mmpose_args = split_compare(mmpose_args)
     script = find_script('test.py', __file__)
-    change_every_config(name_local_rank)
+    change_every_config(complete_environment)
     change_every_config(train_on_cpu)
     if preset is not None or compared:
         add_hook_to_every_runner(preset or '')

@@ -35,7 +35,7 @@ RANKS = dict(pytorch='RANK', mpi='OMPI_COMM_WORLD_RANK', slurm='SLURM_PROCID')
 def main() -> None:
     preset, mmpose_args = split_args(sys.argv[1:])
     script = find_script('train.py', __file__)
-    change_every_config(name_local_rank)
+    change_every_config(complete_environment)
     change_every_config(train_on_cpu)
     if preset is not None:
         add_hook_to_every_runner(preset)
@@ -184,17 +184,25 @@ def is_first_process(launcher: Optional[str]) -> bool:
     return os.environ.get(RANKS.get(launcher, ''), '0') == '0'
 
 
-def name_local_rank(cfg) -> None:
-    """Say under MPI which GPU of its node a process has.
+def complete_environment(cfg) -> None:
+    """Set what MMEngine reads and the launcher does not set.
 
-    MMEngine asks ``LOCAL_RANK`` for it, which SLURM and torchrun set; MMPose's
-    script says 0 where it is not set.
+    Under MPI the GPU of a process on its node: MMPose's script says 0 where
+    ``LOCAL_RANK`` is not set. Under SLURM a port for each job step: of two on
+    one node, the second cannot have MMEngine's default port.
 
     Args:
         cfg (mmengine.Config): The config.
     """
     if cfg.get('launcher') == 'mpi':
         os.environ['LOCAL_RANK'] = os.environ['OMPI_COMM_WORLD_LOCAL_RANK']
+    if cfg.get('launcher') == 'slurm':
+        job, step = (
+            int(os.environ.get(f'SLURM_{name}_ID', 0))
+            for name in ('JOB', 'STEP'))
+        # Below those that the system gives to outgoing connections.
+        port = 10000 + (10 * job + step) % 20000
+        os.environ.setdefault('MASTER_PORT', str(port))
 
 
 def train_on_cpu(cfg) -> Optional[str]:

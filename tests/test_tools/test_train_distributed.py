@@ -249,7 +249,9 @@ LAUNCHED = dict(
         SLURM_PROCID='1',
         SLURM_LOCALID='1',
         SLURM_NTASKS='3',
-        SLURM_NODELIST='node1'),
+        SLURM_NODELIST='node1',
+        SLURM_JOB_ID='123456',
+        SLURM_STEP_ID='0'),
     mpi=dict(
         OMPI_COMM_WORLD_RANK='1',
         OMPI_COMM_WORLD_LOCAL_RANK='1',
@@ -274,13 +276,33 @@ def test_the_processes_talk_by_gloo(on_cpu, launcher, monkeypatch):
     with mock.patch.dict(os.environ, environment):
         train = load(TRAIN)
         cfg = Config(dict(launcher=launcher))
-        train.name_local_rank(cfg)
+        train.complete_environment(cfg)
         train.train_on_cpu(cfg)
         runner.init_dist(launcher, backend='nccl', timeout=60)
         assert os.environ['LOCAL_RANK'] == '1'
     assert groups == [
         dict(backend='gloo', timeout=datetime.timedelta(seconds=60), rank='1')
     ]
+
+
+def test_job_steps_on_one_node_have_ports_of_their_own(monkeypatch):
+    """Those of three jobs that were submitted one after the other."""
+
+    def port(launcher, job, step, **given):
+        steps = dict(SLURM_JOB_ID=str(job), SLURM_STEP_ID=str(step))
+        with mock.patch.dict(os.environ, {**steps, **given}):
+            load(TRAIN).complete_environment(Config(dict(launcher=launcher)))
+            return os.environ.get('MASTER_PORT')
+
+    monkeypatch.delenv('MASTER_PORT', raising=False)
+    ports = {
+        port('slurm', job, step)
+        for job in (19999, 20000, 20001) for step in range(3)
+    }
+    assert len(ports) == 9
+    assert all(1024 <= int(number) < 32768 for number in ports)
+    assert port('slurm', 1, 0, MASTER_PORT='29500') == '29500'
+    assert port('none', 1, 0) is None
 
 
 @pytest.mark.parametrize('launcher, device', [('none', 'cpu'),
