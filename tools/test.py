@@ -22,9 +22,9 @@ import sys
 from pathlib import Path
 from typing import List, Optional, Tuple
 
-from train import (add_hook_to_every_runner, change_every_config, find_script,
-                   import_monitors, is_the_hook, complete_environment, split_args,
-                   train_on_cpu)
+from train import (add_hook_to_every_runner, change_every_config,
+                   complete_environment, find_script, import_monitors,
+                   is_the_hook, split_args, train_on_cpu)
 
 
 def main() -> None:
