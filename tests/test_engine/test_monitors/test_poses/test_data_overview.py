@@ -1,10 +1,12 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 """What is annotated, against a count of the annotations' file itself."""
 import json
+import threading
 
 import numpy as np
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from noisy_poses import (pictures, runner_cfg, topdown_cfg, warnings_of,
                          write_coco)
@@ -17,7 +19,7 @@ from mmpose.engine.monitors.poses.data.annotated_data import (loaded_parts,
 from mmpose.engine.monitors.poses.data.overview import (DataOverviewMonitor,
                                                         Overview, Split)
 from mmpose.engine.monitors.poses.data.overview_tally import Crop
-from mmpose.registry import DATASETS
+from mmpose.registry import DATASETS, HOOKS
 from mmpose.utils import register_all_modules
 
 register_all_modules()
@@ -249,6 +251,69 @@ def test_a_training_shows_it_once(tmp_path):
     text = text.tensor_proto.string_val[0].decode()
     assert '| Instances | 9 | 9 |' in text
     assert not warnings_of(tmp_path / 'run')
+
+
+@HOOKS.register_module(force=True)
+class WriteMeanwhile(Hook):
+    """Waits for what is written so far, then lets the counting go on."""
+
+    priority = 'LOWEST'
+
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs=None):
+        if COUNTING.is_set():
+            return
+        for hook in runner.hooks:
+            if hasattr(hook, 'monitors'):
+                hook._writer.flush()
+        self.written_before = not COUNTING.is_set()
+        COUNTING.set()
+
+
+COUNTING = threading.Event()
+
+
+def test_nothing_waits_for_the_counting_of_a_large_data_set(
+        tmp_path, monkeypatch):
+    """P7: for 150,000 instances it takes longer than flush_secs."""
+
+    class Slow(Overview):
+
+        def __init__(self, splits):
+            COUNTING.wait(20)
+            COUNTING.set()
+            super().__init__(splits)
+
+    monkeypatch.setattr('mmpose.engine.monitors.poses.data.overview.Overview',
+                        Slow)
+    COUNTING.clear()
+    ann_file = tmp_path / 'annotations.json'
+    write_coco(ann_file)
+    cfg = topdown_cfg(tmp_path / 'run', dict(log_data=True), ann_file)
+    cfg['custom_hooks'].append(dict(type='WriteMeanwhile'))
+    runner = Runner(**cfg)
+    runner.train()
+    assert next(
+        hook for hook in runner.hooks
+        if isinstance(hook, WriteMeanwhile)).written_before
+    assert pictures(read_run(tmp_path / 'run'), 'data/overview')
+
+
+def test_an_error_is_reported_as_any_other(tmp_path, monkeypatch):
+    """P2: strict raises it in the training."""
+    monkeypatch.setattr('mmpose.engine.monitors.poses.data.overview.Overview',
+                        None)
+    ann_file = tmp_path / 'annotations.json'
+    write_coco(ann_file)
+    for strict in (True, False):
+        folder = tmp_path / str(strict)
+        cfg = topdown_cfg(folder, dict(log_data=True, strict=strict), ann_file)
+        if strict:
+            with pytest.raises(TypeError, match='not callable'):
+                Runner(**cfg).train()
+        else:
+            Runner(**cfg).train()
+            warning, = warnings_of(folder)
+            assert 'DataOverviewMonitor failed with TypeError' in warning
 
 
 def test_what_is_not_in_memory_is_said_in_a_line(tmp_path):

@@ -18,9 +18,11 @@ from mmpose.engine.monitors.core.pose_measurements import SharedImages
 from mmpose.engine.monitors.health.detectors.data.shared_images import \
     SharedImagesDetector
 from mmpose.engine.monitors.poses.data import same_images
+from mmpose.engine.monitors.poses.data.overview import (DataOverviewMonitor,
+                                                        Split)
 from mmpose.engine.monitors.poses.data.same_images import (Same, same_contents,
                                                            same_paths)
-from mmpose.registry import HOOKS
+from mmpose.registry import DATASETS, HOOKS
 from mmpose.utils import register_all_modules
 
 register_all_modules()
@@ -72,6 +74,45 @@ def test_only_files_of_the_same_size_are_read(files, monkeypatch):
     assert same_contents([longer, training[1]],
                          [copy])[0] == [Same(copy, training[1])]
     assert longer not in read
+
+
+def test_a_link_is_known_without_reading(files, tmp_path, monkeypatch):
+    """Defect: a folder of links took all that may be read."""
+    training = files(a=(1, False), b=(2, False))
+    (tmp_path / 'linked').symlink_to(tmp_path)
+    validation = [str(tmp_path / 'linked' / 'a'), training[1]]
+    monkeypatch.setattr('builtins.open', None)
+    assert same_contents(training,
+                         validation) == ([Same(validation[0],
+                                               training[0])], True)
+
+
+def test_a_path_may_be_relative(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert same_paths(['data/a.jpg', 's3://a/b'],
+                      [str(tmp_path / 'data/a.jpg'), 's3:/a/b']) == [
+                          Same(str(tmp_path / 'data/a.jpg'), 'data/a.jpg')
+                      ]
+
+
+@pytest.mark.parametrize('other', ['train.lmdb', 'val.lmdb'])
+def test_a_key_in_two_databases_is_no_image_of_both(tmp_path, other):
+    """Defect: 00001.jpg of either was said to be the same file."""
+    cfg = write_dataset('CocoDataset', tmp_path)
+    splits = []
+    for name, file in (('training', 'train.lmdb'), ('validation', other)):
+        load = dict(
+            type='LoadImage', backend_args=dict(backend='lmdb', db_path=file))
+        dataset = DATASETS.build(dict(cfg, pipeline=[load]))
+        splits.append(
+            Split(name,
+                  type('Loader', (), dict(dataset=dataset))(), None))
+    monitor, records = DataOverviewMonitor(), []
+    monitor.writer = type('Writer', (), dict(log_dir=str(tmp_path)))()
+    monitor.emit = records.append
+    monitor._count(0, splits)
+    (found, ), = [record.values() for record in records[2:]]
+    assert found.same_path == (3 if other == 'train.lmdb' else 0)
 
 
 def test_the_search_has_bounds(files):

@@ -79,8 +79,7 @@ def read_samples(part: BaseDataset,
                  most: int = MAX_SAMPLES) -> Iterator[AnnotatedSample]:
     """Iterate over what a data set holds in memory.
 
-    Meant for the writer's thread, which pauses often, so that the training
-    does not wait for the interpreter.
+    It pauses often, so that the training does not wait for the interpreter.
 
     Args:
         part (BaseDataset): One of :func:`loaded_parts`.

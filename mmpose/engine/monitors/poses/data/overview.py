@@ -24,6 +24,9 @@ from .overview_table import overview_table
 from .overview_tally import Crop, OverviewTally
 from .same_images import shared_images
 
+# The longest time that the end of a short run waits, in seconds.
+_LONGEST_WAIT = 30
+
 
 @MONITORS.register_module()
 class DataOverviewMonitor(Monitor):
@@ -44,7 +47,7 @@ class DataOverviewMonitor(Monitor):
     ``shared_images.csv`` beside the event file lists them.
 
     Written once, when the training begins, from the annotations that the data
-    sets hold in memory, in the writer's thread. Crowds are not counted. With a
+    sets hold in memory, in a thread of its own. Crowds are not counted. With a
     detector's boxes, the annotations of the validation are those that its
     evaluator compares with. The crop is the box with the padding of the
     pipeline, in the aspect ratio of the input, without augmentation. The table
@@ -56,6 +59,11 @@ class DataOverviewMonitor(Monitor):
     """
 
     switches = (LOG_DATA, )
+
+    def __init__(self, strict: bool = False) -> None:
+        super().__init__(strict=strict)
+        self._counted = threading.Event()
+        self._counted.set()
 
     def before_train(self, runner) -> None:
         if lifts_poses(bare_model(runner.model)):
@@ -77,43 +85,61 @@ class DataOverviewMonitor(Monitor):
                       getattr(val_loop, 'evaluator', None)))
         self._write(step, splits)
 
+    def after_train(self, runner) -> None:
+        # One that is shorter than the counting.
+        self._counted.wait(_LONGEST_WAIT)
+
+    def after_test_epoch(self, runner, metrics) -> None:
+        self.after_train(runner)
+
     def _write(self, step: int, splits: List['Split']) -> None:
         splits = [split for split in splits if split.is_readable()]
-        if not splits:
-            return
+        if splits:
+            self._counted.clear()
+            threading.Thread(
+                target=self._count,
+                args=(step, splits),
+                name=type(self).__name__,
+                daemon=True).start()
 
-        @functools.lru_cache(None)
-        def overview() -> 'Overview':  # In the writer's thread, once.
+    def _count(self, step: int, splits: List['Split']) -> None:
+        """Write what is annotated; in a thread of its own.
+
+        A large data set takes several seconds, and a disk may be slow.
+        """
+        try:
             overview = Overview(splits)
+            table, figure = overview.table(), overview.figure()
+            self.emit(Record(step, lambda: [Text('data/overview', table)]))
+            self.emit(
+                Record(
+                    step,
+                    lambda: [Image('data/overview', [figure])],
+                    kind=IMAGE,
+                    size=figure.nbytes))
+            self._counted.set()
             images = overview.images()
             if len(images) > 1:
-                # A disk may be slow, and others wait for the writer's thread.
-                threading.Thread(
-                    target=self._compare,
-                    args=(step, *images),
-                    name=type(self).__name__,
-                    daemon=True).start()
-            return overview
-
-        self.emit(
-            Record(step, lambda: [Text('data/overview',
-                                       overview().table())]))
-        self.emit(
-            Record(
-                step,
-                lambda: [Image('data/overview', [overview().figure()])],
-                kind=IMAGE))
-
-    def _compare(self, step: int, training: List[str],
-                 validation: List[str]) -> None:
-        """Look for images that both have; in a thread of its own."""
-        try:
-            for shared in shared_images(training, validation,
-                                        self.writer.log_dir):
-                self.emit(Record(step, functools.partial(list, [shared])))
+                first, second = (_storage(split.loader) for split in splits)
+                for shared in shared_images(*images, self.writer.log_dir,
+                                            first == second):
+                    self.emit(Record(step, functools.partial(list, [shared])))
         except Exception as error:
-            # The guard would count the time as the training's.
-            self.guard.report(error)
+            self.emit(Record(step, functools.partial(_fail, error)))
+        finally:
+            self._counted.set()
+
+
+def _storage(loader: DataLoader) -> List[tuple]:
+    """Return where the images of a data set are, if not on a disk."""
+    return [(step.backend_args, getattr(step, 'file_client_args', None))
+            for step in pipeline_transforms(data_set(loader))
+            if hasattr(step, 'backend_args')][:1]
+
+
+def _fail(error: Exception) -> None:
+    """Raise an error where the guard of the monitor is told of it."""
+    raise error
 
 
 class Split(NamedTuple):

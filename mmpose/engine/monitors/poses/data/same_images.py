@@ -49,8 +49,8 @@ def same_contents(training: Iterable[Optional[str]],
                   max_bytes: int = MAX_BYTES) -> Tuple[List[Same], bool]:
     """Return the files with the same content under other paths.
 
-    Only files of the same size are read, and those whole whose ends are the
-    same.
+    A link to a file is known without reading it. Of the others, only files of
+    the same size are read, and those whole whose ends are the same.
 
     Args:
         training (Iterable[str | None]): Files; those that are not on a local
@@ -77,19 +77,23 @@ def same_contents(training: Iterable[Optional[str]],
     return found, True
 
 
-def shared_images(training: List[str], validation: List[str],
-                  folder: str) -> Iterator[SharedImages]:
+def shared_images(training: List[str],
+                  validation: List[str],
+                  folder: str,
+                  one_storage: bool = True) -> Iterator[SharedImages]:
     """Look for images that both have, and list them in a file.
 
     Args:
         training (list[str]): The files of the training's images.
         validation (list[str]): Those of the validation.
         folder (str): Where to write ``shared_images.csv``.
+        one_storage (bool): Whether a path is the same file in both; not in
+            two databases. Defaults to True.
 
     Yields:
         SharedImages: First by path, then by content.
     """
-    paths = same_paths(training, validation)
+    paths = same_paths(training, validation) if one_storage else []
     yield _listed(paths, [], True, len(validation), folder)
     contents, is_complete = same_contents(training, validation)
     if contents:
@@ -120,6 +124,8 @@ class _Search:
         self._until = until
         self._left = max_bytes
         self._count = 0
+        # Device and number of each file; links to it have the same.
+        self._files: Dict[str, Tuple[int, int]] = {}
 
     def group(self, paths: Iterable[Optional[str]]) -> Dict[int, List[str]]:
         """Return files by their size."""
@@ -134,15 +140,26 @@ class _Search:
         for path in paths:
             self._pause()
             try:
-                size = os.stat(path).st_size if path else 0
+                found = os.stat(path or '')
             except (OSError, ValueError):
                 continue
-            if size:
-                yield path, size
+            if found.st_size:
+                self._files[path] = found.st_dev, found.st_ino
+                yield path, found.st_size
 
     def compare(self, validation: List[str],
                 training: List[str]) -> Iterator[Same]:
         """Yield the files with the same content, of the same size."""
+        known_files = {self._files[path]: path for path in training}
+        for path in validation:
+            other = known_files.get(self._files[path])
+            if other and _normal(path) != _normal(other):
+                yield Same(path, other)
+        validation = [
+            path for path in validation if self._files[path] not in known_files
+        ]
+        if not validation:
+            return
         for digest in (self._ends, self._whole):
             known: Dict[bytes, List[str]] = defaultdict(list)
             for path in training:
@@ -156,8 +173,7 @@ class _Search:
             if not pairs:
                 return
         for path, others in pairs:
-            if _normal(path) not in map(_normal, others):
-                yield Same(path, others[0])
+            yield Same(path, others[0])
 
     def _ends(self, path: str) -> bytes:
         """Return a hash of the beginning and the end, b'' if unreadable."""
@@ -196,4 +212,5 @@ class _Search:
 
 
 def _normal(path: str) -> str:
-    return os.path.normpath(path)
+    # An address is no path of this machine.
+    return path if '://' in path else os.path.abspath(path)
