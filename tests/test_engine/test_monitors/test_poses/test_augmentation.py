@@ -281,6 +281,7 @@ def test_what_fails_costs_a_line(folder, monkeypatch):
 
     class R:
         iter = epoch = 0
+        cfg = dict(custom_imports=dict(imports='no_such_module'))
         train_dataloader = type('L', (), dict(dataset=dataset))
 
     monitor._draw(R, dataset)
@@ -296,6 +297,52 @@ def test_what_fails_costs_a_line(folder, monkeypatch):
     assert 'cannot be given to another process' in texts[1]
     assert 'list does not hold annotations' in texts[2]
     assert set(levels) == {logging.INFO}
+
+
+@TRANSFORMS.register_module(force=True)
+class FailsSometimes:
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, results):
+        self.calls += 1
+        if self.calls in (2, 4, 5, 6):
+            raise OSError('a disk that is gone for a moment')
+        return results
+
+
+def test_a_bad_draw_costs_that_draw(folder, panels):
+    """P2: also where all draws of a sample are bad."""
+    cfg = topdown(folder)
+    cfg['pipeline'].insert(1, dict(type='FailsSometimes'))
+    assert len(draw(job_of(cfg))) == 2
+    titles = [[title for title, _ in of_one] for of_one in panels]
+    assert [t.split(',')[0]
+            for t in titles[0]] == ['annotated', 'draw 1', 'draw 3']
+    assert len(titles[1]) == 1
+
+
+BACKEND = """
+from mmengine.fileio import LocalBackend, register_backend
+
+@register_backend('elsewhere')
+class Elsewhere(LocalBackend):
+    pass
+"""
+
+
+def test_what_a_config_imports_is_there(folder, tmp_path, monkeypatch):
+    """Defect: a storage backend of the user's was unknown there."""
+    (tmp_path / 'own_backend.py').write_text(BACKEND)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    job = job_of(topdown(folder))
+    job.samples.sources[0].pipeline.transforms[0].backend_args = dict(
+        backend='elsewhere')
+    with pytest.raises(RuntimeError, match='elsewhere'):
+        DrawingProcess(pickle.dumps(job)).run()
+    job = job._replace(imports=['own_backend'])
+    assert len(DrawingProcess(pickle.dumps(job)).run()) == 2
 
 
 def test_it_ends_with_the_training(folder):

@@ -130,7 +130,8 @@ class AugmentationMonitor(Monitor):
                  "MMEngine's BaseDataset does")
             return
         job = Job(samples, _SAMPLES, _DRAWS, self._codec,
-                  image_prefixes(dataset), f'pipeline of step {step:,}')
+                  image_prefixes(dataset), f'pipeline of step {step:,}',
+                  _imports(runner.cfg))
         try:
             pickled = pickle.dumps(job)
         except Exception as error:  # Whatever a transform of a user raises.
@@ -183,6 +184,12 @@ def _fresh(step: int, inputs: list, labels: List[dict], codec,
                   'one draw of each')
         ],
         photo=True)
+
+
+def _imports(config: dict) -> List[str]:
+    """Return the modules that a config imports."""
+    imports = (config.get('custom_imports') or {}).get('imports') or ()
+    return [imports] if isinstance(imports, str) else list(imports)
 
 
 def _say(reason: str) -> None:

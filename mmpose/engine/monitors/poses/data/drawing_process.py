@@ -10,7 +10,9 @@ import random
 import signal
 import subprocess
 import sys
-from typing import List, NamedTuple, Optional
+from contextlib import suppress
+from importlib import import_module
+from typing import List, NamedTuple, Optional, Sequence
 
 import cv2
 import numpy as np
@@ -38,6 +40,8 @@ class Job(NamedTuple):
         codec (BaseKeypointCodec, optional): The codec of the model.
         prefixes (list[str]): See :func:`image_prefixes`.
         when (str): The step, for the captions.
+        imports (list[str]): The modules that the config imports, which may
+            register what a pipeline needs. Defaults to ().
     """
     samples: FewSamples
     count: int
@@ -45,6 +49,7 @@ class Job(NamedTuple):
     codec: Optional[object]
     prefixes: List[str]
     when: str
+    imports: Sequence[str] = ()
 
 
 class DrawingProcess:
@@ -126,19 +131,30 @@ def draw(job: Job) -> List[np.ndarray]:
     Returns:
         list[np.ndarray]: A picture of each sample, RGB, uint8 of shape
         (H, W, 3).
+
+    Raises:
+        Exception: That of the last draw if all have failed.
     """
     random.seed(0)
     np.random.seed(0)
     _seed_torch()
+    for module in job.imports:
+        with suppress(ImportError):  # As a config may allow it.
+            import_module(module)
     painter = PosePainter(job.samples.meta, kpt_thr=0)
-    pictures = []
+    pictures, drawn, failed = [], 0, None
     for index in range(min(job.count, len(job.samples))):
         panels = _annotated_panel(job, index)
         for number in range(1, job.draws + 1):
-            packed = job.samples[index]
+            try:
+                packed = job.samples[index]
+            except Exception as error:  # One bad draw costs that one.
+                failed = error
+                continue
             # The pipeline may drop a sample, or pack something else.
             if not packed or 'inputs' not in packed:
                 continue
+            drawn += 1
             panels.append(
                 draw_panel(packed['inputs'].numpy(),
                            read_labels(packed['data_samples']), job.codec,
@@ -149,6 +165,8 @@ def draw(job: Job) -> List[np.ndarray]:
             name += f'  id {info.get("id")}'
         if panels:
             pictures.append(sheet(panels, job.when, name))
+    if failed is not None and not drawn:
+        raise failed
     return pictures
 
 
