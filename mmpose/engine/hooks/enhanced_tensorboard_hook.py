@@ -109,6 +109,8 @@ class EnhancedTensorBoardHook(Hook):
             self._runs = [runner]
             self._begin(runner)
         self._train_began = time.perf_counter()
+        with self._guard:
+            self._dispatcher.fit_intervals(runner.max_iters)
         self._dispatcher.before_train(runner)
         if self._writer is not None:
             with self._guard:

@@ -1002,6 +1002,20 @@ def test_an_explicit_argument_wins_over_the_preset():
     assert hook.max_layers_to_log == 10
 
 
+@pytest.mark.parametrize('given, steps', [
+    ({}, [*range(1, 13)]),
+    (dict(preset='fast'), [*range(1, 13)]),
+    (dict(grad_norm_interval=100), [1]),
+    (dict(monitors=[dict(type='GradientMonitor', interval=5)]), [1, 5, 10]),
+])
+def test_intervals_of_a_preset_fit_a_short_training(train, read_events, given,
+                                                    steps):
+    """Those that a config gives are left as they are."""
+    runner = train(given, **copy.deepcopy(ITER_BASED))
+    norms = scalars(read_events(runner), 'train/gradient_norm/global')
+    assert [*norms] == steps
+
+
 def test_other_processes_than_the_first_write_nothing(train, monkeypatch):
     """P4: in distributed training rank 0 alone writes."""
     from mmpose.engine.hooks import enhanced_tensorboard_hook as module

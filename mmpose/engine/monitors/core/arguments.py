@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
 from ..writers.mirrors import MIRRORS
-from .schedule import build_schedule
+from .schedule import Every, build_schedule
 
 HOOK = 'EnhancedTensorBoardHook'
 DEFAULT_PRESET = 'balanced'
@@ -32,6 +32,8 @@ class Argument:
             argument.
         presets (dict, optional): The value by the name of each preset.
             Defaults to None: no preset has one.
+        at_least (int): Of an interval that the preset decides, how often it
+            is due in a short training, see :meth:`Every.fit`. Defaults to 0.
     """
     name: str
     default: Any
@@ -39,6 +41,7 @@ class Argument:
     meaning: str
     check: Callable[[Any], None]
     presets: Optional[Dict[str, Any]] = None
+    at_least: int = 0
 
 
 def flag(name: str,
@@ -53,10 +56,16 @@ def flag(name: str,
                     one_of_types((bool, ), 'True or False'))
 
 
-def interval(name: str, meaning: str, presets: Dict[str, int]) -> Argument:
+def interval(name: str,
+             meaning: str,
+             presets: Dict[str, int],
+             at_least: int = 0) -> Argument:
     """Declare an argument that :func:`build_schedule` accepts."""
+    if at_least:
+        meaning += (' Without a value, it is shorter where a training would '
+                    f'have fewer than {at_least}.')
     return Argument(name, None, 'int | dict | None', meaning, build_schedule,
-                    presets)
+                    presets, at_least)
 
 
 def count(name: str,
@@ -157,6 +166,16 @@ class Arguments(SimpleNamespace):
         """Return whether the config gives a value that is not the default."""
         return name in self._given
 
+    def value_of(self, argument: Argument) -> Any:
+        """Return a value as a monitor takes it.
+
+        An interval that the preset has decided fits itself to the training.
+        """
+        value = getattr(self, argument.name)
+        if argument.at_least and not self.is_given(argument.name):
+            return Every(value, argument.at_least)
+        return value
+
     def is_on(self, name: str) -> bool:
         """Return whether a switch is on: False if no monitor declares it."""
         return bool(getattr(self, name, False))
@@ -208,7 +227,9 @@ GRAD_NORM_INTERVAL = interval(
     'learning rates, speed and memory, which the report is made of, and of '
     "the hook's own cost, see :class:`TelemetryMonitor`. 0 switches all of "
     'them off, also the search for NaN; ``log_grad_norm=False`` skips the '
-    'gradients alone.', dict(fast=500, balanced=100, detailed=50))
+    'gradients alone.',
+    dict(fast=500, balanced=100, detailed=50),
+    at_least=50)
 WEIGHT_HIST_INTERVAL = interval(
     'weight_hist_interval',
     'Epochs between two histograms of the weights, and between two pictures '

@@ -64,6 +64,16 @@ class Dispatcher:
                 if on_every_rank:
                     self._gathering.append(monitor)
 
+    def fit_intervals(self, length: int) -> None:
+        """Let a short training be measured often, see :meth:`Every.fit`.
+
+        Args:
+            length (int): The number of its iterations.
+        """
+        for monitor in self.monitors:
+            if monitor.schedule is not None:
+                monitor.schedule.fit(length)
+
     def before_train(self, runner) -> None:
         """Find out who sees a sharded model, and observe the optimizers.
 

@@ -114,7 +114,7 @@ class Monitor:
     def settings_from(cls, given: Arguments) -> dict:
         """Return its own arguments, from those of the hook."""
         return {
-            name: getattr(given, argument.name)
+            name: given.value_of(argument)
             for name, argument in cls.settings.items()
         }
 

@@ -12,10 +12,25 @@ class Every:
 
     Args:
         interval (int): The number of steps between two due ones. 0: never.
+        at_least (int): How often to be due in a training that is too short
+            for that with this interval, see :meth:`fit`. Defaults to 0: no
+            matter.
     """
 
-    def __init__(self, interval: int) -> None:
+    def __init__(self, interval: int, at_least: int = 0) -> None:
         self.interval = interval
+        self._longest = interval
+        self._at_least = at_least
+
+    def fit(self, length: int) -> None:
+        """Take a shorter interval in a short training.
+
+        Args:
+            length (int): The number of steps of the training.
+        """
+        if self._at_least and self._longest:
+            self.interval = max(1, min(self._longest,
+                                       length // self._at_least))
 
     def is_due(self, step: int) -> bool:
         """Return whether a step is due.
@@ -65,6 +80,9 @@ class Adaptive:
             step += self.interval_at(step)
             self._ramp.add(step)
         self._last = step
+
+    def fit(self, length: int) -> None:
+        """Stay as it is: a config has chosen it."""
 
     def is_due(self, step: int) -> bool:
         """Return whether a step is due.

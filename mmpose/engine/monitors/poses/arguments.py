@@ -25,7 +25,8 @@ LOG_ERROR_KINDS = flag(
 TRAIN_IMAGE_INTERVAL = interval(
     'train_image_interval',
     'Iterations between two pictures of training samples.',
-    dict(fast=2000, balanced=500, detailed=200))
+    dict(fast=2000, balanced=500, detailed=200),
+    at_least=10)
 VAL_IMAGE_INTERVAL = interval(
     'val_image_interval',
     'Of every so many validation batches there may be pictures.',

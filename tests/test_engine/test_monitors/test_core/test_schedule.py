@@ -32,6 +32,19 @@ def test_zero_is_never():
     assert due_steps(Every(0)) == []
 
 
+def test_a_short_training_is_measured_as_often_as_a_long_one():
+    """P8: one of 360 iterations had a single picture, of the untrained."""
+    schedule = Every(100, at_least=50)
+    for length, interval in (360, 7), (20, 1), (5000, 100), (90000, 100):
+        schedule.fit(length)
+        assert schedule.interval_at(1) == interval
+        assert len(due_steps(schedule, length)) >= min(50, length)
+    for chosen in Every(100), Every(0, at_least=50), Adaptive(2, 40, 300):
+        before = due_steps(chosen, 400)
+        chosen.fit(20)
+        assert due_steps(chosen, 400) == before
+
+
 def test_what_is_never_due_keeps_nothing():
     """Whatever would wait for the next reading grew without end."""
     monitor = SystemMonitor(Every(0), strict=True)

@@ -98,6 +98,16 @@ def test_a_validation_that_is_easier(losses, pck):
     assert finding.name == 'validation_easier' and '0.8' in finding.evidence
 
 
+def test_a_short_training_has_no_thousand_updates():
+    detector = EasierValidationDetector()
+    detector.before_train(training(max_iters=600))
+    seen = []
+    for i in range(1, 7):
+        detector.see(i, KeypointAccuracy(0.8))
+        seen.append(detector.see(i, FixedLosses(i * 100, 1., 3., 1., 0.3)))
+    assert [len(one) for one in seen] == [0, 0, 0, 0, 1, 1]
+
+
 @pytest.mark.parametrize(
     'losses, pck',
     [

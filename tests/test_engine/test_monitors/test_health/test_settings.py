@@ -183,12 +183,16 @@ def test_a_link_to_nowhere(link):
     only(found(wrong), 'skeleton_links', str(link), '5 keypoints')
 
 
-@pytest.mark.parametrize('sigmas, words', [
-    ([], ('It has none', )),
-    ([.1] * 4, ('4 sigmas and 5 keypoints', )),
-    ([.1, .2, 0, .1, -1], ('2 of 5', 'right_eye 0, right_hip -1')),
-    ([.05] * 5, ('All 5 are 0.05', )),
-])
+@pytest.mark.parametrize(
+    'sigmas, words',
+    [
+        ([], ('It has none', )),
+        ([.1] * 4, ('4 sigmas and 5 keypoints', )),
+        ([.1, .2, 0, .1, -1], ('2 of 5', 'right_eye 0, right_hip -1')),
+        ([.05] * 5, ('All 5 are 0.05', )),
+        # Percent: every prediction would be right.
+        ([2.6, 2.5, 2.5, 10.7, 10.6], ('left_hip, is 10.7', )),
+    ])
 def test_sigmas(sigmas, words):
     wrong = meta(sigmas=np.array(sigmas))
     only(found(val_meta=wrong), 'sigmas', 'mine (val)', *words)

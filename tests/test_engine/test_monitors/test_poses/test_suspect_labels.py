@@ -218,6 +218,18 @@ def test_a_model_that_is_often_wrong_accuses_nobody(model):
         ]
 
 
+def test_of_many_mirrored_annotations_each_is_named():
+    """P8: a third of a training set, on which a checkpoint is tested."""
+    people = drawn()
+    third = np.arange(len(people.images)) % 3 == 0
+    people.truth[third] = people.truth[third][:, people.mirrored]
+    people.visible[third] = people.visible[third][:, people.mirrored]
+    found = SuspectLabels().find(people.part())
+    rows = {s.row for s in found if s.reason == 'mirrored'}
+    assert rows <= {*np.flatnonzero(third)}
+    assert len(rows) > 0.8 * third.sum()
+
+
 def test_without_scores_only_what_is_mirrored_is_named():
     people = drawn()
     planted = people.plant()

@@ -21,9 +21,10 @@ FAR = 0.2
 # both: twice as far as the farthest that is near.
 _APART = NEAR**4
 # The least number of keypoints that tell whether an instance is mirrored, and
-# the fraction on the wrong side in a model that does not distinguish them.
+# the fraction on the wrong side in a model that does not distinguish them. It
+# is a half in one that guesses, and less where many labels are exchanged.
 _MIN_SIDES = 4
-_EXCHANGED = 0.2
+_EXCHANGED = 0.4
 # A score is high if so many of the keypoints from there on are right.
 _PRECISION = 0.9
 _MIN_COUNT = 20

@@ -91,10 +91,10 @@ class PreparationDetector(Detector):
 class EasierValidationDetector(Detector):
     """``validation_easier``: the validation is far better than the training.
 
-    In three consecutive validations, after 1000 updates: its loss is lower
-    than that of training samples that are prepared in the same way, and its
-    PCK@0.05 is higher by 0.2. Where the PCK is not known: its loss is below
-    half of theirs.
+    In three consecutive validations, after 1000 updates or half of a shorter
+    training: its loss is lower than that of training samples that are prepared
+    in the same way, and its PCK@0.05 is higher by 0.2. Where the PCK is not
+    known: its loss is below half of theirs.
 
     Args:
         pck (float): By how much the PCK is higher. Defaults to 0.2.
@@ -109,7 +109,8 @@ class EasierValidationDetector(Detector):
         self._ratio = ratio
 
     def before_train(self, runner) -> None:
-        self._begins = started_at(runner)
+        self._begins = min(
+            started_at(runner), (runner.iter + runner.max_iters) // 2)
         self._streaks = Streaks()
         self._pck: Optional[float] = None
 
@@ -135,7 +136,8 @@ class EasierValidationDetector(Detector):
                 'The validation does not show how well the model generalizes: '
                 'look for easier or repeated images in it, for frames of the '
                 'same videos in both, and for wrong labels in the training '
-                'set.', NOTE)
+                'set: test a checkpoint on that, and suspect_labels.csv names '
+                'them.', NOTE)
         ]
 
     def _is_easier(self, losses: FixedLosses) -> bool:
