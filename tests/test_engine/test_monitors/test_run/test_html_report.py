@@ -132,6 +132,18 @@ def test_a_resumed_run_has_its_last_curve(tmp_path):
                                                        ('3', '2.0')]
 
 
+def test_a_training_whose_validation_loss_is_nan_has_a_report(tmp_path):
+    writer = EventWriter(SummaryWriter(str(tmp_path)), async_write=False)
+    for epoch, ap in ((1, .1), (2, float('nan')), (3, .3)):
+        values = [Scalar('val/loss', float('nan')), Scalar('val/coco/AP', ap)]
+        writer.write(Record(epoch, lambda: values))
+    writer.close()
+    found = Page(Path(write_report(str(tmp_path))).read_text(encoding='utf-8'))
+    assert re.search(r'coco/AP\s+0\.3\s+0\.3\s+3 ', found.text)
+    # The last value, no best one.
+    assert re.search(r'loss\s+nan\s+[A-Z]', found.text)
+
+
 def test_a_directory_without_a_run_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=tmp_path.name):
         write_report(str(tmp_path))

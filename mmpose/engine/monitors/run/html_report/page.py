@@ -1,6 +1,7 @@
 # Copyright (c) OpenMMLab. All rights reserved.
 import base64
 import html
+import math
 import re
 import time
 from typing import Iterator, List, Tuple
@@ -112,7 +113,9 @@ def _best(log: RunLog, tag: str) -> Tuple[str, str]:
     best = None
     for point in log.scalars[tag]:
         best = better(rule, best, point.value)
-    step = next((p.step for p in log.scalars[tag] if p.value == best), '')
+    if math.isnan(best):  # So is every value.
+        return '', ''
+    step = next(p.step for p in log.scalars[tag] if p.value == best)
     return f'{best:.4g}', f'{step:,}'
 
 
