@@ -2,6 +2,7 @@
 import os
 import platform
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -102,6 +103,25 @@ def test_tensorboard_shows_the_table():
     rows = re.findall(r'<tr>\s*<td>(.*?)</td>\s*<td>(.*?)</td>\s*</tr>', html)
     assert dict(rows)['device'] == 'a|b'
     assert dict(rows)['command'] == "<code>'c|d'</code>"
+
+
+@pytest.mark.parametrize('variables, job', [
+    (dict(), None),
+    (dict(SLURM_JOB_ID='8'), '8'),
+    (dict(SLURM_JOB_ID='17', SLURM_ARRAY_JOB_ID='15',
+          SLURM_ARRAY_TASK_ID='2'), '15_2'),
+])
+def test_host_and_job(variables, job, monkeypatch):
+    """The number is the one that ``sacct -j`` and ``scancel`` take."""
+    for name in list(os.environ):
+        if name.startswith('SLURM_'):
+            monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    text, = environment._values({}, [])
+    rows = dict(re.findall(r'\| (.*?) \| (.*) \|', text.text))
+    assert rows['host'] == socket.gethostname()
+    assert rows.get('SLURM job') == job
 
 
 def test_seed_and_determinism(train, read_events):

@@ -30,8 +30,9 @@ class EnvironmentMonitor(Monitor):
     """Log the environment of the training, once, when it begins.
 
     ==================== ==================================================
-    ``run/environment``  A table: versions, devices, seed, the commit of the
-                         working directory, the command
+    ``run/environment``  A table: versions, devices, seed, host, the number of
+                         the SLURM job, the commit of the working directory,
+                         the command
     ==================== ==================================================
 
     What it tells: How to reproduce the run, and what has changed since an
@@ -92,6 +93,8 @@ def _values(run: Dict[str, str], arguments: Sequence[str]) -> Iterator[Text]:
         **run,
         'processor': f'{_processor()}, {os.cpu_count()} cores',
         'system': platform.platform(),
+        'host': platform.node(),
+        **_slurm_job(),
         'git commit': _git_commit(),
         'working directory': os.getcwd(),
         'command': f'`{describe_command(arguments)}`',
@@ -130,6 +133,14 @@ def _processor() -> str:
                 if line.startswith('model name'):
                     return line.partition(':')[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _slurm_job() -> Dict[str, str]:
+    """Return what SLURM calls the job, if it runs under SLURM."""
+    names = ('SLURM_ARRAY_JOB_ID', 'SLURM_ARRAY_TASK_ID')
+    array = [os.environ[name] for name in names if name in os.environ]
+    job = '_'.join(array) or os.environ.get('SLURM_JOB_ID')
+    return {'SLURM job': job} if job else {}
 
 
 def _git_commit() -> str:
