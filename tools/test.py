@@ -24,13 +24,14 @@ from typing import List, Optional, Tuple
 
 from train import (add_hook_to_every_runner, change_every_config,
                    complete_environment, find_script, import_monitors,
-                   is_the_hook, split_args, train_on_cpu)
+                   is_the_hook, restore_command, split_args, train_on_cpu)
 
 
 def main() -> None:
     preset, mmpose_args = split_args(sys.argv[1:])
     compared, mmpose_args = split_compare(mmpose_args)
     script = find_script('test.py', __file__)
+    change_every_config(functools.partial(restore_command, sys.argv[:]))
     change_every_config(complete_environment)
     change_every_config(train_on_cpu)
     if preset is not None or compared:

@@ -35,6 +35,7 @@ RANKS = dict(pytorch='RANK', mpi='OMPI_COMM_WORLD_RANK', slurm='SLURM_PROCID')
 def main() -> None:
     preset, mmpose_args = split_args(sys.argv[1:])
     script = find_script('train.py', __file__)
+    change_every_config(functools.partial(restore_command, sys.argv[:]))
     change_every_config(complete_environment)
     change_every_config(train_on_cpu)
     if preset is not None:
@@ -74,6 +75,16 @@ def split_args(args: List[str]) -> Tuple[Optional[str], List[str]]:
         print(parser.format_help().replace('optional arguments',
                                            'options of this patch'))
     return preset, rest
+
+
+def restore_command(command: List[str], cfg) -> None:
+    """Let the hook log the command that starts the training again.
+
+    Args:
+        command (list[str]): The command line, with this script's option.
+        cfg (mmengine.Config): The config.
+    """
+    sys.argv[:] = command
 
 
 def find_script(name: str, own: str) -> str:

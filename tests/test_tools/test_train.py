@@ -269,7 +269,11 @@ def test_the_flag_puts_the_hook_into_an_upstream_config(data_root, tmp_path):
         cwd=tmp_path)
     assert result.returncode == 0, result.stdout[-3000:]
     assert '--enhanced-tensorboard: added' in result.stdout
-    tags_written = tags(tmp_path / 'run').Tags()
+    events = tags(tmp_path / 'run')
+    environment, = events.Tensors('run/environment/text_summary')
+    command = environment.tensor_proto.string_val[0].decode()
+    assert f'train.py {config} --enhanced-tensorboard detailed' in command
+    tags_written = events.Tags()
     assert 'train/gradient_norm/global' in tags_written['scalars']
     assert 'loss' in tags_written['scalars']
     # 30 groups, by the preset.
