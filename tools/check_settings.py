@@ -16,7 +16,38 @@ from mmengine.config import Config
 from train import import_hook, import_monitors
 
 _WHERE = ('train', 'val')
+_NEEDED = ('dataset_name', 'keypoint_info', 'skeleton_info', 'joint_weights',
+           'sigmas')
 _known: Dict[str, dict] = {}
+
+
+class WrongMetainfo(ValueError):
+    """Raised where MMPose cannot read a metainfo, and says why.
+
+    MMPose's own error is an assertion, or the name of a keypoint.
+
+    Args:
+        kind (str | type): The class of the data set.
+        meta (dict): The metainfo, or the file that has it.
+    """
+
+    def __init__(self, kind, meta: dict) -> None:
+        where = f'metainfo of {getattr(kind, "__name__", kind)}'
+        if 'from_file' in meta:
+            where += f' ({meta["from_file"]})'
+            meta = Config.fromfile(meta['from_file']).get('dataset_info', {})
+        missing = [name for name in _NEEDED if name not in meta]
+        names = {one['name'] for one in meta.get('keypoint_info', {}).values()}
+        used = [
+            one.get('swap') for one in meta.get('keypoint_info', {}).values()
+        ]
+        for link in meta.get('skeleton_info', {}).values():
+            used += link['link']
+        unknown = list(dict.fromkeys(n for n in used if n and n not in names))
+        super().__init__(
+            f'{where} lacks {", ".join(missing)}' if missing else
+            f'{where} names {", ".join(unknown) or "something"} in a swap or '
+            'a link, which is none of its keypoints')
 
 
 def describe(config: Config, num_processes: int = 1):
@@ -43,6 +74,7 @@ def metainfo(data_set: dict) -> dict:
 
     Raises:
         FileNotFoundError: ``from_file`` is not there.
+        WrongMetainfo: MMPose cannot read it.
     """
     from mmpose.datasets.datasets.utils import parse_pose_metainfo
     from mmpose.registry import DATASETS
@@ -61,7 +93,10 @@ def metainfo(data_set: dict) -> dict:
         with warnings.catch_warnings():
             # It names the file of MMPose that it takes instead.
             warnings.simplefilter('ignore')
-            _known[str(meta)] = parse_pose_metainfo(dict(meta))
+            try:
+                _known[str(meta)] = parse_pose_metainfo(dict(meta))
+            except (AssertionError, KeyError) as error:
+                raise WrongMetainfo(data_set.get('type'), meta) from error
     return _known[str(meta)]
 
 
@@ -87,9 +122,13 @@ def report(path: str, num_processes: int = 1) -> List:
         num_processes (int): The number of processes. Defaults to 1.
 
     Returns:
-        list[Finding]: Without notes.
+        list[Finding]: Without notes; or the error of a metainfo.
     """
-    settings = describe(Config.fromfile(path), num_processes)
+    try:
+        settings = describe(Config.fromfile(path), num_processes)
+    except WrongMetainfo as error:
+        print(f'{path}: {error}.')
+        return [error]
     findings = import_monitors('health.settings.check').check_settings(
         settings)
     missing = list(unknown(settings))

@@ -107,3 +107,31 @@ def test_what_is_unknown_is_said(tmp_path, capsys):
     assert tool.report(os.fspath(config)) == []
     printed = capsys.readouterr().out
     assert 'unknown: metainfo of NoSuchData (train), head' in printed
+
+
+@pytest.mark.parametrize('change, said', [
+    (dict(sigmas=None), 'lacks sigmas.'),
+    (dict(keypoint_info={0: dict(name='a', id=0, swap='b')}),
+     'names b in a swap or a link'),
+    (dict(skeleton_info={0: dict(link=('a', 'c'), id=0)}), 'names c in'),
+])
+@pytest.mark.parametrize('in_file', [True, False])
+def test_a_metainfo_that_mmpose_cannot_read_is_said(tmp_path, capsys, change,
+                                                    said, in_file):
+    """Defect: an assertion without a text, or the name of a keypoint."""
+    meta = dict(
+        dataset_name='mine',
+        keypoint_info={0: dict(name='a', id=0, color=[0, 0, 0], swap='')},
+        skeleton_info={},
+        joint_weights=[1.],
+        sigmas=[.1])
+    meta.update(change)
+    meta = {name: value for name, value in meta.items() if value is not None}
+    if in_file:
+        (tmp_path / 'meta.py').write_text(f'dataset_info = {meta}\n')
+        meta = dict(from_file=str(tmp_path / 'meta.py'))
+    config = tmp_path / 'config.py'
+    config.write_text('train_dataloader = dict(dataset=dict('
+                      f'type="CocoDataset", metainfo={meta}))\n')
+    assert len(tool.report(os.fspath(config))) == 1
+    assert said in capsys.readouterr().out

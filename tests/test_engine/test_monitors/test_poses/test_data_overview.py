@@ -12,6 +12,7 @@ from noisy_poses import (pictures, runner_cfg, topdown_cfg, warnings_of,
                          write_coco)
 from run_logs import read_run
 from written_datasets import write_dataset
+from xtcocotools.coco import COCO
 
 from mmpose.engine.monitors.poses.data import annotated_data
 from mmpose.engine.monitors.poses.data.annotated_data import (loaded_parts,
@@ -219,6 +220,21 @@ def test_a_detectors_boxes_are_not_annotations(folder, tmp_path):
     assert (tally.annotated == (flags > 0).sum(0)).all()
     assert (tally.occluded == (flags == 1).sum(0)).all()
     assert 'predicts in 90 boxes of a detector' in overview.table()
+    # Nor do those of an evaluator leave anything out, or of a bottom-up model.
+    content = json.loads((folder / 'CocoDataset.json').read_text())
+    content['annotations'] = [
+        a for a in content['annotations'] if a['num_keypoints']
+    ]
+    complete = tmp_path / 'complete.json'
+    complete.write_text(json.dumps(content))
+    evaluator.metrics[0].coco = COCO(str(complete))
+    overview = Overview([Split('validation', loader, evaluator)])
+    assert overview._tallies['validation'].empty == 0
+    assert 'leave them out' not in overview.table()
+    bottom_up = dict(coco(tmp_path, data_mode='bottomup'))
+    bottom_up['ann_file'] = str(complete)
+    table = overview_of(DATASETS.build(bottom_up))[0].table()
+    assert '| 0 (0.0%) |' in table and 'leave them out' not in table
 
 
 def test_of_a_large_data_set_a_part_is_read(folder, monkeypatch):

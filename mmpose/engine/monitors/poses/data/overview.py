@@ -182,8 +182,9 @@ class Overview:
             tally = self._tallies[split.name] = self._count(split)
             self._notes += _notes(split.name, tally)
         filtered = [
-            name for name, tally in self._tallies.items()
-            if tally.compared and not tally.empty
+            split.name for split in splits
+            if self._tallies[split.name].compared and not self._tallies[
+                split.name].empty and _leaves_out(split.loader.dataset)
         ]
         if filtered:
             self._notes.append(
@@ -258,6 +259,14 @@ class Overview:
             yield from samples
 
         return OverviewTally(number or 0, _crop_of(dataset)), all_samples()
+
+
+def _leaves_out(dataset) -> bool:
+    """Return whether a data set leaves out instances without keypoints."""
+    return any(
+        getattr(part, 'data_mode', '') == 'topdown'
+        and not getattr(part, 'bbox_file', None)
+        for part in loaded_parts(dataset))
 
 
 def _crop_of(dataset) -> Crop:
