@@ -70,7 +70,7 @@ def split_args(args: List[str]) -> Tuple[Optional[str], List[str]]:
             # ``--enhanced-tensorboard CONFIG``: that is no preset.
             return '', [preset, *rest]
         sys.exit(f'{OPTION}: {preset!r} is no preset; choose one of '
-                 f'{", ".join(PRESETS)}, or none for balanced.')
+                 f'{", ".join(PRESETS)}, or leave it out for balanced.')
     if {'-h', '--help'} & set(rest):
         print(parser.format_help().replace('optional arguments',
                                            'options of this patch'))

@@ -139,10 +139,10 @@ def test_the_report_says_what_a_threshold_keeps():
         return remark.text
 
     assert remark(hits, 0.3) == (
-        'Of the keypoints, kpt_thr=0.3 keeps 50% of the right and 50% of the '
-        'wrong. A threshold of 0.2 would tell them apart best: it keeps 100% '
-        'of the right and 50% of the wrong.')
+        'Of the predicted keypoints, kpt_thr=0.3 keeps 50% of the right and '
+        '50% of the wrong ones. A threshold of 0.2 would tell them apart '
+        'best: it keeps 100% of the right and 50% of the wrong ones.')
     # A score that is exactly the threshold is kept.
     assert remark(
-        hits | True,
-        0.2) == 'Of the keypoints, kpt_thr=0.2 keeps 75% of the right.'
+        hits | True, 0.2
+    ) == 'Of the predicted keypoints, kpt_thr=0.2 keeps 75% of the right ones.'

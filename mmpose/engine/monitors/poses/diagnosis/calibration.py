@@ -165,11 +165,11 @@ class Calibration:
             if np.isfinite(value) and (details or name != 'best_threshold'):
                 yield Scalar(f'calibration/{name}', value)
         if self.num_hits + self.num_misses:
-            text = (f'Of the keypoints, kpt_thr={kpt_thr:g} keeps '
-                    f'{self.kept(kpt_thr)}.')
+            text = (f'Of the predicted keypoints, kpt_thr={kpt_thr:g} keeps '
+                    f'{self.kept(kpt_thr)} ones.')
             if np.isfinite(best):
                 text += (f' A threshold of {best:.2g} would tell them apart '
-                         f'best: it keeps {self.kept(best)}.')
+                         f'best: it keeps {self.kept(best)} ones.')
             yield Remark('kpt_thr', text)
 
     def figure(self, kpt_thr: float, when: str) -> Iterator[Image]:
