@@ -139,7 +139,8 @@ def test_a_training_whose_validation_loss_is_nan_has_a_report(tmp_path):
         writer.write(Record(epoch, lambda: values))
     writer.close()
     found = Page(Path(write_report(str(tmp_path))).read_text(encoding='utf-8'))
-    assert re.search(r'coco/AP\s+0\.3\s+0\.3\s+3 ', found.text)
+    assert re.search(r'val/coco/AP\s+0\.3\s+0\.3\s+3 ', found.text)
+    assert re.search(r'val/loss\s+nan', found.text)
     # The last value, no best one.
     assert re.search(r'loss\s+nan\s+[A-Z]', found.text)
 

@@ -97,7 +97,7 @@ def _metrics(log: RunLog) -> Iterator[str]:
     yield '<th>best</th><th>at step</th></tr>'
     for i, tag in enumerate(tags):
         best, step = _best(log, tag)
-        name = html.escape(tag[len('val/'):])
+        name = html.escape(tag)  # 'loss' alone is that of the training.
         name = f'<b>{name}</b>' if i == 0 and main is not None else name
         yield (f'<tr><td>{name}</td>'
                f'<td class="number">{log.scalars[tag][-1].value:.4g}</td>'
