@@ -126,7 +126,7 @@ def other_images(content):
 
 
 @pytest.mark.parametrize('change, words', [
-    (no_areas, ('no area above 0', )),
+    (no_areas, ('no area above 0', 'use_area=False')),
     (no_keypoints, ('AP is -1', )),
     (other_images, ('does not know', 'not in its ann_file')),
 ])
@@ -143,7 +143,7 @@ def test_what_is_wrong_with_the_evaluation(
         default_hooks__enhanced_tensorboard__sanity_val=2)
     assert not error
     line, = findings(runner, 1)
-    assert 'The validation cannot work' in line
+    assert 'The validation goes wrong' in line
     for word in words:
         assert word in line
 

@@ -98,4 +98,5 @@ def _areas(metric) -> Iterator[str]:
     if wrong:
         named = ', '.join(map(str, wrong[:_MAX_NAMED]))
         yield (f'Of {len(counted)} annotations with keypoints {len(wrong)} '
-               f'have no area above 0, which OKS is relative to: id {named}')
+               f'have no area above 0, which OKS is relative to: id {named} '
+               '(with use_area=False, the metric takes that of the box)')

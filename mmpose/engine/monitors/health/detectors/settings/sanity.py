@@ -9,7 +9,7 @@ from ...report import Finding
 
 @DETECTORS.register_module()
 class SanityDetector(Detector):
-    """``sanity_val``: a validation cannot work, as a few samples show.
+    """``sanity_val``: a validation goes wrong, as a few samples show.
 
     Before the first iteration, with ``sanity_val``.
     """
@@ -23,7 +23,7 @@ class SanityDetector(Detector):
         first, *others = sanity.problems
         return [
             Finding(
-                'sanity_val', f'The validation cannot work. {first}.',
+                'sanity_val', f'The validation goes wrong. {first}.',
                 f'{sanity.samples} samples were predicted before the training.'
                 + ''.join(f' {problem}.' for problem in others),
                 'Correct it now: the first validation of the training meets '
