@@ -233,8 +233,19 @@ def test_a_detectors_boxes_are_not_annotations(folder, tmp_path):
     assert 'leave them out' not in overview.table()
     bottom_up = dict(coco(tmp_path, data_mode='bottomup'))
     bottom_up['ann_file'] = str(complete)
-    table = overview_of(DATASETS.build(bottom_up))[0].table()
+    overview, tally = overview_of(DATASETS.build(bottom_up))
+    table = overview.table()
     assert '| 0 (0.0%) |' in table and 'leave them out' not in table
+    # Where nothing is cropped, keypoints are outside of their box or inside.
+    outside = 0
+    for found in annotations_of(complete):
+        left, top, width, height = found['bbox']
+        x, y, seen = found['keypoints'].T
+        inside = ((x >= left) & (x <= left + width) & (y >= top)
+                  & (y <= top + height))
+        outside += (~inside & (seen > 0)).sum()
+    assert tally.outside == outside
+    assert 'outside of the box' in table and 'crop' not in table
 
 
 def test_of_a_large_data_set_a_part_is_read(folder, monkeypatch):

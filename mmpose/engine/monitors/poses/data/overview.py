@@ -50,9 +50,9 @@ class DataOverviewMonitor(Monitor):
     sets hold in memory, in a thread of its own. Crowds are not counted. With a
     detector's boxes, the annotations of the validation are those that its
     evaluator compares with. The crop is the box with the padding of the
-    pipeline, in the aspect ratio of the input, without augmentation. The table
-    has body parts where there are more than 30 keypoints. A line of the log
-    says where it cannot be written.
+    pipeline, in the aspect ratio of the input, without augmentation; for a
+    bottom-up model, the box. The table has body parts where there are more
+    than 30 keypoints. A line of the log says where it cannot be written.
 
     Args:
         strict (bool): See :class:`Monitor`. Defaults to False.

@@ -97,7 +97,7 @@ def _draw_places(figure: Figure, top: float, name: str,
                  tally: OverviewTally) -> None:
     """Draw the density of the keypoints, and the edge of the crop."""
     axes = pixel_axes(figure, _BARS + 40, top, _MAP, _MAP + 30)
-    write(axes, 0, 14, f'{name}: places in the crop', 20)
+    write(axes, 0, 14, f'{name}: places in the {tally.crop.name}', 20)
     ratio = min(tally.crop.ratio or 1, 1)
     axes = pixel_axes(figure, _BARS + 40, top + 30, _MAP * ratio, _MAP)
     low, high = REACH

@@ -58,7 +58,7 @@ def _rows(tallies: Sequence[OverviewTally]) -> Iterator[str]:
         _empty,
         'Annotated keypoints per instance':
         _annotated,
-        'Annotated keypoints outside of the crop':
+        f'Annotated keypoints outside of the {tallies[0].crop.name}':
         _outside,
         'Longer side of the box: 5th percentile, median, 95th':
         lambda t: _quantiles(t.sides.max(1, initial=0), '.0f', ' px'),

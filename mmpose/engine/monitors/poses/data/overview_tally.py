@@ -17,12 +17,18 @@ class Crop(NamedTuple):
     """How an instance is cropped without augmentation.
 
     Attributes:
-        padding (float): What the sides of a box are multiplied by.
+        padding (float): What the sides of a box are multiplied by. 1 where
+            nothing is cropped, as for a bottom-up model.
         ratio (float, optional): Width over height of the input. None: that of
             the box.
     """
-    padding: float = 1.25
+    padding: float = 1.
     ratio: Optional[float] = None
+
+    @property
+    def name(self) -> str:
+        """str: What it is: 'crop', or 'box' where nothing is cropped."""
+        return 'box' if self == Crop() else 'crop'
 
     def places(self, points: np.ndarray, centers: np.ndarray,
                scales: np.ndarray) -> np.ndarray:
