@@ -95,8 +95,9 @@ class ProgressMonitor(Monitor):
         is_long = idle > max(_TIMES * median, _SECONDS)
         if not is_long and not self._was_long:
             return None
-        # Else the records that still wait would be those of an earlier step.
-        step = self._iteration if is_long else 0
+        # Records that still wait are those of an earlier step.
+        is_last = is_long and not self.writer.queue_depth
+        step = self._iteration if is_last else 0
         self._was_long = is_long
         progress = Progress(
             self._iteration, idle, median, self._longest,

@@ -193,7 +193,7 @@ def written_by_its_own_call():
         pytest.param(
             lambda: nn.SyncBatchNorm(3),
             marks=pytest.mark.skipif(
-                digit_version(torch.__version__) < digit_version('1.13'),
+                digit_version(torch.__version__) < digit_version('2.0'),
                 reason='this PyTorch has it on GPUs alone')),
         lambda: nn.InstanceNorm2d(3, track_running_stats=True),
         lambda: Counting(3), written_by_its_own_call
