@@ -205,8 +205,9 @@ def complete_environment(cfg) -> None:
     Args:
         cfg (mmengine.Config): The config.
     """
-    if cfg.get('launcher') == 'mpi':
-        os.environ['LOCAL_RANK'] = os.environ['OMPI_COMM_WORLD_LOCAL_RANK']
+    local_rank = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK')
+    if cfg.get('launcher') == 'mpi' and local_rank is not None:
+        os.environ['LOCAL_RANK'] = local_rank
     if cfg.get('launcher') == 'slurm':
         job, step = (
             int(os.environ.get(f'SLURM_{name}_ID', 0))

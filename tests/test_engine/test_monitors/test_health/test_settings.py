@@ -396,7 +396,8 @@ def test_a_schedule_by_epoch_of_iterations():
         found(param_scheduler=[slow, dict(STEPS), plateau],
               **changes), 'schedule_by_epoch', 'LinearLR, MultiStepLR with',
         '9,000 iterations', 'stays at 0.001 of')
-    assert not found(param_scheduler=[WARM_UP, plateau], **changes)
+    converted = dict(slow, convert_to_iter_based=True)
+    assert not found(param_scheduler=[WARM_UP, plateau, converted], **changes)
 
 
 @pytest.mark.parametrize('schedule, name, words', [

@@ -90,6 +90,8 @@ class Schedule(NamedTuple):
         by_epoch (bool): Whether the unit is the epoch.
         start_factor (float, optional): Of a warm-up: the factor at its
             beginning; None if it is no warm-up.
+        converted (bool): Whether MMEngine lets it count iterations, as many
+            as those epochs have.
     """
     type: str
     begin: int
@@ -97,6 +99,7 @@ class Schedule(NamedTuple):
     milestones: Tuple[int, ...]
     by_epoch: bool
     start_factor: Optional[float] = None
+    converted: bool = False
 
 
 class Length(NamedTuple):

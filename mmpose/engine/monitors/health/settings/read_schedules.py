@@ -51,7 +51,8 @@ def _read(config: dict) -> Optional[Schedule]:
         of_wave = begin + _wave(config)
         end = of_wave if end is None else min(end, of_wave)
     return Schedule(kind, begin, end, milestones,
-                    bool(config.get('by_epoch', True)), start_factor)
+                    bool(config.get('by_epoch', True)), start_factor,
+                    bool(config.get('convert_to_iter_based')))
 
 
 def _wave(config: dict) -> int:

@@ -85,7 +85,8 @@ def _by_epoch(schedules: Sequence[Schedule],
     unmoved = [
         schedule for schedule in schedules
         # That of a metric makes a step at a validation.
-        if schedule.by_epoch and schedule.type != 'ReduceOnPlateauLR'
+        if schedule.by_epoch and not schedule.converted
+        and schedule.type != 'ReduceOnPlateauLR'
     ]
     if not unmoved:
         return
