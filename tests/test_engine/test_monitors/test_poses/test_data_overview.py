@@ -248,6 +248,19 @@ def test_a_detectors_boxes_are_not_annotations(folder, tmp_path):
     assert 'outside of the box' in table and 'crop' not in table
 
 
+def test_coordinates_that_are_nan_are_told(folder, tmp_path):
+    """Points that a tracker has lost, written as annotated ones."""
+    path = folder / 'CocoDataset.json'
+    assert 'NaN' not in overview_of(DATASETS.build(coco(folder)))[0].table()
+    content = json.loads(path.read_text())
+    for a, flag in zip(content['annotations'][:3], (2, 1, 0)):
+        a['keypoints'][3:6] = [float('nan'), 5, flag]
+    (tmp_path / path.name).write_text(json.dumps(content))
+    overview, tally = overview_of(DATASETS.build(coco(tmp_path)))
+    assert tally.nonfinite == 2  # The last one is absent.
+    assert '2 annotated keypoints of the training have' in overview.table()
+
+
 def test_of_a_large_data_set_a_part_is_read(folder, monkeypatch):
     """P6, and it is said."""
     monkeypatch.setattr(

@@ -291,3 +291,8 @@ def _notes(name: str, tally: OverviewTally) -> Iterator[str]:
         yield (f'{tally.others:,} instances of the {name} have another number '
                f'of keypoints than {tally.num_keypoints}: only their boxes '
                'are counted.')
+    if tally.nonfinite:
+        yield (f'{tally.nonfinite:,} annotated keypoints of the {name} have '
+               'coordinates that are NaN or infinite: some codecs leave them '
+               'out without a word, of others the target is NaN, and so is '
+               'the loss. Annotate them as absent.')

@@ -72,6 +72,8 @@ class OverviewTally:
             (K, ).
         empty (int): The number of instances without an annotated keypoint.
         outside (int): The number of annotated keypoints outside of the crop.
+        nonfinite (int): The number of annotated keypoints with a coordinate
+            that is NaN or infinite.
         density (np.ndarray): How many annotated keypoints are in each cell of
             the crop, shape (CELLS, CELLS), rows from top to bottom.
         tells_occluded (bool): Whether occluded keypoints are told from
@@ -81,7 +83,7 @@ class OverviewTally:
     def __init__(self, num_keypoints: int, crop: Crop) -> None:
         self.num_keypoints = num_keypoints
         self.instances = self.crowds = self.others = 0
-        self.empty = self.outside = 0
+        self.empty = self.outside = self.nonfinite = 0
         self.images: Counter = Counter()
         self.annotated = np.zeros(num_keypoints, int)
         self.occluded = np.zeros(num_keypoints, int)
@@ -158,6 +160,7 @@ class OverviewTally:
         self.annotated += annotated.sum(0)
         self.occluded += occluded.sum(0)
         self.empty += int((~annotated.any(1)).sum())
+        self.nonfinite += int((~np.isfinite(points).all(-1) & annotated).sum())
         places = self.crop.places(points, centers, scales)[annotated]
         places = places[np.isfinite(places).all(1)]
         self.outside += int(((places < 0) | (places > 1)).any(1).sum())
