@@ -73,7 +73,7 @@ def test_the_broken_sample_is_shown_as_it_is_annotated(tmp_path, drawn):
     write_coco(ann_file)
     cfg = topdown_cfg(
         str(tmp_path / 'run'),
-        HOOK,
+        dict(HOOK, train_image_interval=100),
         ann_file,
         train_cfg=dict(by_epoch=True, max_epochs=1, val_interval=9))
     cfg['custom_hooks'].append(dict(type='NanTarget', step=3))
