@@ -253,7 +253,8 @@ def make_runner(runner_cfg):
         if CAN_COMPILE:
             # The next Runner is to be compiled as the last one was.
             torch._dynamo.reset()
-        cfg = Config(dict(runner_cfg(hook, **kwargs), **dict(cfg)))
+        cfg = Config(
+            dict(runner_cfg(hook, **kwargs), env_cfg=dict(), **dict(cfg)))
         cfg.merge_from_dict(dict(model=dict(model)))
         return Runner.from_cfg(cfg)
 
@@ -274,6 +275,8 @@ def compile_what_can_be(monkeypatch):
 def test_the_training_is_the_same_and_all_is_logged(make_runner, read_events,
                                                     loop):
     """P1, P2, P4 and P5, whatever trains."""
+    if 'RTMO' in str(loop) and HOOKS.get('RTMOModeSwitchHook') is None:
+        pytest.skip('this MMPose has no RTMO')
     plain = make_runner(**loop)
     plain.train()
     runner = make_runner(OFTEN, **loop)

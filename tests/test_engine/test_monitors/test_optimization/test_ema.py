@@ -176,6 +176,8 @@ def test_rtmo(compare):
 
     P1: its dropout, its batch norms and the generators stay as they were.
     """
+    if MODELS.get('RTMOHead') is None:
+        pytest.skip('this MMPose has no RTMO')
     ends = []
     for with_hook in (False, True):
         losses, copies, _ = compare(

@@ -1,4 +1,5 @@
 # Copyright (c) OpenMMLab. All rights reserved.
+import difflib
 import functools
 import os.path as osp
 from typing import Iterator, Optional
@@ -79,7 +80,12 @@ def config_changes(cfg: Optional[Config]) -> str:
     for name in Config._get_base_files(path):
         found, _ = Config._get_cfg_path(name, path)
         base.merge_from_dict(Config.fromfile(found).to_dict())
-    diff = redact(Config.diff(base, cfg)) if len(base) else ''
+    if not len(base):
+        return ''
+    # Config.diff() came with MMEngine 0.8.3, and prints for a terminal.
+    lines = difflib.unified_diff(
+        *(each.pretty_text.split('\n') for each in (base, cfg)), lineterm='')
+    diff = redact('\n'.join(lines))
     return f'```diff\n{diff[:_MAX_DIFF]}\n```' if diff else ''
 
 
