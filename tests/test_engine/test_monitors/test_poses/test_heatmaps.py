@@ -18,6 +18,7 @@ from mmpose.engine.monitors.poses.heatmaps.heatmap_pictures import (
     HeatmapPictures, MapSample)
 from mmpose.engine.monitors.poses.heatmaps.keypoint_maps import (LossSettings,
                                                                  TargetMaps,
+                                                                 loss_settings,
                                                                  scaled,
                                                                  target_maps)
 from mmpose.engine.monitors.poses.heatmaps.map_grid import map_grid
@@ -125,6 +126,12 @@ def test_heatmaps_are_those_of_the_head(folder):
     assert (target.maps[0] == labels).all()
     maps = scaled([predicted.maps[0].numpy()], target, 1.)
     assert maps[0] == pytest.approx(own[0].numpy())
+
+
+def test_a_loss_of_mmpose_1_2_has_one_factor():
+    loss = SimpleNamespace(beta=3., label_softmax=True)
+    model = SimpleNamespace(head=SimpleNamespace(loss_module=loss))
+    assert loss_settings(model) == (3., 3.)
 
 
 @pytest.mark.parametrize('label_beta', [None, 10.])

@@ -46,10 +46,11 @@ class LossSettings(NamedTuple):
 def loss_settings(model: nn.Module) -> LossSettings:
     """Return the settings of the loss of a model's head."""
     loss = getattr(getattr(model, 'head', None), 'loss_module', None)
-    label_beta = None
+    beta, label_beta = getattr(loss, 'beta', 1.), None
     if getattr(loss, 'label_softmax', False):
-        label_beta = loss.label_beta
-    return LossSettings(getattr(loss, 'beta', 1.), label_beta)
+        # MMPose 1.2 has one factor for both.
+        label_beta = getattr(loss, 'label_beta', beta)
+    return LossSettings(beta, label_beta)
 
 
 def target_maps(labels: Dict[str, np.ndarray], codec,
