@@ -104,7 +104,7 @@ class HealthReport:
             self._present[key] = (finding, since)
             if before is None:
                 changes.append(Change('begins', finding))
-            elif _is_worse(finding, before):
+            elif is_worse(finding, before):
                 changes.append(Change('worsens', finding))
             elif (before.what, before.severity) != (finding.what,
                                                     finding.severity):
@@ -170,6 +170,7 @@ class HealthReport:
         return f'**{verdict}.** At {at}: {number or "no findings"}.'
 
 
-def _is_worse(finding: Finding, before: Finding) -> bool:
+def is_worse(finding: Finding, before: Finding) -> bool:
+    """Return whether a finding is more serious than it was."""
     now, then = (SEVERITIES.index(f.severity) for f in (finding, before))
     return now < then

@@ -7,7 +7,7 @@ from ...core.registry import DETECTORS
 from ...core.statistics.recent_losses import RecentLosses
 from ..chains import FirstDivergence
 from ..detector import Detector
-from ..report import ERROR, NOTE, SEVERITIES, WARNING, Finding
+from ..report import ERROR, NOTE, WARNING, Finding, is_worse
 
 # The ratio of a diverged loss to the lowest loss before. Batches scatter by
 # less, and a median of a hundred of them by much less.
@@ -214,12 +214,9 @@ class DivergenceDetector(Detector):
 
     def _tell(self, finding: Finding, measured: _Measured) -> None:
         """Keep what was told, unless the loss rises on and this is worse."""
-        if self._present:
-            now, then = (
-                SEVERITIES.index(f.severity)
-                for f in (finding, self._present[0]))
-            if now >= then or measured.median <= _FLAT * self._told_at:
-                return
+        if self._present and not (is_worse(finding, self._present[0])
+                                  and measured.median > _FLAT * self._told_at):
+            return
         self._present, self._told_at = [finding], measured.median
 
     def _finding(self, first: _Measured, last: _Measured) -> Finding:
